@@ -1,0 +1,16 @@
+"""The store between stages: sharded HDF5 with a manifest. One writer, one reader for every cache."""
+
+from itmkit.cache.manifest import Column, MadeBy, Manifest, read_manifest, text_key
+from itmkit.cache.reader import CacheReader
+from itmkit.cache.writer import CacheWriter, ShardWriter
+
+__all__ = [
+    "CacheReader",
+    "CacheWriter",
+    "Column",
+    "MadeBy",
+    "Manifest",
+    "ShardWriter",
+    "read_manifest",
+    "text_key",
+]

@@ -1,0 +1,153 @@
+"""manifest.json: which shards a cache has, what its columns are, and what it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from itmkit.errors import ItmkitError
+from itmkit.files import digest, read_json, write_json
+
+SCHEMA = 1
+NAME = "manifest.json"
+
+
+def text_key(text: str) -> str:
+    """The row id of a caption text in the text caches: 32 hex digits of its sha256.
+
+    Identical captions have one key, and so one row, whatever image they belong to.
+    """
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One data set of a shard.
+
+    `kind="row"`: array (n, *shape), one entry per row. `kind="ragged"`: flat array (total, *shape); all ragged
+    columns of the same `group` share one offsets array `<group>.offsets` (n + 1,) int64.
+    """
+
+    dtype: str
+    shape: tuple[int, ...] = ()
+    kind: Literal["row", "ragged"] = "row"
+    group: str = "tokens"
+
+    def to_json(self) -> dict[str, Any]:
+        record: dict[str, Any] = {"kind": self.kind, "dtype": self.dtype, "shape": list(self.shape)}
+        return {**record, "group": self.group} if self.kind == "ragged" else record
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """What a cache was made from. Equal values: the cache may be continued. Different: it must not be used."""
+
+    stage: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    def differences(self, other: MadeBy) -> list[str]:
+        """In words, each leaf in which `self` (on disk) and `other` (asked for) differ."""
+        mine, yours = _leaves(asdict(self)), _leaves(asdict(other))
+        lines = []
+        for key in sorted(mine.keys() | yours.keys()):
+            a, b = mine.get(key, "nothing"), yours.get(key, "nothing")
+            if a != b:
+                short = key.startswith("inputs.") or key.endswith("sha256")
+                lines.append(f"{key} changed" if short else f"{key} is {a!r} in the cache, {b!r} now")
+        return lines
+
+
+def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        found: dict[str, Any] = {}
+        for key, item in value.items():
+            found |= _leaves(item, f"{prefix}.{key}" if prefix else str(key))
+        return found
+    return {prefix: list(value) if isinstance(value, tuple) else value}
+
+
+@dataclass
+class Manifest:
+    """The contents of manifest.json. `shards` are dicts: file, count, bytes, sha256, skipped [{id, reason}]."""
+
+    made_by: MadeBy
+    columns: dict[str, Column]
+    tables: dict[str, list[str]] = field(default_factory=dict)
+    planned: int = 0
+    shard_size: int = 0
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    complete: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        return sum(int(shard["count"]) for shard in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        return sum(int(shard["bytes"]) for shard in self.shards)
+
+    @property
+    def skipped(self) -> list[dict[str, str]]:
+        return [item for shard in self.shards for item in shard.get("skipped", [])]
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the content: what made it and the bytes of every shard. Later stages record it."""
+        return digest({"made_by": asdict(self.made_by), "shards": [shard["sha256"] for shard in self.shards]})
+
+    def write(self, folder: Path) -> None:
+        record = {
+            "schema": SCHEMA,
+            "made_by": asdict(self.made_by),
+            "columns": {name: column.to_json() for name, column in self.columns.items()},
+            "planned": self.planned,
+            "shard_size": self.shard_size,
+            "complete": self.complete,
+            "shards": self.shards,
+            "notes": self.notes,
+            "tables": self.tables,
+        }
+        write_json(folder / NAME, record)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a cache folder, or None where there is none.
+
+    Raises:
+        ItmkitError: the file is damaged, or was written by a version with another schema.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return None
+    raw = read_json(path)
+    advice = "rerun the stage with --force"
+    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+        found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
+        raise ItmkitError(f"{path}: schema {found!r}, this version reads {SCHEMA}; {advice}")
+    try:
+        columns = {
+            name: Column(c["dtype"], tuple(c["shape"]), c["kind"], c.get("group", "tokens"))
+            for name, c in raw["columns"].items()
+        }
+        manifest = Manifest(
+            made_by=MadeBy(**raw["made_by"]),
+            columns=columns,
+            tables=raw["tables"],
+            planned=int(raw["planned"]),
+            shard_size=int(raw["shard_size"]),
+            shards=raw["shards"],
+            complete=bool(raw["complete"]),
+            notes=raw.get("notes", {}),
+        )
+        for shard in manifest.shards:
+            if Path(shard["file"]).name != shard["file"]:
+                raise ItmkitError(f"{path}: shard {shard['file']!r} lies outside the cache folder; refused")
+        _ = manifest.fingerprint, manifest.count, manifest.bytes
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ItmkitError(f"{path}: damaged manifest ({type(error).__name__}: {error}); {advice}") from None
+    return manifest

@@ -1,0 +1,270 @@
+"""Writes a cache shard by shard, so that a killed run keeps every finished shard and loses at most one.
+
+    with CacheWriter.open(folder, made_by=..., columns=..., keys=ids, shard_size=2000) as writer:
+        for shard, keys in writer.pending():          # shards that no earlier run finished
+            with writer.shard(shard) as out:
+                out.append(keys[:32], {"features": array, ...})
+                out.skip(keys[32], "truncated file")
+    # leaving the block after the last shard marks the cache complete
+
+Shard k always covers the same slice of `keys`, so its bytes do not depend on when or how often a run was killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import h5py
+import numpy as np
+
+from itmkit.cache.manifest import Column, MadeBy, Manifest, read_manifest
+from itmkit.errors import ItmkitError
+from itmkit.files import atomic_path, sha256_file
+
+ROWS_PER_CHUNK_BYTES = 1 << 18  # small columns share a chunk; large ones (features) get a chunk a row
+
+
+def _chunk(column: Column) -> tuple[int, ...]:
+    size = max(1, int(np.prod(column.shape, dtype=np.int64)) * np.dtype(column.dtype).itemsize)
+    rows = 1 if size >= 8192 else max(1, ROWS_PER_CHUNK_BYTES // size)
+    return (rows, *column.shape)
+
+
+class ShardWriter:
+    """One open shard. Made by `CacheWriter.shard`."""
+
+    def __init__(self, file: h5py.File, columns: Mapping[str, Column]) -> None:
+        self._file = file
+        self._columns = columns
+        self._ids: list[str] = []
+        self._offsets: dict[str, list[np.ndarray]] = {c.group: [] for c in columns.values() if c.kind == "ragged"}
+        self._flat = dict.fromkeys(self._offsets, 0)
+        self.skipped: list[dict[str, str]] = []
+        for name, column in columns.items():
+            shape = (0, *column.shape)
+            file.create_dataset(name, shape, column.dtype, maxshape=(None, *column.shape), chunks=_chunk(column))
+
+    @property
+    def count(self) -> int:
+        return len(self._ids)
+
+    def append(
+        self,
+        ids: Sequence[str],
+        arrays: Mapping[str, np.ndarray],
+        *,
+        lengths: Mapping[str, np.ndarray] | np.ndarray | None = None,
+    ) -> None:
+        """Adds `len(ids)` rows.
+
+        Args:
+            arrays: per column, (len(ids), *shape), or for ragged columns the flat (sum of lengths, *shape).
+            lengths: (len(ids),) integers for ragged columns; a mapping by group where there are several groups.
+
+        Raises:
+            ItmkitError: a floating-point column holds NaN or infinity; names the row.
+        """
+        if set(arrays) != set(self._columns):
+            raise ValueError(f"columns {sorted(arrays)} given, {sorted(self._columns)} expected")
+        per_group = lengths if isinstance(lengths, Mapping) else dict.fromkeys(self._offsets, lengths)
+        grown: dict[str, int] = {}
+        for group, pieces in self._offsets.items():
+            sizes = np.asarray(per_group[group], dtype=np.int64)
+            if sizes.shape != (len(ids),):
+                raise ValueError(f"lengths of {group!r} have shape {sizes.shape}, expected ({len(ids)},)")
+            pieces.append(sizes)
+            grown[group] = int(sizes.sum())
+        for name, column in self._columns.items():
+            values = np.asarray(arrays[name])
+            rows = len(ids) if column.kind == "row" else grown[column.group]
+            if values.shape != (rows, *column.shape):
+                raise ValueError(f"{name}: shape {values.shape}, expected {(rows, *column.shape)}")
+            if np.issubdtype(np.dtype(column.dtype), np.floating):
+                with np.errstate(over="ignore"):
+                    values = values.astype(column.dtype, copy=False)
+                self._check_finite(name, values, ids if column.kind == "row" else None)
+            start = self.count if column.kind == "row" else self._flat[column.group]
+            dataset = self._file[name]
+            dataset.resize(start + rows, axis=0)
+            if rows:
+                dataset[start : start + rows] = values
+        for group, total in grown.items():
+            self._flat[group] += total
+        self._ids.extend(ids)
+
+    def skip(self, key: str, reason: str) -> None:
+        """Records that `key` has no row, and why. It is listed in the manifest and by `itmkit status`."""
+        self.skipped.append({"id": key, "reason": reason})
+
+    @staticmethod
+    def _check_finite(name: str, values: np.ndarray, ids: Sequence[str] | None) -> None:
+        finite = np.isfinite(values)
+        if finite.all():
+            return
+        row = int(np.argmin(finite.reshape(len(values), -1).all(axis=1)))
+        where = f"of {ids[row]!r}" if ids is not None else f"at position {row}"
+        raise ItmkitError(
+            f"{name} {where} holds NaN or a value beyond {values.dtype}'s range; nothing of this shard was kept."
+            " Check the model or the file the values come from"
+        )
+
+    def _close(self) -> None:
+        for group, pieces in self._offsets.items():
+            sizes = np.concatenate([np.zeros(1, np.int64), *pieces])
+            self._file.create_dataset(f"{group}.offsets", data=np.cumsum(sizes))
+        width = max((len(key.encode()) for key in self._ids), default=1) or 1
+        keys = np.array([key.encode() for key in self._ids], dtype=f"S{width}")
+        self._file.create_dataset("ids", data=keys)
+
+
+class CacheWriter:
+    """A cache being written. Use as a context manager; see the module docstring."""
+
+    def __init__(self, folder: Path, manifest: Manifest, keys: Sequence[str], lock: IO[bytes]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._keys = keys
+        self._lock = lock
+        self._index = {name: {s: i for i, s in enumerate(table)} for name, table in manifest.tables.items()}
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        made_by: MadeBy,
+        columns: Mapping[str, Column],
+        keys: Sequence[str],
+        tables: Mapping[str, Iterable[str]] | None = None,
+        shard_size: int = 2000,
+        notes: Mapping[str, Any] | None = None,
+        force: bool = False,
+    ) -> CacheWriter:
+        """Begins or continues the cache in `folder`.
+
+        Args:
+            made_by: what the cache is made from; an existing cache is continued only if it is equal.
+            keys: the ids of all planned rows, in order; shard k covers `keys[k * shard_size : (k + 1) * shard_size]`.
+            tables: starting string tables; `index` adds to them.
+            force: start anew whatever is there.
+
+        Raises:
+            ItmkitError: the folder holds a cache made otherwise (and not `force`), or another process writes it.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "wb")  # noqa: SIM115  (held until the writer is left)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise ItmkitError(f"{folder}: another process is writing this cache; wait for it to end") from None
+        try:
+            found = None if force else read_manifest(folder)
+            if found is not None:
+                check_continues(folder, found, made_by, columns, shard_size)
+            else:
+                for old in folder.glob("shard-*.h5"):
+                    old.unlink()
+                (folder / "manifest.json").unlink(missing_ok=True)
+            manifest = found or Manifest(
+                made_by=made_by,
+                columns=dict(columns),
+                tables={name: list(table) for name, table in (tables or {}).items()},
+                planned=len(keys),
+                shard_size=shard_size,
+                notes=dict(notes or {}),
+            )
+            if found is None:
+                manifest.write(folder)
+        except BaseException:
+            lock.close()
+            raise
+        return cls(folder, manifest, keys, lock)
+
+    @property
+    def shard_count(self) -> int:
+        return -(-len(self._keys) // self.manifest.shard_size)
+
+    @property
+    def done(self) -> int:
+        """How many of the planned keys lie in finished shards."""
+        return min(len(self._keys), len(self.manifest.shards) * self.manifest.shard_size)
+
+    def pending(self) -> Iterator[tuple[int, Sequence[str]]]:
+        """(shard number, its keys) of each shard still to be written, in order."""
+        size = self.manifest.shard_size
+        for shard in range(len(self.manifest.shards), self.shard_count):
+            yield shard, self._keys[shard * size : (shard + 1) * size]
+
+    def index(self, table: str, strings: Sequence[str]) -> np.ndarray:
+        """(len(strings),) int32: the place of each string in a table of the manifest, adding new ones at its end."""
+        known, names = self._index.setdefault(table, {}), self.manifest.tables.setdefault(table, [])
+        places = np.empty(len(strings), dtype=np.int32)
+        for i, string in enumerate(strings):
+            place = known.get(string)
+            if place is None:
+                place = known[string] = len(names)
+                names.append(string)
+            places[i] = place
+        return places
+
+    @contextmanager
+    def shard(self, number: int) -> Iterator[ShardWriter]:
+        """Writes shard `number` under a temporary name; on success renames it and adds it to the manifest."""
+        if number != len(self.manifest.shards):
+            raise ValueError(f"shard {len(self.manifest.shards)} is next, not {number}")
+        path = self.folder / f"shard-{number:05d}.h5"
+        with atomic_path(path) as partial, h5py.File(partial, "w", track_order=False) as file:
+            writer = ShardWriter(file, self.manifest.columns)
+            yield writer
+            writer._close()
+        entry: dict[str, Any] = {"file": path.name, "count": writer.count, "bytes": path.stat().st_size}
+        entry |= {"sha256": sha256_file(path), "skipped": writer.skipped}
+        self.manifest.shards.append(entry)
+        self.manifest.complete = len(self.manifest.shards) == self.shard_count
+        self.manifest.write(self.folder)
+
+    def __enter__(self) -> CacheWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None and not self.manifest.complete and len(self.manifest.shards) == self.shard_count:
+                self.manifest.complete = True  # a cache of no rows has no shard that could complete it
+                self.manifest.write(self.folder)
+        finally:
+            self._lock.close()
+
+
+def check_continues(
+    folder: Path,
+    found: Manifest,
+    made_by: MadeBy,
+    columns: Mapping[str, Column] | None = None,
+    shard_size: int = 0,
+) -> None:
+    """Raises ItmkitError, listing every difference, unless the cache in `folder` may be continued or reused."""
+    differences = found.made_by.differences(made_by)
+    if not differences and columns is not None and found.columns != dict(columns):
+        differences = ["its columns differ"]
+    if not differences and shard_size and found.shard_size != shard_size:
+        differences = [f"shard size is {found.shard_size} in the cache, {shard_size} now"]
+    if differences:
+        raise ItmkitError(
+            f"{folder}: this cache was made from other data or settings ({'; '.join(differences)})."
+            f" Run `itmkit {made_by.stage} --force` to make it anew, or name another cache"
+        )
+
+
+def remove_cache(folder: Path) -> None:
+    """Deletes a cache folder and everything in it; nothing happens where there is none."""
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -1,0 +1,186 @@
+"""The data set of a workspace: `dataset.jsonl`, one image with its captions a line, and what is in it.
+
+Every reader under `itmkit.datasets` ends in `write_dataset`, every stage begins with `read_dataset`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from itmkit.errors import ItmkitError
+from itmkit.files import atomic_path, read_json, write_json
+
+if TYPE_CHECKING:
+    from itmkit.workspace import Workspace
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image. `file` is None where only features were imported; sizes are of the upright picture, in pixels."""
+
+    id: str
+    split: str
+    captions: tuple[Caption, ...]
+    file: str | None = None
+    labels: tuple[str, ...] = ()
+    width: int | None = None
+    height: int | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        record = {key: value for key, value in asdict(self).items() if value is not None}
+        record["labels"] = list(self.labels)
+        return record
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All images of a workspace, in file order, and the facts of `dataset.info.json`."""
+
+    images: list[ImageRecord]
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        return str(self.info.get("kind", "unknown"))
+
+    @property
+    def images_digest(self) -> str:
+        return str(self.info["images_digest"])
+
+    @property
+    def captions_digest(self) -> str:
+        return str(self.info["captions_digest"])
+
+    def split(self, name: str) -> list[ImageRecord]:
+        """The images of one split, in file order. Raises ItmkitError for a split that has no images."""
+        chosen = [image for image in self.images if image.split == name]
+        if not chosen:
+            have = ", ".join(f"{split} ({n})" for split, n in Counter(i.split for i in self.images).items())
+            raise ItmkitError(f"split {name!r} has no images in this data set; it has: {have or 'nothing'}")
+        return chosen
+
+
+def dataset_info(images: Sequence[ImageRecord], *, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Counts per split, and digests of what later stages depend on: the pictures, and the captions."""
+    counts: dict[str, dict[str, int]] = {}
+    pictures, captions = hashlib.sha256(), hashlib.sha256()
+    for image in images:
+        count = counts.setdefault(image.split, {"images": 0, "captions": 0})
+        count["images"] += 1
+        count["captions"] += len(image.captions)
+        pictures.update(f"{image.id}\0{image.sha256 or image.file}\n".encode())
+        captions.update(f"{image.id}\0{image.split}\n".encode())
+        for caption in image.captions:
+            captions.update(f"{caption.id}\0{caption.text}\0".encode())
+    return {
+        "schema": 1,
+        "kind": kind,
+        "settings": settings,
+        "counts": counts,
+        "images_digest": pictures.hexdigest(),
+        "captions_digest": captions.hexdigest(),
+    }
+
+
+def check_records(images: Sequence[ImageRecord]) -> list[str]:
+    """Everything wrong with the records themselves, whatever their source: duplicate ids, empty captions, ..."""
+    problems: list[str] = []
+    seen_images: set[str] = set()
+    seen_captions: set[str] = set()
+    for image in images:
+        if not image.id:
+            problems.append(f"image {image.file!r}: has an empty id")
+        if image.id in seen_images:
+            problems.append(f"image {image.id!r}: the id occurs twice")
+        seen_images.add(image.id)
+        if image.split not in SPLITS:
+            problems.append(f"image {image.id!r}: unknown split {image.split!r} (train, val or test)")
+        if not image.captions:
+            problems.append(f"image {image.id!r}: has no caption")
+        for caption in image.captions:
+            if not caption.text.strip():
+                problems.append(f"image {image.id!r}: caption {caption.id!r} is empty")
+            elif "\0" in caption.text:
+                problems.append(f"image {image.id!r}: caption {caption.id!r} contains a NUL byte")
+            if caption.id in seen_captions:
+                problems.append(f"image {image.id!r}: the caption id {caption.id!r} occurs twice")
+            seen_captions.add(caption.id)
+    if not images:
+        problems.append("the data set has no images")
+    return problems
+
+
+def write_dataset(
+    workspace: Workspace, images: Iterable[ImageRecord], *, kind: str, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Checks all records, writes `dataset.jsonl` and `dataset.info.json`; returns the info.
+
+    Raises:
+        ItmkitError: with every problem of the data set, before anything is written.
+    """
+    records = list(images)
+    if problems := check_records(records):
+        raise ItmkitError(problems)
+    info = dataset_info(records, kind=kind, settings=settings)
+    with atomic_path(workspace.dataset_path) as partial, open(partial, "w", encoding="utf-8") as out:
+        for image in records:
+            out.write(json.dumps(image.to_json(), ensure_ascii=False) + "\n")
+    write_json(workspace.dataset_info_path, info)
+    return info
+
+
+def _record(line: str, place: str, problems: list[str]) -> ImageRecord | None:
+    try:
+        raw = json.loads(line)
+        captions = tuple(Caption(str(c["id"]), str(c["text"])) for c in raw["captions"])
+        labels = tuple(str(label) for label in raw.get("labels", ()))
+        known = {k: raw.get(k) for k in ("file", "width", "height", "bytes", "sha256")}
+        return ImageRecord(id=str(raw["id"]), split=str(raw["split"]), captions=captions, labels=labels, **known)
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        problems.append(f"{place}: not an image record ({type(error).__name__}: {error}); run `itmkit prepare` again")
+        return None
+
+
+def read_dataset(workspace: Workspace) -> Dataset:
+    """Reads `dataset.jsonl`. Raises ItmkitError where it is missing, damaged or not the one `info` describes."""
+    path: Path = workspace.dataset_path
+    if not path.exists():
+        raise ItmkitError(
+            f"{path}: this workspace has no data set; run `itmkit prepare` (or `itmkit import-features`) first"
+        )
+    problems: list[str] = []
+    images: list[ImageRecord] = []
+    with open(path, "rb") as lines:
+        for number, data in enumerate(lines, 1):
+            place = f"{path}: line {number}"
+            try:
+                line = data.decode("utf-8")
+            except UnicodeDecodeError as error:
+                problems.append(f"{place}: byte {error.start} is not UTF-8")
+                continue
+            record = _record(line, place, problems)
+            if record is not None:
+                images.append(record)
+    problems += [f"{path}: {problem}" for problem in check_records(images)] if not problems else []
+    if problems:
+        raise ItmkitError(problems)
+    info = read_json(workspace.dataset_info_path) if workspace.dataset_info_path.exists() else {}
+    kind, settings = info.get("kind", "hand-made"), info.get("settings", {})
+    # The digests are computed, not believed: a user may have edited dataset.jsonl by hand.
+    return Dataset(images, dataset_info(images, kind=kind, settings=settings))

@@ -1,0 +1,22 @@
+"""The one exception that users meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ItmkitError(Exception):
+    """Something the user can put right: bad input, a missing stage, an option that does not exist.
+
+    Args:
+        problems: one message or several. Each names the file or option, the place in it and what to do.
+            Checks collect everything that is wrong and raise once.
+
+    Commands print the problems and exit with code 2, without a traceback.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: list[str] = [problems] if isinstance(problems, str) else list(problems)
+        if not self.problems:
+            raise ValueError("an ItmkitError needs at least one problem")
+        super().__init__("\n".join(self.problems))

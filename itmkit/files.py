@@ -1,0 +1,104 @@
+"""Files that appear whole or not at all, and digests that say whether two inputs are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from itmkit.errors import ItmkitError
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename in `folder` survive a power cut (a no-op where folders cannot be opened, as on Windows)."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on success it is flushed to disk and renamed to `path`.
+
+    On any exception the temporary file is removed and `path` keeps what it had. The temporary name is fixed
+    (`.NAME.partial`), so a killed run leaves at most one such file, which the next run overwrites.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        with open(partial, "rb+") as handle:
+            os.fsync(handle.fileno())
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON, non-ASCII kept; NaN and infinity are refused (they are not JSON)."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+def read_text(path: Path) -> str:
+    """The file as UTF-8 text. Errors name the file and the byte that is not UTF-8."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ItmkitError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ItmkitError(f"{path}: is a folder, a file is needed") from None
+    return decode_utf8(data, path)
+
+
+def decode_utf8(data: bytes, path: Path) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ItmkitError(
+            f"{path}: line {line}: byte {error.start} (0x{data[error.start]:02x}) is not UTF-8;"
+            " convert the file to UTF-8 first"
+        ) from None
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ItmkitError(f"{path}: line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
+    except RecursionError:
+        raise ItmkitError(f"{path}: nested too deeply to be read") from None
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's bytes, read in blocks."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(handle)
+
+
+def _sha256(handle: Any) -> str:
+    state = hashlib.sha256()  # Python 3.10 has no hashlib.file_digest
+    while block := handle.read(1 << 20):
+        state.update(block)
+    return state.hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Hex sha256 of a JSON-able value; equal values have equal digests, whatever the order of their keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,195 @@
+"""A workspace: where the files of each stage lie, and which stages are done, missing or stale.
+
+dataset.jsonl, dataset.info.json     the data set              (prepare, import-features)
+workspace.toml                       optional settings, one table a stage
+caches/regions/                      region features           (extract-regions, import-features)
+caches/text/                         parsed captions           (parse-text)
+caches/graphs/images, .../texts      graphs                    (build-graphs)
+runs/<name>/                         trained models            (train, evaluate)
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from itmkit.cache import Manifest, read_manifest
+from itmkit.dataset import Dataset, read_dataset
+from itmkit.errors import ItmkitError
+from itmkit.files import read_json, read_text
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+State = Literal["done", "partial", "missing", "stale", "damaged"]
+
+
+@dataclass(frozen=True)
+class StageState:
+    """One row of `itmkit status`."""
+
+    stage: str
+    path: Path
+    state: State
+    detail: str = ""
+    count: int = 0
+    skipped: int = 0
+    bytes: int = 0
+    command: str = ""  # what to run next where the state is not "done"
+
+
+class Workspace:
+    """A folder in which the stages of one data set lie."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    @property
+    def dataset_path(self) -> Path:
+        return self.root / "dataset.jsonl"
+
+    @property
+    def dataset_info_path(self) -> Path:
+        return self.root / "dataset.info.json"
+
+    def cache(self, name: str) -> Path:
+        """Folder of a named cache: "regions", "text", "graphs/images", "graphs/texts"."""
+        return self.root / "caches" / name
+
+    def run(self, name: str) -> Path:
+        if not name or "/" in name or name.startswith("."):
+            raise ItmkitError(
+                f"--run {name!r}: a run's name is one folder name, without / and not beginning with a dot"
+            )
+        return self.root / "runs" / name
+
+    def image_path(self, file: str) -> Path:
+        """The place of a picture: `file` of the data set is relative to the workspace, or absolute."""
+        return self.root / file
+
+    def dataset(self) -> Dataset:
+        return read_dataset(self)
+
+    def settings(self, stage: str) -> dict[str, Any]:
+        """The table `[stage]` of workspace.toml; empty where there is none."""
+        path = self.root / "workspace.toml"
+        if not path.exists():
+            return {}
+        try:
+            table = tomllib.loads(read_text(path)).get(stage, {})
+        except tomllib.TOMLDecodeError as error:
+            raise ItmkitError(f"{path}: not TOML ({error})") from None
+        if not isinstance(table, dict):
+            raise ItmkitError(f"{path}: {stage!r} must be a table, written [{stage}]")
+        return table
+
+    # What each cache was made from, as it is now. A stage writes the same values into its manifest.
+
+    def inputs(self, cache: str, dataset: Dataset) -> dict[str, str]:
+        """The current inputs of a named cache: digests of the data set, fingerprints of earlier caches."""
+        if cache == "regions":
+            return {"images": dataset.images_digest}
+        if cache == "text":
+            return {"captions": dataset.captions_digest}
+        if cache == "graphs/images":
+            return {"regions": self.fingerprint("regions")}
+        if cache == "graphs/texts":
+            return {"text": self.fingerprint("text")}
+        raise ValueError(f"unknown cache {cache!r}")
+
+    def fingerprint(self, cache: str) -> str:
+        manifest = read_manifest(self.cache(cache))
+        return manifest.fingerprint if manifest is not None and manifest.complete else "missing"
+
+    def cache_state(self, cache: str, command: str, dataset: Dataset | None) -> StageState:
+        """Whether a cache is done, partial, missing, stale (its inputs changed since) or damaged."""
+        path = self.cache(cache)
+        try:
+            manifest = read_manifest(path)
+        except ItmkitError as error:
+            return StageState(cache, path, "damaged", error.problems[0], command=f"{command} --force")
+        if manifest is None:
+            return StageState(cache, path, "missing", command=command)
+        facts: dict[str, Any] = {"count": manifest.count, "skipped": len(manifest.skipped), "bytes": manifest.bytes}
+        if manifest.made_by.stage == "import-features":
+            command = "itmkit import-features"
+        if dataset is not None:
+            changed = self.stale_inputs(cache, manifest, dataset)
+            if changed:
+                detail = f"{' and '.join(changed)} changed since"
+                return StageState(cache, path, "stale", detail, **facts, command=f"{command} --force")
+        gone = [s["file"] for s in manifest.shards if not (path / s["file"]).exists()]
+        if gone:
+            return StageState(cache, path, "damaged", f"missing {gone[0]}", **facts, command=f"{command} --force")
+        if not manifest.complete:
+            done = manifest.count + len(manifest.skipped)
+            return StageState(cache, path, "partial", f"{done} of {manifest.planned}", **facts, command=command)
+        return StageState(cache, path, "done", **facts)
+
+    def stale_inputs(self, cache: str, manifest: Manifest, dataset: Dataset) -> list[str]:
+        """Names of the inputs that differ from those the cache was made from."""
+        now = self.inputs(cache, dataset)
+        return [name for name, value in now.items() if manifest.made_by.inputs.get(name) != value]
+
+    def require(self, *caches: str) -> None:
+        """Raises ItmkitError naming every cache that is not done, each with the command to run."""
+        dataset = self.dataset()
+        states = [self.cache_state(name, f"itmkit {COMMANDS[name]}", dataset) for name in caches]
+        problems = [
+            f"{state.path} is {state.state}{f' ({state.detail})' if state.detail else ''}: run `{state.command}`"
+            for state in states
+            if state.state != "done"
+        ]
+        if problems:
+            raise ItmkitError(problems)
+
+    def status(self) -> list[StageState]:
+        """The state of every stage, in the order of the pipeline, runs last."""
+        try:
+            dataset = self.dataset()
+        except ItmkitError as error:
+            state: State = "damaged" if self.dataset_path.exists() else "missing"
+            detail = error.problems[0] if state == "damaged" else ""
+            return [StageState("dataset", self.dataset_path, state, detail, command="itmkit prepare")]
+        counts = ", ".join(
+            f"{split} {c['images']} images {c['captions']} captions" for split, c in dataset.info["counts"].items()
+        )
+        size = self.dataset_path.stat().st_size
+        rows = [StageState("dataset", self.dataset_path, "done", counts, len(dataset.images), bytes=size)]
+        rows += [self.cache_state(name, f"itmkit {command}", dataset) for name, command in COMMANDS.items()]
+        runs = sorted((self.root / "runs").glob("*/run.json")) if (self.root / "runs").is_dir() else []
+        return rows + [self._run_state(path, dataset) for path in runs]
+
+    def _run_state(self, path: Path, dataset: Dataset) -> StageState:
+        name = f"run {path.parent.name}"
+        facts = read_json(path)
+        again = f"itmkit train --method {facts['method']} --run {path.parent.name}"
+        changed = [cache for cache, value in facts["caches"].items() if self.fingerprint(cache) != value]
+        changed += [] if facts["captions"] == dataset.captions_digest else ["captions"]
+        size = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
+        detail = f"{facts['method']}, {facts['epochs_done']} of {facts['epochs']} epochs"
+        if changed:
+            why = f"{detail}; {' and '.join(changed)} changed since"
+            return StageState(name, path.parent, "stale", why, bytes=size, command=f"{again} --force")
+        done = bool(facts["finished"])
+        return StageState(
+            name,
+            path.parent,
+            "done" if done else "partial",
+            detail,
+            bytes=size,
+            command="" if done else again,
+        )
+
+
+# The caches of the pipeline and the command that makes each.
+COMMANDS = {
+    "regions": "extract-regions",
+    "text": "parse-text",
+    "graphs/images": "build-graphs",
+    "graphs/texts": "build-graphs",
+}
