@@ -1,0 +1,286 @@
+"""MPSM: Fine-Grained Matching with Multi-Perspective Similarity Modeling (Xie, Hou, Li; UAI 2022).
+
+Read top to bottom like section 3 of the paper:
+
+    3.1  semantic knowledge graphs     eqs 1-4     `SpatialKernels`, `semantic_edges`
+    3.2  KGID                          eqs 5-9     `KnowledgeDissemination`
+    3.3  similarity representations    eqs 10-15   `SimilarityRepresentation`
+    3.4  SRGR                          eqs 16-20   `RelationReconstruction`
+    3.5  training objective            eq 21       `itmkit.matchers.parts.losses`
+
+Two members, `distance` and `direction`, share this code and no parameter; the mean of their scores is MPSM*.
+Where the paper is silent or its print cannot be meant, the reading is said beside the line.
+Shape letters: see `itmkit.inputs`. N stands for R or L where a module serves both modalities.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from itmkit.inputs import ImageBatch, TextBatch
+from itmkit.matchers import Encoded
+from itmkit.matchers.parts.attention import FlatWords, attend_regions
+from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder
+from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
+from itmkit.matchers.parts.pooling import MeanQueryPooling
+
+NEEDS = ("regions", "text", "graphs/images", "graphs/texts")
+
+
+@dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
+class Config:
+    """Settings of MPSM. Defaults are the paper's; the switches are the rows of its tables 2-4 and figure 3."""
+
+    embed: int = Field(1024, ge=1, description="D, size of the common space")
+    word: int = Field(300, ge=1, description="size of a learned word vector")
+    similarity: int = Field(256, ge=1, description="S, size of a similarity vector")
+    sharpness: float = Field(9.0, gt=0, description="lambda of eqs 1, 3, 9 and of the cross attention")
+    kgid_layers: int = Field(3, ge=0, description="N, layers of KGID (table 3); 0 = without KGID")
+    visual_kgid: bool = Field(True, description="KGID on the image side (table 2)")
+    text_kgid: bool = Field(True, description="KGID on the text side (table 2)")
+    kgid_softmax: Literal["feature", "node"] = Field("feature", description="axis of the softmax in eq 5")
+    kernels: int = Field(8, ge=1, description="K, Gaussian kernels of the spatial graph")
+    srgr: bool = Field(True, description="similarity-relation graph reconstruction (table 2)")
+    srgr_steps: int = Field(1, ge=1, description="times the similarity graph is reconstructed")
+    alignment: Literal["both", "global", "local"] = Field("both", description="nodes compared (figure 3)")
+    similarities: Literal["both", "distance", "direction"] = Field("both", description="members (table 4)")
+    training: Literal["independent", "joint"] = Field(
+        "independent", description="two members, or one whose encoders both similarities share (table 4)"
+    )
+    unit_nodes: bool = Field(True, description="compare unit vectors in eqs 11 and 12 (a reading; see below)")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on word vectors")
+
+
+def members(config: Config) -> tuple[str, ...]:
+    both = ("distance", "direction") if config.similarities == "both" else (config.similarities,)
+    return ("joint",) if config.training == "joint" else both
+
+
+class SpatialKernels(nn.Module):
+    """Spatial dependence of regions: K learned Gaussians over polar coordinates (section 3.1.1; Norcliffe-Brown)."""
+
+    def __init__(self, kernels: int) -> None:
+        super().__init__()
+        # Means spread over the unit of distance and over the circle, as a grid would be; all of it is learned.
+        self.rho_mean = nn.Parameter(torch.linspace(0, 1, kernels))
+        self.rho_scale = nn.Parameter(torch.full((kernels,), 0.3))
+        self.theta_mean = nn.Parameter(torch.arange(kernels) * (2 * math.pi / kernels) - math.pi)
+        self.theta_scale = nn.Parameter(torch.full((kernels,), 1.0))
+        self.weight = nn.Parameter(torch.full((kernels,), 1.0))
+
+    def forward(self, rho: Tensor, theta: Tensor) -> Tensor:
+        """rho, theta (Bi, R, R) -> P_v (Bi, R, R) = sum_k w_k exp(-(rho-mu_k)^2/2s_k^2 - wrap(theta-nu_k)^2/2q_k^2)"""
+        far = (rho.unsqueeze(-1) - self.rho_mean).square() / (2 * self.rho_scale.square() + 1e-6)
+        turn = theta.unsqueeze(-1) - self.theta_mean
+        wrapped = torch.remainder(turn + math.pi, 2 * math.pi) - math.pi
+        off = wrapped.square() / (2 * self.theta_scale.square() + 1e-6)
+        return torch.exp(-far - off) @ self.weight
+
+
+def semantic_edges(nodes: Tensor, mask: Tensor, prior: Tensor, sharpness: float) -> Tensor:
+    """Eqs 1-4: `E = columnL2(softmax_j(lambda x_i . x_j) * P)`, (B, N, N).
+
+    Args:
+        nodes: (B, N, D); mask: (B, N) bool; prior: (B, N, N) P_v (spatial kernels) or P_t (dependency graph).
+    """
+    pairs = mask.unsqueeze(1) & mask.unsqueeze(2)
+    related = masked_softmax(sharpness * nodes @ nodes.transpose(1, 2), pairs)
+    return l2norm(related * prior, dim=1) * pairs
+
+
+class KnowledgeDissemination(nn.Module):
+    """KGID, eqs 5-9, on one modality."""
+
+    def __init__(self, embed: int, layers: int, *, sharpness: float, softmax: Literal["feature", "node"]) -> None:
+        super().__init__()
+        self.sharpness, self.softmax = sharpness, softmax
+        self.spread = nn.ModuleList(nn.Linear(embed, embed, bias=False) for _ in range(layers))  # W, eq 5
+        self.infer = nn.ModuleList(nn.Linear(embed, embed) for _ in range(layers))  # W_kg and b, eq 8
+        self.outgoing = nn.ModuleList(nn.Linear(embed, embed, bias=False) for _ in range(layers - 1))  # W_O, eq 9
+        self.incoming = nn.ModuleList(nn.Linear(embed, embed, bias=False) for _ in range(layers - 1))  # W_I, eq 9
+
+    def forward(self, nodes: Tensor, mask: Tensor, edges: Tensor, support: Tensor | None = None) -> Tensor:
+        """nodes (B, N, D), mask (B, N), edges (B, N, N) of eq 2 or 4 -> (B, N, D).
+
+        `support` (B, N, N) bool: on text the first updated edges stay on the dependency graph (a reading).
+        """
+        real = mask.unsqueeze(-1)
+        pairs = mask.unsqueeze(1) & mask.unsqueeze(2)
+        for layer, (spread, infer) in enumerate(zip(self.spread, self.infer, strict=True)):
+            if layer > 0:  # eq 9
+                out, into = self.outgoing[layer - 1](nodes), self.incoming[layer - 1](nodes)
+                allowed = pairs & support if support is not None and layer == 1 else pairs
+                edges = masked_softmax(self.sharpness * out @ into.transpose(1, 2), allowed)
+            related = spread(edges @ nodes)
+            weights = related.softmax(-1) if self.softmax == "feature" else masked_softmax(related, real, dim=1)
+            known = weights * nodes  # eq 5
+            gate = torch.sigmoid(known * nodes + nodes)  # eq 6
+            fused = gate * known + (1 - gate) * nodes  # eq 7
+            nodes = torch.relu(infer(fused) + nodes) * real  # eq 8
+        return nodes
+
+
+class SimilarityRepresentation(nn.Module):
+    """Eqs 10-15: a similarity vector of S numbers for a pair of vectors, local and global with their own weights.
+
+    `dir(x, y)` of eq 13 prints as a scalar, but `W_c` needs a D-vector: the elementwise product of the unit vectors,
+    whose sum is that scalar, is meant.
+    """
+
+    def __init__(self, kind: Literal["distance", "direction"], embed: int, size: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.project = nn.Linear(embed, size, bias=False)
+        nn.init.xavier_uniform_(self.project.weight)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """x, y broadcastable to (..., D) -> (..., S), unit length."""
+        compared = (x - y).square() if self.kind == "distance" else l2norm(x) * l2norm(y)
+        return l2norm(self.project(compared))
+
+
+class RelationReconstruction(nn.Module):
+    """SRGR, eqs 16-20: nodes are the similarity vectors of a pair, the global one first."""
+
+    def __init__(self, size: int, steps: int) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(_ReconstructionStep(size) for _ in range(steps))
+
+    def forward(self, nodes: Tensor, mask: Tensor, *, only_first: bool) -> Tensor:
+        """nodes (Bi, Bt, M, S), mask (Bt, M) -> (Bi, Bt, M, S), or (Bi, Bt, 1, S) where only the first is needed."""
+        for number, step in enumerate(self.steps, 1):
+            wanted = 1 if only_first and number == len(self.steps) else nodes.shape[2]
+            nodes = step(nodes, mask, wanted)
+        return nodes
+
+
+class _ReconstructionStep(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.outgoing = nn.Linear(size, 1, bias=False)  # W_out, eq 16
+        self.incoming = nn.Linear(size, 1, bias=False)  # W_in, eq 16
+        self.outgoing_norm, self.incoming_norm = MaskedBatchNorm(), MaskedBatchNorm()
+        self.gate = nn.Linear(2 * size, size)  # eq 18
+        self.refine_outgoing = nn.Linear(size, size, bias=False)  # W*_1, eq 19
+        self.refine_incoming = nn.Linear(size, size, bias=False)  # W*_2, eq 19
+        self.fuse = nn.Linear(size, size)  # W*, b*, eq 20
+
+    def forward(self, nodes: Tensor, mask: Tensor, wanted: int) -> Tensor:
+        """-> (Bi, Bt, wanted, S): the first `wanted` nodes reconstructed from all."""
+        # The print concatenates two scalars; a linear map of a concatenation is the sum of two linear maps.
+        out = self.outgoing_norm(self.outgoing(nodes).squeeze(-1), mask)  # (Bi, Bt, M)
+        into = self.incoming_norm(self.incoming(nodes).squeeze(-1), mask)
+        to_b = torch.sigmoid(out[:, :, :wanted, None] + into[:, :, None, :]) * mask[:, None, :]  # edges a -> b
+        from_b = torch.sigmoid(into[:, :, :wanted, None] + out[:, :, None, :]) * mask[:, None, :]  # edges b -> a
+        leaving = (to_b / to_b.sum(-1, keepdim=True)) @ nodes  # eq 16 and 17, (Bi, Bt, wanted, S)
+        arriving = (from_b / from_b.sum(-1, keepdim=True)) @ nodes
+        kept = torch.sigmoid(self.gate(torch.cat([leaving, arriving], dim=-1)))  # eq 18
+        leaving = self.refine_outgoing(kept * leaving) + leaving  # eq 19
+        arriving = self.refine_incoming(kept * arriving) + arriving
+        return self.fuse(leaving + arriving)  # eq 20
+
+
+class _Perspective(nn.Module):
+    """One similarity (distance or direction) from two encoded modalities to a score: sections 3.3 and 3.4."""
+
+    def __init__(self, config: Config, kind: Literal["distance", "direction"]) -> None:
+        super().__init__()
+        self.config = config
+        if config.alignment != "global":
+            self.local_similarity = SimilarityRepresentation(kind, config.embed, config.similarity)
+        if config.alignment != "local":
+            self.global_similarity = SimilarityRepresentation(kind, config.embed, config.similarity)
+        if config.srgr:
+            self.relations = RelationReconstruction(config.similarity, config.srgr_steps)
+        self.predict = nn.Linear(config.similarity, 1)
+
+    def forward(self, images: Encoded, texts: Encoded, words: FlatWords, attended: Tensor | None) -> Tensor:
+        """attended (Bi, T, D): v_j^t of every word -> scores (Bi, Bt)."""
+        nodes, masks = [], []
+        if self.config.alignment != "local":
+            nodes.append(self.global_similarity(images["global"][:, None], texts["global"]).unsqueeze(2))
+            masks.append(torch.ones_like(words.mask[:, :1]))
+        if attended is not None:
+            nodes.append(words.pad(self.local_similarity(attended, words.vectors)))
+            masks.append(words.mask)
+        graph, mask = torch.cat(nodes, dim=2), torch.cat(masks, dim=1)  # (Bi, Bt, M, S), (Bt, M)
+        graph = graph * mask.unsqueeze(-1)
+        # With SRGR the global node has gathered the others. Without it, or without a global node, the mean decides:
+        # a reading, since the paper's ablations do not say.
+        first = self.config.srgr and self.config.alignment != "local"
+        if self.config.srgr:
+            graph = self.relations(graph, mask, only_first=first)
+        weights = mask.to(graph.dtype) / mask.sum(dim=1, keepdim=True)
+        final = graph[:, :, 0] if first else torch.einsum("tm,itms->its", weights, graph)
+        return torch.sigmoid(self.predict(final).squeeze(-1))
+
+
+class Matcher(nn.Module):
+    """One member of MPSM, or the jointly trained model of table 4 (member "joint")."""
+
+    def __init__(self, config: Config, *, member: str, feature_size: int, vocabulary_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.regions = RegionEncoder(feature_size, config.embed)
+        self.words = WordEncoder(vocabulary_size, config.word, config.embed, dropout=config.dropout)
+        layers = config.kgid_layers
+        kgid = {"sharpness": config.sharpness, "softmax": config.kgid_softmax}
+        self.visual_kgid = self.text_kgid = None
+        if config.visual_kgid and layers:
+            self.spatial = SpatialKernels(config.kernels)
+            self.visual_kgid = KnowledgeDissemination(config.embed, layers, **kgid)  # type: ignore[arg-type]
+        if config.text_kgid and layers:
+            self.text_kgid = KnowledgeDissemination(config.embed, layers, **kgid)  # type: ignore[arg-type]
+        if config.alignment != "local":
+            self.image_pooling, self.text_pooling = MeanQueryPooling(config.embed), MeanQueryPooling(config.embed)
+        kinds = members(Config(similarities=config.similarities)) if member == "joint" else (member,)
+        self.perspectives = nn.ModuleDict({kind: _Perspective(config, kind) for kind in kinds})  # type: ignore[arg-type]
+
+    def encode_images(self, batch: ImageBatch) -> Encoded:
+        """-> {"nodes": (Bi, R, D), "mask": (Bi, R) bool, "global": (Bi, D) unless alignment is local}"""
+        nodes = self.regions(batch.features, batch.mask)
+        if self.visual_kgid is not None:
+            prior = self.spatial(batch.rho, batch.theta)
+            edges = semantic_edges(nodes, batch.mask, prior, self.config.sharpness)
+            nodes = self.visual_kgid(nodes, batch.mask, edges)
+        return self._with_global(nodes, batch.mask, "image")
+
+    def encode_texts(self, batch: TextBatch) -> Encoded:
+        """-> {"nodes": (Bt, L, D), "mask": (Bt, L) bool, "global": (Bt, D) unless alignment is local}"""
+        nodes = self.words(batch.words, batch.mask)
+        if self.text_kgid is not None:
+            assert batch.edges is not None
+            edges = semantic_edges(nodes, batch.mask, batch.edges.to(nodes.dtype), self.config.sharpness)
+            nodes = self.text_kgid(nodes, batch.mask, edges, support=batch.edges)
+        return self._with_global(nodes, batch.mask, "text")
+
+    def _with_global(self, nodes: Tensor, mask: Tensor, side: Literal["image", "text"]) -> Encoded:
+        # A word is compared with a weighted sum of regions, an image's pooled vector with a text's: their lengths
+        # differ for reasons that have nothing to do with meaning, so unit vectors are compared.
+        unit = l2norm if self.config.unit_nodes else (lambda x: x)
+        nodes = unit(nodes)
+        encoded = {"nodes": nodes, "mask": mask}
+        if self.config.alignment != "local":
+            pooling = self.image_pooling if side == "image" else self.text_pooling
+            encoded["global"] = unit(pooling(nodes, mask))
+        return encoded
+
+    def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
+        """One (Bi, Bt) matrix of scores in 0..1 per perspective."""
+        words = FlatWords.of(texts["nodes"], texts["mask"])
+        attended = None
+        if self.config.alignment != "global":
+            weights = attend_regions(images["nodes"], images["mask"], words, self.config.sharpness)
+            attended = weights @ images["nodes"]  # (Bi, T, D), section 3.3
+            attended = l2norm(attended) if self.config.unit_nodes else attended
+        return tuple(view(images, texts, words, attended) for view in self.perspectives.values())
+
+    def score(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(Bi, Bt), the mean over perspectives."""
+        return torch.stack(self.views(images, texts)).mean(dim=0)

@@ -1,0 +1,1 @@
+"""Parts that several matchers share, each written once: encoders, attention, pooling, norms, losses."""

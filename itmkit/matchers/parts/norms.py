@@ -1,0 +1,50 @@
+"""Norms that leave padding out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def l2norm(x: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:
+    """`x / |x|` along `dim`. A zero vector stays zero, with a finite gradient."""
+    return x * torch.rsqrt(x.square().sum(dim=dim, keepdim=True) + eps * eps)
+
+
+def masked_softmax(logits: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+    """Softmax over the entries where `mask` (broadcast to `logits`) is True; 0 elsewhere, also where none is True."""
+    weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(dim=dim)
+    return weights * mask
+
+
+class MaskedBatchNorm(nn.Module):
+    """Batch normalisation of scalars, over real entries only (MPSM eq. 16, `BN`).
+
+    Like `BatchNorm1d(1)`, but padding takes no part in the statistics, so a caption's score in training does not
+    depend on how long its neighbours in the batch are. Evaluation uses running statistics.
+    """
+
+    def __init__(self, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.weight = nn.Parameter(torch.ones(()))
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.register_buffer("running_mean", torch.zeros(()))
+        self.register_buffer("running_var", torch.ones(()))
+        self.running_mean: Tensor
+        self.running_var: Tensor
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x: any shape; mask: bool, broadcastable to it. Returns the shape of x; padded entries are meaningless."""
+        if self.training:
+            weights = mask.to(x.dtype).expand_as(x)
+            count = weights.sum()
+            mean = (x * weights).sum() / count
+            var = ((x - mean).square() * weights).sum() / count
+            with torch.no_grad():
+                unbiased = var * count / (count - 1).clamp_min(1)
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+                self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+        else:
+            mean, var = self.running_mean, self.running_var
+        return (x - mean) * torch.rsqrt(var + self.eps) * self.weight + self.bias

@@ -1,0 +1,56 @@
+"""VSE++ (Faghri et al., BMVC 2018): one vector an image, one vector a caption, their cosine.
+
+The global baseline: it never compares a region with a word. An image is the mean of its projected region features, a
+caption the mean (or the last states) of a bi-GRU over its words.
+
+Shape letters: see `itmkit.inputs`.
+"""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from itmkit.inputs import ImageBatch, TextBatch
+from itmkit.matchers import Encoded
+from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder
+from itmkit.matchers.parts.norms import l2norm
+from itmkit.matchers.parts.pooling import masked_mean
+
+NEEDS = ("regions", "text")
+
+
+@dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
+class Config:
+    """Settings of VSE++."""
+
+    embed: int = Field(1024, ge=1, description="D, size of the common space")
+    word: int = Field(300, ge=1, description="size of a learned word vector")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on word vectors")
+
+
+def members(config: Config) -> tuple[str, ...]:
+    return ("global",)
+
+
+class Matcher(nn.Module):
+    def __init__(self, config: Config, *, member: str, feature_size: int, vocabulary_size: int) -> None:
+        super().__init__()
+        self.regions = RegionEncoder(feature_size, config.embed, unit=False)
+        self.words = WordEncoder(vocabulary_size, config.word, config.embed, dropout=config.dropout, unit=False)
+
+    def encode_images(self, batch: ImageBatch) -> Encoded:
+        """-> {"vector": (Bi, D), unit length}"""
+        return {"vector": l2norm(masked_mean(self.regions(batch.features, batch.mask), batch.mask))}
+
+    def encode_texts(self, batch: TextBatch) -> Encoded:
+        """-> {"vector": (Bt, D), unit length}"""
+        return {"vector": l2norm(masked_mean(self.words(batch.words, batch.mask), batch.mask))}
+
+    def score(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(Bi, Bt) cosines."""
+        return images["vector"] @ texts["vector"].T
+
+    def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
+        return (self.score(images, texts),)

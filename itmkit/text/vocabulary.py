@@ -1,0 +1,75 @@
+"""The words a matcher knows, numbered. Read and written in the JSON format of SCAN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from itmkit.errors import ItmkitError
+from itmkit.files import read_json, write_json
+
+SPECIAL = ("<pad>", "<start>", "<end>", "<unk>")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words by number; 0 to 3 are padding, start, end and unknown, as in SCAN's files."""
+
+    words: tuple[str, ...]
+    lower: bool = True
+    _numbers: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    PADDING: ClassVar[int] = 0
+    UNKNOWN: ClassVar[int] = 3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_numbers", {word: number for number, word in enumerate(self.words)})
+
+    @classmethod
+    def build(cls, counts: Mapping[str, int], *, minimum: int = 4, lower: bool = True) -> Vocabulary:
+        """Words that occur at least `minimum` times, in order of frequency, ties alphabetically.
+
+        Args:
+            counts: how often each word occurs in the training captions.
+            lower: whether words that differ only in case are one.
+        """
+        folded: dict[str, int] = {}
+        for word, count in counts.items():
+            key = word.lower() if lower else word
+            folded[key] = folded.get(key, 0) + count
+        kept = sorted((word for word, count in folded.items() if count >= minimum), key=lambda w: (-folded[w], w))
+        return cls((*SPECIAL, *(word for word in kept if word not in SPECIAL)), lower)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode(self, words: Sequence[str]) -> np.ndarray:
+        """(len(words),) int64 numbers; unknown words are 3."""
+        get = self._numbers.get
+        if self.lower:
+            return np.fromiter((get(word.lower(), self.UNKNOWN) for word in words), np.int64, len(words))
+        return np.fromiter((get(word, self.UNKNOWN) for word in words), np.int64, len(words))
+
+    def write(self, path: Path) -> None:
+        """Writes SCAN's JSON: word2idx, idx2word, idx. `lower` is kept under a key of its own."""
+        numbers = {str(number): word for number, word in enumerate(self.words)}
+        write_json(path, {"word2idx": self._numbers, "idx2word": numbers, "idx": len(self.words), "lower": self.lower})
+
+    @classmethod
+    def read(cls, path: Path) -> Vocabulary:
+        """Reads SCAN's JSON. Raises ItmkitError where the numbers have gaps or the special words are elsewhere."""
+        raw = read_json(path)
+        try:
+            numbers = {str(word): int(number) for word, number in raw["word2idx"].items()}
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise ItmkitError(f"{path}: not a vocabulary (needs a mapping word2idx)") from None
+        words = sorted(numbers, key=numbers.__getitem__)
+        if [numbers[word] for word in words] != list(range(len(words))):
+            raise ItmkitError(f"{path}: the numbers of the words are not 0, 1, 2, ... without gaps")
+        if tuple(words[: len(SPECIAL)]) != SPECIAL:
+            raise ItmkitError(f"{path}: numbers 0 to 3 must be {', '.join(SPECIAL)}")
+        return cls(tuple(words), bool(raw.get("lower", True)))
