@@ -157,9 +157,6 @@ def direction(a: SceneObject, b: SceneObject) -> str | None:
     return None
 
 
-OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
-
-
 def swappable_pairs(scene: Scene) -> list[tuple[int, int]]:
     """Pairs i < j of other kind and colour, clearly beside or above one another, whose swap changes the scene."""
     pairs = []
