@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -98,14 +99,28 @@ def dataset_info(images: Sequence[ImageRecord], *, kind: str, settings: dict[str
     }
 
 
+# JSON can smuggle in halves of surrogate pairs, which no file or hash can hold as UTF-8.
+NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+NOT_IN_IDS = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def wrong_id(text: str) -> str | None:
+    """Why `text` cannot be the id of an image or a caption (caches store it, tables show it), or None."""
+    if not text.strip():
+        return "is empty"
+    return "contains control characters or half a surrogate pair" if NOT_IN_IDS.search(text) else None
+
+
 def check_records(images: Sequence[ImageRecord]) -> list[str]:
     """Everything wrong with the records themselves, whatever their source: duplicate ids, empty captions, ..."""
     problems: list[str] = []
     seen_images: set[str] = set()
     seen_captions: set[str] = set()
     for image in images:
-        if not image.id:
-            problems.append(f"image {image.file!r}: has an empty id")
+        if reason := wrong_id(image.id):
+            problems.append(f"image {image.id!r} ({image.file}): the id {reason}")
+        if any(NOT_TEXT.search(text) for text in (image.file or "", *image.labels)):
+            problems.append(f"image {image.id!r}: its file name or a label contains NUL or half a surrogate pair")
         if image.id in seen_images:
             problems.append(f"image {image.id!r}: the id occurs twice")
         seen_images.add(image.id)
@@ -116,8 +131,10 @@ def check_records(images: Sequence[ImageRecord]) -> list[str]:
         for caption in image.captions:
             if not caption.text.strip():
                 problems.append(f"image {image.id!r}: caption {caption.id!r} is empty")
-            elif "\0" in caption.text:
-                problems.append(f"image {image.id!r}: caption {caption.id!r} contains a NUL byte")
+            elif NOT_TEXT.search(caption.text):
+                problems.append(f"image {image.id!r}: caption {caption.id!r} contains NUL or half a surrogate pair")
+            if reason := wrong_id(caption.id):
+                problems.append(f"image {image.id!r}: the caption id {caption.id!r} {reason}")
             if caption.id in seen_captions:
                 problems.append(f"image {image.id!r}: the caption id {caption.id!r} occurs twice")
             seen_captions.add(caption.id)
@@ -145,16 +162,38 @@ def write_dataset(
     return info
 
 
+# What a record may hold beside id, split, captions and labels.
+OPTIONAL = {"file": str, "width": int, "height": int, "bytes": int, "sha256": str}
+
+
 def _record(line: str, place: str, problems: list[str]) -> ImageRecord | None:
+    advice = "put the line right, or run `itmkit prepare --force`"
     try:
         raw = json.loads(line)
-        captions = tuple(Caption(str(c["id"]), str(c["text"])) for c in raw["captions"])
-        labels = tuple(str(label) for label in raw.get("labels", ()))
-        known = {k: raw.get(k) for k in ("file", "width", "height", "bytes", "sha256")}
-        return ImageRecord(id=str(raw["id"]), split=str(raw["split"]), captions=captions, labels=labels, **known)
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        problems.append(f"{place}: not an image record ({type(error).__name__}: {error}); run `itmkit prepare` again")
-        return None
+        captions = tuple(Caption(_string(c["id"]), _string(c["text"])) for c in _list(raw["captions"]))
+        labels = tuple(_string(label) for label in _list(raw.get("labels", [])))
+        known = {key: raw[key] for key in OPTIONAL if raw.get(key) is not None}
+        for key, value in known.items():
+            if type(value) is not OPTIONAL[key] or (isinstance(value, int) and value < 0):
+                raise TypeError(f"{key} is {value!r}")
+        return ImageRecord(_string(raw["id"]), _string(raw["split"]), captions, labels=labels, **known)
+    except KeyError as error:
+        problems.append(f"{place}: has no key {error}; {advice}")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        problems.append(f"{place}: not an image record ({type(error).__name__}: {error}); {advice}")
+    return None
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no string")
+    return value
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    return value
 
 
 def read_dataset(workspace: Workspace) -> Dataset:
@@ -181,6 +220,8 @@ def read_dataset(workspace: Workspace) -> Dataset:
     if problems:
         raise ItmkitError(problems)
     info = read_json(workspace.dataset_info_path) if workspace.dataset_info_path.exists() else {}
+    if not isinstance(info, dict):
+        raise ItmkitError(f"{workspace.dataset_info_path}: not an object; delete it, or run `itmkit prepare --force`")
     kind, settings = info.get("kind", "hand-made"), info.get("settings", {})
     # The digests are computed, not believed: a user may have edited dataset.jsonl by hand.
     return Dataset(images, dataset_info(images, kind=kind, settings=settings))

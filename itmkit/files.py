@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -74,6 +75,26 @@ def decode_utf8(data: bytes, path: Path) -> str:
             f"{path}: line {line}: byte {error.start} (0x{data[error.start]:02x}) is not UTF-8;"
             " convert the file to UTF-8 first"
         ) from None
+
+
+def utf8_lines(path: Path, problems: list[str]) -> Iterator[tuple[int, str]]:
+    """(line number, line without its end) of a text file, read a line at a time.
+
+    Lines that are not UTF-8 are added to `problems` and still yielded, with the wrong bytes replaced, so that
+    what else is wrong with the file is found too.
+    """
+    with open(path, "rb") as lines:
+        for number, data in enumerate(lines, 1):
+            if number == 1 and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                problems.append(f"{path}: is UTF-16; convert the file to UTF-8 first")
+                return
+            try:
+                line = data.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                wrong = f"byte {error.start + 1} (0x{data[error.start]:02x})"
+                problems.append(f"{path}: line {number}: {wrong} is not UTF-8; convert the file to UTF-8 first")
+                line = data.decode("utf-8", "replace")
+            yield number, line.rstrip("\r\n")
 
 
 def read_json(path: Path) -> Any:

@@ -1,0 +1,206 @@
+"""From what a reader found to `dataset.jsonl`: checks it, looks at the pictures, reports all problems at once."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from itmkit.dataset import Caption, ImageRecord, read_dataset, write_dataset, wrong_id
+from itmkit.datasets.pictures import Facts, all_picture_facts
+from itmkit.errors import ItmkitError
+from itmkit.progress import SILENT, Progress
+from itmkit.workspace import Workspace
+
+# Names that data sets use for the three splits. COCO's "restval" is the part of val that Karpathy trains on.
+SPLIT_NAMES = {"train": "train", "restval": "train", "val": "val", "dev": "val", "valid": "val", "test": "test"}
+
+
+@dataclass(slots=True)
+class Draft:
+    """One image as a data set's own files describe it. `place` is where: file and line, or file and index.
+
+    `candidates` are the paths at which the picture may lie; the first that exists is taken. `split` is one of
+    `SPLIT_NAMES`.
+    """
+
+    id: str
+    split: str
+    candidates: Sequence[Path]
+    captions: list[Caption]
+    place: str
+    labels: tuple[str, ...] = ()
+
+    def path(self) -> Path:
+        return next((path for path in self.candidates if path.exists()), self.candidates[0])
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image left out because its picture is missing or unreadable (`skip_missing`)."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a `prepare_...` function did.
+
+    `unchanged`: the workspace already held exactly this data set, nothing was written. `counts` is per split:
+    {"train": {"images": n, "captions": m}, ...}. `notes` are worth reading, not wrong.
+    """
+
+    path: Path
+    kind: str
+    counts: dict[str, dict[str, int]]
+    unchanged: bool = False
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "path": str(self.path)}
+
+
+def write_drafts(
+    workspace: Workspace,
+    drafts: Sequence[Draft],
+    problems: Iterable[str],
+    *,
+    kind: str,
+    settings: dict[str, Any],
+    notes: Iterable[str] = (),
+    skip_missing: bool = False,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Prepared:
+    """Checks the drafts, looks at every picture and writes the data set.
+
+    Args:
+        problems: what the reader found wrong already; reported together with what is found here.
+        skip_missing: leave out images whose picture is missing or unreadable, instead of reporting them.
+        force: replace a data set that differs. An equal one is always left as it is.
+
+    Raises:
+        ItmkitError: with every problem, before anything is written; or another data set is there.
+    """
+    problems = [*problems, *check_drafts(drafts)]
+    paths = [draft.path() for draft in drafts]
+    # With problems nothing will be written: headers are enough, so that they are reported soon.
+    facts = all_picture_facts(paths, content=not problems, progress=progress)
+    wrong = [(draft, fact) for draft, fact in zip(drafts, facts, strict=True) if isinstance(fact, ItmkitError)]
+    if drafts and len(wrong) == len(drafts):
+        problems.append(_all_wrong(drafts, wrong[0][1]))
+    elif wrong and not skip_missing:
+        problems.append(f"{len(wrong)} of {len(drafts)} pictures are no use; --skip-missing leaves such images out")
+        problems += [f"{draft.place}: image {draft.id!r}: {error}" for draft, error in wrong]
+    if problems:
+        raise ItmkitError(problems)
+    records = [
+        _record(workspace, draft, path, fact)
+        for draft, path, fact in zip(drafts, paths, facts, strict=True)
+        if isinstance(fact, Facts)
+    ]
+    skipped = [Skipped(draft.id, str(error)) for draft, error in wrong]
+    notes = [*notes, *_shared_between_splits(records)]
+    return _write(workspace, records, kind=kind, settings=settings, skipped=skipped, notes=notes, force=force)
+
+
+def check_drafts(drafts: Sequence[Draft]) -> list[str]:
+    """Duplicate and impossible ids, unknown splits, images without caption, empty captions; with their places."""
+    problems: list[str] = []
+    images: dict[str, str] = {}
+    captions: dict[str, str] = {}
+    for draft in drafts:
+        where = f"{draft.place}: image {draft.id!r}"
+        if reason := wrong_id(draft.id):
+            problems.append(f"{where}: the id {reason}")
+        if draft.id in images:
+            problems.append(f"{where}: this id occurs before, at {images[draft.id]}")
+        images.setdefault(draft.id, draft.place)
+        if draft.split not in SPLIT_NAMES:
+            problems.append(f"{where}: unknown split {draft.split!r}; known are {', '.join(SPLIT_NAMES)}")
+        if not draft.captions:
+            problems.append(f"{where}: has no caption")
+        for caption in draft.captions:
+            if not caption.text.strip():
+                problems.append(f"{where}: caption {caption.id!r} is empty")
+            if caption.id in captions:
+                problems.append(f"{where}: the caption id {caption.id!r} occurs before, at {captions[caption.id]}")
+            captions.setdefault(caption.id, draft.place)
+    if not drafts:
+        problems.append("no images were found")
+    return problems
+
+
+def _all_wrong(drafts: Sequence[Draft], error: ItmkitError) -> str:
+    places = " or ".join(str(path) for path in drafts[0].candidates)
+    count = len(drafts)
+    return f"none of the {count} pictures can be read (the first: {error}; looked for {places}); is --images right?"
+
+
+def _record(workspace: Workspace, draft: Draft, path: Path, facts: Facts) -> ImageRecord:
+    return ImageRecord(
+        id=draft.id,
+        split=SPLIT_NAMES[draft.split],
+        captions=tuple(draft.captions),
+        file=stored_path(workspace, path),
+        labels=draft.labels,
+        width=facts.width,
+        height=facts.height,
+        bytes=facts.bytes,
+        sha256=facts.sha256,
+    )
+
+
+def stored_path(workspace: Workspace, path: Path) -> str:
+    """How dataset.jsonl writes a path: relative to the workspace when inside it, else absolute. Links are kept."""
+    # Path.resolve would follow links, Path.absolute would keep "..".
+    whole, root = Path(os.path.abspath(path)), Path(os.path.abspath(workspace.root))  # noqa: PTH100
+    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else str(whole)
+
+
+def _shared_between_splits(records: Sequence[ImageRecord]) -> list[str]:
+    """A note where one picture, byte for byte, is in several splits: its scores would be flattered."""
+    first: dict[str | None, ImageRecord] = {}
+    pairs = []
+    for record in records:
+        other = first.setdefault(record.sha256, record)
+        if other.split != record.split:
+            pairs.append(f"{other.id} ({other.split}) and {record.id} ({record.split})")
+    if not pairs:
+        return []
+    return [f"{len(pairs)} pictures are in two splits, byte for byte the same; the first: {pairs[0]}"]
+
+
+def _write(
+    workspace: Workspace,
+    records: list[ImageRecord],
+    *,
+    kind: str,
+    settings: dict[str, Any],
+    skipped: list[Skipped],
+    notes: list[str],
+    force: bool,
+) -> Prepared:
+    path = workspace.dataset_path
+    counts: dict[str, dict[str, int]] = {}
+    if path.exists() and not force:
+        try:
+            old = read_dataset(workspace)
+        except ItmkitError as error:
+            advice = f"{path}: what is there is damaged ({error.problems[0]}); --force replaces it"
+            raise ItmkitError(advice) from None
+        if old.images == records:
+            return Prepared(path, old.kind, old.info["counts"], True, skipped, notes)
+        had = Counter(image.split for image in old.images)
+        inside = ", ".join(f"{split} {n}" for split, n in had.items())
+        raise ItmkitError(
+            f"{path}: another data set is there already ({old.kind}: {inside}). --force replaces it; the caches and"
+            " runs made from it then become stale. Or name another workspace with -w"
+        )
+    counts = write_dataset(workspace, records, kind=kind, settings=settings)["counts"]
+    return Prepared(path, kind, counts, False, skipped, notes)

@@ -1,0 +1,40 @@
+"""Fields of other people's JSON: the value, or a line in `problems` that names file, place and key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def list_of_objects(value: Any, key: str, place: str, problems: list[str]) -> list[tuple[str, dict[str, Any]]]:
+    """(place, object) of each object in the list `value[key]`; `place` becomes "FILE: key[3]"."""
+    items = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(items, list):
+        what = "is missing" if isinstance(value, dict) and key not in value else "is no list"
+        problems.append(f"{place}: {key!r} {what}" if isinstance(value, dict) else f"{place}: not a JSON object")
+        return []
+    joint = "." if place.endswith("]") else ": "
+    found = []
+    for number, item in enumerate(items):
+        where = f"{place}{joint}{key}[{number}]"
+        if isinstance(item, dict):
+            found.append((where, item))
+        else:
+            problems.append(f"{where}: not an object")
+    return found
+
+
+def string(entry: dict[str, Any], key: str, place: str, problems: list[str]) -> str:
+    value = entry.get(key)
+    if isinstance(value, str):
+        return value
+    problems.append(f"{place}: {key!r} is missing" if value is None else f"{place}: {key!r} is {value!r}, not a string")
+    return ""
+
+
+def integer_or_string(entry: dict[str, Any], key: str, place: str, problems: list[str]) -> str:
+    """An id, as a string."""
+    value = entry.get(key)
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        return str(value)
+    problems.append(f"{place}: {key!r} is missing" if value is None else f"{place}: {key!r} is {value!r}, not an id")
+    return ""
