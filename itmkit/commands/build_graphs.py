@@ -1,0 +1,50 @@
+"""itmkit build-graphs: positions of regions and dependencies of words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from itmkit.commands import options
+from itmkit.workspace import Workspace
+
+
+@click.command("build-graphs")
+@options.workspace_option
+@click.option("--blocks", type=click.IntRange(1, 128), help="A picture is cut into N x N blocks (16).", metavar="N")
+@click.option("--keep", type=click.IntRange(min=1), help="Blocks kept a region, by overlap (15).", metavar="N")
+@click.option("--only", type=click.Choice(["images", "texts"]), help="Build one of the two caches.")
+@options.force_option
+@options.json_option
+def command(
+    workspace: Workspace, blocks: int | None, keep: int | None, only: str | None, force: bool, as_json: bool
+) -> None:
+    """Block positions and polar coordinates of regions, dependency edges of captions.
+
+    Needs caches/regions and caches/text; writes caches/graphs/images and caches/graphs/texts.
+
+    \b
+    Example: itmkit build-graphs -w work
+    """
+    from itmkit.commands import console
+    from itmkit.graphs import PARTS, build_graphs
+
+    result = build_graphs(
+        workspace,
+        blocks=blocks,
+        keep=keep,
+        parts=PARTS if only is None else [only],  # type: ignore[list-item]
+        force=force,
+        progress=console.ConsoleProgress(),
+    )
+    if as_json:
+        console.print_json(asdict(result))
+        return
+    if result.images is not None:
+        console.out.print(
+            f"{result.images} pictures: {result.keep} of {result.blocks} x {result.blocks} blocks a region,"
+            f" polar coordinates -> {result.path / 'images'}"
+        )
+    if result.texts is not None:
+        console.out.print(f"{result.texts} caption texts: {result.edges} dependency edges -> {result.path / 'texts'}")

@@ -1,0 +1,94 @@
+"""Rows of a .npy file by plain reads at offsets: memory stays that of the rows asked for.
+
+A memory map would do as well, except that the pages it touches count as memory of the process until the kernel
+takes them back, so a limit on memory (a container, a batch system) may end an import that needs none of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from itmkit.errors import ItmkitError
+
+_BLOCK_BYTES = 16 << 20
+
+
+class NpyRows:
+    """An array file (N, ...) that is read a few rows at a time. Never unpickles anything."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads the header only.
+
+        Raises:
+            ItmkitError: not a .npy file, object or structured contents, column-major order, or a size that is not
+                what the header says (a truncated download).
+        """
+        self.path = path
+        try:
+            with open(path, "rb") as file:
+                version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+                if version == (1, 0):
+                    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+                elif version == (2, 0):
+                    shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)  # type: ignore[no-untyped-call]
+                else:
+                    raise ValueError(f"format version {version}")
+                self._start = file.tell()
+                size = os.fstat(file.fileno()).st_size
+        except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, RecursionError) as error:
+            raise ItmkitError(f"{path}: not an array file that numpy.save wrote ({error})") from None
+        if dtype.hasobject or dtype.fields is not None:
+            raise ItmkitError(f"{path}: holds Python objects or records ({dtype}), a plain array is needed")
+        if not shape:
+            raise ItmkitError(f"{path}: holds a single number, an array with one row a picture is needed")
+        if fortran and len(shape) > 1:
+            raise ItmkitError(
+                f"{path}: is stored column by column; save it with numpy.save(path, numpy.ascontiguousarray(array))"
+            )
+        self.shape: tuple[int, ...] = tuple(int(n) for n in shape)
+        self.dtype = dtype
+        self._row_items = int(np.prod(self.shape[1:], dtype=np.int64))
+        expected = self._start + len(self) * self._row_items * dtype.itemsize
+        if size != expected:
+            raise ItmkitError(
+                f"{path}: has {size:,} bytes, its header says {expected:,}; the file is incomplete or damaged"
+            )
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def rows_per_block(self) -> int:
+        """How many rows make a block of about 16 MiB."""
+        return max(1, _BLOCK_BYTES // max(1, self._row_items * self.dtype.itemsize))
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Rows start..stop-1: (stop - start, ...) in the file's dtype, in the byte order of this machine."""
+        count = (stop - start) * self._row_items
+        with open(self.path, "rb") as file:
+            file.seek(self._start + start * self._row_items * self.dtype.itemsize)
+            flat = np.fromfile(file, dtype=self.dtype, count=count)
+        if len(flat) != count:
+            raise ItmkitError(f"{self.path}: rows {start} to {stop - 1} cannot be read; the file was cut short")
+        native = flat.astype(self.dtype.newbyteorder("="), copy=False)
+        return native.reshape(stop - start, *self.shape[1:])
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """(len(rows), ...) for ascending row numbers; neighbouring rows are read together."""
+        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+        return np.concatenate([self.read(int(run[0]), int(run[-1]) + 1) for run in np.split(rows, breaks)])
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, rows) of each block of the file, in order."""
+        for start in range(0, len(self), self.rows_per_block):
+            yield start, self.read(start, min(len(self), start + self.rows_per_block))
+
+    def header_digest(self) -> hashlib._Hash:
+        """A sha256 state that has taken in the header; feed it the blocks to get the digest of the whole file."""
+        with open(self.path, "rb") as file:
+            return hashlib.sha256(file.read(self._start))
