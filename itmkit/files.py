@@ -106,6 +106,18 @@ def read_json(path: Path) -> Any:
         raise ItmkitError(f"{path}: nested too deeply to be read") from None
 
 
+def size_in_words(count: int) -> str:
+    """Bytes as people read them: 512 B, 1.5 kB, 23 MB (powers of 1,000)."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            break
+        size /= 1000
+    else:
+        unit = "TB"
+    return f"{size:.1f} {unit}" if size < 9.95 and unit != "B" else f"{size:.0f} {unit}"
+
+
 def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's bytes, read in blocks."""
     with open(path, "rb") as handle:

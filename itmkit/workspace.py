@@ -105,6 +105,12 @@ class Workspace:
         manifest = read_manifest(self.cache(cache))
         return manifest.fingerprint if manifest is not None and manifest.complete else "missing"
 
+    def _fingerprint_or_none(self, cache: str) -> str | None:
+        try:
+            return self.fingerprint(cache)
+        except ItmkitError:  # a damaged manifest, reported in the row of that cache
+            return None
+
     def cache_state(self, cache: str, command: str, dataset: Dataset | None) -> StageState:
         """Whether a cache is done, partial, missing, stale (its inputs changed since) or damaged."""
         path = self.cache(cache)
@@ -118,13 +124,19 @@ class Workspace:
         if manifest.made_by.stage == "import-features":
             command = "itmkit import-features"
         if dataset is not None:
-            changed = self.stale_inputs(cache, manifest, dataset)
-            if changed:
-                detail = f"{' and '.join(changed)} changed since"
+            base = MADE_FROM.get(cache)
+            below = self.cache_state(base, "", dataset).state if base else "done"
+            changed = self.stale_inputs(cache, manifest, dataset) if below == "done" else []
+            detail = f"{' and '.join(changed)} changed since" if changed else f"{base} is {below}"
+            if changed or below != "done":
                 return StageState(cache, path, "stale", detail, **facts, command=f"{command} --force")
         gone = [s["file"] for s in manifest.shards if not (path / s["file"]).exists()]
         if gone:
             return StageState(cache, path, "damaged", f"missing {gone[0]}", **facts, command=f"{command} --force")
+        cut = [s["file"] for s in manifest.shards if (path / s["file"]).stat().st_size != s["bytes"]]
+        if cut:
+            detail = f"{cut[0]} has not the size it was written with"
+            return StageState(cache, path, "damaged", detail, **facts, command=f"{command} --force")
         if not manifest.complete:
             done = manifest.count + len(manifest.skipped)
             return StageState(cache, path, "partial", f"{done} of {manifest.planned}", **facts, command=command)
@@ -149,41 +161,45 @@ class Workspace:
 
     def status(self) -> list[StageState]:
         """The state of every stage, in the order of the pipeline, runs last."""
+        dataset: Dataset | None = None
         try:
             dataset = self.dataset()
         except ItmkitError as error:
             state: State = "damaged" if self.dataset_path.exists() else "missing"
             detail = error.problems[0] if state == "damaged" else ""
-            return [StageState("dataset", self.dataset_path, state, detail, command="itmkit prepare")]
-        counts = ", ".join(
-            f"{split} {c['images']} images {c['captions']} captions" for split, c in dataset.info["counts"].items()
-        )
-        size = self.dataset_path.stat().st_size
-        rows = [StageState("dataset", self.dataset_path, "done", counts, len(dataset.images), bytes=size)]
+            if not self.root.is_dir():
+                detail = f"there is no folder {self.root}"
+            command = "itmkit prepare --force" if state == "damaged" else "itmkit prepare"
+            rows = [StageState("dataset", self.dataset_path, state, detail, command=command)]
+        else:
+            counts = dataset.info["counts"].items()
+            detail = ", ".join(f"{split} {c['images']} images {c['captions']} captions" for split, c in counts)
+            size = self.dataset_path.stat().st_size
+            rows = [StageState("dataset", self.dataset_path, "done", detail, len(dataset.images), bytes=size)]
         rows += [self.cache_state(name, f"itmkit {command}", dataset) for name, command in COMMANDS.items()]
         runs = sorted((self.root / "runs").glob("*/run.json")) if (self.root / "runs").is_dir() else []
         return rows + [self._run_state(path, dataset) for path in runs]
 
-    def _run_state(self, path: Path, dataset: Dataset) -> StageState:
+    def _run_state(self, path: Path, dataset: Dataset | None) -> StageState:
         name = f"run {path.parent.name}"
-        facts = read_json(path)
-        again = f"itmkit train --method {facts['method']} --run {path.parent.name}"
-        changed = [cache for cache, value in facts["caches"].items() if self.fingerprint(cache) != value]
-        changed += [] if facts["captions"] == dataset.captions_digest else ["captions"]
+        try:
+            facts = read_json(path)
+            again = f"itmkit train --method {facts['method']} --run {path.parent.name}"
+            detail = f"{facts['method']}, {facts['epochs_done']} of {facts['epochs']} epochs"
+            changed = [cache for cache, value in facts["caches"].items() if self._fingerprint_or_none(cache) != value]
+            changed += ["captions"] if dataset and facts["captions"] != dataset.captions_digest else []
+            done = bool(facts["finished"])
+        except ItmkitError as error:
+            return StageState(name, path.parent, "damaged", error.problems[0], command="itmkit train --force")
+        except (KeyError, TypeError, AttributeError) as error:
+            detail = f"run.json is not what training writes ({type(error).__name__}: {error})"
+            return StageState(name, path.parent, "damaged", detail, command="itmkit train --force")
         size = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
-        detail = f"{facts['method']}, {facts['epochs_done']} of {facts['epochs']} epochs"
         if changed:
             why = f"{detail}; {' and '.join(changed)} changed since"
             return StageState(name, path.parent, "stale", why, bytes=size, command=f"{again} --force")
-        done = bool(facts["finished"])
-        return StageState(
-            name,
-            path.parent,
-            "done" if done else "partial",
-            detail,
-            bytes=size,
-            command="" if done else again,
-        )
+        command = "" if done else again
+        return StageState(name, path.parent, "done" if done else "partial", detail, bytes=size, command=command)
 
 
 # The caches of the pipeline and the command that makes each.
@@ -193,3 +209,5 @@ COMMANDS = {
     "graphs/images": "build-graphs",
     "graphs/texts": "build-graphs",
 }
+# The cache from which another is computed; it is no use where the former is not done.
+MADE_FROM = {"graphs/images": "regions", "graphs/texts": "text"}

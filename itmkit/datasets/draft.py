@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itmkit.dataset import Caption, ImageRecord, read_dataset, write_dataset, wrong_id
+from itmkit.dataset import Caption, ImageRecord, wrong_id
 from itmkit.datasets.pictures import Facts, all_picture_facts
+from itmkit.datasets.prepared import Prepared, Skipped, write_or_keep
 from itmkit.errors import ItmkitError
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
@@ -36,33 +36,6 @@ class Draft:
 
     def path(self) -> Path:
         return next((path for path in self.candidates if path.exists()), self.candidates[0])
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """An image left out because its picture is missing or unreadable (`skip_missing`)."""
-
-    id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a `prepare_...` function did.
-
-    `unchanged`: the workspace already held exactly this data set, nothing was written. `counts` is per split:
-    {"train": {"images": n, "captions": m}, ...}. `notes` are worth reading, not wrong.
-    """
-
-    path: Path
-    kind: str
-    counts: dict[str, dict[str, int]]
-    unchanged: bool = False
-    skipped: list[Skipped] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "path": str(self.path)}
 
 
 def write_drafts(
@@ -106,7 +79,7 @@ def write_drafts(
     ]
     skipped = [Skipped(draft.id, str(error)) for draft, error in wrong]
     notes = [*notes, *_shared_between_splits(records)]
-    return _write(workspace, records, kind=kind, settings=settings, skipped=skipped, notes=notes, force=force)
+    return write_or_keep(workspace, records, kind=kind, settings=settings, skipped=skipped, notes=notes, force=force)
 
 
 def check_drafts(drafts: Sequence[Draft]) -> list[str]:
@@ -174,33 +147,3 @@ def _shared_between_splits(records: Sequence[ImageRecord]) -> list[str]:
     if not pairs:
         return []
     return [f"{len(pairs)} pictures are in two splits, byte for byte the same; the first: {pairs[0]}"]
-
-
-def _write(
-    workspace: Workspace,
-    records: list[ImageRecord],
-    *,
-    kind: str,
-    settings: dict[str, Any],
-    skipped: list[Skipped],
-    notes: list[str],
-    force: bool,
-) -> Prepared:
-    path = workspace.dataset_path
-    counts: dict[str, dict[str, int]] = {}
-    if path.exists() and not force:
-        try:
-            old = read_dataset(workspace)
-        except ItmkitError as error:
-            advice = f"{path}: what is there is damaged ({error.problems[0]}); --force replaces it"
-            raise ItmkitError(advice) from None
-        if old.images == records:
-            return Prepared(path, old.kind, old.info["counts"], True, skipped, notes)
-        had = Counter(image.split for image in old.images)
-        inside = ", ".join(f"{split} {n}" for split, n in had.items())
-        raise ItmkitError(
-            f"{path}: another data set is there already ({old.kind}: {inside}). --force replaces it; the caches and"
-            " runs made from it then become stale. Or name another workspace with -w"
-        )
-    counts = write_dataset(workspace, records, kind=kind, settings=settings)["counts"]
-    return Prepared(path, kind, counts, False, skipped, notes)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from itmkit.dataset import Caption
-from itmkit.datasets.draft import Draft, Prepared, write_drafts
+from itmkit.datasets.draft import Draft, write_drafts
+from itmkit.datasets.prepared import Prepared
 from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
 from itmkit.progress import SILENT, Progress

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from itmkit.dataset import SPLITS, Caption
-from itmkit.datasets.draft import Draft, Prepared, write_drafts
+from itmkit.datasets.draft import Draft, write_drafts
+from itmkit.datasets.prepared import Prepared
 from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
 from itmkit.progress import SILENT, Progress

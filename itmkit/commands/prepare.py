@@ -1,0 +1,192 @@
+"""itmkit prepare: one subcommand a kind of data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from itmkit.commands.console import ConsoleProgress, out, print_json, table
+from itmkit.commands.options import Path_, force_option, json_option, workspace_option
+from itmkit.dataset import SPLITS
+from itmkit.datasets.prepared import Prepared
+from itmkit.workspace import Workspace
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+skip_missing_option = click.option(
+    "--skip-missing", is_flag=True, help="Leave out images whose picture is missing or unreadable, and say how many."
+)
+split_option = click.option("--split", type=click.Choice(SPLITS), help="The split of images that are given none.")
+
+
+class _CaptionCount(click.ParamType):
+    name = "N|all"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int | None:
+        if value is None or value == "all":
+            return None
+        if isinstance(value, int) or (str(value).isdecimal() and int(value) > 0):
+            return int(value)
+        raise click.BadParameter(f"{value!r} is neither a number above 0 nor `all`", context, parameter)
+
+
+captions_option = click.option(
+    "--captions",
+    type=_CaptionCount(),
+    default=5,
+    show_default=True,
+    help="How many captions of an image to take, in file order.",
+)
+
+
+def _common(function: F) -> F:
+    return workspace_option(force_option(json_option(function)))
+
+
+@click.group("prepare", no_args_is_help=True)
+def command() -> None:
+    """Read a data set into the workspace: dataset.jsonl, one image with its captions a line.
+
+    Everything that is wrong with a data set is listed at once, and nothing is written then. Preparing the same data
+    set again does nothing; a different one needs --force.
+
+    \b
+    Example:
+      itmkit prepare flickr8k Flickr8k/ -w work
+    """
+
+
+@command.command("karpathy")
+@click.argument("file", type=Path_)
+@click.option("--images", type=Path_, required=True, help="Folder of the pictures.")
+@captions_option
+@skip_missing_option
+@_common
+def karpathy(workspace: Workspace, as_json: bool, **options: Any) -> None:
+    """Karpathy's JSON of Flickr8k, Flickr30k or COCO, or a file in its layout.
+
+    \b
+    Examples:
+      itmkit prepare karpathy dataset_flickr30k.json --images flickr30k-images
+      itmkit prepare karpathy dataset_coco.json --images coco   # has train2014/ and val2014/
+    """
+    from itmkit.datasets.karpathy import prepare_karpathy
+
+    _show(prepare_karpathy(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+
+
+@command.command("flickr8k")
+@click.argument("folder", type=Path_)
+@click.option("--images", type=Path_, show_default="found by its usual names", help="Folder of the pictures.")
+@captions_option
+@skip_missing_option
+@_common
+def flickr8k(workspace: Workspace, as_json: bool, **options: Any) -> None:
+    """Flickr8k as its authors distribute it: the folder with Flickr8k.token.txt and the split lists.
+
+    \b
+    Example:
+      itmkit prepare flickr8k Flickr8k_text --images Flicker8k_Dataset
+    """
+    from itmkit.datasets.flickr8k import prepare_flickr8k
+
+    _show(prepare_flickr8k(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+
+
+@command.command("coco")
+@click.argument("files", metavar="CAPTIONS.json...", type=Path_, nargs=-1, required=True)
+@click.option("--images", type=Path_, required=True, help="Folder of the pictures, or the one above train2017/ etc.")
+@click.option("--instances", type=Path_, multiple=True, help="Instances file; its categories become image labels.")
+@click.option("--split", type=click.Choice(SPLITS), show_default="from the file name", help="The split of all images.")
+@captions_option
+@skip_missing_option
+@_common
+def coco(workspace: Workspace, as_json: bool, **options: Any) -> None:
+    """COCO's annotation files; several may be given, one a split.
+
+    \b
+    Example:
+      itmkit prepare coco annotations/captions_train2017.json annotations/captions_val2017.json \\
+        --images . --instances annotations/instances_train2017.json
+    """
+    from itmkit.datasets.coco import prepare_coco
+
+    _show(prepare_coco(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+
+
+@command.command("jsonl")
+@click.argument("file", type=Path_)
+@click.option("--images", type=Path_, show_default="folder of FILE", help="Folder that the image paths start from.")
+@split_option
+@skip_missing_option
+@_common
+def jsonl(workspace: Workspace, as_json: bool, **options: Any) -> None:
+    """Your own pictures: a JSON object a line with image, caption (or captions), and optionally split and labels.
+
+    Without any split in the file and without --split, a tenth of the images becomes val and a tenth test.
+
+    \b
+    Example, with lines such as {"image": "a.jpg", "captions": ["A dog.", "A wet dog."], "split": "train"}:
+      itmkit prepare jsonl photos/captions.jsonl
+    """
+    from itmkit.datasets.pairs import prepare_jsonl
+
+    _show(prepare_jsonl(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+
+
+@command.command("csv")
+@click.argument("file", type=Path_)
+@click.option("--images", type=Path_, show_default="folder of FILE", help="Folder that the image paths start from.")
+@split_option
+@skip_missing_option
+@_common
+def csv(workspace: Workspace, as_json: bool, **options: Any) -> None:
+    """Your own pictures: a table with the columns image and caption, and optionally split and labels (dog;beach).
+
+    The first line names the columns. Several lines may be about one image. Files ending in .tsv are split at tabs.
+
+    \b
+    Example:
+      itmkit prepare csv photos/captions.csv --split train
+    """
+    from itmkit.datasets.pairs import prepare_csv
+
+    _show(prepare_csv(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+
+
+@command.command("scenes")
+@click.option("--train", default=1000, show_default=True, help="Pictures to make for training.")
+@click.option("--val", default=200, show_default=True, help="Pictures to make for validation.")
+@click.option("--test", default=300, show_default=True, help="Pictures to make for testing.")
+@click.option("--seed", default=0, show_default=True, help="The same seed makes the same pictures and captions.")
+@_common
+def scenes(workspace: Workspace, as_json: bool, **options: Any) -> None:
+    """Make a data set: drawn pictures of coloured objects with captions that are hard to match.
+
+    \b
+    Example:
+      itmkit prepare scenes --train 1000 --val 200 --test 300 --seed 0 -w scenes
+    """
+    from itmkit.datasets.prepared import prepare_scenes
+
+    _show(prepare_scenes(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+
+
+def _show(result: Prepared, workspace: Workspace, as_json: bool) -> None:
+    if as_json:
+        print_json(result.to_json())
+        return
+    rows = [(split, f"{c['images']:,}", f"{c['captions']:,}") for split, c in result.counts.items()]
+    images, captions = (sum(c[what] for c in result.counts.values()) for what in ("images", "captions"))
+    rows.append(("all", f"{images:,}", f"{captions:,}"))
+    table(None, ["split", "images", "captions"], rows, right=["images", "captions"])
+    notes = list(result.notes)
+    if result.skipped:
+        first = "; ".join(f"{skip.id}: {skip.reason}" for skip in result.skipped[:3])
+        notes.append(f"{len(result.skipped):,} images left out, their pictures are no use (--json lists all): {first}")
+    for note in notes:
+        out.print(f"note: {note}", markup=False, soft_wrap=True)
+    already = "is already this data set; nothing to do" if result.unchanged else "written"
+    out.print(f"{result.path} {already}", markup=False, soft_wrap=True)

@@ -1,0 +1,54 @@
+"""itmkit status."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+from rich.text import Text
+
+from itmkit.commands.console import out, print_json, table
+from itmkit.commands.options import json_option, workspace_option
+from itmkit.files import size_in_words
+from itmkit.workspace import Workspace
+
+STYLES = {"done": "green", "partial": "yellow", "missing": "dim", "stale": "yellow", "damaged": "bold red"}
+
+
+@click.command("status")
+@workspace_option
+@json_option
+def command(workspace: Workspace, as_json: bool) -> None:
+    """Show every stage of the workspace: done, partial, missing, stale or damaged, and what to run next.
+
+    Stale means that what a stage was made from (pictures, captions, earlier caches) is not what is there now.
+
+    \b
+    Example:
+      itmkit status -w work
+    """
+    rows = workspace.status()
+    if as_json:
+        print_json([{**asdict(row), "path": str(row.path)} for row in rows])
+        return
+    table(
+        None,
+        ["stage", "state", "rows", "skipped", "size", "detail"],
+        [
+            (
+                row.stage,
+                Text(row.state, STYLES[row.state]),
+                f"{row.count:,}" if row.count else "",
+                f"{row.skipped:,}" if row.skipped else "",
+                size_in_words(row.bytes) if row.bytes else "",
+                Text(row.detail),
+            )
+            for row in rows
+        ],
+        right=["rows", "skipped", "size"],
+    )
+    unfinished = [row for row in rows if row.state != "done"]
+    if unfinished:
+        out.print(Text.assemble("next: ", (unfinished[0].command, "bold")), soft_wrap=True)
+    elif not any(row.stage.startswith("run ") for row in rows):
+        out.print(Text.assemble("next: ", ("itmkit train --method mpsm", "bold")), soft_wrap=True)

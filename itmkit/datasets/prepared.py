@@ -1,0 +1,105 @@
+"""The result of preparing a data set, and the rule that a data set is never replaced by another unasked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from itmkit.dataset import Dataset, ImageRecord, read_dataset, write_dataset
+from itmkit.errors import ItmkitError
+from itmkit.files import read_json
+from itmkit.progress import SILENT, Progress
+from itmkit.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image left out because its picture is missing or unreadable (`skip_missing`)."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a `prepare_...` function did.
+
+    `unchanged`: the workspace already held exactly this data set, nothing was written. `counts` is per split:
+    {"train": {"images": n, "captions": m}, ...}. `notes` are worth reading, not wrong.
+    """
+
+    path: Path
+    kind: str
+    counts: dict[str, dict[str, int]]
+    unchanged: bool = False
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "path": str(self.path)}
+
+
+def write_or_keep(
+    workspace: Workspace,
+    records: list[ImageRecord],
+    *,
+    kind: str,
+    settings: dict[str, Any],
+    skipped: list[Skipped],
+    notes: list[str],
+    force: bool,
+) -> Prepared:
+    """Writes the data set unless an equal one is there. Raises ItmkitError where a different one is, and no `force`."""
+    path = workspace.dataset_path
+    old = None if force else _present(workspace)
+    if old is not None:
+        if old.images == records:
+            return Prepared(path, old.kind, old.info["counts"], True, skipped, notes)
+        raise _other(workspace, old)
+    counts = write_dataset(workspace, records, kind=kind, settings=settings)["counts"]
+    return Prepared(path, kind, counts, False, skipped, notes)
+
+
+def prepare_scenes(
+    workspace: Workspace,
+    *,
+    train: int,
+    val: int,
+    test: int,
+    seed: int,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Prepared:
+    """Makes the scenes data set (`itmkit.datasets.scenes.make_scenes`) unless just these scenes are there already."""
+    from itmkit.datasets.scenes import make_scenes
+
+    settings = {"train": train, "val": val, "test": test, "seed": seed}
+    old = None if force else _present(workspace)
+    if old is not None:
+        written = read_json(workspace.dataset_info_path) if workspace.dataset_info_path.exists() else {}
+        # Equal digests: nobody has edited dataset.jsonl since. The pictures themselves are not looked at.
+        if old.info == written and old.kind == "scenes" and old.info["settings"] == settings:
+            return Prepared(workspace.dataset_path, old.kind, old.info["counts"], True)
+        raise _other(workspace, old)
+    info = make_scenes(workspace, train=train, val=val, test=test, seed=seed, progress=progress)
+    return Prepared(workspace.dataset_path, "scenes", info["counts"])
+
+
+def _present(workspace: Workspace) -> Dataset | None:
+    if not workspace.dataset_path.exists():
+        return None
+    try:
+        return read_dataset(workspace)
+    except ItmkitError as error:
+        advice = f"{workspace.dataset_path}: what is there is damaged ({error.problems[0]}); --force replaces it"
+        raise ItmkitError(advice) from None
+
+
+def _other(workspace: Workspace, old: Dataset) -> ItmkitError:
+    inside = ", ".join(f"{split} {n}" for split, n in Counter(image.split for image in old.images).items())
+    return ItmkitError(
+        f"{workspace.dataset_path}: another data set is there already ({old.kind}: {inside}). --force replaces it; the"
+        " caches and runs made from it then become stale. Or name another workspace with -w"
+    )
