@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from itmkit.cache import CacheWriter, Column, MadeBy
-from itmkit.dataset import Caption, Dataset, ImageRecord, dataset_info, read_dataset, write_dataset
+from itmkit.cache import CacheWriter, MadeBy
 from itmkit.errors import ItmkitError
 from itmkit.files import digest
 from itmkit.progress import SILENT, Progress
+from itmkit.regions.regions import region_columns
 from itmkit.regions.scan_check import read_split
-from itmkit.regions.scan_layout import ScanSplit, find_splits, read_tags
+from itmkit.regions.scan_dataset import scan_dataset
+from itmkit.regions.scan_layout import ScanSplit, SizeOrder, find_splits, read_tags
 from itmkit.workspace import Workspace
 
 TagForm = Literal["colour-class", "class"]
-SizeOrder = Literal["width-height", "height-width"]
 STAGE = "import-features"
 
 
@@ -48,19 +47,6 @@ class ImportResult:
     def repeated(self) -> int:
         """How many rows repeated the features of an earlier row and were left out."""
         return self.rows - self.images
-
-
-def region_columns(regions: int, dim: int) -> dict[str, Column]:
-    """The columns of every regions cache (features float16; boxes in pixels of the upright picture)."""
-    return {
-        "features": Column("float16", (regions, dim)),
-        "boxes": Column("float32", (regions, 4)),
-        "count": Column("int16"),
-        "tags": Column("int32", (regions,)),
-        "attributes": Column("int16", (regions,)),
-        "scores": Column("float32", (regions,)),
-        "size": Column("int32", (2,)),
-    }
 
 
 def import_scan(
@@ -108,13 +94,14 @@ def import_scan(
         "splits": names,
         "files_sha256": digest({split.name: split.digests for split in splits}),
     }
-    dataset, keys = _dataset(workspace, splits, settings, size_order, force=force)
+    dataset, keys, sizes = scan_dataset(workspace, splits, settings, size_order, force=force)
     settings |= {"tag_form": tag_form, "size_order": size_order}
     made_by = MadeBy(STAGE, settings, None, workspace.inputs("regions", dataset))
-    extras = splits[0].extras
     _, regions, dim = splits[0].features.shape
     cache_notes: dict[str, Any] = {"folder": str(folder.resolve()), "files": {s.name: s.digests for s in splits}}
-    cache_notes |= {what: what in extras for what in ("boxes", "sizes", "scores", "tags")}
+    cache_notes |= {what: what in splits[0].extras for what in ("boxes", "scores", "tags")} | {
+        "sizes": sizes is not None
+    }
     with CacheWriter.open(
         workspace.cache("regions"),
         made_by=made_by,
@@ -126,8 +113,9 @@ def import_scan(
         force=force,
     ) as writer:
         unchanged = writer.manifest.complete
-        _write(writer, splits, tag_form, size_order, progress)
+        _write(writer, splits, sizes, tag_form, progress)
         skipped = len(writer.manifest.skipped)
+    extras = tuple(what for what in ("boxes", "sizes", "scores", "tags") if cache_notes[what])
     return ImportResult(
         path=writer.folder,
         images=len(keys),
@@ -177,103 +165,38 @@ def _shape(split: ScanSplit) -> str:
     return "{} regions x {}".format(*split.features.shape[1:])
 
 
-def _records(splits: list[ScanSplit], size_order: str) -> Iterator[ImageRecord]:
-    for split in splits:
-        sizes = read_sizes(split, split.rows, size_order) if "sizes" in split.arrays else None
-        for i, (key, captions) in enumerate(zip(split.ids, split.captions, strict=True)):
-            width, height = (int(sizes[i, 0]), int(sizes[i, 1])) if sizes is not None else (None, None)
-            texts = tuple(Caption(f"{key}#{k}", text) for k, text in enumerate(captions))
-            yield ImageRecord(id=key, split=split.split, captions=texts, width=width, height=height)
-
-
-def read_sizes(split: ScanSplit, rows: np.ndarray, size_order: str) -> np.ndarray:
-    """(len(rows), 2) int32 width, height."""
-    values = np.rint(split.arrays["sizes"].take(rows).astype(np.float64)).astype(np.int32)
-    return values if size_order == "width-height" else values[:, ::-1]
-
-
-def _dataset(
-    workspace: Workspace, splits: list[ScanSplit], settings: dict[str, Any], size_order: SizeOrder, *, force: bool
-) -> tuple[Dataset, list[str]]:
-    """The data set of the workspace, written if need be, and the key of every picture in the order of the files."""
-    existing = read_dataset(workspace) if workspace.dataset_path.exists() else None
-    if existing is not None and existing.kind != "scan":
-        return existing, _match(existing, splits)
-    records = list(_records(splits, size_order))
-    new = dataset_info(records, kind="scan", settings=settings)
-    if existing is not None:
-        same = all(existing.info[name] == new[name] for name in ("images_digest", "captions_digest"))
-        if same:
-            return existing, [record.id for record in records]
-        if not force:
-            raise ItmkitError(
-                f"{workspace.dataset_path}: was imported from other files (pictures or captions differ);"
-                " run `itmkit import-features scan --force` to replace it, or name another workspace with -w"
-            )
-    info = write_dataset(workspace, records, kind="scan", settings=settings)
-    return Dataset(records, info), [record.id for record in records]
-
-
-def _match(dataset: Dataset, splits: list[ScanSplit]) -> list[str]:
-    """The data set's id of every imported picture, found by id, file name, or file name without its ending."""
-    known = {image.id: image.id for image in dataset.images}
-    for image in dataset.images:
-        if image.file is not None:
-            known.setdefault(Path(image.file).name, image.id)
-            known.setdefault(Path(image.file).stem, image.id)
-    keys = [known.get(key) for key in chain.from_iterable(split.ids for split in splits)]
-    missing = [
-        key for key, image in zip(chain.from_iterable(s.ids for s in splits), keys, strict=True) if image is None
-    ]
-    wanted = {image.id for image in dataset.images} - set(keys)
-    problems = []
-    for ids, what in (
-        (missing, "imported pictures are not in dataset.jsonl"),
-        (sorted(wanted), "pictures of dataset.jsonl are not among the features"),
-    ):
-        if ids:
-            some = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
-            problems.append(
-                f"{len(ids)} {what} ({some}); import into an empty workspace to take the captions of the folder"
-            )
-    if problems:
-        raise ItmkitError(problems)
-    found = [key for key in keys if key is not None]
-    if len(set(found)) != len(found):
-        raise ItmkitError("several imported pictures are one picture of dataset.jsonl; import into an empty workspace")
-    return found
-
-
 def _write(
-    writer: CacheWriter, splits: list[ScanSplit], tag_form: TagForm, size_order: SizeOrder, progress: Progress
+    writer: CacheWriter, splits: list[ScanSplit], sizes: np.ndarray | None, tag_form: TagForm, progress: Progress
 ) -> None:
     """Writes the shards that are not there yet."""
-    firsts = np.cumsum([0, *(len(split) for split in splits)])
+    total, start = sum(len(split) for split in splits), writer.done
     tags = _Tags(splits)
-    with progress.task("import-features", int(firsts[-1]), done=writer.done, unit="images") as advance:
-        start = writer.done
+    with progress.task("import-features", total, done=start, unit="images") as advance:
         for number, keys in writer.pending():
             with writer.shard(number) as out:
-                at = start
-                for index, (first, last) in enumerate(pairwise(firsts)):
-                    while at < min(int(last), start + len(keys)) and at >= first:
-                        split = splits[index]
-                        step = split.features.rows_per_block
-                        stop = min(at + step, int(last), start + len(keys))
-                        rows = split.rows[at - first : stop - first]
-                        _append(
-                            writer,
-                            out,
-                            keys[at - start : stop - start],
-                            split,
-                            rows,
-                            tags.take(index, rows),
-                            tag_form,
-                            size_order,
-                        )
-                        advance(stop - at)
-                        at = stop
-                start += len(keys)
+                for at, index, rows in _blocks(splits, start, start + len(keys)):
+                    stop = at + len(rows)
+                    columns = _columns(writer, splits[index], rows, tags.take(index, rows), tag_form)
+                    if sizes is not None:
+                        columns["size"] = sizes[at:stop]
+                    kept = columns["count"] > 0
+                    names = keys[at - start : stop - start]
+                    for key in (key for key, keep in zip(names, kept, strict=True) if not keep):
+                        out.skip(key, "all features are zero")
+                    rest = [key for key, keep in zip(names, kept, strict=True) if keep]
+                    out.append(rest, {name: column[kept] for name, column in columns.items()})
+                    advance(len(rows))
+            start += len(keys)
+
+
+def _blocks(splits: list[ScanSplit], start: int, stop: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Cuts pictures start..stop-1 of all splits into (first picture, number of its split, rows of its files)."""
+    first = 0
+    for index, split in enumerate(splits):
+        last, step = first + len(split), split.features.rows_per_block
+        for at in range(max(start, first), min(stop, last), step):
+            yield at, index, split.rows[at - first : min(at + step, stop, last) - first]
+        first = last
 
 
 class _Tags:
@@ -299,36 +222,22 @@ class _Tags:
         return found
 
 
-def _append(
-    writer: CacheWriter,
-    out: Any,
-    keys: Any,
-    split: ScanSplit,
-    rows: np.ndarray,
-    tags: list[list[str]] | None,
-    tag_form: TagForm,
-    size_order: SizeOrder,
-) -> None:
+def _columns(
+    writer: CacheWriter, split: ScanSplit, rows: np.ndarray, tags: list[list[str]] | None, tag_form: TagForm
+) -> dict[str, np.ndarray]:
+    """All columns of some rows. Sizes are zeros."""
     features = split.features.take(rows)
     n, regions, _ = features.shape
     # Where a picture had fewer regions, such files are filled up with zeros: these are not regions.
     filled = (features != 0).any(axis=2)
     count = np.where(filled.any(axis=1), regions - np.argmax(filled[:, ::-1], axis=1), 0)
     real = np.arange(regions) < count[:, None]
-    tag_places, attribute_places = np.full((n, regions), -1, np.int32), np.full((n, regions), -1, np.int16)
-    if tags is not None:
-        pairs = [split_tag(tag, tag_form) for row in tags for tag in row]
-        for place, table, column in ((0, "attributes", attribute_places), (1, "tags", tag_places)):
-            flat = np.full(n * regions, -1, column.dtype)
-            named = [i for i, pair in enumerate(pairs) if pair[place] and real.flat[i]]
-            flat[named] = writer.index(table, [pairs[i][place] for i in named])
-            column[:] = flat.reshape(n, regions)
     columns = {
         "features": features,
         "boxes": np.zeros((n, regions, 4), np.float32),
         "count": count.astype(np.int16),
-        "tags": tag_places,
-        "attributes": attribute_places,
+        "tags": np.full((n, regions), -1, np.int32),
+        "attributes": np.full((n, regions), -1, np.int16),
         "scores": np.zeros((n, regions), np.float32),
         "size": np.zeros((n, 2), np.int32),
     }
@@ -336,12 +245,15 @@ def _append(
         if name in split.arrays:
             values = split.arrays[name].take(rows).astype(np.float32)
             columns[name] = np.where(real[..., None] if name == "boxes" else real, values, 0)
-    if "sizes" in split.arrays:
-        columns["size"] = read_sizes(split, rows, size_order)
-    kept = count > 0
-    for key in np.asarray(keys, dtype=object)[~kept]:
-        out.skip(str(key), "all features are zero")
-    out.append([key for key, keep in zip(keys, kept, strict=True) if keep], {k: v[kept] for k, v in columns.items()})
+    if tags is not None:
+        pairs = [split_tag(tag, tag_form) for row in tags for tag in row]
+        for place, table in ((0, "attributes"), (1, "tags")):
+            named = [i for i, pair in enumerate(pairs) if pair[place] and real.flat[i]]
+            places = writer.index(table, [pairs[i][place] for i in named])
+            if len(places) and places.max() > np.iinfo(columns[table].dtype).max:
+                raise ItmkitError(f"{split.tags}: too many different colours; import with --tags class")
+            columns[table].flat[named] = places
+    return columns
 
 
 def split_tag(tag: str, form: TagForm) -> tuple[str, str]:

@@ -1,10 +1,12 @@
-"""What every backend gives back for one picture."""
+"""What every backend gives back for one picture, and how regions are stored."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from itmkit.cache import Column
 
 
 @dataclass
@@ -24,3 +26,16 @@ class Regions:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+
+def region_columns(regions: int, dim: int) -> dict[str, Column]:
+    """The columns of every regions cache (features float16; boxes in pixels of the upright picture)."""
+    return {
+        "features": Column("float16", (regions, dim)),
+        "boxes": Column("float32", (regions, 4)),
+        "count": Column("int16"),
+        "tags": Column("int32", (regions,)),
+        "attributes": Column("int16", (regions,)),
+        "scores": Column("float32", (regions,)),
+        "size": Column("int32", (2,)),
+    }

@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from itmkit.errors import ItmkitError
 from itmkit.files import decode_utf8
 from itmkit.regions.npy import NpyRows
 
+SizeOrder = Literal["width-height", "height-width"]
 DEFAULT_SPLITS = {"train": "train", "restval": "train", "dev": "val", "val": "val", "test": "test", "testall": "test"}
 OPTIONAL_ARRAYS = ("boxes", "sizes", "scores")
 FLOAT16_LIMIT = 65520.0  # the smallest magnitude that rounds to infinity in float16
