@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw
 
 from itmkit.datasets.scenes.shapes import SHAPES, placed
 from itmkit.datasets.scenes.world import COLOURS, Background, Scene, SceneObject
 
 ZOOM = 2  # objects are drawn this much larger, then reduced
-_ERODE = ImageFilter.MinFilter(3)  # one pixel off each edge: what it removes is painted as the rim
 Rgb = tuple[int, int, int]
 
 
@@ -28,7 +27,7 @@ class Rendering:
 
 def render(scene: Scene, rng: np.random.Generator) -> Rendering:
     """Draw a scene. `rng` decides pattern phases, background texture and pixel noise."""
-    canvas = Image.fromarray(_background(scene.background, scene.width, scene.height, rng))
+    canvas = _background(scene.background, scene.width, scene.height, rng)
     boxes = np.zeros((len(scene.objects), 4), dtype=np.float32)
     area = np.zeros(len(scene.objects), dtype=np.int64)
     owner = np.full((scene.height, scene.width), -1, dtype=np.int16)
@@ -44,7 +43,8 @@ def render(scene: Scene, rng: np.random.Generator) -> Rendering:
     pixels = np.asarray(canvas, dtype=np.float32) * np.float32(scene.light)
     if scene.noise > 0:
         pixels += np.float32(scene.noise) * rng.standard_normal(pixels.shape, dtype=np.float32)
-    image = Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8))
+    pixels += np.float32(0.5)
+    image = Image.fromarray(pixels.clip(0, 255, out=pixels).astype(np.uint8))
     return Rendering(image, boxes, (seen / np.maximum(area, 1)).astype(np.float32))
 
 
@@ -95,9 +95,16 @@ def _drawn(thing: SceneObject, rng: np.random.Generator) -> tuple[Image.Image, I
             tone *= 0.6  # a grey roof would pass for another colour
         paint.polygon(points(polygon), fill=_mixed(fill, tone))
     rim = _mixed(fill, 0.3 if thing.colour == "black" else -0.4)
-    inner = ImageChops.subtract(mask, mask.filter(_ERODE))
-    patch.paste(rim, (0, 0), inner)
+    patch.paste(rim, (0, 0), _edge(mask))
     return patch.reduce(ZOOM), mask.reduce(ZOOM), (left, top)
+
+
+def _edge(mask: Image.Image) -> Image.Image:
+    """The outermost pixels of a mask (whose border is empty, so that shifting it around does no harm)."""
+    inside = mask
+    for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        inside = ImageChops.darker(inside, ImageChops.offset(mask, dx, dy))
+    return ImageChops.subtract(mask, inside)
 
 
 def _marks(thing: SceneObject, size: tuple[int, int], rng: np.random.Generator) -> Image.Image | None:
@@ -119,8 +126,8 @@ def _marks(thing: SceneObject, size: tuple[int, int], rng: np.random.Generator) 
     return Image.fromarray(on.astype(np.uint8) * 255)
 
 
-def _background(style: Background, width: int, height: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(height, width, 3) uint8: two tints mixed by the style's pattern."""
+def _background(style: Background, width: int, height: int, rng: np.random.Generator) -> Image.Image:
+    """Two tints mixed by the style's pattern."""
     x, y = np.arange(width, dtype=np.float32)[None, :], np.arange(height, dtype=np.float32)[:, None]
     turn = np.radians(style.angle)
     u = (x * np.cos(turn) + y * np.sin(turn)) / style.period
@@ -135,11 +142,13 @@ def _background(style: Background, width: int, height: int, rng: np.random.Gener
     elif style.style == "speckles":
         share = (rng.random((height, width), dtype=np.float32) < 0.12).astype(np.float32)
     elif style.style == "horizon":
-        share = np.broadcast_to((y > height * (0.35 + 0.3 * style.angle / 180)).astype(np.float32), (height, width))
+        share = (y > height * (0.35 + 0.3 * style.angle / 180)).astype(np.float32)
     elif style.style == "clouds":
         coarse = Image.fromarray((rng.random((6, 6)) * 255).astype(np.uint8))
         share = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32) / 255
     else:
-        share = np.zeros((height, width), dtype=np.float32)
-    first, second = np.array(style.first, np.float32), np.array(style.second, np.float32)
-    return (first + share[..., None] * (second - first)).astype(np.uint8)
+        share = np.zeros((1, 1), dtype=np.float32)
+    mask = Image.fromarray((np.broadcast_to(share, (height, width)) * 255).astype(np.uint8))
+    return Image.composite(
+        Image.new("RGB", (width, height), style.second), Image.new("RGB", (width, height), style.first), mask
+    )

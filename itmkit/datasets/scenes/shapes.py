@@ -6,6 +6,7 @@ An outline is a list of solid polygons, a list of holes cut from them, and detai
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -167,9 +168,9 @@ SHAPES: dict[str, Shape] = {kind: _normalised(shape) for kind, shape in _raw().i
 
 def rotation(angle: float, flip: bool) -> NDArray[np.float64]:
     """The (2, 2) matrix m with `points @ m.T`: mirrored where `flip`, then turned by `angle` degrees."""
-    t = np.radians(angle)
-    turn = np.array([[np.cos(t), -np.sin(t)], [np.sin(t), np.cos(t)]])
-    return turn @ np.diag([-1.0 if flip else 1.0, 1.0])
+    t = math.radians(angle)
+    c, d, x = math.cos(t), math.sin(t), -1.0 if flip else 1.0
+    return np.array([[x * c, -d], [x * d, c]])
 
 
 def placed(points: Points, x: float, y: float, radius: float, angle: float, flip: bool) -> Points:

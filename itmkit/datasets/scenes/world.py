@@ -163,12 +163,12 @@ def swappable_pairs(scene: Scene) -> list[tuple[int, int]]:
     for i, a in enumerate(scene.objects):
         for j in range(i + 1, len(scene.objects)):
             b = scene.objects[j]
-            if a.kind != b.kind and a.colour != b.colour and direction(a, b) and _changes(scene, i, j):
+            if a.kind != b.kind and a.colour != b.colour and direction(a, b) and changed_by_swap(scene, i, j):
                 pairs.append((i, j))
     return pairs
 
 
-def _changes(scene: Scene, i: int, j: int) -> bool:
+def changed_by_swap(scene: Scene, i: int, j: int) -> bool:
     """False where a swap gives what was there already (of red ball, blue box, blue ball, red box, say)."""
     before = Counter((o.kind, o.colour) for o in scene.objects)
     after = Counter((o.kind, o.colour) for o in with_colours_swapped(scene.objects, i, j))
