@@ -10,7 +10,7 @@ laid end to end, D embedding size, S size of a similarity vector, F size of a re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -34,7 +34,9 @@ class ImageBatch:
     theta: Tensor | None  # (Bi, R, R) float32, direction in radians
 
     def to(self, device: torch.device) -> ImageBatch:
-        return ImageBatch(*(_to(getattr(self, f.name), device) for f in fields(self)))
+        return ImageBatch(
+            self.features.to(device), self.mask.to(device), _to(self.rho, device), _to(self.theta, device)
+        )
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,11 @@ class TextBatch:
     edges: Tensor | None  # (Bt, L, L) bool dependency graph, undirected, with self loops
 
     def to(self, device: torch.device) -> TextBatch:
-        return TextBatch(*(_to(getattr(self, f.name), device) for f in fields(self)))
+        return TextBatch(self.words.to(device), self.mask.to(device), _to(self.edges, device))
 
 
 def _to(value: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if value is None else value.to(device, non_blocking=True)
+    return None if value is None else value.to(device)
 
 
 class Inputs:
@@ -86,7 +88,9 @@ class Inputs:
         self._edges: np.ndarray | None = None
         if graphs:
             graph = CacheReader.open(workspace.cache("graphs/texts"), stage="build-graphs")
-            edges, self._edge_offsets = graph.read_ragged(["edges"], graph.rows([text_key(t) for t in self.caption_texts]))
+            edges, self._edge_offsets = graph.read_ragged(
+                ["edges"], graph.rows([text_key(t) for t in self.caption_texts])
+            )
             self._edges = edges["edges"]
 
     @property
@@ -105,7 +109,9 @@ class Inputs:
         sums = features.sum(dim=(1, 2))
         if not torch.isfinite(sums).all():
             bad = self.images[int(which[int(torch.isfinite(sums).int().argmin())])].id
-            raise ItmkitError(f"{self.regions.folder}: the features of image {bad!r} hold NaN or infinity; extract it anew")
+            raise ItmkitError(
+                f"{self.regions.folder}: the features of image {bad!r} hold NaN or infinity; extract it anew"
+            )
         count = torch.from_numpy(self.regions.read("count", rows).astype(np.int64))
         mask = torch.arange(features.shape[1]) < count[:, None]
         rho = theta = None

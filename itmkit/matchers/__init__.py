@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+import torch
 from torch import Tensor, nn
 
 from itmkit.errors import ItmkitError
@@ -30,6 +31,8 @@ METHODS = {"mpsm": "itmkit.matchers.mpsm", "vsepp": "itmkit.matchers.vsepp"}
 
 
 class Matcher(Protocol):
+    """The four methods of the contract; every matcher is an `nn.Module` beside."""
+
     def encode_images(self, batch: ImageBatch) -> Encoded: ...
 
     def encode_texts(self, batch: TextBatch) -> Encoded: ...
@@ -46,14 +49,17 @@ def method(name: str) -> ModuleType:
     return importlib.import_module(METHODS[name])
 
 
+def as_matcher(module: nn.Module) -> Matcher:
+    """The same object, seen as a matcher by the type checker (an `nn.Module` hides what its methods are)."""
+    return cast(Matcher, module)
+
+
 def build(name: str, config: Any, *, feature_size: int, vocabulary_size: int, seed: int) -> dict[str, nn.Module]:
     """One freshly initialised matcher per member.
 
     Each member draws its initial weights from a seed of its own (`seed` and its name), so that training a member
     alone gives the same weights as training it beside the others.
     """
-    import torch
-
     module = method(name)
     built = {}
     for member in module.members(config):

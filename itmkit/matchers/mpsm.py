@@ -37,24 +37,24 @@ NEEDS = ("regions", "text", "graphs/images", "graphs/texts")
 class Config:
     """Settings of MPSM. Defaults are the paper's; the switches are the rows of its tables 2-4 and figure 3."""
 
-    embed: int = Field(1024, ge=1, description="D, size of the common space")
-    word: int = Field(300, ge=1, description="size of a learned word vector")
-    similarity: int = Field(256, ge=1, description="S, size of a similarity vector")
-    sharpness: float = Field(9.0, gt=0, description="lambda of eqs 1, 3, 9 and of the cross attention")
-    kgid_layers: int = Field(3, ge=0, description="N, layers of KGID (table 3); 0 = without KGID")
-    visual_kgid: bool = Field(True, description="KGID on the image side (table 2)")
-    text_kgid: bool = Field(True, description="KGID on the text side (table 2)")
-    kgid_softmax: Literal["feature", "node"] = Field("feature", description="axis of the softmax in eq 5")
-    kernels: int = Field(8, ge=1, description="K, Gaussian kernels of the spatial graph")
-    srgr: bool = Field(True, description="similarity-relation graph reconstruction (table 2)")
-    srgr_steps: int = Field(1, ge=1, description="times the similarity graph is reconstructed")
-    alignment: Literal["both", "global", "local"] = Field("both", description="nodes compared (figure 3)")
-    similarities: Literal["both", "distance", "direction"] = Field("both", description="members (table 4)")
+    embed: int = Field(default=1024, ge=1, description="D, size of the common space")
+    word: int = Field(default=300, ge=1, description="size of a learned word vector")
+    similarity: int = Field(default=256, ge=1, description="S, size of a similarity vector")
+    sharpness: float = Field(default=9.0, gt=0, description="lambda of eqs 1, 3, 9 and of the cross attention")
+    kgid_layers: int = Field(default=3, ge=0, description="N, layers of KGID (table 3); 0 = without KGID")
+    visual_kgid: bool = Field(default=True, description="KGID on the image side (table 2)")
+    text_kgid: bool = Field(default=True, description="KGID on the text side (table 2)")
+    kgid_softmax: Literal["feature", "node"] = Field(default="feature", description="axis of the softmax in eq 5")
+    kernels: int = Field(default=8, ge=1, description="K, Gaussian kernels of the spatial graph")
+    srgr: bool = Field(default=True, description="similarity-relation graph reconstruction (table 2)")
+    srgr_steps: int = Field(default=1, ge=1, description="times the similarity graph is reconstructed")
+    alignment: Literal["both", "global", "local"] = Field(default="both", description="nodes compared (figure 3)")
+    similarities: Literal["both", "distance", "direction"] = Field(default="both", description="members (table 4)")
     training: Literal["independent", "joint"] = Field(
-        "independent", description="two members, or one whose encoders both similarities share (table 4)"
+        default="independent", description="two members, or one whose encoders both similarities share (table 4)"
     )
-    unit_nodes: bool = Field(True, description="compare unit vectors in eqs 11 and 12 (a reading; see below)")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on word vectors")
+    unit_nodes: bool = Field(default=True, description="compare unit vectors in eqs 11 and 12 (a reading; see below)")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on word vectors")
 
 
 def members(config: Config) -> tuple[str, ...]:

@@ -25,9 +25,9 @@ NEEDS = ("regions", "text")
 class Config:
     """Settings of VSE++."""
 
-    embed: int = Field(1024, ge=1, description="D, size of the common space")
-    word: int = Field(300, ge=1, description="size of a learned word vector")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on word vectors")
+    embed: int = Field(default=1024, ge=1, description="D, size of the common space")
+    word: int = Field(default=300, ge=1, description="size of a learned word vector")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on word vectors")
 
 
 def members(config: Config) -> tuple[str, ...]:

@@ -1,0 +1,77 @@
+"""itmkit evaluate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from itmkit.commands.options import device_option, json_option, workspace_option
+from itmkit.workspace import Workspace
+
+if TYPE_CHECKING:
+    from itmkit.evaluation.evaluate import Evaluation
+
+
+@click.command("evaluate")
+@workspace_option
+@click.option("--run", "runs", multiple=True, metavar="NAME", help="A trained run; several are averaged (ensemble).")
+@click.option(
+    "--split",
+    default="test",
+    show_default=True,
+    metavar="NAME",
+    help="train, val, test, or a protocol: coco5k, coco1k (five folds), flickr1k, f8k.",
+)
+@device_option
+@json_option
+def command(workspace: Workspace, runs: tuple[str, ...], split: str, device: str | None, as_json: bool) -> None:
+    """Score a split and print R@1/5/10 both ways; says of every figure whether it is a single model or an ensemble.
+
+    Without --run the only run of the workspace is taken. Everything is also written to runs/NAME/eval-SPLIT.json.
+
+    \b
+    Examples:
+      itmkit evaluate --run mpsm
+      itmkit evaluate --run mpsm --split coco1k
+      itmkit evaluate --run mpsm-seed0 --run mpsm-seed1 --split val --json
+    """
+    from itmkit.commands.console import ConsoleProgress, print_json
+    from itmkit.errors import ItmkitError
+    from itmkit.evaluation.evaluate import evaluate
+
+    if not runs:
+        have = sorted(path.parent.name for path in (workspace.root / "runs").glob("*/run.json"))
+        if len(have) != 1:
+            raise ItmkitError(
+                f"--run NAME says which run to evaluate; there are {', '.join(have)}"
+                if have
+                else "nothing to evaluate yet; run `itmkit train --method mpsm` first"
+            )
+        runs = (have[0],)
+    result = evaluate(workspace, runs, split=split, device=device, progress=ConsoleProgress())
+    if as_json:
+        print_json(result.to_json())
+    else:
+        show(result)
+
+
+def show(result: Evaluation) -> None:
+    """The table of an evaluation, best single result of a column not marked: spread is not known from one run."""
+    from itmkit.commands.console import out, table
+
+    columns = ["run", "kind", "i2t R@1", "R@5", "R@10", "medr", "t2i R@1", "R@5", "R@10", "medr", "rsum", "mR"]
+    rows = []
+    for row in result.rows:
+        sides = [
+            figure
+            for d in (row.result.i2t, row.result.t2i)
+            for figure in (f"{d.r1:.1f}", f"{d.r5:.1f}", f"{d.r10:.1f}", f"{d.medr:.0f}")
+        ]
+        rows.append([row.name, row.kind, *sides, f"{row.result.rsum:.1f}", f"{row.result.mean_recall:.1f}"])
+    folds = f", mean of {result.protocol.folds} folds" if result.protocol.folds > 1 else ""
+    title = f"{result.protocol.says}: {result.images:,} images, {result.captions:,} captions{folds}"
+    table(title, columns, rows, right=columns[2:])
+    out.print(f"chance: rsum {result.chance_rsum:.1f}")
+    if result.left_out:
+        out.print(f"{result.left_out} images of the split have no features and are left out")

@@ -1,0 +1,81 @@
+"""itmkit train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from itmkit.commands.options import device_option, force_option, json_option, workspace_option
+from itmkit.errors import ItmkitError
+from itmkit.workspace import Workspace
+
+
+def read_settings(extra: Sequence[str]) -> dict[str, str]:
+    """`--name value` and `--name=value` pairs into {name: value}; a hyphen in a name stands for an underscore."""
+    settings: dict[str, str] = {}
+    problems = []
+    words = list(extra)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            problems.append(f"{word!r}: a setting is written --name value")
+            continue
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            if not words or words[0].startswith("--"):
+                problems.append(f"{word}: needs a value, as in {word} 1")
+                continue
+            value = words.pop(0)
+        settings[name.replace("-", "_")] = value
+    if problems:
+        raise ItmkitError(problems)
+    return settings
+
+
+@click.command("train", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@workspace_option
+@click.option("--method", required=True, metavar="NAME", help="mpsm or vsepp.")
+@click.option("--recipe", default="small", show_default=True, metavar="NAME", help="small (a laptop) or paper.")
+@click.option("--run", metavar="NAME", show_default="the method", help="Folder under runs/.")
+@device_option
+@force_option
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    workspace: Workspace,
+    method: str,
+    recipe: str,
+    run: str | None,
+    device: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Train a matcher on the caches of the workspace; continue a run that was killed.
+
+    Every setting of the method and of the training is an option: --epochs 5, --embed 128, --negatives soft,
+    --kgid-layers 0. docs/train.md and docs/mpsm.md list them.
+
+    \b
+    Examples:
+      itmkit train --method mpsm
+      itmkit train --method mpsm --run no-kgid --kgid-layers 0 --seed 1
+      itmkit train --method vsepp --recipe paper --device cuda
+    """
+    from itmkit.commands.console import ConsoleProgress, print_json, table
+    from itmkit.training.loop import train
+    from itmkit.training.settings import resolve
+
+    config = resolve(method, recipe=recipe, settings=read_settings(context.args))
+    progress = ConsoleProgress()
+    result = train(workspace, config, run=run, device=device, force=force, progress=progress)
+    if as_json:
+        print_json({"run": str(result.run), "epochs": result.epochs, "best": result.best})
+        return
+    if result.did_nothing:
+        progress.note(f"{result.run} is finished; --force trains it anew")
+    rows = [(name, best["epoch"], f"{best['rsum']:.1f}") for name, best in result.best.items()]
+    table(
+        f"{result.run}: best weights by validation", ["member", "epoch", "val rsum"], rows, right=["epoch", "val rsum"]
+    )

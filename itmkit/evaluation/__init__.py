@@ -1,0 +1,1 @@
+"""From scores to the figures of a table."""

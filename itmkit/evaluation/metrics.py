@@ -1,0 +1,99 @@
+"""Recall and rank statistics of image-text retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from itmkit.scoring.ranks import image_to_text_ranks, text_to_image_ranks
+
+KS = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One direction of retrieval. Recalls in percent; ranks count from 1."""
+
+    r1: float
+    r5: float
+    r10: float
+    medr: float
+    meanr: float
+
+    @classmethod
+    def of(cls, ranks: np.ndarray) -> Direction:
+        """ranks: (n,) 0-based. R@K = 100 mean(rank < K), medr = floor(median) + 1, meanr = mean + 1."""
+        r1, r5, r10 = (100 * float((ranks < k).mean()) for k in KS)
+        return cls(r1, r5, r10, medr=float(np.floor(np.median(ranks)) + 1), meanr=float(ranks.mean() + 1))
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Both directions of one score matrix: i2t (image query, captions found) and t2i."""
+
+    i2t: Direction
+    t2i: Direction
+    images: int
+    captions: int
+
+    @property
+    def rsum(self) -> float:
+        """The sum of the six recalls, 0..600."""
+        return sum((d.r1 + d.r5 + d.r10) for d in (self.i2t, self.t2i))
+
+    @property
+    def mean_recall(self) -> float:
+        """mR, the mean of the six recalls."""
+        return self.rsum / 6
+
+    def to_json(self) -> dict[str, object]:
+        sides = {
+            side: {"R@1": d.r1, "R@5": d.r5, "R@10": d.r10, "medr": d.medr, "meanr": d.meanr}
+            for side, d in (("i2t", self.i2t), ("t2i", self.t2i))
+        }
+        return {**sides, "rsum": self.rsum, "mR": self.mean_recall, "images": self.images, "captions": self.captions}
+
+
+def retrieval(scores: np.ndarray, image_of: np.ndarray) -> Retrieval:
+    """All metrics of a score matrix.
+
+    Args:
+        scores: (n_images, n_texts), finite; higher is better.
+        image_of: (n_texts,) the image (row) of each caption.
+    """
+    return Retrieval(
+        Direction.of(image_to_text_ranks(scores, image_of)),
+        Direction.of(text_to_image_ranks(scores, image_of)),
+        images=scores.shape[0],
+        captions=scores.shape[1],
+    )
+
+
+def mean_over(folds: Sequence[Retrieval]) -> Retrieval:
+    """The mean of every figure over folds (COCO 1K), counts summed."""
+
+    def mean(side: str) -> Direction:
+        parts = [getattr(fold, side) for fold in folds]
+        return Direction(
+            *[float(np.mean([getattr(p, name) for p in parts])) for name in ("r1", "r5", "r10", "medr", "meanr")]
+        )
+
+    return Retrieval(mean("i2t"), mean("t2i"), sum(f.images for f in folds), sum(f.captions for f in folds))
+
+
+def chance(images: int, captions_per_image: float) -> float:
+    """rsum of random scores, expected: what a matcher that knows nothing reaches.
+
+    i2t: the chance that one of c captions among n is in the first K; t2i: K of n images.
+    """
+    total = 0.0
+    captions = round(images * captions_per_image)
+    own = max(1, round(captions_per_image))
+    for k in KS:
+        miss = 1.0
+        for i in range(own):
+            miss *= max(0.0, captions - k - i) / max(1.0, captions - i)
+        total += 100 * (1 - miss) + 100 * min(1.0, k / images)
+    return total

@@ -1,0 +1,58 @@
+"""Which images are compared with which captions: splits, and the protocols of the literature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from itmkit.dataset import Dataset, ImageRecord
+from itmkit.errors import ItmkitError
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """`images` of the split used; `folds` contiguous parts of equal size, the figures being their mean."""
+
+    name: str
+    split: str
+    images: int | None
+    folds: int
+    says: str
+
+
+PROTOCOLS = {
+    p.name: p
+    for p in (
+        Protocol("train", "train", None, 1, "the training split"),
+        Protocol("val", "val", None, 1, "the validation split"),
+        Protocol("test", "test", None, 1, "the test split"),
+        Protocol("coco5k", "test", 5000, 1, "COCO 5K: the whole test split of 5,000 images"),
+        Protocol("coco1k", "test", 5000, 5, "COCO 1K: mean over five folds of 1,000 test images in file order"),
+        Protocol("flickr1k", "test", 1000, 1, "Flickr30K: the 1,000 test images"),
+        Protocol("f8k", "test", 1000, 1, "Flickr8K: the 1,000 test images"),
+    )
+}
+
+
+def protocol(name: str) -> Protocol:
+    if name not in PROTOCOLS:
+        known = "; ".join(f"{p.name} ({p.says})" for p in PROTOCOLS.values())
+        raise ItmkitError(f"--split {name!r}: no such split or protocol; there are {known}")
+    return PROTOCOLS[name]
+
+
+def images_of(chosen: Protocol, dataset: Dataset) -> list[ImageRecord]:
+    """The images a protocol uses. Raises ItmkitError where the data set is not the one the protocol is defined on."""
+    images = dataset.split(chosen.split)
+    if chosen.images is not None and len(images) != chosen.images:
+        raise ItmkitError(
+            f"--split {chosen.name}: needs {chosen.images:,} images in split {chosen.split!r}, this data set has"
+            f" {len(images):,}; a figure on them would not be comparable. Use --split {chosen.split}"
+        )
+    return images
+
+
+def folds_of(chosen: Protocol, n_images: int) -> list[np.ndarray]:
+    """Positions of the images of each fold, contiguous, in file order."""
+    return [np.asarray(fold) for fold in np.array_split(np.arange(n_images), chosen.folds)]

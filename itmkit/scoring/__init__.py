@@ -1,0 +1,1 @@
+"""Scores of every image with every caption, and the ranks that follow from them."""

@@ -1,0 +1,42 @@
+"""The order of training: which captions form which batch, from (seed, epoch) alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from itmkit.inputs import ImageBatch, Inputs, TextBatch
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    images: ImageBatch  # the distinct images of the batch
+    texts: TextBatch
+    image_of: torch.Tensor  # (Bt,) int64: the place, among `images`, of each caption's image
+    captions: np.ndarray  # (Bt,) positions within the inputs
+
+
+def epoch_order(n_captions: int, *, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Positions of the captions of each batch, shuffled by (seed, epoch).
+
+    The last, smaller batch is kept if it has at least half the size: a batch of a few captions has few negatives
+    and would give a gradient unlike the others.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(n_captions)
+    batches = [order[start : start + batch_size] for start in range(0, n_captions, batch_size)]
+    if len(batches) > 1 and len(batches[-1]) < max(2, batch_size // 2):
+        batches.pop()
+    return batches
+
+
+def pair_batch(inputs: Inputs, captions: np.ndarray) -> PairBatch:
+    """Reads the captions at the given positions and their images, each image once."""
+    images, image_of = np.unique(inputs.image_of[captions], return_inverse=True)
+    return PairBatch(
+        inputs.image_batch(images),
+        inputs.text_batch(captions),
+        torch.from_numpy(image_of.reshape(-1).astype(np.int64)),
+        captions,
+    )

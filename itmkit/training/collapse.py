@@ -1,0 +1,46 @@
+"""Notices the collapse of a matcher: every pair scores the same, and the loss rests on what that costs.
+
+Hardest negatives can drive a pairwise matcher into the constant solution, where the loss of a pair is exactly
+twice the margin and its gradient vanishes. Days can pass before anybody looks; so it is looked for at every step.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+PATIENCE = 100  # steps in a row; the first steps of a healthy run look collapsed too
+NEAR = 0.02  # relative distance of the loss from that of equal scores
+SPREAD = 0.02  # standard deviation of the scores of a batch, on a scale where pairs are told apart by 0.2
+
+
+class CollapseWatch:
+    """Counts the steps in a row in which a member looks collapsed. The count is part of the resume state."""
+
+    def __init__(self, count: int = 0) -> None:
+        self.count = count
+
+    def step(self, scores: Tensor, loss: float, collapsed_loss: float) -> None:
+        """
+        Args:
+            scores: (Bi, Bt) of the batch.
+            loss: of the batch; collapsed_loss: what equal scores would cost it.
+        """
+        flat = float(scores.detach().float().std()) < SPREAD
+        stuck = abs(loss - collapsed_loss) <= NEAR * max(collapsed_loss, 1e-12)
+        self.count = self.count + 1 if flat and stuck else 0
+
+    def collapsed(self, steps_of_epoch: int) -> bool:
+        return self.count >= min(PATIENCE, max(1, steps_of_epoch))
+
+
+def advice(member: str, epoch: int, negatives: str) -> str:
+    """The message that names the collapse and the way out."""
+    way_out = {
+        "hardest": "train with --negatives soft (or --negatives all), or a longer --warmup-epochs",
+        "all": "lower --learning-rate, or train with --negatives soft",
+        "soft": "lower --learning-rate, or raise --warmup-steps",
+    }[negatives]
+    return (
+        f"member {member!r} has collapsed in epoch {epoch}: it gives every pair of a batch the same score and the loss"
+        f" rests at what that costs. It does not recover from this: {way_out}"
+    )

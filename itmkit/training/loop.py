@@ -1,0 +1,340 @@
+"""`itmkit train`: all members of a method over the same batches, with exact resume.
+
+A run killed at any moment continues from its last saved state and ends in the same weights, bit for bit, as one
+that was not: the order of the batches follows from (seed, epoch), the dropout of a step from (seed, step).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from itmkit.cache import CacheReader, text_key
+from itmkit.dataset import Dataset
+from itmkit.errors import ItmkitError
+from itmkit.evaluation.metrics import Retrieval, retrieval
+from itmkit.files import atomic_path, read_json, write_json
+from itmkit.inputs import Inputs
+from itmkit.matchers import as_matcher, build, method
+from itmkit.matchers.parts.losses import Negatives, triplet_loss
+from itmkit.progress import SILENT, Progress
+from itmkit.scoring.blocks import score_matrix
+from itmkit.text.vocabulary import Vocabulary
+from itmkit.training.batches import PairBatch, epoch_order, pair_batch
+from itmkit.training.checkpoint import load_state, save_state, save_weights
+from itmkit.training.collapse import CollapseWatch, advice
+from itmkit.training.settings import RunConfig, read_config
+from itmkit.workspace import Workspace
+
+
+@dataclass
+class TrainResult:
+    run: Path
+    config: RunConfig
+    epochs: int
+    best: dict[str, dict[str, Any]]  # member -> {"epoch", "rsum"}
+    did_nothing: bool = False
+
+
+@dataclass
+class _State:
+    """What a resume needs beside weights and moments. Written as JSON into the header of the state file."""
+
+    epoch: int = 0  # epochs finished
+    step: int = 0  # steps done in the epoch under way
+    loss_sum: dict[str, float] = field(default_factory=dict)
+    best: dict[str, dict[str, Any]] = field(default_factory=dict)
+    watch: dict[str, int] = field(default_factory=dict)
+    pairs: int = 0
+
+
+def train(
+    workspace: Workspace,
+    config: RunConfig,
+    *,
+    run: str | None = None,
+    device: str | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> TrainResult:
+    """Trains every member of a method; each keeps the weights of its own best epoch by validation rsum.
+
+    Args:
+        run: name of the folder under `runs/`; the method's name by default. A finished run is left as it is, an
+            unfinished one continued.
+        force: begin anew.
+
+    Raises:
+        ItmkitError: missing or stale caches, a run of other settings or data, a collapse, a loss that is not finite.
+    """
+    folder = workspace.run(run or config.method)
+    module = method(config.method)
+    workspace.require(*module.NEEDS)
+    dataset = workspace.dataset()
+    facts = _facts(workspace, dataset, config)
+    if force:
+        for old in [*folder.glob("best-*.safetensors"), *folder.glob("last/*"), *folder.glob("eval-*.json")]:
+            old.unlink()
+        for name in ("run.json", "config.toml", "metrics.jsonl", "vocabulary.json"):
+            (folder / name).unlink(missing_ok=True)
+    found = _continues(folder, facts, config)
+    if found and found["finished"]:
+        return TrainResult(folder, config, found["epochs_done"], found["best"], did_nothing=True)
+
+    vocabulary = _vocabulary(workspace, dataset, config, folder)
+    graphs = any(name.startswith("graphs/") for name in module.NEEDS)
+    training = Inputs(workspace, dataset.split("train"), vocabulary, graphs=graphs)
+    validation = Inputs(workspace, dataset.split("val"), vocabulary, graphs=graphs)
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    size = training.feature_size
+    members = build(
+        config.method, config.matcher, feature_size=size, vocabulary_size=len(vocabulary), seed=config.training.seed
+    )
+    for matcher in members.values():
+        matcher.to(chosen)
+    facts |= {"members": list(members), "feature_size": size, "vocabulary_size": len(vocabulary)}
+    if not found:
+        config.write(folder / "config.toml")
+        write_json(folder / "run.json", facts | {"epochs_done": 0, "best": {}, "finished": False})
+    return _Run(config, folder, facts, members, training, validation, chosen, progress).train()
+
+
+class _Run:
+    """One run under way."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        facts: dict[str, Any],
+        members: dict[str, nn.Module],
+        training: Inputs,
+        validation: Inputs,
+        device: torch.device,
+        progress: Progress,
+    ) -> None:
+        self.config, self.settings = config, config.training
+        self.folder, self.facts, self.members = folder, facts, members
+        self.training, self.validation = training, validation
+        self.device, self.progress = device, progress
+        parameters = [p for matcher in members.values() for p in matcher.parameters()]
+        self.optimizer = torch.optim.Adam(parameters, lr=self.settings.learning_rate)
+        self.state = _State(loss_sum=dict.fromkeys(members, 0.0), watch=dict.fromkeys(members, 0))
+
+    @property
+    def state_path(self) -> Path:
+        return self.folder / "last" / "state.safetensors"
+
+    def train(self) -> TrainResult:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        if self.state_path.exists():
+            self.state = _State(**load_state(self.state_path, self.members, self.optimizer))
+            at = f"epoch {self.state.epoch + 1}, step {self.state.step}"
+            self.progress.note(f"continuing {self.folder} at {at}")
+        self._trim_metrics()
+        while self.state.epoch < self.settings.epochs:
+            self._epoch()
+        self._write_facts(finished=True)
+        self.state_path.unlink(missing_ok=True)
+        return TrainResult(self.folder, self.config, self.state.epoch, self.state.best)
+
+    def _epoch(self) -> None:
+        epoch = self.state.epoch + 1
+        batches = epoch_order(
+            len(self.training.caption_texts), batch_size=self.settings.batch_size, seed=self.settings.seed, epoch=epoch
+        )
+        negatives = self._negatives(epoch)
+        began, done_before = time.perf_counter(), self.state.pairs
+        title = f"epoch {epoch}/{self.settings.epochs}"
+        with self.progress.task(title, len(batches), done=self.state.step, unit="steps") as advance:
+            for number in range(self.state.step, len(batches)):
+                self._set_learning_rate(epoch, number, len(batches))
+                losses = self._step(pair_batch(self.training, batches[number]), negatives, (epoch, number))
+                self.state.step = number + 1
+                mean = sum(losses.values()) / len(losses) / len(batches[number])
+                advance(1, status=f"loss {mean:.4f} a pair")
+                if self.state.step % self.settings.checkpoint_steps == 0 and self.state.step < len(batches):
+                    save_state(self.state_path, self.members, self.optimizer, asdict(self.state))
+        seconds = time.perf_counter() - began
+        pairs_per_second = (self.state.pairs - done_before) / max(seconds, 1e-9)
+        collapsed = [name for name in self.members if CollapseWatch(self.state.watch[name]).collapsed(len(batches))]
+        record = self._validate(epoch, len(batches), negatives, pairs_per_second, collapsed)
+        self.state.epoch, self.state.step, self.state.pairs = epoch, 0, 0
+        self.state.loss_sum = dict.fromkeys(self.members, 0.0)
+        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as out:
+            out.write(json.dumps(record) + "\n")
+        save_state(self.state_path, self.members, self.optimizer, asdict(self.state))
+        self._write_facts(finished=False)
+        if collapsed:
+            problems = [advice(name, epoch, negatives) for name in collapsed]
+            if self.settings.stop_on_collapse:
+                problems[-1] += ". Training stopped; --stop-on-collapse false goes on regardless"
+                raise ItmkitError(problems)
+            for problem in problems:
+                self.progress.note(problem)
+
+    def _step(self, batch: PairBatch, negatives: Negatives, at: tuple[int, int]) -> dict[str, float]:
+        torch.manual_seed(int(np.random.SeedSequence([self.settings.seed, *at]).generate_state(1)[0]))
+        images, texts = batch.images.to(self.device), batch.texts.to(self.device)
+        image_of = batch.image_of.to(self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses: dict[str, float] = {}
+        for name, matcher in self.members.items():
+            # The members share no parameter, so each is trained as if it were alone.
+            matcher.train()
+            parts = as_matcher(matcher)
+            views = parts.views(parts.encode_images(images), parts.encode_texts(texts))
+            loss = torch.stack([self._loss(view, image_of, negatives) for view in views]).sum()
+            losses[name] = float(loss.detach())
+            if not np.isfinite(losses[name]):
+                self._not_finite(name, batch, at)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(matcher.parameters(), self.settings.clip)
+            equal = sum(float(self._loss(torch.zeros_like(view), image_of, negatives)) for view in views)
+            watch = CollapseWatch(self.state.watch[name])
+            watch.step(torch.stack(views), losses[name], equal)
+            self.state.watch[name] = watch.count
+            self.state.loss_sum[name] += losses[name] / len(batch.captions)
+        self.optimizer.step()
+        self.state.pairs += batch.image_of.numel() * images.features.shape[0]
+        return losses
+
+    def _loss(self, scores: torch.Tensor, image_of: torch.Tensor, negatives: Negatives) -> torch.Tensor:
+        settings = self.settings
+        return triplet_loss(
+            scores, image_of, margin=settings.margin, negatives=negatives, temperature=settings.temperature
+        )
+
+    def _negatives(self, epoch: int) -> Negatives:
+        warming = self.settings.negatives == "hardest" and epoch <= self.settings.warmup_epochs
+        return "all" if warming else self.settings.negatives
+
+    def _set_learning_rate(self, epoch: int, step: int, steps: int) -> None:
+        settings = self.settings
+        rate = settings.learning_rate
+        if settings.decay_epoch:
+            rate *= settings.decay ** ((epoch - 1) // settings.decay_epoch)
+        done = (epoch - 1) * steps + step + 1
+        if settings.warmup_steps:
+            rate *= min(1.0, done / settings.warmup_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _validate(
+        self, epoch: int, steps: int, negatives: str, pairs_per_second: float, collapsed: list[str]
+    ) -> dict[str, Any]:
+        """Scores validation images with every member, keeps the best weights; returns a line of metrics.jsonl."""
+        limit = self.settings.validation_images or len(self.validation.images)
+        images = np.arange(min(limit, len(self.validation.images)))
+        texts = np.flatnonzero(self.validation.image_of < len(images))
+        scores = score_matrix(
+            self.members, self.validation, images=images, texts=texts, device=self.device, progress=self.progress
+        )
+        image_of = self.validation.image_of[texts]
+        record: dict[str, Any] = {"epoch": epoch, "negatives": negatives, "validation_images": len(images)}
+        record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        record["pairs_per_second"] = round(pairs_per_second, 1)
+        record["collapsed"] = collapsed
+        results: dict[str, Retrieval] = {name: retrieval(matrix, image_of) for name, matrix in scores.items()}
+        for name, result in results.items():
+            figures = {"loss": self.state.loss_sum[name] / steps, "rsum": result.rsum, **result.to_json()}
+            record[name] = figures
+            best = self.state.best.get(name)
+            if best is None or result.rsum > best["rsum"]:
+                self.state.best[name] = {"epoch": epoch, "rsum": result.rsum}
+                facts = {"member": name, "epoch": epoch, "rsum": result.rsum}
+                save_weights(self.folder / f"best-{name}.safetensors", self.members[name], facts)
+        if len(scores) > 1:
+            ensemble = retrieval(np.mean(list(scores.values()), axis=0), image_of)
+            record["ensemble"] = {"rsum": ensemble.rsum, **ensemble.to_json()}
+        said = ", ".join(f"{name} {r.rsum:.1f} (loss {record[name]['loss']:.3f})" for name, r in results.items())
+        both = f", ensemble {record['ensemble']['rsum']:.1f}" if "ensemble" in record else ""
+        speed = f"{pairs_per_second:,.0f} pairs/s"
+        self.progress.note(f"epoch {epoch}/{self.settings.epochs}: val rsum {said}{both}; {speed}")
+        return record
+
+    def _not_finite(self, member: str, batch: PairBatch, at: tuple[int, int]) -> None:
+        ids = [self.training.images[i].id for i in np.unique(self.training.image_of[batch.captions])]
+        path = self.folder / "not-finite.json"
+        write_json(path, {"member": member, "epoch": at[0], "step": at[1], "images": ids})
+        raise ItmkitError(
+            f"the loss of member {member!r} is not finite in epoch {at[0]}, step {at[1]}; the images of the batch are"
+            f" in {path}. The last saved state is untouched: lower --learning-rate and train with --force"
+        )
+
+    def _trim_metrics(self) -> None:
+        """Drops lines of epochs that a killed run wrote but whose state it did not save."""
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = []
+        for line in lines:
+            try:
+                if json.loads(line)["epoch"] <= self.state.epoch:
+                    kept.append(line + "\n")
+            except (json.JSONDecodeError, KeyError):
+                continue
+        with atomic_path(path) as partial:
+            partial.write_text("".join(kept), encoding="utf-8")
+
+    def _write_facts(self, *, finished: bool) -> None:
+        done = {"epochs_done": self.state.epoch, "best": self.state.best, "finished": finished}
+        write_json(self.folder / "run.json", self.facts | done)
+
+
+def _facts(workspace: Workspace, dataset: Dataset, config: RunConfig) -> dict[str, Any]:
+    caches = {name: workspace.fingerprint(name) for name in method(config.method).NEEDS}
+    facts: dict[str, Any] = {"schema": 1, "method": config.method, "recipe": config.recipe, "caches": caches}
+    return facts | {"captions": dataset.captions_digest, "epochs": config.training.epochs}
+
+
+def _continues(folder: Path, facts: Mapping[str, Any], config: RunConfig) -> dict[str, Any] | None:
+    """The facts of the run in `folder`, or None. Raises ItmkitError if it is of other data or settings."""
+    if not (folder / "run.json").exists():
+        return None
+    found: dict[str, Any] = read_json(folder / "run.json")
+    before, now = read_config(folder / "config.toml").to_json(), config.to_json()
+    problems = []
+    for table in ("matcher", "training"):
+        mine, yours = before[table], now[table]
+        if before["method"] == now["method"]:
+            changed = [key for key in yours if mine.get(key) != yours[key]]
+            problems += [f"setting {key} was {mine.get(key)!r}, is {yours[key]!r} now" for key in changed]
+    problems += [f"method was {before['method']}, is {now['method']} now"] if before["method"] != now["method"] else []
+    problems += [
+        f"cache {key} has changed" for key, value in facts["caches"].items() if found["caches"].get(key) != value
+    ]
+    problems += [] if found["captions"] == facts["captions"] else ["the captions have changed"]
+    if problems:
+        raise ItmkitError(
+            [f"{folder}: {problem}" for problem in problems]
+            + [f"{folder} holds a run of other data or settings; use another --run NAME, or --force to replace it"]
+        )
+    return found
+
+
+def _vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfig, folder: Path) -> Vocabulary:
+    """The vocabulary of the training captions, each caption counted as often as it occurs."""
+    path = folder / "vocabulary.json"
+    if path.exists():
+        return Vocabulary.read(path)
+    text = CacheReader.open(workspace.cache("text"), stage="parse-text")
+    occurs = Counter(caption.text for image in dataset.split("train") for caption in image.captions)
+    rows = text.rows([text_key(caption) for caption in occurs])
+    flat, offsets = text.read_ragged(["words"], rows)
+    weights = np.repeat(np.fromiter(occurs.values(), np.int64, len(occurs)), np.diff(offsets))
+    table = text.tables["words"]
+    totals = np.bincount(flat["words"], weights=weights, minlength=len(table)).astype(np.int64)
+    vocabulary = Vocabulary.build(
+        {word: int(count) for word, count in zip(table, totals, strict=True)}, minimum=config.training.minimum_count
+    )
+    vocabulary.write(path)
+    return vocabulary

@@ -1,0 +1,152 @@
+"""Settings of a training run: those of the method and those of the training, from a recipe and from the user."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from itmkit.errors import ItmkitError
+from itmkit.files import read_text, write_text
+from itmkit.matchers import method
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@checked_dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
+class Training:
+    """Settings of training that every method shares. Defaults are those of the reference runs."""
+
+    epochs: int = Field(default=30, ge=1, description="passes over the training captions")
+    batch_size: int = Field(default=128, ge=2, description="captions of a batch; the negatives come from it")
+    learning_rate: float = Field(default=2e-4, gt=0, description="of Adam")
+    decay_epoch: int = Field(
+        15, ge=0, description="the learning rate is multiplied by `decay` every so many epochs; 0 = never"
+    )
+    decay: float = Field(default=0.1, gt=0, le=1, description="factor of the learning-rate steps")
+    warmup_steps: int = Field(default=0, ge=0, description="steps over which the learning rate rises from 0")
+    margin: float = Field(default=0.2, gt=0, description="of the triplet loss")
+    negatives: Literal["hardest", "all", "soft"] = Field(
+        default="hardest", description="which negatives count (methods, 0)"
+    )
+    warmup_epochs: int = Field(default=1, ge=0, description="epochs on all negatives before `hardest` begins")
+    temperature: float = Field(default=0.1, gt=0, description="tau of soft negatives")
+    clip: float = Field(default=2.0, gt=0, description="gradient norm, clipped per member")
+    minimum_count: int = Field(
+        default=4, ge=1, description="words rarer than this in the training captions are unknown"
+    )
+    validation_images: int = Field(
+        default=1000, ge=0, description="first images of val scored after each epoch; 0 = all"
+    )
+    checkpoint_steps: int = Field(default=500, ge=1, description="steps between two saved states")
+    stop_on_collapse: bool = Field(default=True, description="stop when all scores have become equal")
+    seed: int = Field(default=0, ge=0, description="of weights, order and dropout")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    method: str
+    recipe: str
+    matcher: Any  # the Config of the method
+    training: Training
+
+    def to_json(self) -> dict[str, Any]:
+        tables = {"matcher": asdict(self.matcher), "training": asdict(self.training)}
+        return {"method": self.method, "recipe": self.recipe, **tables}
+
+    def write(self, path: Path) -> None:
+        """config.toml: everything the run was trained with."""
+        lines = [f'method = "{self.method}"', f'recipe = "{self.recipe}"']
+        for table in ("matcher", "training"):
+            lines += ["", f"[{table}]"]
+            lines += [f"{key} = {_toml(value)}" for key, value in self.to_json()[table].items()]
+        write_text(path, "\n".join(lines) + "\n")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def recipes(name: str) -> list[str]:
+    """Names of the recipes of a method."""
+    folder = resources.files("itmkit.training") / "recipes"
+    found = [entry.name for entry in folder.iterdir() if entry.name.startswith(f"{name}-")]
+    return sorted(entry.removeprefix(f"{name}-").removesuffix(".toml") for entry in found)
+
+
+def _recipe(name: str, recipe: str) -> dict[str, Any]:
+    file = resources.files("itmkit.training") / "recipes" / f"{name}-{recipe}.toml"
+    if not file.is_file():
+        raise ItmkitError(f"--recipe {recipe!r}: {name} has no such recipe; it has {', '.join(recipes(name))}")
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def resolve(name: str, *, recipe: str = "small", settings: Mapping[str, Any] | None = None) -> RunConfig:
+    """The settings of a run: defaults, overridden by the recipe, overridden by `settings`.
+
+    Args:
+        settings: {name: value}, names of the method's or the training's settings; values may be strings, as they
+            come from a command line.
+
+    Raises:
+        ItmkitError: with every unknown name and every value out of range, all at once.
+    """
+    module = method(name)
+    chosen = _recipe(name, recipe)
+    fields = {"matcher": _names(module.Config), "training": _names(Training)}
+    problems = []
+    for key, value in (settings or {}).items():
+        place = next((table for table, names in fields.items() if key in names), None)
+        if place is None:
+            problems.append(f"setting {key!r}: {name} has no such setting{_nearest(key, fields)}")
+        else:
+            chosen.setdefault(place, {})[key] = value
+    built: dict[str, Any] = {}
+    for table, kind in (("matcher", module.Config), ("training", Training)):
+        try:
+            built[table] = _checked(kind, chosen.get(table, {}))
+        except ValidationError as error:
+            for item in error.errors():
+                where = ".".join(str(part) for part in item["loc"])
+                problems.append(f"setting {where!r} = {item.get('input')!r}: {item['msg']}")
+    if problems:
+        raise ItmkitError(problems)
+    return RunConfig(name, recipe, built["matcher"], built["training"])
+
+
+def read_config(path: Path) -> RunConfig:
+    """Reads a run's config.toml."""
+    try:
+        raw = tomllib.loads(read_text(path))
+        matcher = _checked(method(raw["method"]).Config, raw["matcher"])
+        return RunConfig(raw["method"], raw["recipe"], matcher, _checked(Training, raw["training"]))
+    except (tomllib.TOMLDecodeError, KeyError, ValidationError) as error:
+        raise ItmkitError(f"{path}: not the configuration of a run ({error})") from None
+
+
+def _names(kind: Any) -> list[str]:
+    return list(kind.__dataclass_fields__)
+
+
+def _nearest(key: str, fields: Mapping[str, list[str]]) -> str:
+    import difflib
+
+    names = [name for group in fields.values() for name in group]
+    close = difflib.get_close_matches(key, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(sorted(names))}"
+
+
+def _checked(kind: Any, values: Mapping[str, Any]) -> Any:
+    """An instance of a settings class; every problem at once in one ValidationError."""
+    return TypeAdapter(kind).validate_python(values)
