@@ -1,0 +1,246 @@
+"""Regions from any object-detection model of transformers: DETR and its family, RT-DETR, D-FINE, YOLOS, ...
+
+Such a model has a fixed number Q of box queries. Each gives a box, class scores and a state, its vector in the
+decoder's last layer, which becomes the region's feature.
+
+Shapes: B pictures of one batch, Q queries, C classes, D width of a state.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from itmkit.errors import ItmkitError
+from itmkit.regions.hub import find_model, quiet_transformers, weights_sha256
+from itmkit.regions.regions import Regions
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+SCENES_DETECTOR = Path(__file__).parent / "weights" / "scenes-detector"
+WAYS_OUT = (
+    "Or use --backend grid, which takes any vision model, or import features made elsewhere with import-features."
+)
+
+
+@dataclass
+class Detector:
+    """A loaded detector.
+
+    Attributes:
+        model_id: what the user named: a hub name or a path.
+        sha256: digest of the weights; two detectors with equal digests give equal regions.
+        dim: D, the width of a region's feature.
+        queries: Q, the most regions a picture can have.
+        names: C class names.
+    """
+
+    model_id: str
+    sha256: str
+    dim: int
+    queries: int
+    names: list[str]
+    model: Any
+    processor: Any
+    device: torch.device
+
+    def detect(
+        self,
+        images: Sequence[Image.Image],
+        *,
+        regions: int = 36,
+        nms: float | None = None,
+        labels: Sequence[str] | None = None,
+        batch: int = 16,
+    ) -> list[Regions]:
+        """The best boxes of each picture.
+
+        Pictures are grouped by the size the model's own settings scale them to, so that none is ever padded: a
+        picture's regions do not depend on what else is in the list. (A DETR that masks padding still sees it through
+        its convolutions.)
+
+        Args:
+            images: upright RGB pictures of any sizes.
+            regions: R, the most boxes to keep. Order: probability of the best class ("no object" left out), highest
+                first; equal ones by query number. A model with Q < R queries gives Q.
+            nms: drop a box that overlaps a better one by more than this IoU. Off by default: these detectors are
+                trained to name each object once, and what they see around objects is context for a matcher.
+            labels: names of the pictures for error messages.
+            batch: the most pictures to run at once.
+
+        Returns:
+            For each picture: boxes (n, 4) float32 clipped to the picture, scores (n,), features (n, D), n tags.
+
+        Raises:
+            ItmkitError: the model gives numbers that are not finite; the picture is named.
+        """
+        prepared = [self._prepare(image) for image in images]
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for number, inputs in enumerate(prepared):
+            groups.setdefault(tuple(inputs["pixel_values"].shape), []).append(number)
+        found: dict[int, Regions] = {}
+        for members in groups.values():
+            for start in range(0, len(members), batch):
+                part = members[start : start + batch]
+                outputs = self._forward([prepared[number] for number in part])
+                for at, number in enumerate(part):
+                    name = labels[number] if labels else f"picture {number}"
+                    raw = (outputs[0][at], outputs[1][at], outputs[2][at])
+                    found[number] = self._select(*raw, images[number].size, regions, nms, name)
+        return [found[number] for number in range(len(images))]
+
+    def _prepare(self, image: Image.Image) -> dict[str, torch.Tensor]:
+        """One picture scaled and normalised: pixel_values (1, 3, h, w), and pixel_mask where the model takes one."""
+        inputs = self.processor(images=image, return_tensors="pt")
+        return {key: inputs[key] for key in ("pixel_values", "pixel_mask") if key in inputs and key in self._takes}
+
+    @property
+    def _takes(self) -> set[str]:
+        return set(inspect.signature(self.model.forward).parameters)
+
+    def _forward(self, prepared: list[dict[str, torch.Tensor]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Class probabilities (B, Q, C), boxes (B, Q, 4) as centre and size in [0, 1], states (B, Q, D)."""
+        import torch
+
+        inputs = {key: torch.cat([one[key] for one in prepared]).to(self.device) for key in prepared[0]}
+        with torch.inference_mode():
+            output = self.model(**inputs)
+            logits = output.logits.float()
+            # a column more than there are classes is "no object": classes compete; otherwise each stands for itself
+            with_none = logits.shape[-1] == len(self.names) + 1
+            scores = logits.softmax(-1)[..., :-1] if with_none else logits.sigmoid()
+            # YOLOS returns its patches too; the box tokens come last
+            states = output.last_hidden_state[:, -logits.shape[1] :]
+        return tuple(t.float().cpu().numpy() for t in (scores, output.pred_boxes, states))  # type: ignore[return-value]
+
+    def _select(
+        self,
+        scores: np.ndarray,
+        boxes: np.ndarray,
+        states: np.ndarray,
+        size: tuple[int, int],
+        regions: int,
+        nms: float | None,
+        name: str,
+    ) -> Regions:
+        """One picture's best queries: scores (Q, C), boxes (Q, 4), states (Q, D), size in pixels (width, height)."""
+        for what, values in (("class scores", scores), ("boxes", boxes), ("features", states)):
+            if not np.isfinite(values).all():
+                raise ItmkitError(
+                    f"{name}: the detector {self.model_id} gives {what} that are not finite (NaN or infinite)"
+                )
+        width, height = size
+        half = boxes[:, 2:] / 2
+        pixels = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1) * np.array(
+            [width, height] * 2, np.float32
+        )
+        pixels = np.clip(pixels, 0, np.array([width, height] * 2)).astype(np.float32)
+        best = scores.max(1)
+        order = np.argsort(-best, kind="stable")
+        if nms is not None:
+            order = _without_duplicates(pixels, order, nms)
+        order = order[:regions]
+        classes = scores[order].argmax(1)
+        return Regions(
+            boxes=pixels[order],
+            scores=best[order].astype(np.float32),
+            features=np.ascontiguousarray(states[order], dtype=np.float32),
+            tags=[self.names[number] for number in classes],
+        )
+
+
+def load_detector(model: str | Path, *, device: str | torch.device = "cpu", allow_download: bool = False) -> Detector:
+    """Loads a detector in float32.
+
+    Args:
+        model: a folder with config.json, preprocessor_config.json and model.safetensors, or a name on the Hugging Face
+            hub, with `@revision` where one is meant (`facebook/detr-resnet-50@no_timm`).
+        device: where to run, as torch names it.
+        allow_download: fetch the model from the hub when it is not in the local hub cache.
+
+    Raises:
+        ItmkitError: the model cannot be had or is not an object detector; the message says what to do.
+    """
+    import torch
+    from transformers import AutoImageProcessor, AutoModelForObjectDetection
+
+    folder = find_model(str(model), allow_download=allow_download, ways_out=WAYS_OUT)
+    if not (folder / "preprocessor_config.json").is_file():
+        raise ItmkitError(
+            f"{model}: the folder {folder} has no preprocessor_config.json, which says how to scale pictures"
+        )
+    offline: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    with quiet_transformers():
+        try:
+            network, report = AutoModelForObjectDetection.from_pretrained(
+                folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **offline
+            )
+            processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **offline)
+        except ImportError as error:
+            raise ItmkitError(_missing_part(str(model), error)) from error
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ItmkitError(f"{model}: is no object-detection model that transformers can load ({reason})") from error
+    lacking = sorted(name for name in report["missing_keys"] if "num_batches_tracked" not in name)
+    if lacking or report.get("mismatched_keys"):
+        lacking = lacking or sorted(str(key) for key in report["mismatched_keys"])
+        raise ItmkitError(
+            f"{model}: the weights do not fit the model ({len(lacking)} missing or of other shape, such as {lacking[0]});"
+            " a model without a trained detection head cannot give boxes"
+        )
+    network.eval().requires_grad_(False).to(device)
+    config = network.config
+    names = [str(config.id2label.get(number, f"class {number}")) for number in range(config.num_labels)]
+    detector = Detector(str(model), weights_sha256(folder), 0, 0, names, network, processor, torch.device(device))
+    return _measured(detector)
+
+
+def _measured(detector: Detector) -> Detector:
+    """Runs one grey picture to learn Q and D, and to fail now rather than in the middle of a data set."""
+    from PIL import Image
+
+    try:
+        scores, boxes, states = detector._forward([detector._prepare(Image.new("RGB", (96, 64), (128, 128, 128)))])
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ItmkitError(f"{detector.model_id}: gives no boxes with a state for each ({reason})") from error
+    if scores.shape[2] != len(detector.names) or states.shape[1] != boxes.shape[1]:
+        raise ItmkitError(
+            f"{detector.model_id}: gives {states.shape[1]} states for {boxes.shape[1]} boxes and {scores.shape[2]}"
+            f" scores for {len(detector.names)} classes; such a model is not supported"
+        )
+    detector.queries, detector.dim = states.shape[1:]
+    return detector
+
+
+def _missing_part(model: str, error: ImportError) -> str:
+    if "timm" in str(error):
+        name = model.partition("@")[0]
+        return (
+            f"{model}: its backbone comes from timm, which is not installed. Ways out: pip install timm, or a revision"
+            f" without it ({name}@no_timm where the hub has one, as for facebook/detr-resnet-50), or another detector"
+        )
+    reason = str(error).strip().split("\n")[0]
+    return f"{model}: needs a package that is not installed ({reason})"
+
+
+def _without_duplicates(boxes: np.ndarray, order: np.ndarray, most: float) -> np.ndarray:
+    """The part of `order` (best first) left after each box (Q, 4) drops the later ones it overlaps by IoU > `most`."""
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    kept: list[int] = []
+    while len(order):
+        first, order = int(order[0]), order[1:]
+        kept.append(first)
+        low = np.maximum(boxes[first, :2], boxes[order, :2])
+        high = np.minimum(boxes[first, 2:], boxes[order, 2:])
+        both = np.clip(high - low, 0, None).prod(1)
+        iou = both / np.maximum(area[first] + area[order] - both, 1e-9)
+        order = order[iou <= most]
+    return np.array(kept, dtype=np.int64)

@@ -1,0 +1,130 @@
+"""Finds a transformers model on this machine, or fetches it from the Hugging Face hub when the user asked for that.
+
+Only configuration and safetensors files are ever looked at: pickled weights are refused, and code that comes with a
+model is not run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from itmkit.errors import ItmkitError
+from itmkit.files import sha256_file
+
+WANTED = (
+    "config.json",
+    "preprocessor_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*.safetensors",
+)
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
+
+
+def find_model(model: str, *, allow_download: bool, ways_out: str = "") -> Path:
+    """The folder with a model's files.
+
+    Args:
+        model: a folder, or a name on the hub (`owner/name`, with `@revision` for a branch, tag or commit).
+        allow_download: look on the hub when the model is not in the local hub cache.
+        ways_out: what else the user can do, added to the error when the model cannot be had.
+
+    Raises:
+        ItmkitError: the folder does not exist or lacks files, the weights are not safetensors, or the model is not in
+            the local hub cache and may not or cannot be fetched.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir():
+        _check_files(path, model)
+        return path
+    if path.exists():
+        raise ItmkitError(f"{model}: is a file; name the folder that holds config.json and model.safetensors")
+    if not _HUB_NAME.fullmatch(model) or model.startswith((".", "~", os.sep)):
+        raise ItmkitError(f"{model}: no such folder, and not a name on the Hugging Face hub (owner/name)")
+
+    from huggingface_hub import snapshot_download
+
+    name, _, revision = model.partition("@")
+    failure = ""
+    for offline in (True, False) if allow_download else (True,):
+        try:
+            folder = Path(
+                snapshot_download(
+                    name, revision=revision or None, allow_patterns=list(WANTED), local_files_only=offline,
+                )
+            )  # fmt: skip
+        except Exception as error:  # the hub client raises its own, OSError, ValueError and httpx errors
+            failure = str(error).strip().split("\n")[0]
+            continue
+        # a snapshot in the cache may be partial (only its config was fetched); the hub can complete it
+        if offline and allow_download and _problem(folder):
+            continue
+        _check_files(folder, model)
+        return folder
+    if allow_download:
+        raise ItmkitError(
+            f"{model}: not in the local hub cache, and fetching it failed ({failure}). {ways_out}".rstrip()
+        )
+    message = (
+        f"{model}: no such folder, and not in the local hub cache. Ways out: give the path of a folder with config.json,"
+        f" preprocessor_config.json and model.safetensors; run once online with --download. {ways_out}"
+    )
+    raise ItmkitError(message.rstrip())
+
+
+def _problem(folder: Path) -> str:
+    if not (folder / "config.json").is_file():
+        return "has no config.json, so it is no transformers model"
+    if weight_files(folder):
+        return ""
+    if any(folder.glob("pytorch_model*.bin")) or any(folder.glob("*.pth")) or any(folder.glob("*.pt")):
+        return (
+            "has its weights only as a pickle, which can run code when loaded and is refused; convert them once to"
+            " model.safetensors with the tool of whoever made them, or name another revision (owner/name@revision)"
+        )
+    return "has no model.safetensors"
+
+
+def _check_files(folder: Path, model: str) -> None:
+    if problem := _problem(folder):
+        raise ItmkitError(f"{model}: the folder {folder} {problem}")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files transformers would load from a folder, in order; empty where there are none."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        return []
+    parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    files = [folder / part for part in parts]
+    return files if all(file.is_file() for file in files) else []
+
+
+def weights_sha256(folder: Path) -> str:
+    """Hex sha256 of a model's weight file; for weights in several files, of their digests in order."""
+    digests = [sha256_file(file) for file in weight_files(folder)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keeps transformers from writing bars and notes to the terminal while a model loads."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
