@@ -7,8 +7,8 @@ from typing import Any
 
 from itmkit.dataset import Caption
 from itmkit.datasets.draft import Draft, write_drafts
-from itmkit.datasets.prepared import Prepared
 from itmkit.datasets.fields import integer_or_string, list_of_objects, string
+from itmkit.datasets.prepared import Prepared
 from itmkit.files import read_json
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace

@@ -1,0 +1,68 @@
+"""itmkit inspect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.text import Text
+
+from itmkit.commands.console import ConsoleProgress, out, print_json, table
+from itmkit.commands.options import Path_, json_option
+from itmkit.errors import ItmkitError
+
+if TYPE_CHECKING:
+    from itmkit.inspection import Report
+
+
+@click.command("inspect")
+@click.argument("path", type=Path_, default=".", envvar="ITMKIT_WORKSPACE")
+@click.option("--verify", is_flag=True, help="Compare contents with their recorded sha256; exit code 2 on a mismatch.")
+@click.option("--row", metavar="ID", help="One row of the cache PATH.")
+@click.option("--image", metavar="ID", help="The regions of an image: tags, colours, scores, boxes.")
+@click.option("--caption", metavar="ID|TEXT", help="The dependency tree of a caption.")
+@json_option
+def command(path: Path, verify: bool, row: str | None, image: str | None, caption: str | None, as_json: bool) -> None:
+    """Say in words what PATH holds: a workspace, a cache, a shard (or any HDF5 file), dataset.jsonl, a run,
+    a .safetensors file, metrics.jsonl. PATH is the current folder by default.
+
+    HDF5 files are opened by a process of their own, no link in them is followed.
+
+    \b
+    Examples:
+      itmkit inspect caches/regions --verify
+      itmkit inspect --image 1012212859_01547e3f17.jpg
+      itmkit inspect --caption "Two dogs run on the beach."
+      itmkit inspect runs/mpsm
+    """
+    from itmkit.inspection import inspect, inspect_caption, inspect_image, inspect_row
+
+    asked = [value for value in (row, image, caption) if value is not None]
+    if len(asked) > 1 or (asked and verify):
+        raise ItmkitError("--row, --image, --caption and --verify exclude each other; give one of them")
+    if row is not None:
+        report = inspect_row(path, row)
+    elif image is not None:
+        report = inspect_image(path, image)
+    elif caption is not None:
+        report = inspect_caption(path, caption)
+    else:
+        report = inspect(path, verify=verify, progress=ConsoleProgress())
+    if as_json:
+        print_json(report.to_json())
+    else:
+        _show(report)
+    if report.problems:
+        raise ItmkitError(report.problems)
+
+
+def _show(report: Report) -> None:
+    out.print(Text.assemble((str(report.path), "bold"), f": {report.kind}"), soft_wrap=True)
+    width = max((len(name) for name, _ in report.facts), default=0)
+    for name, value in report.facts:
+        out.print(Text.assemble("  ", (name.ljust(width), "dim"), f"  {value}"), soft_wrap=True)
+    for line in report.lines:
+        out.print(Text(line), soft_wrap=True)
+    for drawn in report.tables:
+        table(drawn.title, drawn.columns, [[Text(cell) for cell in row] for row in drawn.rows], right=drawn.right)

@@ -1,0 +1,67 @@
+"""Asks a child process about an HDF5 file, so that no file can crash or hang this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import itmkit
+from itmkit.errors import ItmkitError
+
+TIMEOUT = 60.0  # seconds, of which importing h5py takes a part
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether the file has HDF5's signature, at its start or at 512, 1024, ... bytes."""
+    with open(path, "rb") as handle:
+        size, place = os.fstat(handle.fileno()).st_size, 0
+        while place < min(size, 1 << 24):
+            handle.seek(place)
+            if handle.read(len(SIGNATURE)) == SIGNATURE:
+                return True
+            place = place * 2 or 512
+    return False
+
+
+def ask_child(*request: str | Path, timeout: float = TIMEOUT) -> dict[str, Any]:
+    """The answer of `child.py` to a request such as ("walk", path).
+
+    Raises:
+        ItmkitError: the file cannot be read, or reading it crashed the child or took too long.
+    """
+    command = [sys.executable, "-m", "itmkit.inspection.child", str(request[0])]
+    # Absolute: the child starts in the folder of the package, so that it finds the same package.
+    target = Path(request[1]).absolute()
+    command += [str(target), *map(str, request[2:])]
+    environment = {**os.environ, "HDF5_PLUGIN_PRELOAD": "::", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            timeout=timeout,
+            cwd=Path(itmkit.__file__).parent.parent,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ItmkitError(f"{target}: reading it took more than {timeout:.0f} s and was stopped") from None
+    if done.returncode != 0:
+        raise ItmkitError(f"{target}: reading it ended the reading process ({_ending(done.returncode)}); do not use it")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    if "problems" in answer:
+        raise ItmkitError(answer["problems"])
+    return answer
+
+
+def _ending(code: int) -> str:
+    try:
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,214 @@
+"""Finds out what a path is, and inspects the files that are no caches: data sets, runs, weights, metrics."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from itmkit.dataset import Dataset
+from itmkit.datasets.pictures import Facts, all_picture_facts
+from itmkit.errors import ItmkitError
+from itmkit.files import read_json, size_in_words, utf8_lines
+from itmkit.inspection.caches import inspect_cache, inspect_hdf5
+from itmkit.inspection.hdf5 import is_hdf5
+from itmkit.inspection.report import Report, ReportTable, leaves, short
+from itmkit.progress import SILENT, Progress
+from itmkit.workspace import COMMANDS, Workspace
+
+KNOWN = (
+    "a workspace, a cache folder, a shard or another HDF5 file, dataset.jsonl, a run folder,"
+    " a .safetensors file, metrics.jsonl or another .jsonl or .json file of itmkit"
+)
+
+
+def inspect(path: Path, *, verify: bool = False, progress: Progress = SILENT) -> Report:
+    """What the file or folder holds, in words.
+
+    Args:
+        verify: also compare content with recorded digests (cache shards; pictures of a data set). What differs is in
+            the report's `problems`.
+
+    Raises:
+        ItmkitError: the path is missing, damaged, or nothing that itmkit knows.
+    """
+    if not path.exists():
+        raise ItmkitError(f"{path}: no such file or folder")
+    if path.is_dir():
+        if (path / "manifest.json").is_file():
+            return inspect_cache(path, verify=verify)
+        if (path / "run.json").is_file():
+            return _nothing_to_verify(inspect_run(path), verify)
+        if (path / "dataset.jsonl").is_file() or (path / "caches").is_dir():
+            return inspect_workspace(Workspace(path), verify=verify, progress=progress)
+        raise ItmkitError(f"{path}: not a folder of itmkit; known are {KNOWN}")
+    if not path.is_file():
+        raise ItmkitError(f"{path}: is not a regular file")
+    if path.suffix.lower() in (".h5", ".hdf5") or is_hdf5(path):
+        return inspect_hdf5(path, verify=verify)
+    if path.name == "dataset.jsonl":
+        return inspect_dataset(Workspace(path.parent), verify=verify, progress=progress)
+    if path.name == "manifest.json":
+        return inspect_cache(path.parent, verify=verify)
+    readers = {".safetensors": inspect_safetensors, ".jsonl": inspect_lines, ".json": inspect_json}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ItmkitError(f"{path}: not a file of itmkit; known are {KNOWN}")
+    return _nothing_to_verify(reader(path), verify)
+
+
+def _nothing_to_verify(report: Report, verify: bool) -> Report:
+    if verify:
+        report.fact("verified", "nothing: no digest is recorded for such a file")
+    return report
+
+
+def inspect_workspace(workspace: Workspace, *, verify: bool, progress: Progress) -> Report:
+    """The data set of a workspace and one line a cache and run; with `verify` the shards of all caches."""
+    report = Report("workspace", workspace.root)
+    rows = [(row.stage, row.state, size_in_words(row.bytes), row.detail) for row in workspace.status()]
+    report.tables.append(ReportTable("stages", ("stage", "state", "size", "detail"), rows, ("size",)))
+    if verify:
+        folders = [workspace.cache(name) for name in COMMANDS]
+        with progress.task("verifying", total=len(folders), unit="caches") as advance:
+            for folder in folders:
+                if (folder / "manifest.json").exists():
+                    found = inspect_cache(folder, verify=True)
+                    report.fact(str(folder), dict(found.facts)["verified"])
+                    report.problems += found.problems
+                advance()
+    return report
+
+
+def inspect_dataset(workspace: Workspace, *, verify: bool, progress: Progress) -> Report:
+    """dataset.jsonl: counts, digests; with `verify` every picture is compared with its recorded digest."""
+    dataset = workspace.dataset()
+    report = Report("data set", workspace.dataset_path)
+    report.fact("kind", dataset.kind)
+    for name, value in leaves(dataset.info["settings"], "settings") if dataset.info["settings"] else []:
+        report.fact(name, short(value))
+    lengths = [len(caption.text.split()) for image in dataset.images for caption in image.captions]
+    report.fact("words in a caption", f"{sum(lengths) / max(1, len(lengths)):.1f} on average, {max(lengths)} at most")
+    report.fact("size of pictures", size_in_words(sum(image.bytes or 0 for image in dataset.images)))
+    report.fact("digest of pictures", dataset.images_digest)
+    report.fact("digest of captions", dataset.captions_digest)
+    counts = [(split, f"{c['images']:,}", f"{c['captions']:,}") for split, c in dataset.info["counts"].items()]
+    report.tables.append(ReportTable("splits", ("split", "images", "captions"), counts, ("images", "captions")))
+    labels = Counter(label for image in dataset.images for label in image.labels)
+    if labels:
+        rows = [(label, f"{count:,}") for label, count in labels.most_common()]
+        report.tables.append(ReportTable.cut("labels", ("label", "images"), rows, ("images",)))
+    first = dataset.images[0]
+    report.lines = [f"first image: {first.id}  {first.file}  {first.width} x {first.height}"]
+    report.lines += [f"  {caption.id}  {caption.text}" for caption in first.captions]
+    if verify:
+        report.problems = changed_pictures(workspace, dataset, progress=progress)
+        report.fact("verified", f"{len(dataset.images):,} pictures, {len(report.problems):,} NOT as prepared")
+    return report
+
+
+def changed_pictures(workspace: Workspace, dataset: Dataset, *, progress: Progress = SILENT) -> list[str]:
+    """Pictures that are missing or have other bytes than when the data set was prepared, in words."""
+    images = [image for image in dataset.images if image.file is not None and image.sha256 is not None]
+    paths = [workspace.image_path(str(image.file)) for image in images]
+    problems = []
+    for image, found in zip(images, all_picture_facts(paths, progress=progress), strict=True):
+        if not isinstance(found, Facts):
+            problems.append(f"image {image.id!r}: {found}")
+        elif found.sha256 != image.sha256:
+            problems.append(f"image {image.id!r}: {image.file} has changed; run `itmkit prepare --force` again")
+    return problems
+
+
+def inspect_run(folder: Path) -> Report:
+    """A training run: run.json, the course of its metrics, its evaluations and files."""
+    report = Report("run", folder)
+    record = read_json(folder / "run.json")
+    for name, value in leaves(record):
+        report.fact(name, short(value))
+    if (folder / "metrics.jsonl").is_file():
+        report.tables += inspect_lines(folder / "metrics.jsonl").tables
+    for evaluation in sorted(folder.glob("eval-*.json")):
+        report.tables += inspect_json(evaluation).tables
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    rows = [(file.relative_to(folder).as_posix(), size_in_words(file.stat().st_size)) for file in files]
+    report.tables.append(ReportTable.cut("files", ("file", "size"), rows, ("size",)))
+    return report
+
+
+def inspect_json(path: Path) -> Report:
+    """A .json file: its values by their names."""
+    report = Report("JSON file", path)
+    rows = [(name, short(value)) for name, value in leaves(read_json(path))]
+    report.tables.append(ReportTable.cut(path.name, ("name", "value"), rows))
+    return report
+
+
+def inspect_lines(path: Path) -> Report:
+    """A .jsonl file such as metrics.jsonl: how each number of it went, from the first line to the last."""
+    report = Report("JSON lines", path)
+    problems: list[str] = []
+    series: dict[str, list[float]] = {}
+    count = 0
+    for number, line in utf8_lines(path, problems):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            problems.append(f"{path}: line {number}: not JSON")
+            continue
+        count += 1
+        for name, value in leaves(record):
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                series.setdefault(name, []).append(float(value))
+    if problems:
+        raise ItmkitError(problems)
+    report.fact("lines", f"{count:,}")
+    rows = [
+        (name, *(short(value) for value in (values[0], _least(values), _greatest(values), values[-1])))
+        for name, values in series.items()
+    ]
+    columns = ("name", "first", "least", "greatest", "last")
+    report.tables.append(ReportTable.cut(path.name, columns, rows, columns[1:]))
+    return report
+
+
+def _least(values: list[float]) -> float:
+    return min((value for value in values if not math.isnan(value)), default=math.nan)
+
+
+def _greatest(values: list[float]) -> float:
+    return max((value for value in values if not math.isnan(value)), default=math.nan)
+
+
+def inspect_safetensors(path: Path) -> Report:
+    """Weights: names, types and shapes. Only the header is read."""
+    size = path.stat().st_size
+    with open(path, "rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        if size < 8 or length > min(size - 8, 100_000_000):
+            raise ItmkitError(f"{path}: not a safetensors file, or cut off (the header would be {length:,} bytes)")
+        data = handle.read(length)
+    try:
+        header: dict[str, Any] = json.loads(data)
+        metadata = header.pop("__metadata__", None) or {}
+        ends = [int(tensor["data_offsets"][1]) for tensor in header.values()]
+        rows = [
+            (name, str(tensor["dtype"]), " x ".join(map(str, tensor["shape"])) or "1", math.prod(tensor["shape"]))
+            for name, tensor in header.items()
+        ]
+        facts = leaves(metadata)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise ItmkitError(f"{path}: its header is no safetensors header ({type(error).__name__}: {error})") from None
+    report = Report("safetensors file", path)
+    if 8 + length + max(ends, default=0) != size:
+        report.problems.append(f"{path}: has {size:,} bytes, its header says {8 + length + max(ends, default=0):,}")
+    report.fact("tensors", f"{len(rows):,}")
+    report.fact("numbers", f"{sum(row[3] for row in rows):,}")
+    report.fact("size", size_in_words(size))
+    for name, value in facts if metadata else []:
+        report.fact(f"metadata {name}", short(value))
+    told = [(name, dtype, shape, f"{count:,}") for name, dtype, shape, count in rows]
+    report.tables.append(ReportTable.cut("tensors", ("name", "type", "shape", "numbers"), told, ("numbers",)))
+    return report
