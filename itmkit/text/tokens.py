@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 LONGEST_SENTENCE = 256  # words; a longer one is cut, so that a caption of any length parses in bounded memory
 
@@ -82,7 +83,7 @@ def bounds(sentences: list[int]) -> list[tuple[int, int]]:
         return []
     cuts = [i for i in range(1, len(sentences)) if sentences[i] != sentences[i - 1]]
     edges = [0, *cuts, len(sentences)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def tokenise(text: str) -> Tokens:
@@ -108,7 +109,7 @@ def tokenise(text: str) -> Tokens:
 
 def _sentences(text: str, words: list[str], starts: list[int], ends: list[int]) -> list[int]:
     """Sentence number of every word."""
-    numbers = []
+    numbers: list[int] = []
     number = 0
     begun = 0  # first word of the current sentence
     last_punctuation = -1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -24,21 +25,23 @@ class Vocabulary:
     _numbers: dict[str, int] = field(init=False, repr=False, compare=False)
 
     PADDING: ClassVar[int] = 0
+    START: ClassVar[int] = 1
+    END: ClassVar[int] = 2
     UNKNOWN: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_numbers", {word: number for number, word in enumerate(self.words)})
 
     @classmethod
-    def build(cls, counts: Mapping[str, int], *, minimum: int = 4, lower: bool = True) -> Vocabulary:
+    def build(cls, counts: Mapping[str, int] | Iterable[str], *, minimum: int = 4, lower: bool = True) -> Vocabulary:
         """Words that occur at least `minimum` times, in order of frequency, ties alphabetically.
 
         Args:
-            counts: how often each word occurs in the training captions.
+            counts: how often each word occurs in the training captions, or these words one after the other.
             lower: whether words that differ only in case are one.
         """
         folded: dict[str, int] = {}
-        for word, count in counts.items():
+        for word, count in (counts if isinstance(counts, Mapping) else Counter(counts)).items():
             key = word.lower() if lower else word
             folded[key] = folded.get(key, 0) + count
         kept = sorted((word for word, count in folded.items() if count >= minimum), key=lambda w: (-folded[w], w))

@@ -1,0 +1,69 @@
+"""itmkit parse-text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from itmkit.commands.console import ConsoleProgress, out, print_json
+from itmkit.commands.options import force_option, json_option, workspace_option
+from itmkit.workspace import Workspace
+
+
+@click.command("parse-text")
+@workspace_option
+@click.option(
+    "--parser",
+    type=click.Choice(["itmkit", "spacy"]),
+    show_default="workspace.toml, else itmkit",
+    help="itmkit: the English parser that ships with the package. spacy: any spaCy pipeline.",
+)
+@click.option(
+    "--model",
+    metavar="NAME|PATH",
+    help="spaCy pipeline by name or path [default: en_core_web_sm]; with --parser itmkit a folder of trained weights.",
+)
+@click.option("--batch-size", default=128, show_default=True, help="Captions that go through the model at once.")
+@click.option(
+    "--shard-size", default=20_000, show_default=True, help="Captions a file; a killed run loses at most one."
+)
+@force_option
+@json_option
+def command(
+    workspace: Workspace,
+    parser: str | None,
+    model: str | None,
+    batch_size: int,
+    shard_size: int,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Parse the captions: words, lemmas, parts of speech and dependency trees, into caches/text.
+
+    Identical captions are parsed once. A killed run continues where it was.
+
+    \b
+    Examples:
+      itmkit parse-text
+      itmkit parse-text --parser spacy --model en_core_web_sm
+    """
+    from itmkit.text.parse import parse_text
+
+    result = parse_text(
+        workspace,
+        parser=parser,
+        model=model,
+        batch_size=batch_size,
+        shard_size=shard_size,
+        force=force,
+        progress=ConsoleProgress(),
+    )
+    if as_json:
+        print_json(asdict(result))
+        return
+    state = f"{result.parsed} parsed now" if result.parsed else "nothing to do"
+    out.print(
+        f"{result.cache}: {result.captions} captions, {result.distinct} distinct, {result.words} distinct words"
+        f" ({result.parser}, {result.model['id']}; {state})"
+    )

@@ -1,0 +1,168 @@
+"""Stage parse-text: captions of a workspace -> words, lemmas, parts of speech, heads, relations in `caches/text`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from itmkit.cache import CacheWriter, Column, MadeBy, text_key
+from itmkit.cache.writer import ShardWriter
+from itmkit.errors import ItmkitError
+from itmkit.progress import SILENT, Progress
+from itmkit.text.parsed import Backend, Coded, ParsedTexts
+from itmkit.workspace import Workspace
+
+PARSERS = ("itmkit", "spacy")
+COLUMNS = {
+    "words": Column("int32", kind="ragged"),
+    "lemmas": Column("int32", kind="ragged"),
+    "pos": Column("int16", kind="ragged"),
+    "relations": Column("int16", kind="ragged"),
+    "heads": Column("int32", kind="ragged"),
+    "starts": Column("int32", kind="ragged"),
+    "ends": Column("int32", kind="ragged"),
+    "sentences": Column("int16", kind="ragged"),
+}
+TABLES = ("words", "lemmas", "pos", "relations")  # columns that index a table of the manifest
+CHUNK_CHARACTERS = 200_000  # parsed at once: bounds memory whatever the captions' lengths
+
+
+@dataclass(frozen=True)
+class ParseResult:
+    """What `parse_text` did. `parsed` counts the captions parsed by this call, 0 where the cache was complete."""
+
+    cache: Path
+    parser: str
+    model: dict[str, Any]
+    captions: int
+    distinct: int
+    parsed: int
+    words: int  # distinct, over the whole cache
+
+
+def parse_text(
+    workspace: Workspace,
+    *,
+    parser: str | None = None,
+    model: str | None = None,
+    batch_size: int = 128,
+    shard_size: int = 20_000,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> ParseResult:
+    """Parses every distinct caption of the data set once and writes `caches/text`.
+
+    Args:
+        parser: "itmkit" (the shipped English parser) or "spacy"; None takes `[parse-text]` of workspace.toml, else
+            "itmkit".
+        model: for spaCy the name or path of a pipeline (default en_core_web_sm); for itmkit the folder of a parser
+            made by examples/train_parser.py (default the shipped one).
+        batch_size: captions that go through the model at once; does not change the result.
+        shard_size: captions of one shard, the unit that a killed run may lose.
+        force: start anew whatever is there.
+
+    Raises:
+        ItmkitError: no data set, an unknown parser, a model that cannot be loaded, or a cache made otherwise.
+    """
+    settings = workspace.settings("parse-text")
+    parser = parser or settings.get("parser", "itmkit")
+    model = model or settings.get("model")
+    problems = [
+        f"workspace.toml, [parse-text]: no setting {key!r}" for key in settings if key not in ("parser", "model")
+    ]
+    if parser not in PARSERS:
+        problems.append(f"parser {parser!r} is not known; there are: {', '.join(PARSERS)}")
+    problems += [f"{name} is {n}, at least 1 is needed" for name, n in sizes(batch_size, shard_size) if n < 1]
+    if problems:
+        raise ItmkitError(problems)
+    dataset = workspace.dataset()
+    captions = [caption.text for image in dataset.images for caption in image.captions]
+    texts = list(dict.fromkeys(captions))
+    backend = load_backend(str(parser), model)
+    progress.note(f"parser: {parser}, {backend.model['id']}")
+    made_by = MadeBy(
+        stage="parse-text",
+        settings={"parser": parser},
+        model=backend.model,
+        inputs=workspace.inputs("text", dataset),
+    )
+    folder = workspace.cache("text")
+    parsed = 0
+    with CacheWriter.open(
+        folder,
+        made_by=made_by,
+        columns=COLUMNS,
+        keys=[text_key(text) for text in texts],
+        tables={name: [] for name in TABLES},
+        shard_size=shard_size,
+        force=force,
+    ) as writer:
+        with progress.task("parsing captions", len(texts), done=writer.done, unit="captions") as advance:
+            for shard, keys in writer.pending():
+                first = shard * shard_size
+                with writer.shard(shard) as out:
+                    for start, end in chunks(texts, first, first + len(keys)):
+                        append(
+                            writer, out, keys[start - first : end - first], backend.parse(texts[start:end], batch_size)
+                        )
+                        advance(end - start)
+                parsed += len(keys)
+        manifest = writer.manifest
+    return ParseResult(
+        cache=folder,
+        parser=str(parser),
+        model=backend.model,
+        captions=len(captions),
+        distinct=len(texts),
+        parsed=parsed,
+        words=len(manifest.tables["words"]),
+    )
+
+
+def sizes(batch_size: int, shard_size: int) -> list[tuple[str, int]]:
+    return [("batch_size", batch_size), ("shard_size", shard_size)]
+
+
+def load_backend(parser: str, model: str | None) -> Backend:
+    """The parser by its name in `PARSERS`. Raises ItmkitError where its model or package is missing."""
+    if parser == "spacy":
+        from itmkit.text.spacy_backend import SpacyBackend
+
+        return SpacyBackend(model or "en_core_web_sm")
+    from itmkit.text.shipped import ShippedBackend
+
+    return ShippedBackend(model)
+
+
+def chunks(texts: Sequence[str], first: int, last: int) -> list[tuple[int, int]]:
+    """Cuts texts[first:last] into ranges of about CHUNK_CHARACTERS characters, at least one text each."""
+    edges = [first]
+    characters = 0
+    for i in range(first, last):
+        if characters and characters + len(texts[i]) > CHUNK_CHARACTERS:
+            edges.append(i)
+            characters = 0
+        characters += len(texts[i])
+    edges.append(last)
+    return list(pairwise(edges))
+
+
+def append(writer: CacheWriter, out: ShardWriter, keys: Sequence[str], parsed: ParsedTexts) -> None:
+    """Adds parsed captions to a shard, their strings to the manifest's tables."""
+    tables = {name: _index(writer, name, getattr(parsed, name)) for name in TABLES}
+    rest = {name: getattr(parsed, name) for name in COLUMNS if name not in TABLES}
+    out.append(keys, {**tables, **rest}, lengths=parsed.lengths)
+
+
+def _index(writer: CacheWriter, table: str, coded: Coded) -> np.ndarray:
+    """Codes into the manifest's table. Only strings that occur are added, in order of first appearance."""
+    used, first, places = np.unique(coded.codes, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(used), np.int32)
+    rank[order] = writer.index(table, [coded.strings[used[i]] for i in order])
+    return rank[places]
