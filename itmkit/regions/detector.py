@@ -169,6 +169,7 @@ def load_detector(model: str | Path, *, device: str | torch.device = "cpu", allo
         ItmkitError: the model cannot be had or is not an object detector; the message says what to do.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
     folder = find_model(str(model), allow_download=allow_download, ways_out=WAYS_OUT)
@@ -185,15 +186,15 @@ def load_detector(model: str | Path, *, device: str | torch.device = "cpu", allo
             processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **offline)
         except ImportError as error:
             raise ItmkitError(_missing_part(str(model), error)) from error
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().split("\n")[0]
             raise ItmkitError(f"{model}: is no object-detection model that transformers can load ({reason})") from error
     lacking = sorted(name for name in report["missing_keys"] if "num_batches_tracked" not in name)
     if lacking or report.get("mismatched_keys"):
         lacking = lacking or sorted(str(key) for key in report["mismatched_keys"])
         raise ItmkitError(
-            f"{model}: the weights do not fit the model ({len(lacking)} missing or of other shape, such as {lacking[0]});"
-            " a model without a trained detection head cannot give boxes"
+            f"{model}: the weights do not fit the model ({len(lacking)} missing or reshaped, such as {lacking[0]})"
+            "; a model without a trained detection head cannot give boxes"
         )
     network.eval().requires_grad_(False).to(device)
     config = network.config

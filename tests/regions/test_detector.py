@@ -1,0 +1,275 @@
+"""The detector backend: tiny random models of several families, and the detector that ships for the scenes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import (
+    ConditionalDetrConfig,
+    ConditionalDetrForObjectDetection,
+    DeformableDetrConfig,
+    DeformableDetrForObjectDetection,
+    DetrConfig,
+    DetrForObjectDetection,
+    DetrImageProcessorPil,
+    ResNetConfig,
+    RTDetrConfig,
+    RTDetrForObjectDetection,
+    RTDetrImageProcessorPil,
+    RTDetrResNetConfig,
+    YolosConfig,
+    YolosForObjectDetection,
+    YolosImageProcessorPil,
+)
+
+from itmkit.datasets.scenes.render import render
+from itmkit.datasets.scenes.world import KINDS, sample_scene
+from itmkit.errors import ItmkitError
+from itmkit.regions.detector import SCENES_DETECTOR, Detector, load_detector
+
+CLASSES = {"num_labels": 5, "id2label": {0: "cat", 1: "dog", 2: "car", 3: "cup", 4: "tree"}}
+SMALL = {"shortest_edge": 64, "longest_edge": 96}
+
+
+def backbone() -> ResNetConfig:
+    return ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )  # fmt: skip
+
+
+def family() -> dict[str, object]:
+    return {
+        "d_model": 32, "encoder_layers": 1, "decoder_layers": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16,
+        "encoder_attention_heads": 2, "decoder_attention_heads": 2, **CLASSES,
+    }  # fmt: skip
+
+
+def build(kind: str, folder: Path) -> Path:
+    """Saves a tiny model of a family with random weights."""
+    torch.manual_seed(3)
+    model: torch.nn.Module
+    processor: object = DetrImageProcessorPil(size=SMALL)
+    if kind == "detr":
+        model = DetrForObjectDetection(
+            DetrConfig(use_timm_backbone=False, backbone_config=backbone(), num_queries=9, **family())
+        )
+    elif kind == "conditional_detr":
+        model = ConditionalDetrForObjectDetection(
+            ConditionalDetrConfig(use_timm_backbone=False, backbone_config=backbone(), num_queries=9, **family())
+        )
+    elif kind == "deformable_detr":
+        model = DeformableDetrForObjectDetection(
+            DeformableDetrConfig(
+                use_timm_backbone=False, backbone_config=backbone(), num_queries=9, num_feature_levels=3, **family()
+            )
+        )
+    elif kind == "rt_detr":
+        stem = RTDetrResNetConfig(
+            embedding_size=8, hidden_sizes=[8, 16, 16], depths=[1, 1, 1], layer_type="basic", out_indices=[2, 3]
+        )
+        model = RTDetrForObjectDetection(
+            RTDetrConfig(
+                backbone_config=stem, encoder_in_channels=[16, 16], feat_strides=[8, 16], encode_proj_layers=[1],
+                encoder_hidden_dim=32, decoder_in_channels=[32, 32], num_feature_levels=2, num_queries=9,
+                num_denoising=0, **family(),
+            )
+        )  # fmt: skip
+        processor = RTDetrImageProcessorPil(size={"height": 64, "width": 64})
+    else:
+        model = YolosForObjectDetection(
+            YolosConfig(
+                hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, image_size=[64, 64],
+                num_detection_tokens=9, **CLASSES,
+            )
+        )  # fmt: skip
+        processor = YolosImageProcessorPil(size=SMALL)
+    # random heads of some size, so that queries differ
+    for parameter in model.parameters():
+        if parameter.ndim >= 2:
+            torch.nn.init.normal_(parameter, std=0.15)
+    model.save_pretrained(folder)  # type: ignore[operator]
+    processor.save_pretrained(folder)  # type: ignore[attr-defined]
+    return folder
+
+
+def pictures(*sizes: tuple[int, int]) -> list[Image.Image]:
+    rng = np.random.default_rng(5)
+    return [Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)) for width, height in sizes]
+
+
+FAMILIES = ["detr", "conditional_detr", "deformable_detr", "rt_detr", "yolos"]
+SIZES = [(80, 60), (60, 80), (200, 90), (80, 60), (33, 35)]
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_gives_boxes_tags_and_states(kind: str, tmp_path: Path) -> None:
+    detector = load_detector(build(kind, tmp_path))
+    assert (detector.queries, detector.dim) == (9, 32)
+    assert detector.names == ["cat", "dog", "car", "cup", "tree"]
+    images = pictures(*SIZES)
+    for image, found in zip(images, detector.detect(images, regions=6), strict=True):
+        assert found.boxes.shape == (6, 4) and found.boxes.dtype == np.float32
+        assert found.features.shape == (6, 32) and found.features.dtype == np.float32
+        assert (found.boxes >= 0).all() and (found.boxes <= [*image.size, *image.size]).all()
+        assert (found.boxes[:, 2:] >= found.boxes[:, :2]).all()
+        assert (np.diff(found.scores) <= 0).all() and (found.scores > 0).all()
+        assert len(found.tags) == 6 and set(found.tags) <= set(detector.names)
+    assert len(detector.detect(images[:1], regions=36)[0]) == 9  # no more than the model has
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_regions_do_not_depend_on_the_other_pictures(kind: str, tmp_path: Path) -> None:
+    detector = load_detector(build(kind, tmp_path))
+    images = pictures(*SIZES)
+    together = detector.detect(images, regions=9, batch=3)
+    for image, found in zip(images, together, strict=True):
+        alone = detector.detect([image], regions=9)[0]
+        assert found.tags == alone.tags
+        for name, scale in (("boxes", max(image.size)), ("scores", 1), ("features", 1)):
+            ours, theirs = getattr(found, name), getattr(alone, name)
+            np.testing.assert_allclose(ours / scale, theirs / scale, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["detr", "yolos", "rt_detr"])
+def test_boxes_agree_with_the_models_own_post_processing(kind: str, tmp_path: Path) -> None:
+    detector = load_detector(build(kind, tmp_path))
+    (image,) = pictures((90, 60))
+    found = detector.detect([image], regions=9)[0]
+    with torch.inference_mode():
+        output = detector.model(**detector.processor(images=image, return_tensors="pt"))
+    theirs = detector.processor.post_process_object_detection(output, threshold=0.0, target_sizes=[(60, 90)])[0]
+    best = float(theirs["scores"].max())
+    at = int(theirs["scores"].argmax())
+    assert found.scores[0] == pytest.approx(best, abs=1e-6)
+    assert found.tags[0] == detector.names[int(theirs["labels"][at])]
+    np.testing.assert_allclose(found.boxes[0], theirs["boxes"][at].numpy().clip(0, [90, 60, 90, 60]), atol=1e-3)
+    states = output.last_hidden_state[0, -9:].numpy()
+    assert (np.abs(states - found.features[0]).max(1) < 1e-5).any()
+
+
+def kept(detector: Detector, scores: list[list[float]], boxes: list[list[float]], **options: object) -> list[int]:
+    """The numbers of the queries kept, in order; the state of a query is its number."""
+    states = np.arange(len(scores), dtype=np.float32)[:, None]
+    choice: dict[str, object] = {"regions": 36, "nms": None, **options}
+    found = detector._select(
+        np.array(scores, np.float32),
+        np.array(boxes, np.float32),
+        states,
+        (100, 50),
+        name="a.jpg",
+        **choice,  # type: ignore[arg-type]
+    )
+    return [int(number) for number in found.features[:, 0]]
+
+
+def test_order_ties_and_duplicates() -> None:
+    detector = Detector("x", "", 1, 4, ["a", "b"], None, None, torch.device("cpu"))
+    scores = [[0.2, 0.5], [0.9, 0.1], [0.5, 0.3], [0.5, 0.5]]
+    boxes = [[0.5, 0.5, 0.2, 0.2], [0.2, 0.2, 0.2, 0.2], [0.21, 0.2, 0.2, 0.2], [0.8, 0.8, 0.6, 0.6]]
+    assert kept(detector, scores, boxes) == [1, 0, 2, 3]  # equal scores: lower query number first
+    assert kept(detector, scores, boxes, regions=2) == [1, 0]
+    assert kept(detector, scores, boxes, nms=0.5) == [1, 0, 3]  # 2 lies on 1
+    assert kept(detector, scores, boxes, nms=1.0) == [1, 0, 2, 3]
+
+
+def test_features_that_are_not_numbers_name_the_picture(tmp_path: Path) -> None:
+    folder = build("rt_detr", tmp_path)
+    detector = load_detector(folder)
+    detector.model.model.decoder.layers[-1].final_layer_norm.bias.data[0] = float("nan")
+    with pytest.raises(ItmkitError, match=r"img/7\.jpg: the detector .* not finite"):
+        detector.detect(pictures((40, 40)), labels=["img/7.jpg"])
+
+
+def test_the_digest_is_that_of_the_weights(tmp_path: Path) -> None:
+    folder = build("yolos", tmp_path)
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert load_detector(folder).sha256 == digest
+    model = YolosForObjectDetection.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="15KB")
+    assert (folder / "model.safetensors.index.json").exists()
+    assert load_detector(folder).sha256 not in ("", digest)
+
+
+def problem(model: object, **options: bool) -> str:
+    with pytest.raises(ItmkitError) as caught:
+        load_detector(model, **options)  # type: ignore[arg-type]
+    assert len(caught.value.problems) == 1
+    return caught.value.problems[0]
+
+
+def test_a_model_that_cannot_be_had_says_the_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    for name in ("nobody/no-such-detector", "nobody/no-such-detector@no_timm"):
+        message = problem(name)
+        assert all(way in message for way in ("path of a folder", "--download", "--backend grid", "import-features"))
+    assert "no such folder" in problem(tmp_path / "missing")
+    assert "no such folder" in problem("../missing")
+    assert "is a file" in problem(__file__)
+
+
+def test_models_that_are_refused(tmp_path: Path) -> None:
+    assert "no config.json" in problem(tmp_path)
+    folder = build("rt_detr", tmp_path / "m")
+    weights = load_file(folder / "model.safetensors")
+    torch.save(weights, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert "pickle" in problem(folder)
+    (folder / "pytorch_model.bin").unlink()
+    assert "no model.safetensors" in problem(folder)
+    headless = {name: value for name, value in weights.items() if "class_embed" not in name}
+    save_file(headless, folder / "model.safetensors", {"format": "pt"})
+    assert "do not fit" in problem(folder) and "class_embed" in problem(folder)
+    (folder / "model.safetensors").write_bytes(b"not safetensors")
+    assert "no object-detection model that transformers can load" in problem(folder)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    (folder / "preprocessor_config.json").rename(folder / "elsewhere.json")
+    assert "preprocessor_config.json" in problem(folder)
+
+
+def test_a_backbone_from_timm_is_explained(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    try:
+        import timm  # type: ignore[import-not-found]  # noqa: F401
+    except ImportError:
+        folder = build("detr", tmp_path)
+        (folder / "config.json").write_text('{"model_type": "detr", "use_timm_backbone": true, "backbone": "resnet50"}')
+        assert "@no_timm" in problem(folder)
+
+
+@pytest.fixture(scope="module")
+def scenes_detector() -> Detector:
+    return load_detector(SCENES_DETECTOR)
+
+
+def test_the_shipped_detector_is_small_and_knows_the_kinds(scenes_detector: Detector) -> None:
+    assert scenes_detector.names == list(KINDS)
+    assert scenes_detector.queries >= 36
+    assert sum(file.stat().st_size for file in SCENES_DETECTOR.iterdir()) < 12_000_000
+
+
+def test_the_shipped_detector_finds_what_is_in_a_scene(scenes_detector: Detector) -> None:
+    found_, named, total = 0, 0, 0
+    for number in range(30):
+        rng = np.random.default_rng([7, 1, 1, number])
+        scene = sample_scene(rng)
+        picture = render(scene, rng)
+        found = scenes_detector.detect([picture.image], regions=12)[0]
+        low = np.maximum(found.boxes[:, None, :2], picture.boxes[None, :, :2])
+        high = np.minimum(found.boxes[:, None, 2:], picture.boxes[None, :, 2:])
+        both = (high - low).clip(0).prod(2)
+        areas = [(b[:, 2:] - b[:, :2]).prod(1) for b in (found.boxes, picture.boxes)]
+        close = both / (areas[0][:, None] + areas[1][None] - both) >= 0.5
+        right = np.array(found.tags)[:, None] == np.array([thing.kind for thing in scene.objects])[None]
+        found_ += int(close.any(0).sum())
+        named += int((close & right).any(0).sum())
+        total += len(scene.objects)
+    assert found_ / total > 0.9
+    assert named / total > 0.8
