@@ -1,0 +1,285 @@
+"""Regions without a detector: fixed windows of several scales over the feature map of any vision model.
+
+The picture, squashed to a square, goes through the model once. Each window's feature is the mean of the map over the
+window. Where the model is a classifier, its head says for each window what it most likely shows.
+Shapes: B pictures, C channels, S x S cells of the map, R windows, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from itmkit.errors import ItmkitError
+from itmkit.files import read_json
+from itmkit.regions.hub import find_model, quiet_transformers, weights_sha256
+from itmkit.regions.regions import Regions
+from itmkit.regions.windows import pooling_weights, windows
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+WAYS_OUT = "Any vision model of transformers will do (MobileNetV2, ResNet, ViT, ...)."
+_MOST_EXTRA_TOKENS = 16  # [CLS], distillation and register tokens that stand before the patches
+
+
+@dataclass
+class Grid:
+    """A loaded vision model.
+
+    Attributes:
+        model_id: what the user named; sha256: digest of the weights.
+        dim: C, the width of a feature; side: S, cells of the map along an edge; size: pixels of the model's input.
+        names: K class names; empty where the model is no classifier.
+    """
+
+    model_id: str
+    sha256: str
+    dim: int
+    side: int
+    size: int
+    names: list[str]
+    body: Any
+    head: Callable[[Any], Any] | None
+    mean: np.ndarray
+    std: np.ndarray
+    scale: float
+    resample: int
+    device: torch.device
+
+    def detect(
+        self,
+        images: Sequence[Image.Image],
+        *,
+        regions: int = 36,
+        labels: Sequence[str] | None = None,
+        batch: int = 8,
+    ) -> list[Regions]:
+        """The windows of each picture, in the order of `windows(regions)`.
+
+        Args:
+            images: upright RGB pictures of any sizes; labels: their names, for error messages.
+            batch: the most pictures to run at once.
+
+        Returns:
+            For each picture: boxes (R, 4) in its pixels; features (R, C); scores (R,): the probability of the best
+            class, 1 where the model is no classifier; tags: that class, "" where there is none.
+        """
+        import torch
+
+        boxes = windows(regions)
+        weights = torch.from_numpy(pooling_weights(boxes, self.side)).to(self.device)
+        found = []
+        for start in range(0, len(images), batch):
+            part = images[start : start + batch]
+            pixels = torch.from_numpy(np.stack([self._pixels(image) for image in part])).to(self.device)
+            with torch.inference_mode():
+                pooled = weights @ feature_map(self.body, pixels)  # (B, R, C)
+                scores, best = self._classify(pooled)
+            features = pooled.float().cpu().numpy()
+            for at, image in enumerate(part):
+                if not (np.isfinite(features[at]).all() and np.isfinite(scores[at]).all()):
+                    name = labels[start + at] if labels else f"picture {start + at}"
+                    raise ItmkitError(f"{name}: the model {self.model_id} gives features that are not finite")
+                found.append(
+                    Regions(
+                        boxes=(boxes * np.array(image.size * 2)).astype(np.float32),
+                        scores=scores[at],
+                        features=features[at],
+                        tags=[self.names[k] for k in best[at]] if self.names else [""] * regions,
+                    )
+                )
+        return found
+
+    def _pixels(self, image: Image.Image) -> np.ndarray:
+        """(3, size, size) float32, scaled and normalised as the model was trained."""
+        from PIL import Image as Pillow
+
+        small = image.resize((self.size, self.size), Pillow.Resampling(self.resample))
+        values = (np.asarray(small, np.float32) * self.scale - self.mean) / self.std
+        return np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32)
+
+    def _classify(self, pooled: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Probability and number of the best class of each window: (B, R) float32, (B, R)."""
+        if self.head is None:
+            ones = np.ones(tuple(pooled.shape[:2]), np.float32)
+            return ones, np.zeros(ones.shape, np.int64)
+        logits = self.head(pooled.reshape(-1, pooled.shape[-1])).float()
+        best = logits.softmax(-1).max(-1)
+        shape = tuple(pooled.shape[:2])
+        return best.values.cpu().numpy().reshape(shape), best.indices.cpu().numpy().reshape(shape)
+
+
+def feature_map(body: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """(B, S * S, C): the last map of a convolutional model, or the patch tokens of a transformer."""
+    states = body(pixel_values=pixels).last_hidden_state
+    if states.ndim == 4:
+        return states.flatten(2).transpose(1, 2).float()
+    side = int(states.shape[1] ** 0.5)
+    extra = states.shape[1] - side * side
+    if extra > _MOST_EXTRA_TOKENS:
+        raise ValueError(f"{states.shape[1]} tokens are no square of patches")
+    return states[:, extra:].float()
+
+
+def load_grid(
+    model: str | Path,
+    *,
+    size: int | None = None,
+    device: str | torch.device = "cpu",
+    allow_download: bool = False,
+) -> Grid:
+    """Loads a vision model in float32.
+
+    Args:
+        model: a folder with config.json, preprocessor_config.json and model.safetensors, or a hub name.
+        size: pixels a picture is squashed to. Default: the model's own for transformers (their positions are of a
+            fixed size), twice the model's own for convolutional models, so that small windows are more than a cell.
+
+    Raises:
+        ItmkitError: the model cannot be had, or gives no feature map; the message says what to do.
+    """
+    import torch
+    from transformers import AutoModel, AutoModelForImageClassification
+
+    folder = find_model(str(model), allow_download=allow_download, ways_out=WAYS_OUT)
+    config = read_json(folder / "config.json")
+    classifier = any(str(name).endswith("ForImageClassification") for name in config.get("architectures") or [])
+    loader = AutoModelForImageClassification if classifier else AutoModel
+    with quiet_transformers():
+        try:
+            network, report = loader.from_pretrained(
+                folder,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                local_files_only=True,
+                trust_remote_code=False,
+            )
+        except (ImportError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise ItmkitError(
+                f"{model}: is no vision model that transformers can load ({_first_line(error)})"
+            ) from error
+    lacking = [name for name in report["missing_keys"] if "num_batches_tracked" not in name and "pooler" not in name]
+    if lacking or report.get("mismatched_keys"):
+        raise ItmkitError(
+            f"{model}: the weights do not fit the model ({', '.join(sorted(map(str, lacking))[:3])} missing)"
+        )
+    network.eval().requires_grad_(False).to(device)
+    body = network.base_model if classifier else getattr(network, "vision_model", network)
+    settings = _settings(folder, str(model))
+    own = _own_size(config, settings)
+    grid = Grid(
+        model_id=str(model),
+        sha256=weights_sha256(folder),
+        dim=0,
+        side=0,
+        size=size or own,
+        names=[],
+        body=body,
+        head=None,
+        mean=np.array(settings.get("image_mean") or [0.0] * 3, np.float32),
+        std=np.array(settings.get("image_std") or [1.0] * 3, np.float32),
+        scale=float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 1.0,
+        resample=int(settings.get("resample", 2)),
+        device=torch.device(device),
+    )
+    if settings.get("do_normalize") is False:
+        grid.mean, grid.std = np.zeros(3, np.float32), np.ones(3, np.float32)
+    _measure(grid, network if classifier else None, doubled=size is None)
+    return grid
+
+
+def _settings(folder: Path, model: str) -> dict[str, Any]:
+    path = folder / "preprocessor_config.json"
+    if not path.is_file():
+        raise ItmkitError(
+            f"{model}: the folder {folder} has no preprocessor_config.json, which says how to scale pictures"
+        )
+    settings: Any = read_json(path)
+    if not isinstance(settings, dict):
+        raise ItmkitError(f"{path}: must be a JSON object")
+    return settings
+
+
+def _own_size(config: dict[str, Any], settings: dict[str, Any]) -> int:
+    """The side of the pictures a model was trained on, in pixels."""
+    vision = config.get("vision_config") or config
+    candidates = [vision.get("image_size"), settings.get("crop_size"), settings.get("size")]
+    for found in candidates:
+        if isinstance(found, dict):
+            found = found.get("height") or found.get("shortest_edge")
+        if isinstance(found, (list, tuple)) and found:
+            found = found[0]
+        if isinstance(found, int) and found > 0:
+            return found
+    return 224
+
+
+def _measure(grid: Grid, classifier: Any, *, doubled: bool) -> None:
+    """Runs one grey picture: learns S and C, finds the head, and fails now rather than in the middle of a data set."""
+    import torch
+
+    try:
+        pixels = torch.full((1, 3, grid.size, grid.size), 0.1, device=grid.device)
+        with torch.inference_mode():
+            convolutional = grid.body(pixel_values=pixels).last_hidden_state.ndim == 4
+            if convolutional and doubled:
+                grid.size *= 2
+                pixels = torch.full((1, 3, grid.size, grid.size), 0.1, device=grid.device)
+            cells = feature_map(grid.body, pixels)
+            grid.side, grid.dim = int(cells.shape[1] ** 0.5), cells.shape[2]
+            if grid.side**2 != cells.shape[1]:
+                raise ValueError(f"a map of {cells.shape[1]} cells is no square")
+            if classifier is not None:
+                grid.head = _head(grid, classifier, cells, classifier(pixel_values=pixels).logits)
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise ItmkitError(
+            f"{grid.model_id}: gives no feature map of a {grid.size} x {grid.size} picture ({_first_line(error)})"
+        ) from error
+    if grid.head is not None:
+        labels = classifier.config.id2label
+        # ImageNet names a class by all its synonyms: "tench, Tinca tinca"
+        grid.names = [
+            str(labels.get(k, f"class {k}")).split(",")[0].strip() for k in range(classifier.config.num_labels)
+        ]
+
+
+def _head(grid: Grid, classifier: Any, cells: torch.Tensor, logits: torch.Tensor) -> Callable[[Any], Any] | None:
+    """From mean features (n, C) to class scores (n, K): that way of the model which gives its own scores for a picture.
+
+    A transformer reads its class from a token of its own; there the head is used on means of patches as it is.
+    """
+    linear = next((getattr(classifier, name) for name in ("classifier", "head") if hasattr(classifier, name)), None)
+    if linear is None:
+        return None
+    mean = cells.mean(1)
+    ways: list[Callable[[Any], Any]] = [linear]
+    for name in ("layernorm", "norm"):
+        if norm := getattr(grid.body, name, None):
+            ways.append(partial(_both, norm, linear))
+    usable = []
+    for way in ways:
+        try:
+            found = way(mean)
+        except (RuntimeError, TypeError, ValueError):
+            continue
+        if found.shape == logits.shape:
+            if bool(((found - logits).abs() <= 1e-3 * (1 + logits.abs())).all()):
+                return way
+            usable.append(way)
+    return usable[0] if usable else None
+
+
+def _both(first: Any, second: Any, value: Any) -> Any:
+    return second(first(value))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
