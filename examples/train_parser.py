@@ -226,7 +226,7 @@ def train(examples: list[Example], extra: list[Example], words: Words, labels: L
         save_state(state, settings, epoch + 1, network, optimiser)
         speed = seen / (time.perf_counter() - clock)
         line = f"epoch {epoch + 1}: loss {lost / seen:.4f}, {speed:.0f} words/s"
-        if dev and (epoch + 1) % 2 == 0:
+        if dev and (epoch + 1) % 4 == 0:
             accuracy = on_gold_words(Parser(network, labels), dev)
             line += f", dev UAS {accuracy.uas:.2f} LAS {accuracy.las:.2f} UPOS {accuracy.pos:.2f}"
         console.print(line)

@@ -24,13 +24,13 @@ class NetworkConfig:
     pos: int
     lemma_scripts: int
     relations: int
-    word_size: int = 112
+    word_size: int = 104
     character_size: int = 32
-    filters: int = 56  # for each of the two widths 3 and 5
+    filters: int = 52  # for each of the two widths 3 and 5
     pos_size: int = 32
-    hidden: int = 192  # each direction
-    arc_size: int = 192
-    label_size: int = 48
+    hidden: int = 144  # each direction
+    arc_size: int = 160
+    label_size: int = 40
     dropout: float = 0.33
 
 

@@ -23,6 +23,8 @@ _ABBREVIATIONS = (
     "|Ltd|Co|Corp|Jan|Feb|Aug|Sept|Oct|Nov|Dec"
 )
 _PREFIXES = "e|co|pre|non|anti|post|ex|re|semi|multi|mid|pro|over|un|sub|inter|ultra"
+_SUFFIXES = "com|org|net|edu|gov|co\\.uk|txt|docx?|xlsx?|pdf|html?|jpe?g|png|gif|exe|zip"
+_UNITS = "am|pm|ft|cm|mm|km|kg|lbs|mph|k"
 # A symbol with what may follow it in one picture: variation selectors, skin tones, joined symbols (emoji).
 _SYMBOL = r"[^\w\s](?:[\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff]|\u200d[^\w\s])*"
 
@@ -31,17 +33,19 @@ _TOKEN = re.compile(
         (
             r"(?:https?://|www\.)[^\s<>\"]*[^\s<>\".,;:!?)\]'’]",
             r"[A-Za-z0-9][\w.+-]{0,63}@[\w-]+(?:\.[\w-]+)+",
+            rf"(?i:(?<!\w)[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{0,4}}\.(?:{_SUFFIXES})(?!\w))",
             rf"(?i:(?<!\w)(?:{_ABBREVIATIONS})\.(?=\s*\S))",
-            r"(?<!\w)(?:[A-Za-z]\.){2,}",
+            r"(?<!\w)(?:[A-Za-z]\.){2,}|(?<!\w)[A-Z]\.(?=\s[A-Z])",
+            r"(?<!\w)[A-Z]{1,3}&[A-Z]{1,3}(?!\w)",
             r"(?<!\w)\d{3}-\d{3}-\d{4}(?!\w)",
             r"\d+(?:st|nd|rd|th|s|D)(?!\w)",
-            r"(?<!\w)\d+(?:[.,:/]\d+)+(?!\w)",
-            r"\d+(?=(?i:am|pm|ft|cm|mm|km|kg|lbs|mph)(?!\w))",
+            rf"(?<!\w)\d+(?:[.,:/]\d+)+(?=(?i:{_UNITS})?(?!\w))",
+            rf"\d+(?=(?i:{_UNITS})(?!\w))",
             r"(?<!\w)[:;=8]-?[()DPp](?!\w)",
             rf"(?i:(?<!\w)(?:{_PREFIXES})-(?=[^\W\d_]{{2}}){_LETTER}+)",
             rf"{_LETTER}+(?:['’`]{_LETTER}+)*",
             r"(?<![\w'’])['’`](?:s|re|ve|ll|d|m|S|RE|VE|LL|D|M)(?!\w)",
-            r"\.{2,}|[!?]+|-{2,}|\*+|=+|_+|~+|#{2,}|\$+",
+            r"\.{2,}|[!?]+|-{2,}|<{2,}|>{2,}|''|``|’’|‘‘|\*+|=+|_+|~+|#{2,}|\$+",
             _SYMBOL,
         )
     )
@@ -53,6 +57,9 @@ _JOINED = {  # words written together, and where they are cut
     "gonna": 3,
     "wanna": 3,
     "gotta": 3,
+    "wont": 2,
+    "cant": 2,
+    "im": 1,
     **{verb + "nt": len(verb) for verb in ("do", "did", "does", "is", "was", "were", "could", "would", "should")},
     **{verb + "nt": len(verb) for verb in ("have", "has", "had", "are")},
 }
