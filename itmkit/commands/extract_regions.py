@@ -1,0 +1,84 @@
+"""itmkit extract-regions: regions of pictures by a detector or a grid of windows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from itmkit.commands import options
+from itmkit.workspace import Workspace
+
+
+@click.command("extract-regions")
+@options.workspace_option
+@click.option(
+    "--backend", type=click.Choice(["detector", "grid"]),
+    help="detector: the boxes of an object detector. grid: fixed windows over any vision model's feature map.",
+)  # fmt: skip
+@click.option("--model", metavar="PATH|NAME", help="Folder of a transformers model, or its name on the hub.")
+@click.option("--regions", type=click.IntRange(1, 1000), metavar="R", help="Regions a picture (36).")
+@click.option("--size", type=click.IntRange(32, 4096), metavar="PIXELS", help="Side of the grid's input picture.")
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Pictures the model takes at once (8).")
+@options.device_option
+@click.option("--strict", is_flag=True, help="Stop at pictures that cannot be read instead of skipping them.")
+@click.option("--download", is_flag=True, help="The default model may be fetched from the hub.")
+@options.force_option
+@options.json_option
+def command(
+    workspace: Workspace,
+    backend: str | None,
+    model: str | None,
+    regions: int | None,
+    size: int | None,
+    batch_size: int | None,
+    device: str | None,
+    strict: bool,
+    download: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Boxes, features, tags and colours of every picture -> caches/regions.
+
+    With no option: as workspace.toml says, or as the cache was begun; else for scenes the shipped detector, for
+    photographs facebook/detr-resnet-50. Killed, it continues where it was.
+
+    \b
+    Examples: itmkit extract-regions -w work
+              itmkit extract-regions -w work --backend grid --model models/mobilenet_v2
+    """
+    from itmkit.commands import console
+    from itmkit.regions.extract import extract_regions
+
+    result = extract_regions(
+        workspace,
+        backend=backend,
+        model=model,
+        regions=regions,
+        size=size,
+        batch_size=batch_size,
+        device=device,
+        strict=strict,
+        download=download,
+        force=force,
+        progress=console.ConsoleProgress(),
+    )
+    if as_json:
+        console.print_json(asdict(result))
+        return
+    if result.unchanged:
+        console.out.print(f"{result.path}: complete, made from these pictures and settings; nothing to do")
+    else:
+        rate = result.done_now / max(result.seconds, 1e-9)
+        console.out.print(
+            f"{result.images} pictures, {result.regions} regions x {result.dim} -> {result.path}"
+            f" ({result.seconds:.0f} s, {rate:.1f} pictures/s)"
+        )
+    if result.skipped:
+        console.out.print(
+            f"{len(result.skipped)} pictures skipped (all are listed in {result.path / 'manifest.json'}):"
+        )
+        for item in result.skipped[:20]:
+            console.out.print(f"  {item['id']}: {item['reason']}", markup=False)
+        if len(result.skipped) > 20:
+            console.out.print(f"  and {len(result.skipped) - 20} more")
