@@ -21,6 +21,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from itmkit.errors import ItmkitError
 from itmkit.progress import SILENT, Progress
+from itmkit.regions.images import FORMATS
 
 BATCH = 512  # pictures handed to the threads at once, so that an interrupt is felt soon
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -71,7 +72,7 @@ def all_picture_facts(
         except ItmkitError as error:
             return error
 
-    Image.init()  # loads Pillow's readers once, before the threads
+    Image.init()  # loads Pillow's readers before the threads
     found: list[Facts | ItmkitError] = []
     with (
         progress.task("pictures", total=len(paths), unit="pictures") as advance,
@@ -95,13 +96,15 @@ def _sha256(handle: IO[bytes]) -> str:
 
 def _upright_size(handle: IO[bytes], path: Path) -> tuple[int, int] | tuple[None, None]:
     try:
-        with Image.open(handle) as image:
+        Image.init()
+        with Image.open(handle, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
             width, height = image.size
             turned = _orientation(image, handle) in TURNED
     except Image.DecompressionBombError:
         return None, None
     except Exception as error:  # Pillow's readers raise many kinds on damaged headers
-        reason = "not a picture in a known format" if isinstance(error, UnidentifiedImageError) else str(error)
+        unknown = f"not one of {', '.join(FORMATS)}, or damaged at its beginning"
+        reason = unknown if isinstance(error, UnidentifiedImageError) else str(error)
         raise ItmkitError(f"{path}: cannot be read as a picture ({reason or type(error).__name__})") from None
     return (height, width) if turned else (width, height)
 
