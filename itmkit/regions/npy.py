@@ -51,7 +51,8 @@ class NpyRows:
                 f"{path}: is stored column by column; save it with numpy.save(path, numpy.ascontiguousarray(array))"
             )
         self.shape: tuple[int, ...] = tuple(int(n) for n in shape)
-        self.dtype = dtype
+        self._stored = dtype
+        self.dtype = dtype.newbyteorder("=")
         self._row_items = int(np.prod(self.shape[1:], dtype=np.int64))
         expected = self._start + len(self) * self._row_items * dtype.itemsize
         if size != expected:
@@ -72,10 +73,10 @@ class NpyRows:
         count = (stop - start) * self._row_items
         with open(self.path, "rb") as file:
             file.seek(self._start + start * self._row_items * self.dtype.itemsize)
-            flat = np.fromfile(file, dtype=self.dtype, count=count)
+            flat = np.fromfile(file, dtype=self._stored, count=count)
         if len(flat) != count:
             raise ItmkitError(f"{self.path}: rows {start} to {stop - 1} cannot be read; the file was cut short")
-        native = flat.astype(self.dtype.newbyteorder("="), copy=False)
+        native = flat.astype(self.dtype, copy=False)
         return native.reshape(stop - start, *self.shape[1:])
 
     def take(self, rows: np.ndarray) -> np.ndarray:

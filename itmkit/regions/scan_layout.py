@@ -210,7 +210,7 @@ def read_features(
         if digest_rows:
             row_digests += [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in block]
         if not _fits_float16(block):
-            flat = block.reshape(len(block), -1)
+            flat = block.reshape(len(block), -1).astype(np.float32, copy=False)
             wrong = ~(np.abs(flat) < FLOAT16_LIMIT)
             for row in np.flatnonzero(wrong.any(axis=1)):
                 bad.append(f"{start + row} ({names(int(start + row))}: {flat[row][wrong[row]][0]:g})")
