@@ -66,11 +66,11 @@ class Speaker:
     def pick(self, options: Sequence[T]) -> T:
         return options[int(self.rng.random() * len(options))]
 
-    def mention(self, m: Mention, *, bare: bool = False, definite: bool = False, last: bool = False) -> Phrase:
+    def mention(self, m: Mention, *, bare: bool = False, definite: bool | None = None, last: bool = False) -> Phrase:
         """The noun phrase of a mention.
 
-        bare: only the kind ("the ball"). definite: with "the". last: nothing follows, so that a clause of its own
-        ("a ball that is red") cannot be misread.
+        bare: only the kind ("the ball"). definite: with "the"; False: without; None: either.
+        last: nothing follows, so that a clause of its own ("a ball that is red") cannot be misread.
         """
         if m.kind not in self.nouns:
             self.nouns[m.kind] = self.pick(NOUNS[m.kind] if m.kind else ANY_NOUN)
@@ -83,7 +83,7 @@ class Speaker:
         if not bare:
             self._describe(node, m, last)
         unique = sum(m.fits(thing) for thing in self.scene.objects) == m.count
-        if definite or bare or (unique and self.chance(0.22)):
+        if definite or bare or (definite is None and unique and self.chance(0.25)):
             if m.count > 1 and not bare and self.chance(0.6):
                 node.before("nummod", Node(NUMBERS[m.count], "NUM"))
             if not self.terse:

@@ -92,9 +92,9 @@ def _drawn(thing: SceneObject, rng: np.random.Generator) -> tuple[Image.Image, I
         if thing.colour == "black":
             tone = abs(tone) * 0.5  # darker than black shows nothing
         elif thing.colour == "white":
-            tone *= 0.6  # a grey roof would pass for another colour
+            tone *= 0.8  # a grey roof would pass for another colour
         paint.polygon(points(polygon), fill=_mixed(fill, tone))
-    rim = _mixed(fill, 0.3 if thing.colour == "black" else -0.4)
+    rim = _mixed(fill, {"black": 0.3, "white": -0.55}.get(thing.colour, -0.4))
     patch.paste(rim, (0, 0), _edge(mask))
     return patch.reduce(ZOOM), mask.reduce(ZOOM), (left, top)
 

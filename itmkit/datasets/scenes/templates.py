@@ -44,7 +44,7 @@ def _place(say: Speaker, claims: Claims, relation: Relation, use: Use, *, last: 
     return say.place(relation.name, use, first, second)
 
 
-def _with_place(say: Speaker, claims: Claims, definite: bool = False) -> Phrase:
+def _with_place(say: Speaker, claims: Claims, definite: bool | None = None) -> Phrase:
     """Mention 0 followed by its place: "a red ball above a box"."""
     subject = say.mention(claims.mentions[0], definite=definite)
     subject.node.after(*_place(say, claims, claims.relations[0], "noun"))
@@ -105,13 +105,13 @@ def passive(say: Speaker, claims: Claims) -> tuple[Node, bool]:
 
 
 def existential(say: Speaker, claims: Claims) -> tuple[Node, bool]:
-    subject = _with_place(say, claims)
+    subject = _with_place(say, claims, definite=False)
     return _be(subject.plural, "VERB").before("expl", Node("there", "PRON")).after("nsubj", subject.node), True
 
 
 def existential_fronted(say: Speaker, claims: Claims) -> tuple[Node, bool]:
     relation, place = _place(say, claims, claims.relations[0], "verb", last=False)
-    subject = say.mention(claims.mentions[0], last=True)
+    subject = say.mention(claims.mentions[0], definite=False, last=True)
     verb = _be(subject.plural, "VERB").before("expl", Node("there", "PRON")).after("nsubj", subject.node)
     if say.chance(0.3):
         verb.before("punct", Node(",", "PUNCT"))
@@ -235,11 +235,11 @@ def again(say: Speaker, claims: Claims) -> tuple[Node, bool]:
 
 def two_sides(say: Speaker, claims: Claims) -> tuple[Node, bool]:
     """ "A red ball on the left and a box on the right": relations without objects, of mentions 0 and 1."""
-    things = [say.mention(m) for m in claims.mentions[:2]]
+    style = say.pick(("noun", "noun", "there", "copula", "inverted"))
+    things = [say.mention(m, definite=False if style == "there" else None) for m in claims.mentions[:2]]
     sides = [say.side(r.name) for r in claims.relations[:2]]
     plural = [t.plural for t in things]
     join = Node("and", "CCONJ")
-    style = say.pick(("noun", "noun", "there", "copula", "inverted"))
     if style == "copula":
         for side, thing in zip(sides, things, strict=True):
             side.before("cop", _be(thing.plural)).before("nsubj", thing.node)
@@ -282,7 +282,8 @@ def hides(say: Speaker, claims: Claims) -> tuple[Node, bool]:
 
 def listing(say: Speaker, claims: Claims) -> tuple[Node, bool]:
     """ "A red ball, two stars and a box": no relation."""
-    things = [say.mention(m) for m in claims.mentions]
+    style = say.pick(("noun", "there", "picture", "see"))
+    things = [say.mention(m, definite=False if style == "there" else None) for m in claims.mentions]
     plural = things[0].plural
     for k, thing in enumerate(things[1:], 1):
         if k == len(things) - 1:
@@ -293,7 +294,6 @@ def listing(say: Speaker, claims: Claims) -> tuple[Node, bool]:
             thing.node.before("punct", Node(",", "PUNCT"))
         things[0].node.after("conj", thing.node)
     first = things[0].node
-    style = say.pick(("noun", "there", "picture", "see"))
     if style == "there":
         return _be(plural, "VERB").before("expl", Node("there", "PRON")).after("nsubj", first), True
     if style == "picture":
