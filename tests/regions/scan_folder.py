@@ -28,7 +28,8 @@ def write_scan(
 ) -> dict[str, Any]:
     """Writes the files of one name and returns what lies in them.
 
-    `repeat`: one row a caption instead of one a picture. `ids`: one line a "picture", "row" or "caption", these lines, or no file.
+    `repeat`: one row a caption instead of one a picture. `ids`: one line a "picture", "row" or "caption"; or these
+    lines; or no file.
     `replaced`: other contents for single files, such as ims=array.
     """
     folder.mkdir(parents=True, exist_ok=True)
