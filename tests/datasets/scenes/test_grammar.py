@@ -20,7 +20,7 @@ UPOS = {"NOUN", "VERB", "AUX", "DET", "ADJ", "ADP", "ADV", "NUM", "PRON", "CCONJ
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Picture]:
-    return list(split_pictures("test", 90, 11))
+    return list(split_pictures("test", 75, 11))
 
 
 def thing(kind: str, colour: str, x: float, y: float, depth: int = 0, **rest: Any) -> SceneObject:

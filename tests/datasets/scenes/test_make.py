@@ -22,7 +22,7 @@ from itmkit.datasets.scenes.make import split_pictures
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
 
-COUNTS: dict[str, Any] = {"train": 14, "val": 7, "test": 10}
+COUNTS: dict[str, Any] = {"train": 6, "val": 3, "test": 7}
 
 
 def contents(root: Path) -> dict[str, str]:
@@ -111,7 +111,7 @@ def test_a_killed_run_is_completed_by_the_next(made: Path, tmp_path: Path) -> No
         "import sys; from itmkit.workspace import Workspace; from itmkit.datasets.scenes import make_scenes;"
         f"make_scenes(Workspace(sys.argv[1]), **{COUNTS!r}, seed=3)"
     )
-    for after in (1, 9, 20):
+    for after in (1, 5, 11):
         child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
         deadline = time.monotonic() + 60
         while len(list(tmp_path.glob("images/*.jpg"))) < after and child.poll() is None and time.monotonic() < deadline:

@@ -34,7 +34,7 @@ def bag(scene: Scene, *keys: str) -> Counter[tuple[str, ...]]:
 
 
 def test_scenes_vary_in_everything_they_promise() -> None:
-    made = scenes(150)
+    made = scenes(110)
     assert {len(s.objects) for s in made} == {3, 4, 5, 6, 7}
     things = [o for s in made for o in s.objects]
     assert {o.kind for o in things} == set(KINDS) and len(KINDS) >= 10
@@ -44,7 +44,7 @@ def test_scenes_vary_in_everything_they_promise() -> None:
     assert {s.background.style for s in made} == set(BACKGROUNDS)
     assert all(144 <= side <= 192 for s in made for side in (s.width, s.height))
     # Pictures with several objects of a kind are there, for the number words.
-    assert sum(max(bag(s, "kind").values()) > 1 for s in made) > 20
+    assert sum(max(bag(s, "kind").values()) > 1 for s in made) > 15
 
 
 @pytest.mark.parametrize("swap", [swap_colours, swap_relation])
@@ -101,7 +101,7 @@ def test_boxes_are_tight_around_what_is_drawn() -> None:
 
 
 def test_at_least_half_of_every_object_can_be_seen() -> None:
-    visible = [render(s, np.random.default_rng(0)).visible for s in scenes(80)]
+    visible = [render(s, np.random.default_rng(0)).visible for s in scenes(60)]
     assert min(v.min() for v in visible) >= 0.5
     assert 0.05 < np.mean(np.concatenate(visible) < 0.97) < 0.5  # some are partly hidden
 
@@ -110,7 +110,7 @@ def test_colours_stay_apart_under_noise_and_shade() -> None:
     """The mean colour of what is seen of a plain object is nearer to its own colour word than to any other."""
     names, table = list(COLOURS), np.array(list(COLOURS.values()), dtype=float)
     right = total = 0
-    for scene in scenes(60):
+    for scene in scenes(45):
         drawn = render(scene, np.random.default_rng(3))
         pixels = np.asarray(drawn.image).astype(float)
         for thing, box, visible in zip(scene.objects, drawn.boxes, drawn.visible, strict=True):
@@ -124,4 +124,4 @@ def test_colours_stay_apart_under_noise_and_shade() -> None:
             mean = pixels[y - 2 : y + 3, x - 2 : x + 3].mean(axis=(0, 1))
             right += names[int(((table - mean) ** 2).sum(axis=1).argmin())] == thing.colour
             total += 1
-    assert total > 50 and right / total > 0.97
+    assert total > 30 and right / total > 0.97
