@@ -252,7 +252,7 @@ def read_scenes(count: int, seed: int) -> list[Tree]:
     "--treebank", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of UD English EWT."
 )
 @click.option("--scenes", default=6000, show_default=True, help="Made scene captions to learn from.")
-@click.option("--epochs", default=16, show_default=True)
+@click.option("--epochs", default=9, show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--rate", default=3e-3, show_default=True, help="Highest learning rate.")
 @click.option("--threads", default=1, show_default=True)

@@ -17,7 +17,7 @@ from itmkit.text.tokens import LONGEST_SENTENCE, tokenise
         ("does n't it 's", "does n't it 's"),
         ("Mr. Smith at 7:30 on the 1st, 1,000 times", "Mr. Smith at 7:30 on the 1st , 1,000 times"),
         ("see http://a.org/x?y=1, or me@b.com.", "see http://a.org/x?y=1 , or me@b.com ."),
-        ("O'Brien said \"go!!\" ...", 'O\'Brien said " go !! " ...'),
+        ('O\'Brien said "go!!" ...', 'O\'Brien said " go !! " ...'),
         ("👨‍👩‍👧 waves 👍🏽", "👨‍👩‍👧 waves 👍🏽"),
         ("dogs' bowls, and/or cats", "dogs ' bowls , and / or cats"),
         ("e\u0301te\u0301", "e\u0301te\u0301"),
@@ -59,12 +59,15 @@ def check(text: str) -> None:
     assert all(b - a <= LONGEST_SENTENCE for a, b in tokens.sentence_bounds())
 
 
+ODD = ["a", "dog's", "can't", ".", "!", "?", "-", "'", "’", "n't", "Mr.", "e-x", '"', ")", "..", "3.5", ",\n"]
+
+
 @given(st.text())
 def test_offsets_reproduce_any_text(text: str) -> None:
     check(text)
 
 
-@given(st.lists(st.sampled_from("a dog's can't . ! ? - ' ’ n't Mr. e-x \" ) .. 3.5 ,\n".split(" ")), max_size=60))
+@given(st.lists(st.sampled_from(ODD), max_size=60))
 def test_offsets_reproduce_odd_english(pieces: list[str]) -> None:
     check(" ".join(pieces))
     check("".join(pieces))

@@ -32,9 +32,7 @@ def test_the_best_single_rooted_tree(n: int) -> None:
         scores = generator.normal(size=(n, n))
         if trial % 2:
             scores[np.arange(n), np.arange(n)] += 5  # many would-be roots
-        best = max(
-            total(scores, np.array(heads)) for heads in product(range(n), repeat=n) if is_tree(np.array(heads))
-        )
+        best = max(total(scores, np.array(heads)) for heads in product(range(n), repeat=n) if is_tree(np.array(heads)))
         found = maximum_spanning_tree(scores)
         assert is_tree(found)
         assert total(scores, found) == pytest.approx(best, abs=1e-9)

@@ -30,7 +30,8 @@ def test_scan_json_round_trip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [[], {}, {"word2idx": {"<pad>": 0, "a": 1}}, {"word2idx": {"<pad>": 0, "a": 2}}, {"word2idx": {"a": "b"}}]
+    "content",
+    [[], {}, {"word2idx": {"<pad>": 0, "a": 1}}, {"word2idx": {"<pad>": 0, "a": 2}}, {"word2idx": {"a": "b"}}],
 )
 def test_other_files_are_refused(tmp_path: Path, content: object) -> None:
     path = tmp_path / "vocab.json"
