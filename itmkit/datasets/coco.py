@@ -59,7 +59,7 @@ def prepare_coco(
                 again += [draft] if id in drafts or id in here else []
                 here.setdefault(id, draft)
         _add_captions(content, file, here, problems)
-        drafts = {**here, **drafts}
+        drafts |= {id: draft for id, draft in here.items() if id not in drafts}
     for draft in drafts.values():
         draft.captions = draft.captions[:captions]
     _add_labels(instances, drafts, problems)

@@ -20,7 +20,7 @@ LISTS = {
     "test": "Flickr_8k.testImages.txt",
 }
 # Where the pictures lie, beside the token file or beside its folder. "Flicker" is how the archive spells it.
-FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "Flickr8k_Dataset/Flicker8k_Dataset")
+FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset/Flicker8k_Dataset", "Flickr8k_Dataset")
 
 
 def prepare_flickr8k(

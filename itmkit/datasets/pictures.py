@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from itmkit.errors import ItmkitError
 from itmkit.progress import SILENT, Progress
@@ -99,6 +99,8 @@ def _upright_size(handle: IO[bytes], path: Path) -> tuple[int, int] | tuple[None
         Image.init()
         with Image.open(handle, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
             width, height = image.size
+            if isinstance(image, TiffImagePlugin.TiffImageFile):  # its size is turned already in some versions
+                width, height = image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
             turned = _orientation(image, handle) in TURNED
     except Image.DecompressionBombError:
         return None, None
