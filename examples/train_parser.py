@@ -36,8 +36,8 @@ from itmkit.text.network import Network, NetworkConfig
 from itmkit.text.parser import UNKNOWN, Labels, Parser, group_by_length, spelling
 
 LONGEST = 100  # words; the few longer sentences are left out of training
-GROUP_WORDS = 450  # words of one forward pass: sentences of one length
-STEP_WORDS = 900  # words of one optimiser step: several such groups
+GROUP_WORDS = 300  # words of one forward pass: sentences of one length
+STEP_WORDS = 500  # words of one optimiser step: several such groups
 LOWERED, UNSTOPPED = 0.35, 0.3  # how often a sentence is lower-cased, and loses its final punctuation, as captions do
 HELD_OUT_SCENES = 1_000_003  # added to the seed for the captions that accuracy is measured on
 
@@ -212,7 +212,7 @@ def train(examples: list[Example], extra: list[Example], words: Words, labels: L
             bar = bars.add_task(f"epoch {epoch + 1}/{epochs}", total=len(steps))
             for i, step in enumerate(steps):
                 done = (epoch + i / len(steps)) / epochs
-                warm = min(1.0, (done * total + 1) / 150_000)  # words
+                warm = min(1.0, (done * total + 1) / 80_000)  # words
                 optimiser.param_groups[0]["lr"] = rate * warm * 0.5 * (1 + math.cos(math.pi * done))
                 count = sum(types.size for types, _ in step)
                 optimiser.zero_grad()
