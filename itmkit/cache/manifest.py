@@ -51,6 +51,8 @@ class MadeBy:
 
     def differences(self, other: MadeBy) -> list[str]:
         """In words, each leaf in which `self` (on disk) and `other` (asked for) differ."""
+        if self.stage != other.stage:
+            return [f"it was made by `itmkit {self.stage}`, not by `itmkit {other.stage}`"]
         mine, yours = _leaves(asdict(self)), _leaves(asdict(other))
         lines = []
         for key in sorted(mine.keys() | yours.keys()):

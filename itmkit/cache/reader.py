@@ -162,7 +162,13 @@ class CacheReader:
     def _offsets(self, shard: int, group: str) -> np.ndarray:
         key = (shard, group)
         if key not in self._cached_offsets:
-            self._cached_offsets[key] = self._dataset(shard, f"{group}.offsets")[:]
+            found = self._dataset(shard, f"{group}.offsets")[:]
+            columns = [name for name, c in self.columns.items() if c.kind == "ragged" and c.group == group]
+            lengths = {len(self._dataset(shard, name)) for name in columns}
+            if found[0] != 0 or (np.diff(found) < 0).any() or lengths != {int(found[-1])}:
+                path = self.folder / self.manifest.shards[shard]["file"]
+                raise ItmkitError(f"{path}: the offsets of {group!r} do not fit its columns; the file is damaged")
+            self._cached_offsets[key] = found
         return self._cached_offsets[key]
 
     @cached_property
@@ -183,24 +189,36 @@ class CacheReader:
             file = h5py.File(path, "r", locking=False)
         except OSError as error:
             raise ItmkitError(f"{path}: cannot be read as HDF5 ({error}); rerun the stage with --force") from None
-        count = int(self.manifest.shards[shard]["count"])
-        groups = {c.group for c in self.columns.values() if c.kind == "ragged"}
-        expected = dict(self.columns)
-        for name in ["ids", *(f"{g}.offsets" for g in sorted(groups)), *expected]:
-            problem = _unsafe(file, name)
-            if problem is None and name in expected:
-                spec, data = expected[name], file[name]
-                wrong_rows = spec.kind == "row" and data.shape[0] != count
-                if data.shape[1:] != spec.shape or data.dtype != np.dtype(spec.dtype) or wrong_rows:
-                    problem = f"{name!r} has shape {data.shape} and type {data.dtype}, not what the manifest says"
-            if problem is not None:
-                file.close()
-                raise ItmkitError(f"{path}: {problem}; refused")
+        try:
+            problem = self._problem(file, int(self.manifest.shards[shard]["count"]))
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # as HDF5 meets damaged structures
+            problem = f"is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        if problem is not None:
+            file.close()
+            raise ItmkitError(f"{path}: {problem}; refused. Restore it or rerun the stage with --force")
         return file
+
+    def _problem(self, file: h5py.File, count: int) -> str | None:
+        """What is wrong with the data sets of a shard, before any of their data is read."""
+        groups = sorted({c.group for c in self.columns.values() if c.kind == "ragged"})
+        expected = dict(self.columns) | {f"{group}.offsets": Column("int64") for group in groups}
+        for name in ["ids", *expected]:
+            if (problem := _unsafe(file, name)) is not None:
+                return problem
+            data, spec = file[name], expected.get(name)
+            rows = count + 1 if name.endswith(".offsets") else count
+            fits = (
+                data.shape[1:] == spec.shape and data.dtype == np.dtype(spec.dtype) if spec else data.dtype.kind == "S"
+            )
+            if not fits or data.ndim < 1 or (len(data) != rows and not (spec and spec.kind == "ragged")):
+                return f"{name!r} has shape {data.shape} and type {data.dtype}, not what the manifest says"
+        return None
 
 
 def _unsafe(file: h5py.File, name: str) -> str | None:
     """Why a data set must not be read: missing, a link to elsewhere, virtual, or stored outside the file."""
+    if "/" in name or name in (".", ".."):
+        return f"{name!r} is no name of a data set"
     link = file.get(name, getlink=True)
     if link is None:
         return f"data set {name!r} is missing"

@@ -23,7 +23,8 @@ from typing import IO, Any
 import h5py
 import numpy as np
 
-from itmkit.cache.manifest import Column, MadeBy, Manifest, read_manifest
+from itmkit.cache.manifest import NAME, Column, MadeBy, Manifest, read_manifest
+from itmkit.cache.shard_file import ShardFile
 from itmkit.errors import ItmkitError
 from itmkit.files import atomic_path, sha256_file
 
@@ -39,8 +40,9 @@ def _chunk(column: Column) -> tuple[int, ...]:
 class ShardWriter:
     """One open shard. Made by `CacheWriter.shard`."""
 
-    def __init__(self, file: h5py.File, columns: Mapping[str, Column]) -> None:
+    def __init__(self, file: h5py.File, sink: ShardFile, columns: Mapping[str, Column]) -> None:
         self._file = file
+        self._sink = sink
         self._columns = columns
         self._ids: list[str] = []
         self._offsets: dict[str, list[np.ndarray]] = {c.group: [] for c in columns.values() if c.kind == "ragged"}
@@ -69,6 +71,7 @@ class ShardWriter:
 
         Raises:
             ItmkitError: a floating-point column holds NaN or infinity; names the row.
+            OSError: the disk is full, or refuses the write for another reason.
         """
         if set(arrays) != set(self._columns):
             raise ValueError(f"columns {sorted(arrays)} given, {sorted(self._columns)} expected")
@@ -97,6 +100,7 @@ class ShardWriter:
         for group, total in grown.items():
             self._flat[group] += total
         self._ids.extend(ids)
+        self._sink.check()
 
     def skip(self, key: str, reason: str) -> None:
         """Records that `key` has no row, and why. It is listed in the manifest and by `itmkit status`."""
@@ -168,10 +172,12 @@ class CacheWriter:
             found = None if force else read_manifest(folder)
             if found is not None:
                 check_continues(folder, found, made_by, columns, shard_size)
+                check_shards(folder, found, len(keys))
             else:
+                # The manifest first: killed in between, shards without one are leftovers, not a cache.
+                (folder / NAME).unlink(missing_ok=True)
                 for old in folder.glob("shard-*.h5"):
                     old.unlink()
-                (folder / "manifest.json").unlink(missing_ok=True)
             manifest = found or Manifest(
                 made_by=made_by,
                 columns=dict(columns),
@@ -220,10 +226,12 @@ class CacheWriter:
         if number != len(self.manifest.shards):
             raise ValueError(f"shard {len(self.manifest.shards)} is next, not {number}")
         path = self.folder / f"shard-{number:05d}.h5"
-        with atomic_path(path) as partial, h5py.File(partial, "w", track_order=False) as file:
-            writer = ShardWriter(file, self.manifest.columns)
-            yield writer
-            writer._close()
+        with atomic_path(path) as partial, ShardFile(partial) as sink:
+            with h5py.File(sink, "w", track_order=False) as file:
+                writer = ShardWriter(file, sink, self.manifest.columns)
+                yield writer
+                writer._close()
+            sink.check()
         entry: dict[str, Any] = {"file": path.name, "count": writer.count, "bytes": path.stat().st_size}
         entry |= {"sha256": sha256_file(path), "skipped": writer.skipped}
         self.manifest.shards.append(entry)
@@ -262,6 +270,24 @@ def check_continues(
             f"{folder}: this cache was made from other data or settings ({'; '.join(differences)})."
             f" Run `itmkit {made_by.stage} --force` to make it anew, or name another cache"
         )
+
+
+def check_shards(folder: Path, found: Manifest, planned: int) -> None:
+    """Raises ItmkitError unless every shard of the manifest is there in full, and the plan is the one of before."""
+    problems = []
+    for shard in found.shards:
+        path = folder / shard["file"]
+        size = path.stat().st_size if path.exists() else -1
+        if size != shard["bytes"]:
+            state = "is missing" if size < 0 else f"has {size:,} bytes, {shard['bytes']:,} were written"
+            problems.append(f"{path}: {state}; restore it, or run `itmkit {found.made_by.stage} --force`")
+    if found.planned != planned:
+        problems.append(
+            f"{folder}: was planned for {found.planned} rows, there are {planned} now;"
+            f" run `itmkit {found.made_by.stage} --force`"
+        )
+    if problems:
+        raise ItmkitError(problems)
 
 
 def remove_cache(folder: Path) -> None:
