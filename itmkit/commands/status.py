@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 
 import click
@@ -18,7 +19,8 @@ STYLES = {"done": "green", "partial": "yellow", "missing": "dim", "stale": "yell
 @click.command("status")
 @workspace_option
 @json_option
-def command(workspace: Workspace, as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, workspace: Workspace, as_json: bool) -> None:
     """Show every stage of the workspace: done, partial, missing, stale or damaged, and what to run next.
 
     Stale means that what a stage was made from (pictures, captions, earlier caches) is not what is there now.
@@ -47,8 +49,10 @@ def command(workspace: Workspace, as_json: bool) -> None:
         ],
         right=["rows", "skipped", "size"],
     )
-    unfinished = [row for row in rows if row.state != "done"]
+    unfinished = [row.command for row in rows if row.state != "done"]
+    if not unfinished and not any(row.stage.startswith("run ") for row in rows):
+        unfinished = ["itmkit train --method mpsm"]
     if unfinished:
-        out.print(Text.assemble("next: ", (unfinished[0].command, "bold")), soft_wrap=True)
-    elif not any(row.stage.startswith("run ") for row in rows):
-        out.print(Text.assemble("next: ", ("itmkit train --method mpsm", "bold")), soft_wrap=True)
+        given = context.get_parameter_source("workspace") == click.core.ParameterSource.COMMANDLINE
+        where = f" -w {shlex.quote(str(workspace.root))}" if given else ""
+        out.print(Text.assemble("next: ", (unfinished[0] + where, "bold")), soft_wrap=True)

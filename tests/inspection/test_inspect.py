@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from itmkit.errors import ItmkitError
+from itmkit.inspection import Report, inspect, inspect_caption, inspect_image, inspect_row
+from itmkit.inspection.rows import tree_lines
+from itmkit.workspace import Workspace
+from tests.workspaces import TEXT, make_dataset, make_graphs, make_regions, make_run, make_text
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = make_dataset(tmp_path_factory.mktemp("work"))
+    make_regions(workspace)
+    make_text(workspace)
+    make_graphs(workspace)
+    make_run(workspace)
+    return workspace
+
+
+def facts(report: Report) -> dict[str, str]:
+    return dict(report.facts)
+
+
+def rows(report: Report, title: str) -> list[tuple[str, ...]]:
+    return next(list(table.rows) for table in report.tables if table.title.startswith(title))
+
+
+def test_a_cache(shared: Workspace) -> None:
+    report = inspect(shared.cache("regions"))
+    found = facts(report)
+    assert report.kind == "cache" and found["made by"] == "itmkit extract-regions"
+    assert (found["rows"], found["state"], found["skipped"]) == ("4", "complete", "1")
+    assert found["settings.width"] == "8" and found["made from images"] == shared.dataset().images_digest
+    columns = {row[0]: row[1:] for row in rows(report, "columns")}
+    assert columns["boxes"] == ("float32", "2 x 4 a row", "x1 y1 x2 y2 in pixels of the upright picture")
+    assert rows(report, "string tables") == [("tags", "2", "dog, ball"), ("attributes", "1", "red")]
+    assert [row[:2] for row in rows(report, "shards")] == [
+        ("shard-00000.h5", "1"),
+        ("shard-00001.h5", "2"),
+        ("shard-00002.h5", "1"),
+    ]
+    assert rows(report, "skipped") == [("1", "truncated")]
+    assert report.to_json()["facts"]["rows"] == "4"
+
+
+def test_an_unfinished_cache(tmp_path: Path) -> None:
+    workspace = make_dataset(tmp_path)
+    report = inspect(make_regions(workspace, finish=False), verify=True)
+    assert facts(report)["state"] == "unfinished, 2 of 5" and facts(report)["verified"] == "1 files, all as written"
+
+
+def test_verify_finds_one_changed_byte(tmp_path: Path) -> None:
+    workspace = make_dataset(tmp_path)
+    folder = make_regions(workspace)
+    assert inspect(folder, verify=True).problems == []
+    assert inspect(tmp_path, verify=True).problems == []
+    shard = folder / "shard-00001.h5"
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    (folder / "shard-00002.h5").unlink()
+    for path in (folder, tmp_path):
+        report = inspect(path, verify=True)
+        assert len(report.problems) == 2
+        assert "shard-00001.h5: its content is not what was written" in report.problems[0]
+        assert "shard-00002.h5: missing" in report.problems[1]
+    assert len(inspect(shard, verify=True).problems) == 1
+    assert inspect(folder / "shard-00000.h5", verify=True).problems == []
+    assert [row[-1] for row in rows(inspect(folder), "shards")] == ["", "", "missing"]
+
+
+def test_a_shard(shared: Workspace) -> None:
+    report = inspect(shared.cache("regions") / "shard-00001.h5")
+    assert report.kind == "shard of a cache" and facts(report)["shard"] == "2 of 3, made by itmkit extract-regions"
+    assert ("/boxes", "data", "(2, 2, 4)", "float32") in [row[:4] for row in rows(report, "objects")]
+
+
+def test_a_row_of_regions(shared: Workspace) -> None:
+    for report in (inspect_row(shared.cache("regions"), "2"), inspect_image(shared.root, "2")):
+        assert facts(report)["size"] == "30 x 20 pixels"
+        assert rows(report, "regions") == [
+            ("0", "red dog", "0.900", "1 2 11 12"),
+            ("1", "ball", "0.250", "0 0 30 20"),
+        ]
+        assert ("features", "float16", "2 x 8", "0.5", "0.5", "0.5") in rows(report, "columns")
+    with pytest.raises(ItmkitError, match="image '1' was skipped: truncated"):
+        inspect_image(shared.cache("regions"), "1")
+    with pytest.raises(ItmkitError, match="no row for 1 of 1 ids"):
+        inspect_image(shared.root, "no such image")
+
+
+@pytest.mark.parametrize("caption", [TEXT, "2#0"])
+def test_a_caption_by_id_or_text_from_anywhere_in_the_workspace(shared: Workspace, caption: str) -> None:
+    for path in (shared.root, shared.cache("text"), shared.root / "dataset.jsonl", shared.cache("regions")):
+        report = inspect_caption(path, caption)
+        assert facts(report)["caption"] == TEXT
+        assert report.lines == ["run  VERB root", "└─ dogs  NOUN nsubj", "   └─ two  NUM nummod"]
+    with pytest.raises(ItmkitError, match="neither the id nor the text"):
+        inspect_caption(shared.root, "never written")
+
+
+def test_tree_of_several_roots_branches_and_circles() -> None:
+    tokens = [("a", "DET", "det", 1), ("dog", "NOUN", "nsubj", 2), ("runs", "VERB", "root", 2), (".", "", "punct", 2),
+              ("Yes", "", "root", 4), ("x", "", "", 6), ("y", "", "", 5), ("z", "", "", 99)]  # fmt: skip
+    assert tree_lines(tokens) == [
+        "runs  VERB root",
+        "├─ dog  NOUN nsubj",
+        "│  └─ a  DET det",
+        "└─ .   punct",
+        "Yes   root",
+        "x  (in no tree: head 6)",
+        "y  (in no tree: head 5)",
+        "z  (in no tree: head 99)",
+    ]
+    chain = [(str(n), "", "", max(0, n - 1)) for n in range(5000)]  # no recursion limit
+    assert len(tree_lines(chain)) == 5000
+
+
+def test_nothing_made_yet(tmp_path: Path) -> None:
+    workspace = make_dataset(tmp_path)
+    with pytest.raises(ItmkitError, match="run `itmkit extract-regions` first"):
+        inspect_image(tmp_path, "1")
+    with pytest.raises(ItmkitError, match="run `itmkit parse-text` first"):
+        inspect_caption(tmp_path, TEXT)
+    with pytest.raises(ItmkitError, match="so it is no cache"):
+        inspect_row(tmp_path, "1")
+    assert [row[1] for row in rows(inspect(workspace.root), "stages")] == ["done", *["missing"] * 4]
+    with pytest.raises(ItmkitError, match="is no workspace"):
+        inspect_image(Path("/"), "1")
+
+
+def test_a_data_set_and_its_pictures(tmp_path: Path) -> None:
+    workspace = make_dataset(tmp_path)
+    report = inspect(workspace.dataset_path, verify=True)
+    assert report.problems == [] and facts(report)["kind"] == "made"
+    assert rows(report, "splits") == [("train", "3", "6"), ("val", "1", "2"), ("test", "1", "2")]
+    assert report.lines[0] == "first image: 0  images/0.png  30 x 20"
+    (tmp_path / "images" / "1.png").write_bytes(b"changed")
+    (tmp_path / "images" / "2.png").unlink()
+    problems = inspect(workspace.dataset_path, verify=True).problems
+    assert len(problems) == 2 and "no such file" in problems[1]
+
+
+def test_a_run(shared: Workspace) -> None:
+    report = inspect(shared.run("first"))
+    assert report.kind == "run" and facts(report)["method"] == "vsepp"
+    assert ("loss", "0.5", "0.25", "0.5", "0.25") in rows(report, "metrics.jsonl")
+    assert [row[0] for row in rows(report, "files")] == ["metrics.jsonl", "run.json"]
+    assert inspect(shared.run("first") / "metrics.jsonl").facts == [("lines", "2")]
+    verified = facts(inspect(shared.run("first") / "run.json", verify=True))["verified"]
+    assert verified.startswith("nothing")
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"w": np.zeros((3, 4), np.float16), "b": np.zeros((), np.float32)}, path, {"made": "today"})
+    report = inspect(path)
+    assert facts(report)["tensors"] == "2" and facts(report)["numbers"] == "13"
+    assert facts(report)["metadata made"] == "today"
+    assert set(rows(report, "tensors")) == {("w", "F16", "3 x 4", "12"), ("b", "F32", "1", "1")}
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])
+    assert "its header says" in inspect(path).problems[0]
+    for damaged in (
+        b"",
+        b"1234",
+        struct.pack("<Q", 1 << 60) + whole[8:],
+        struct.pack("<Q", 8) + b"[1,2,3] ",
+        whole[:40],
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(ItmkitError, match="safetensors"):
+            inspect(path)
+
+
+@pytest.mark.parametrize("name", ["no", "folder", "a.txt", "bad.jsonl", "bad.json"])
+def test_other_paths(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "bad.jsonl").write_text("{}\n{\n")
+    (tmp_path / "bad.json").write_text("{")
+    expected = {"no": "no such file", "bad.jsonl": "line 2: not JSON", "bad.json": "not JSON"}
+    with pytest.raises(ItmkitError, match=expected.get(name, "known are a workspace, a cache folder")):
+        inspect(tmp_path / name)
