@@ -1,0 +1,55 @@
+# make quickstart   installs into .venv and runs the whole pipeline once on drawn scenes: a few minutes
+# make test         installs into .venv and runs every check: lint, types, tests, the examples in small
+# make clean        removes .venv and what the checks left
+#
+# Both need Python 3.10, 3.11 or 3.12 and nothing else. `make test PYTHON=python3.10` picks one.
+
+PYTHON ?=
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: quickstart test lint types tests examples clean
+
+quickstart: $(VENV)/.installed
+	$(BIN)/itmkit quickstart $(QUICKSTART)
+
+test: lint types tests examples
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy
+
+# One thread a process: two processes of several threads each are slower on two cores.
+tests: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(PYTEST)
+
+examples: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python examples/train_detector.py --smoke
+	OMP_NUM_THREADS=1 $(BIN)/python examples/train_parser.py --smoke
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.made
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/.made
+	$(PIP_INSTALL) --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.made:
+	@for python in $(or $(PYTHON),python3 python3.12 python3.11 python3.10 python); do \
+	  if "$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then \
+	    echo "$$python -m venv $(VENV)"; \
+	    "$$python" -m venv $(VENV) && touch $@ && exit 0; \
+	    echo "making $(VENV) failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
+	  fi; \
+	done; \
+	echo "Python 3.10, 3.11 or 3.12 is needed;" \
+	  "$(if $(PYTHON),$(PYTHON) is not one of them,none was found; name one: make ... PYTHON=/path/to/python3.12)" >&2; \
+	exit 1
