@@ -19,7 +19,12 @@ from itmkit.workspace import Workspace
 @click.option("--model", metavar="PATH|NAME", help="Folder of a transformers model, or its name on the hub.")
 @click.option("--regions", type=click.IntRange(1, 1000), metavar="R", help="Regions a picture (36).")
 @click.option("--size", type=click.IntRange(32, 4096), metavar="PIXELS", help="Side of the grid's input picture.")
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Pictures the model takes at once (8).")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Pictures the model takes at once (2 on a CPU, else 16).",
+)
 @options.device_option
 @click.option("--strict", is_flag=True, help="Stop at pictures that cannot be read instead of skipping them.")
 @click.option("--download", is_flag=True, help="The default model may be fetched from the hub.")

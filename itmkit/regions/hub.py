@@ -72,8 +72,8 @@ def find_model(model: str, *, allow_download: bool, ways_out: str = "") -> Path:
             f"{model}: not in the local hub cache, and fetching it failed ({failure}). {ways_out}".rstrip()
         )
     message = (
-        f"{model}: no such folder, and not in the local hub cache. Ways out: give the path of a folder with config.json,"
-        f" preprocessor_config.json and model.safetensors; run once online with --download. {ways_out}"
+        f"{model}: no such folder, and not in the local hub cache. Ways out: give the path of a folder with"
+        f" config.json, preprocessor_config.json and model.safetensors; run once online with --download. {ways_out}"
     )
     raise ItmkitError(message.rstrip())
 
