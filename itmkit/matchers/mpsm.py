@@ -22,14 +22,17 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from itmkit.inputs import ImageBatch, TextBatch
 from itmkit.matchers import Encoded
-from itmkit.matchers.parts.attention import FlatWords, attend_regions
+from itmkit.matchers.parts.attention import FlatWords, attend_regions, unit_attention
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling
 
+BLOCK = 1 << 21  # numbers of a (Bi, T, D) block: 8 MB in float32, near the size of a core's caches
+KEEP = 1 << 25  # numbers of all blocks beyond which training computes them again instead of keeping them
 NEEDS = ("regions", "text", "graphs/images", "graphs/texts")
 
 
@@ -133,16 +136,17 @@ class SimilarityRepresentation(nn.Module):
     whose sum is that scalar, is meant.
     """
 
-    def __init__(self, kind: Literal["distance", "direction"], embed: int, size: int) -> None:
+    def __init__(self, kind: Literal["distance", "direction"], embed: int, size: int, *, unit: bool) -> None:
         super().__init__()
-        self.kind = kind
+        self.kind, self.unit = kind, unit  # unit: x and y come with unit length already
         self.project = nn.Linear(embed, size, bias=False)
         nn.init.xavier_uniform_(self.project.weight)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """x, y broadcastable to (..., D) -> (..., S), unit length."""
-        compared = (x - y).square() if self.kind == "distance" else l2norm(x) * l2norm(y)
-        return l2norm(self.project(compared))
+        if self.kind == "distance":
+            return l2norm(self.project((x - y).square()))
+        return l2norm(self.project(x * y if self.unit else l2norm(x) * l2norm(y)))
 
 
 class RelationReconstruction(nn.Module):
@@ -193,21 +197,25 @@ class _Perspective(nn.Module):
         super().__init__()
         self.config = config
         if config.alignment != "global":
-            self.local_similarity = SimilarityRepresentation(kind, config.embed, config.similarity)
+            self.local_similarity = SimilarityRepresentation(
+                kind, config.embed, config.similarity, unit=config.unit_nodes
+            )
         if config.alignment != "local":
-            self.global_similarity = SimilarityRepresentation(kind, config.embed, config.similarity)
+            self.global_similarity = SimilarityRepresentation(
+                kind, config.embed, config.similarity, unit=config.unit_nodes
+            )
         if config.srgr:
             self.relations = RelationReconstruction(config.similarity, config.srgr_steps)
         self.predict = nn.Linear(config.similarity, 1)
 
-    def forward(self, images: Encoded, texts: Encoded, words: FlatWords, attended: Tensor | None) -> Tensor:
-        """attended (Bi, T, D): v_j^t of every word -> scores (Bi, Bt)."""
+    def forward(self, images: Encoded, texts: Encoded, words: FlatWords) -> Tensor:
+        """Scores (Bi, Bt) of every image with every text."""
         nodes, masks = [], []
         if self.config.alignment != "local":
             nodes.append(self.global_similarity(images["global"][:, None], texts["global"]).unsqueeze(2))
             masks.append(torch.ones_like(words.mask[:, :1]))
-        if attended is not None:
-            nodes.append(words.pad(self.local_similarity(attended, words.vectors)))
+        if self.config.alignment != "global":
+            nodes.append(words.pad(self._local(images["nodes"], images["mask"], words)))
             masks.append(words.mask)
         graph, mask = torch.cat(nodes, dim=2), torch.cat(masks, dim=1)  # (Bi, Bt, M, S), (Bt, M)
         graph = graph * mask.unsqueeze(-1)
@@ -219,6 +227,31 @@ class _Perspective(nn.Module):
         weights = mask.to(graph.dtype) / mask.sum(dim=1, keepdim=True)
         final = graph[:, :, 0] if first else torch.einsum("tm,itms->its", weights, graph)
         return torch.sigmoid(self.predict(final).squeeze(-1))
+
+    def _local(self, regions: Tensor, region_mask: Tensor, words: FlatWords) -> Tensor:
+        """(Bi, T, S) local similarity vectors of every image with every word, a few images at a time.
+
+        A D-vector per image and word is what costs memory. Blocks keep it inside the processor's caches; a
+        large training batch computes its blocks again in the backward pass instead of keeping them.
+        """
+        size = max(1, BLOCK // words.vectors.numel())
+        again = torch.is_grad_enabled() and len(regions) * words.vectors.numel() > KEEP
+        parts = []
+        for start in range(0, len(regions), size):
+            block = slice(start, start + size)
+            if again:
+                part = checkpoint(self._local_block, regions[block], region_mask[block], words, use_reentrant=False)
+            else:
+                part = self._local_block(regions[block], region_mask[block], words)
+            parts.append(part)
+        return torch.cat(parts)
+
+    def _local_block(self, regions: Tensor, region_mask: Tensor, words: FlatWords) -> Tensor:
+        weights = attend_regions(regions, region_mask, words, self.config.sharpness)
+        if self.config.unit_nodes:
+            weights = unit_attention(weights, regions)
+        attended = weights @ regions  # (Bi, T, D): v_j^t of section 3.3
+        return self.local_similarity(attended, words.vectors)
 
 
 class Matcher(nn.Module):
@@ -274,12 +307,7 @@ class Matcher(nn.Module):
     def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         """One (Bi, Bt) matrix of scores in 0..1 per perspective."""
         words = FlatWords.of(texts["nodes"], texts["mask"])
-        attended = None
-        if self.config.alignment != "global":
-            weights = attend_regions(images["nodes"], images["mask"], words, self.config.sharpness)
-            attended = weights @ images["nodes"]  # (Bi, T, D), section 3.3
-            attended = l2norm(attended) if self.config.unit_nodes else attended
-        return tuple(view(images, texts, words, attended) for view in self.perspectives.values())
+        return tuple(view(images, texts, words) for view in self.perspectives.values())
 
     def score(self, images: Encoded, texts: Encoded) -> Tensor:
         """(Bi, Bt), the mean over perspectives."""

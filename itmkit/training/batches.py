@@ -18,14 +18,26 @@ class PairBatch:
     captions: np.ndarray  # (Bt,) positions within the inputs
 
 
-def epoch_order(n_captions: int, *, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Positions of the captions of each batch, shuffled by (seed, epoch).
+def epoch_order(
+    image_of: np.ndarray, *, batch_size: int, captions_per_image: int, seed: int, epoch: int
+) -> list[np.ndarray]:
+    """Positions of the captions of each batch, shuffled by (seed, epoch); every caption occurs once an epoch.
+
+    Args:
+        image_of: (m,) the image of each caption, those of an image together.
+        captions_per_image: captions of an image that stay together. A pairwise matcher pays for images times
+            captions; with several captions an image, the same pairs teach it more positives.
 
     The last, smaller batch is kept if it has at least half the size: a batch of a few captions has few negatives
     and would give a gradient unlike the others.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(n_captions)
-    batches = [order[start : start + batch_size] for start in range(0, n_captions, batch_size)]
+    random = np.random.default_rng([seed, epoch])
+    grouped = np.lexsort((random.random(len(image_of)), image_of))  # captions of an image in random order
+    first = np.searchsorted(image_of, image_of)  # (m,) where the captions of the same image begin
+    starts_chunk = (np.arange(len(image_of)) - first) % captions_per_image == 0
+    chunk = np.cumsum(starts_chunk) - 1
+    order = grouped[np.argsort(random.random(chunk[-1] + 1)[chunk], kind="stable")]
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     if len(batches) > 1 and len(batches[-1]) < max(2, batch_size // 2):
         batches.pop()
     return batches

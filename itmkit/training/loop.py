@@ -127,7 +127,7 @@ class _Run:
         self.training, self.validation = training, validation
         self.device, self.progress = device, progress
         parameters = [p for matcher in members.values() for p in matcher.parameters()]
-        self.optimizer = torch.optim.Adam(parameters, lr=self.settings.learning_rate)
+        self.optimizer = torch.optim.Adam(parameters, lr=self.settings.learning_rate, fused=True)
         self.state = _State(loss_sum=dict.fromkeys(members, 0.0), watch=dict.fromkeys(members, 0))
 
     @property
@@ -150,7 +150,11 @@ class _Run:
     def _epoch(self) -> None:
         epoch = self.state.epoch + 1
         batches = epoch_order(
-            len(self.training.caption_texts), batch_size=self.settings.batch_size, seed=self.settings.seed, epoch=epoch
+            self.training.image_of,
+            batch_size=self.settings.batch_size,
+            captions_per_image=self.settings.captions_per_image,
+            seed=self.settings.seed,
+            epoch=epoch,
         )
         negatives = self._negatives(epoch)
         began, done_before = time.perf_counter(), self.state.pairs

@@ -55,3 +55,17 @@ def attend_regions(regions: Tensor, region_mask: Tensor, words: FlatWords, sharp
     squares = words.member @ raised.square()  # (Bi, Bt, R) sums over the words of a text
     norm = squares.clamp_min(1e-16).rsqrt().index_select(1, words.text_of)  # (Bi, T, R)
     return masked_softmax(sharpness * raised * norm, region_mask[:, None, :], dim=-1)
+
+
+def unit_attention(weights: Tensor, regions: Tensor) -> Tensor:
+    """Scales attention weights so that the attended vectors have unit length, without forming them.
+
+    The attended vector of a word is `V^T a`, its squared length `a^T G a` with the Gram matrix `G = V V^T` of the
+    image, which costs R x R instead of D numbers a pair.
+
+    Args:
+        weights: (Bi, T, R); regions: (Bi, R, D).
+    """
+    gram = regions @ regions.transpose(1, 2)  # (Bi, R, R)
+    squared = ((weights @ gram) * weights).sum(dim=-1, keepdim=True)
+    return weights * torch.rsqrt(squared.clamp_min(1e-16))
