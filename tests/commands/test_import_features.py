@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from itmkit.commands import cli
+from itmkit.commands.console import run
+from tests.regions.scan_folder import write_scan
+
+
+def test_scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_scan(tmp_path / "scan", "train")
+    write_scan(tmp_path / "scan", "dev", repeat=True)
+    command = ["import-features", "scan", str(tmp_path / "scan"), "-w", str(tmp_path / "work")]
+    assert run(cli, command) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "8 pictures (train 4, val 4), 40 captions, 3 regions x 6 with boxes, sizes, scores, tags" in shown
+    assert "16 of 24 rows repeated an earlier row" in shown
+    assert run(cli, command) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert run(cli, [*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["splits"] == {"train": 4, "val": 4}
+    assert run(cli, ["status", "-w", str(tmp_path / "work")]) in (0, 1, 2)
+
+
+def test_problems_are_listed_with_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_scan(tmp_path / "scan", caps=["a"] * 19, ims=np.full((4, 3, 6), np.nan, np.float32))
+    command = ["import-features", "scan", str(tmp_path / "scan"), "-w", str(tmp_path / "work")]
+    assert run(cli, command) == 2
+    shown = capsys.readouterr().err
+    assert "19 captions for 4 rows" in shown and "NaN" in shown and "2 problems" in shown and "Traceback" not in shown
+    assert run(cli, [*command, "--split-map", "train"]) == 2
+    assert "NAME=SPLIT" in capsys.readouterr().err
+    assert run(cli, [*command, "--tags", "verb"]) == 2
+    assert run(cli, ["import-features", "scan", str(tmp_path / "nothing"), "-w", str(tmp_path / "work")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert run(cli, ["import-features", "tsv2"]) == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_scan(tmp_path / "scan")
+    (tmp_path / "work").mkdir(mode=0o500)
+    assert run(cli, ["import-features", "scan", str(tmp_path / "scan"), "-w", str(tmp_path / "work")]) == 2
+    assert "no permission" in capsys.readouterr().err
