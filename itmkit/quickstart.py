@@ -1,0 +1,116 @@
+"""`itmkit quickstart`: every stage once, on drawn scenes, ending in one table and a few retrieved captions.
+
+It is the pipeline as a program: read `quickstart` from top to bottom to see which function does what.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from itmkit.datasets.scenes import make_scenes
+from itmkit.evaluation.evaluate import Evaluation, evaluate, open_run
+from itmkit.graphs import build_graphs
+from itmkit.inputs import Inputs
+from itmkit.progress import SILENT, Progress
+from itmkit.regions.extract import extract_regions
+from itmkit.scoring.blocks import score_matrix
+from itmkit.text.parse import parse_text
+from itmkit.training.loop import train
+from itmkit.training.settings import resolve
+from itmkit.workspace import Workspace
+
+# Sizes that two cores finish in a few minutes. Scenes have 3 to 7 objects, so 12 boxes hold nearly all of them.
+SCENES = {"train": 1000, "val": 100, "test": 300}
+REGIONS = 12
+METHODS = {"mpsm": "scenes", "vsepp": "scenes"}  # method -> recipe
+
+
+@dataclass(frozen=True)
+class Example:
+    """One query and what was found for it, best first; `right` says which of them belong to the query."""
+
+    direction: str  # "i2t" or "t2i"
+    query: str
+    found: list[str]
+    right: list[bool]
+
+
+@dataclass
+class Quickstart:
+    evaluation: Evaluation
+    gain: float  # rsum of MPSM (both members) over VSE++
+    examples: list[Example]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def quickstart(workspace: Workspace, *, seed: int = 0, force: bool = False, progress: Progress = SILENT) -> Quickstart:
+    """Makes scenes, detects objects, parses captions, builds graphs, trains MPSM and VSE++ and compares them.
+
+    Each stage continues what an earlier, killed call left.
+
+    Args:
+        seed: of the scenes, the initial weights and the order of training.
+        force: do every stage anew.
+    """
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(stage: str) -> Any:
+        began = time.perf_counter()
+        yield
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began
+
+    with timed("prepare"):
+        make_scenes(workspace, **SCENES, seed=seed, progress=progress)
+    with timed("extract-regions"):
+        extract_regions(workspace, regions=REGIONS, force=force, progress=progress)
+    with timed("parse-text"):
+        parse_text(workspace, force=force, progress=progress)
+    with timed("build-graphs"):
+        build_graphs(workspace, force=force, progress=progress)
+    for method, recipe in METHODS.items():
+        with timed(f"train {method}"):
+            config = resolve(method, recipe=recipe, settings={"seed": seed})
+            train(workspace, config, force=force, progress=progress)
+    with timed("evaluate"):
+        result = evaluate(workspace, list(METHODS), split="test", progress=progress)
+        examples = retrieve(workspace, "mpsm")
+    by_name = {row.name: row.result.rsum for row in result.rows}
+    return Quickstart(result, by_name["mpsm"] - by_name["vsepp"], examples, seconds)
+
+
+def retrieve(workspace: Workspace, run: str, *, queries: int = 2, top: int = 3) -> list[Example]:
+    """The best answers of a run for the first test pictures and captions, in words."""
+    opened = open_run(workspace, run, device=torch.device("cpu"))
+    inputs = Inputs(workspace, workspace.dataset().split("test"), opened.vocabulary, graphs=opened.graphs)
+    scores = np.mean(list(score_matrix(opened.members, inputs).values()), axis=0)
+    described = [_in_words(inputs, workspace, image) for image in range(len(inputs.images))]
+    examples = []
+    for image in range(queries):
+        best = np.argsort(-scores[image], kind="stable")[:top]
+        texts = [inputs.caption_texts[t] for t in best]
+        examples.append(Example("i2t", described[image], texts, [int(inputs.image_of[t]) == image for t in best]))
+    for text in range(len(inputs.caption_texts) - 1, len(inputs.caption_texts) - 1 - queries, -1):
+        best = np.argsort(-scores[:, text], kind="stable")[:top]
+        names = [described[i] for i in best]
+        right = [int(inputs.image_of[text]) == i for i in best]
+        examples.append(Example("t2i", inputs.caption_texts[text], names, right))
+    return examples
+
+
+def _in_words(inputs: Inputs, workspace: Workspace, image: int) -> str:
+    """A picture by its id and the three objects its detector was surest of, such as `scene-200000 (red car, ...)`."""
+    row = inputs.regions.rows([inputs.images[image].id])
+    tags, colours = inputs.regions.tables["tags"], inputs.regions.tables["attributes"]
+    names: list[str] = []
+    for tag, colour in zip(inputs.regions.read("tags", row)[0], inputs.regions.read("attributes", row)[0], strict=True):
+        name = f"{colours[colour]} {tags[tag]}" if colour >= 0 else tags[tag]
+        if tag >= 0 and name not in names:
+            names.append(name)
+    return f"{inputs.images[image].id} ({', '.join(names[:4])}, ...)"

@@ -1,0 +1,132 @@
+"""Kills extraction, parsing and training with SIGKILL at random moments and compares what reruns end in.
+
+    python tests/robustness/kill.py [--times 10] [--seed 0] [--folder DIR]
+
+For each stage: one undisturbed run; then, `times` times, a run that is killed (again and again, up to five times, each
+time later than the last) until a rerun finishes. Shards and weights must be equal byte for byte, whatever the moment.
+Stages run in forked children of one process that has loaded everything, so that a kill falls into the work and
+not into the start of Python. Exit code 1 if anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # forked children share no threads
+
+import torch
+
+from itmkit.datasets.scenes import make_scenes
+from itmkit.files import sha256_file
+from itmkit.graphs import build_graphs
+from itmkit.regions.extract import extract_regions
+from itmkit.text.parse import parse_text
+from itmkit.training.loop import train
+from itmkit.training.settings import resolve
+from itmkit.workspace import Workspace
+
+torch.set_num_threads(1)
+
+SETTINGS = {"embed": 16, "word": 16, "similarity": 8, "batch_size": 16, "epochs": 3, "checkpoint_steps": 2}
+
+
+def extract(workspace: Workspace) -> None:
+    extract_regions(workspace, regions=8, shard_size=8)
+
+
+def parse(workspace: Workspace) -> None:
+    parse_text(workspace, shard_size=40)
+
+
+def learn(workspace: Workspace) -> None:
+    train(workspace, resolve("mpsm", settings={**SETTINGS, "minimum_count": 1}))
+
+
+STAGES: dict[str, tuple[Callable[[Workspace], None], str, str]] = {
+    "extract-regions": (extract, "caches/regions", "shard-*.h5"),
+    "parse-text": (parse, "caches/text", "shard-*.h5"),
+    "train": (learn, "runs/mpsm", "best-*.safetensors"),
+}
+
+
+def child(stage: Callable[[Workspace], None], workspace: Workspace) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        stage(workspace)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def finish(stage: Callable[[Workspace], None], workspace: Workspace) -> float:
+    """Runs a stage to its end; returns the seconds it took."""
+    began = time.perf_counter()
+    _, status = os.waitpid(child(stage, workspace), 0)
+    if status != 0:
+        sys.exit(f"{stage.__name__} failed")
+    return time.perf_counter() - began
+
+
+def disturbed(stage: Callable[[Workspace], None], workspace: Workspace, seconds: float, moment: random.Random) -> int:
+    """Kills runs of a stage at random moments until one finishes; returns how many were killed."""
+    for kills in range(5):
+        pid = child(stage, workspace)
+        end = time.perf_counter() + moment.uniform(0, seconds)
+        while time.perf_counter() < end:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                return kills
+            time.sleep(0.002)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    finish(stage, workspace)
+    return 5
+
+
+def content(folder: Path, pattern: str) -> dict[str, str]:
+    return {path.name: sha256_file(path) for path in sorted(folder.glob(pattern))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=Path("kill-test"))
+    args = parser.parse_args()
+    shutil.rmtree(args.folder, ignore_errors=True)
+    workspace = Workspace(args.folder)
+    make_scenes(workspace, train=32, val=6, test=6, seed=args.seed)
+    moment, failed = random.Random(args.seed), False
+    for name, (stage, output, pattern) in STAGES.items():
+        if name == "train":
+            build_graphs(workspace)
+        folder = args.folder / output
+        seconds = finish(stage, workspace)
+        expected = content(folder, pattern)
+        kills = wrong = 0
+        for _ in range(args.times):
+            shutil.rmtree(folder)
+            kills += disturbed(stage, workspace, seconds, moment)
+            wrong += content(folder, pattern) != expected
+        if name != "train" and not expected:
+            sys.exit(f"{name} wrote nothing")
+        failed |= bool(wrong)
+        print(f"{name}: {args.times} runs, {kills} kills, {wrong} with another result ({len(expected)} files)")
+        finish(stage, workspace)
+    shutil.rmtree(args.folder)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
