@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from itmkit.errors import ItmkitError
@@ -64,8 +64,9 @@ def load_state(path: Path, members: Mapping[str, nn.Module], optimizer: torch.op
 def _save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     # One metadata key: safetensors does not keep the order of several, and files would differ from run to run.
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
+    data = save({key: value.contiguous().clone() for key, value in tensors.items()}, {"itmkit": text})
     with atomic_path(path) as partial:
-        save_file({key: value.contiguous().clone() for key, value in tensors.items()}, partial, {"itmkit": text})
+        partial.write_bytes(data)  # by Python, so that a full disk is an OSError like any other
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
