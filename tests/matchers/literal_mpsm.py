@@ -1,0 +1,321 @@
+"""MPSM written from the paper's equations in double precision: one image, one text, one pair at a time, loop by loop.
+
+Nothing is batched, padded or masked, and nothing is shared with the package but the trained weights. Where the print
+leaves something open, the reading is the one that `itmkit.matchers.mpsm` states.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+Vector = np.ndarray
+Weights = dict[str, np.ndarray]
+
+
+def weights_of(module: nn.Module) -> Weights:
+    return {name: value.detach().double().numpy() for name, value in module.state_dict().items()}
+
+
+def below(weights: Weights, prefix: str) -> Weights:
+    """The weights of a submodule."""
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def unit(x: Vector) -> Vector:
+    length = math.sqrt(sum(float(value) ** 2 for value in x))
+    return x / length if length else x
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(logits: list[float]) -> list[float]:
+    largest = max(logits)
+    powers = [math.exp(value - largest) for value in logits]
+    return [power / sum(powers) for power in powers]
+
+
+def gru(weights: Weights, inputs: list[Vector], suffix: str) -> list[Vector]:
+    """A GRU over `inputs` (Cho et al. 2014, in the form that torch documents), one state a step."""
+    w_in, w_hidden = weights[f"weight_ih_l0{suffix}"], weights[f"weight_hh_l0{suffix}"]
+    b_in, b_hidden = weights[f"bias_ih_l0{suffix}"], weights[f"bias_hh_l0{suffix}"]
+    size = len(b_in) // 3
+    state, states = np.zeros(size), []
+    for x in inputs:
+        a, b = w_in @ x + b_in, w_hidden @ state + b_hidden
+        reset = sigmoid(a[:size] + b[:size])
+        update = sigmoid(a[size : 2 * size] + b[size : 2 * size])
+        new = np.tanh(a[2 * size :] + reset * b[2 * size :])
+        state = (1 - update) * new + update * state
+        states.append(state)
+    return states
+
+
+def word_vectors(weights: Weights, words: list[int], *, normalised: bool = True) -> list[Vector]:
+    """Section 3.1.2: embedding, bi-directional GRU, mean of the two directions."""
+    inputs = [weights["embedding.weight"][word] for word in words]
+    forward = gru(below(weights, "gru."), inputs, "")
+    backward = gru(below(weights, "gru."), inputs[::-1], "_reverse")[::-1]
+    means = [(forward[place] + backward[place]) / 2 for place in range(len(words))]
+    return [unit(mean) for mean in means] if normalised else means
+
+
+def region_vectors(weights: Weights, features: np.ndarray, *, normalised: bool = True) -> list[Vector]:
+    projected = [weights["project.weight"] @ feature + weights["project.bias"] for feature in features]
+    return [unit(vector) for vector in projected] if normalised else projected
+
+
+def spatial_dependence(weights: Weights, rho: float, theta: float) -> float:
+    """One entry of P_v: a sum of Gaussians over distance and direction, the difference of angles taken the short way."""
+    total = 0.0
+    for k in range(len(weights["weight"])):
+        far = (rho - weights["rho_mean"][k]) ** 2 / (2 * weights["rho_scale"][k] ** 2)
+        turn = theta - weights["theta_mean"][k]
+        while turn > math.pi:
+            turn -= 2 * math.pi
+        while turn < -math.pi:
+            turn += 2 * math.pi
+        total += weights["weight"][k] * math.exp(-far - turn**2 / (2 * weights["theta_scale"][k] ** 2))
+    return total
+
+
+def semantic_edges(nodes: list[Vector], prior: np.ndarray, sharpness: float) -> np.ndarray:
+    """Eqs 1 and 2, or 3 and 4."""
+    count = len(nodes)
+    edges = np.zeros((count, count))
+    for i in range(count):
+        related = softmax([sharpness * float(nodes[i] @ nodes[j]) for j in range(count)])
+        for j in range(count):
+            edges[i, j] = related[j] * prior[i, j]
+    for j in range(count):
+        edges[:, j] = unit(edges[:, j])
+    return edges
+
+
+def disseminate(
+    weights: Weights,
+    nodes: list[Vector],
+    edges: np.ndarray,
+    *,
+    layers: int,
+    sharpness: float,
+    axis: str,
+    support: np.ndarray | None = None,
+) -> list[Vector]:
+    """KGID, eqs 5 to 9. `support`: where the first updated edges may lie (text)."""
+    count = len(nodes)
+    for layer in range(layers):
+        if layer > 0:  # eq 9
+            w_out, w_in = weights[f"outgoing.{layer - 1}.weight"], weights[f"incoming.{layer - 1}.weight"]
+            edges = np.zeros((count, count))
+            for i in range(count):
+                allowed = [j for j in range(count) if layer > 1 or support is None or support[i, j]]
+                affinity = softmax([sharpness * float((w_out @ nodes[i]) @ (w_in @ nodes[j])) for j in allowed])
+                for j, value in zip(allowed, affinity, strict=True):
+                    edges[i, j] = value
+        spread = []
+        for i in range(count):
+            gathered = np.zeros_like(nodes[i])
+            for j in range(count):
+                gathered = gathered + edges[i, j] * nodes[j]
+            spread.append(weights[f"spread.{layer}.weight"] @ gathered)
+        if axis == "feature":
+            rho = [np.array(softmax(list(vector))) for vector in spread]
+        else:
+            rho = [np.zeros_like(vector) for vector in spread]
+            for feature in range(len(spread[0])):
+                for i, value in enumerate(softmax([vector[feature] for vector in spread])):
+                    rho[i][feature] = value
+        after = []
+        for i in range(count):
+            known = rho[i] * nodes[i]  # eq 5
+            gate = sigmoid(known * nodes[i] + nodes[i])  # eq 6
+            fused = gate * known + (1 - gate) * nodes[i]  # eq 7
+            inferred = weights[f"infer.{layer}.weight"] @ fused + weights[f"infer.{layer}.bias"]
+            after.append(np.maximum(inferred + nodes[i], 0))  # eq 8
+        nodes = after
+    return nodes
+
+
+def pool(weights: Weights, nodes: list[Vector]) -> Vector:
+    """Section 3.2: self-attention with the mean as query, without the second 1/N of the print."""
+    mean = sum(nodes) / len(nodes)
+    logits = [
+        float(weights["weigh.weight"][0] @ ((weights["key.weight"] @ node) * (weights["query.weight"] @ mean)))
+        for node in nodes
+    ]
+    pooled = np.zeros_like(mean)
+    for weight, node in zip(softmax(logits), nodes, strict=True):
+        pooled = pooled + weight * node
+    return pooled
+
+
+def attend(regions: list[Vector], words: list[Vector], sharpness: float) -> list[Vector]:
+    """Section 3.3 with SCAN's form of the weights: the attended image of each word."""
+    relation = np.zeros((len(regions), len(words)))
+    for i, region in enumerate(regions):
+        for j, word in enumerate(words):
+            cosine = float(unit(region) @ unit(word))
+            relation[i, j] = cosine if cosine > 0 else 0.1 * cosine
+        relation[i] = unit(relation[i])
+    attended = []
+    for j in range(len(words)):
+        weights = softmax([sharpness * relation[i, j] for i in range(len(regions))])
+        attended.append(sum(weight * region for weight, region in zip(weights, regions, strict=True)))
+    return attended
+
+
+def similarity(kind: str, x: Vector, y: Vector, projection: np.ndarray) -> Vector:
+    """Eq 10 or 13."""
+    return unit(projection @ ((x - y) ** 2 if kind == "distance" else unit(x) * unit(y)))
+
+
+@dataclass
+class Statistics:
+    """What batch normalisation sees: the batch's own mean and variance in training, else the running ones."""
+
+    training: bool = False
+    running: dict[str, tuple[float, float]] = field(default_factory=dict)  # after a training pass, by name
+
+    def normalise(self, weights: Weights, name: str, values: dict[Any, float]) -> dict[Any, float]:
+        mine = below(weights, f"{name}.")
+        mean, variance = float(mine["running_mean"]), float(mine["running_var"])
+        if self.training:
+            every, n = list(values.values()), len(values)
+            old_mean, old_variance = mean, variance
+            mean = sum(every) / n
+            variance = sum((value - mean) ** 2 for value in every) / n
+            unbiased = variance * n / (n - 1)
+            self.running[name] = (0.9 * old_mean + 0.1 * mean, 0.9 * old_variance + 0.1 * unbiased)
+        scale, shift = float(mine["weight"]), float(mine["bias"])
+        return {key: (value - mean) / math.sqrt(variance + 1e-5) * scale + shift for key, value in values.items()}
+
+
+Graphs = dict[tuple[int, int], list[Vector]]
+
+
+def reconstruct(weights: Weights, graphs: Graphs, statistics: Statistics) -> Graphs:
+    """One step of SRGR, eqs 16 to 20, on the similarity graph of every pair (they share only the normalisation)."""
+    w_out, w_in = weights["outgoing.weight"][0], weights["incoming.weight"][0]
+    keys = [(pair, a) for pair, nodes in graphs.items() for a in range(len(nodes))]
+    out = statistics.normalise(
+        weights, "outgoing_norm", {(pair, a): float(w_out @ graphs[pair][a]) for pair, a in keys}
+    )
+    into = statistics.normalise(
+        weights, "incoming_norm", {(pair, a): float(w_in @ graphs[pair][a]) for pair, a in keys}
+    )
+    result: Graphs = {}
+    for pair, nodes in graphs.items():
+        result[pair] = []
+        for a in range(len(nodes)):
+            to_b = [sigmoid(out[pair, a] + into[pair, b]) for b in range(len(nodes))]
+            from_b = [sigmoid(into[pair, a] + out[pair, b]) for b in range(len(nodes))]
+            leaving, arriving = np.zeros_like(nodes[a]), np.zeros_like(nodes[a])
+            for b, node in enumerate(nodes):
+                leaving = leaving + to_b[b] / sum(to_b) * node  # eqs 16, 17
+                arriving = arriving + from_b[b] / sum(from_b) * node
+            both = np.concatenate([leaving, arriving])
+            gate = sigmoid(weights["gate.weight"] @ both + weights["gate.bias"])  # eq 18
+            leaving = weights["refine_outgoing.weight"] @ (gate * leaving) + leaving  # eq 19
+            arriving = weights["refine_incoming.weight"] @ (gate * arriving) + arriving
+            result[pair].append(weights["fuse.weight"] @ (leaving + arriving) + weights["fuse.bias"])  # eq 20
+    return result
+
+
+@dataclass
+class Image:
+    features: np.ndarray  # (regions, F)
+    rho: np.ndarray
+    theta: np.ndarray
+
+
+@dataclass
+class Text:
+    words: list[int]
+    edges: np.ndarray  # (words, words) bool, with self loops
+
+
+def encode_image(weights: Weights, config: Any, image: Image) -> tuple[list[Vector], Vector | None]:
+    nodes = region_vectors(below(weights, "regions."), image.features)
+    if config.visual_kgid and config.kgid_layers:
+        kernels, count = below(weights, "spatial."), len(nodes)
+        prior = np.array(
+            [
+                [spatial_dependence(kernels, image.rho[i, j], image.theta[i, j]) for j in range(count)]
+                for i in range(count)
+            ]
+        )
+        edges = semantic_edges(nodes, prior, config.sharpness)
+        nodes = disseminate(
+            below(weights, "visual_kgid."),
+            nodes,
+            edges,
+            layers=config.kgid_layers,
+            sharpness=config.sharpness,
+            axis=config.kgid_softmax,
+        )
+    return _with_global(weights, config, nodes, "image_pooling.")
+
+
+def encode_text(weights: Weights, config: Any, text: Text) -> tuple[list[Vector], Vector | None]:
+    nodes = word_vectors(below(weights, "words."), text.words)
+    if config.text_kgid and config.kgid_layers:
+        edges = semantic_edges(nodes, text.edges.astype(float), config.sharpness)
+        nodes = disseminate(
+            below(weights, "text_kgid."),
+            nodes,
+            edges,
+            layers=config.kgid_layers,
+            sharpness=config.sharpness,
+            axis=config.kgid_softmax,
+            support=text.edges,
+        )
+    return _with_global(weights, config, nodes, "text_pooling.")
+
+
+def _with_global(
+    weights: Weights, config: Any, nodes: list[Vector], pooling: str
+) -> tuple[list[Vector], Vector | None]:
+    if config.unit_nodes:
+        nodes = [unit(node) for node in nodes]
+    if config.alignment == "local":
+        return nodes, None
+    pooled = pool(below(weights, pooling), nodes)
+    return nodes, unit(pooled) if config.unit_nodes else pooled
+
+
+def scores(
+    weights: Weights, config: Any, kind: str, images: list[Image], texts: list[Text], statistics: Statistics
+) -> np.ndarray:
+    """(images, texts) scores of one perspective: sections 3.3 and 3.4."""
+    mine = below(weights, f"perspectives.{kind}.")
+    encoded_images = [encode_image(weights, config, image) for image in images]
+    encoded_texts = [encode_text(weights, config, text) for text in texts]
+    graphs: Graphs = {}
+    for i, (regions, image_global) in enumerate(encoded_images):
+        for t, (words, text_global) in enumerate(encoded_texts):
+            nodes = []
+            if config.alignment != "local":
+                assert image_global is not None and text_global is not None
+                nodes.append(similarity(kind, image_global, text_global, mine["global_similarity.project.weight"]))
+            if config.alignment != "global":
+                attended = attend(regions, words, config.sharpness)
+                if config.unit_nodes:
+                    attended = [unit(vector) for vector in attended]
+                for vector, word in zip(attended, words, strict=True):
+                    nodes.append(similarity(kind, vector, word, mine["local_similarity.project.weight"]))
+            graphs[i, t] = nodes
+    if config.srgr:
+        for step in range(config.srgr_steps):
+            graphs = reconstruct(below(mine, f"relations.steps.{step}."), graphs, statistics)
+    result = np.zeros((len(images), len(texts)))
+    for (i, t), nodes in graphs.items():
+        decides = nodes[0] if config.srgr and config.alignment != "local" else sum(nodes) / len(nodes)
+        result[i, t] = sigmoid(float(mine["predict.weight"][0] @ decides + mine["predict.bias"][0]))
+    return result

@@ -1,0 +1,79 @@
+"""What training and scoring rely on, for every method there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from itmkit.errors import ItmkitError
+from itmkit.matchers import METHODS, as_matcher, build, method
+from tests.matchers.batches import FEATURE, VOCABULARY, image_batch, text_batch
+
+SMALL = {"embed": 8, "word": 5}
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+def built(name: str, seed: int = 0, **settings: Any) -> dict[str, torch.nn.Module]:
+    config = method(name).Config(**SMALL, **settings)
+    return build(name, config, feature_size=FEATURE, vocabulary_size=VOCABULARY, seed=seed)
+
+
+def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    mine, yours = a.state_dict(), b.state_dict()
+    return mine.keys() == yours.keys() and all(torch.equal(mine[key], yours[key]) for key in mine)
+
+
+def test_an_unknown_method_names_those_there_are() -> None:
+    with pytest.raises(ItmkitError, match=r"--method 'scam': no such method; there are mpsm, vsepp"):
+        method("scam")
+
+
+@every_method
+def test_a_method_module_has_what_the_contract_asks(name: str) -> None:
+    module = method(name)
+    assert set(module.NEEDS) <= {"regions", "text", "graphs/images", "graphs/texts"}
+    assert {"regions", "text"} <= set(module.NEEDS)
+    assert list(built(name)) == list(module.members(module.Config()))
+    for setting in module.Config.__dataclass_fields__.values():
+        assert setting.default.description, f"{setting.name} is explained nowhere"
+
+
+@every_method
+def test_shapes(name: str) -> None:
+    images, texts = image_batch(), text_batch()
+    for matcher in built(name).values():
+        parts = as_matcher(matcher.eval())
+        encoded_images, encoded_texts = parts.encode_images(images), parts.encode_texts(texts)
+        assert all(len(value) == 3 for value in encoded_images.values())
+        assert all(len(value) == 4 for value in encoded_texts.values())
+        views = parts.views(encoded_images, encoded_texts)
+        assert isinstance(views, tuple) and all(view.shape == (3, 4) for view in views)
+        score = parts.score(encoded_images, encoded_texts)
+        assert score.shape == (3, 4) and score.dtype == torch.float32
+        torch.testing.assert_close(score, torch.stack(views).mean(0))
+        one = parts.score({k: v[:1] for k, v in encoded_images.items()}, parts.encode_texts(text_batch([1])))
+        assert one.shape == (1, 1)
+
+
+@every_method
+def test_the_seed_decides_the_weights_and_nothing_else_does(name: str) -> None:
+    torch.manual_seed(1)
+    first = built(name, seed=3)
+    after = torch.rand(2)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(2), after)  # building leaves the caller's random numbers alone
+    again, other = built(name, seed=3), built(name, seed=4)
+    for member in first:
+        assert same(first[member], again[member]) and not same(first[member], other[member])
+
+
+def test_a_member_built_alone_is_the_one_built_beside_the_other() -> None:
+    both = built("mpsm")
+    for member in ("distance", "direction"):
+        assert same(both[member], built("mpsm", similarities=member)[member])
+    weights = [matcher.state_dict()["regions.project.weight"] for matcher in both.values()]
+    assert not torch.equal(*weights)
+    pointers = [{p.data_ptr() for p in matcher.parameters()} for matcher in both.values()]
+    assert not pointers[0] & pointers[1]

@@ -1,0 +1,444 @@
+"""MPSM against the literal version in `literal_mpsm`, and what must not change its scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from itmkit.inputs import ImageBatch, TextBatch
+from itmkit.matchers import mpsm
+from itmkit.matchers.mpsm import Config, KnowledgeDissemination, Matcher, RelationReconstruction
+from itmkit.matchers.mpsm import SimilarityRepresentation, SpatialKernels, members
+from itmkit.matchers.mpsm import semantic_edges as edges_of
+from itmkit.matchers.parts.attention import FlatWords, attend_regions, unit_attention
+from itmkit.matchers.parts.losses import triplet_loss
+from itmkit.matchers.parts.pooling import MeanQueryPooling
+from tests.matchers import literal_mpsm as literal
+from tests.matchers.batches import (
+    FEATURE,
+    VOCABULARY,
+    image_batch,
+    pad_images,
+    pad_texts,
+    take_images,
+    take_texts,
+    text_batch,
+)
+
+TOLERANCE = 1e-5
+D, S, N = 12, 6, 4
+
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"training": "joint"},
+    {"training": "joint", "similarities": "direction"},
+    {"similarities": "distance"},
+    {"alignment": "global"},
+    {"alignment": "local"},
+    {"srgr": False},
+    {"srgr": False, "alignment": "global"},
+    {"srgr": False, "alignment": "local"},
+    {"srgr_steps": 3},
+    {"srgr_steps": 2, "alignment": "local"},
+    {"kgid_layers": 0},
+    {"kgid_layers": 1},
+    {"kgid_layers": 2},
+    {"visual_kgid": False},
+    {"text_kgid": False},
+    {"kgid_softmax": "node"},
+    {"unit_nodes": False},
+    {"unit_nodes": False, "kgid_softmax": "node", "srgr_steps": 2},
+    {"kernels": 3, "sharpness": 4.0},
+]
+
+
+def named(settings: dict[str, Any]) -> str:
+    return ",".join(f"{key}={value}" for key, value in settings.items()) or "default"
+
+
+every_setting = pytest.mark.parametrize("settings", SETTINGS, ids=named)
+
+
+def config_of(settings: dict[str, Any]) -> Config:
+    return Config(**{"embed": D, "word": 7, "similarity": S, **settings})
+
+
+def matcher_of(settings: dict[str, Any], member: str | None = None, seed: int = 0) -> Matcher:
+    """A matcher none of whose weights and statistics are at their tidy first values."""
+    config = config_of(settings)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        matcher = Matcher(config, member=member or members(config)[0], feature_size=FEATURE, vocabulary_size=VOCABULARY)
+        with torch.no_grad():
+            for parameter in matcher.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+            for perspective in matcher.perspectives.values():
+                perspective.get_parameter("predict.weight").mul_(10)  # scores that differ from pair to pair
+            for name, buffer in matcher.named_buffers():
+                buffer.add_(torch.rand_like(buffer) * 0.2)
+                assert "running" in name
+    return matcher.eval()
+
+
+def literal_images(batch: ImageBatch) -> list[literal.Image]:
+    assert batch.rho is not None and batch.theta is not None
+    found = []
+    for image, count in enumerate(batch.mask.sum(1).tolist()):
+        features = batch.features[image, :count].double().numpy()
+        found.append(
+            literal.Image(
+                features,
+                batch.rho[image, :count, :count].double().numpy(),
+                batch.theta[image, :count, :count].double().numpy(),
+            )
+        )
+    return found
+
+
+def literal_texts(batch: TextBatch) -> list[literal.Text]:
+    assert batch.edges is not None
+    return [
+        literal.Text(batch.words[text, :length].tolist(), batch.edges[text, :length, :length].numpy())
+        for text, length in enumerate(batch.mask.sum(1).tolist())
+    ]
+
+
+def views(matcher: Matcher, images: ImageBatch, texts: TextBatch) -> tuple[Tensor, ...]:
+    return matcher.views(matcher.encode_images(images), matcher.encode_texts(texts))
+
+
+def scores(matcher: Matcher, images: ImageBatch, texts: TextBatch) -> np.ndarray:
+    with torch.no_grad():
+        return matcher.score(matcher.encode_images(images), matcher.encode_texts(texts)).numpy()
+
+
+def close(actual: Tensor | np.ndarray, expected: Any) -> None:
+    actual = actual.detach().numpy() if isinstance(actual, Tensor) else actual
+    np.testing.assert_allclose(actual, np.array(expected), rtol=0, atol=TOLERANCE)
+
+
+def nodes_of(count: int, size: int = D, seed: int = 3, spread: float = 1.0) -> Tensor:
+    return torch.randn(1, count, size, generator=torch.Generator().manual_seed(seed)) * spread
+
+
+def listed(nodes: Tensor) -> list[np.ndarray]:
+    return list(nodes[0].double().numpy())
+
+
+# --- the parts, equation by equation ---
+
+
+def test_spatial_kernels() -> None:
+    batch = image_batch()
+    assert batch.rho is not None and batch.theta is not None
+    kernels = SpatialKernels(5)
+    with torch.no_grad():
+        for parameter in kernels.parameters():
+            parameter.add_(torch.rand(5, generator=torch.Generator().manual_seed(1)) * 0.3)
+    weights = literal.weights_of(kernels)
+    found = kernels(batch.rho, batch.theta)
+    for image in range(3):
+        for i in range(N):
+            for j in range(N):
+                rho, theta = float(batch.rho[image, i, j]), float(batch.theta[image, i, j])
+                close(found[image, i, j], literal.spatial_dependence(weights, rho, theta))
+
+
+def test_directions_that_differ_by_a_whole_turn_are_the_same() -> None:
+    kernels = SpatialKernels(3)
+    theta = torch.tensor([[[-3.1, 3.1, 0.4]]])
+    close(kernels(torch.zeros(1, 1, 3), theta), kernels(torch.zeros(1, 1, 3), theta + 2 * torch.pi).detach().numpy())
+
+
+@pytest.mark.parametrize("real", [1, 3, 5])
+def test_semantic_edges(real: int) -> None:
+    nodes, prior = nodes_of(5, spread=0.3), torch.rand(1, 5, 5, generator=torch.Generator().manual_seed(4))
+    mask = torch.arange(5)[None] < real
+    found = edges_of(nodes, mask, prior, 9.0)
+    expected = literal.semantic_edges(listed(nodes)[:real], prior[0].double().numpy(), 9.0)
+    close(found[0, :real, :real], expected)
+    close(found[0, :real, :real].square().sum(0), np.ones(real))  # columns have unit length
+    assert not found[0, real:].any() and not found[0, :, real:].any()
+
+
+@pytest.mark.parametrize("axis", ["feature", "node"])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("with_support", [False, True])
+def test_kgid(axis: Any, layers: int, with_support: bool) -> None:
+    module = KnowledgeDissemination(D, layers, sharpness=9.0, softmax=axis)
+    texts = text_batch([4], longest=6)
+    nodes, mask, support = nodes_of(6, spread=0.4), texts.mask, texts.edges
+    assert support is not None
+    edges = edges_of(nodes, mask, support.float(), 9.0)
+    found = module(nodes, mask, edges, support=support if with_support else None)
+    expected = literal.disseminate(
+        literal.weights_of(module),
+        listed(nodes)[:4],
+        edges[0, :4, :4].double().numpy(),
+        layers=layers,
+        sharpness=9.0,
+        axis=axis,
+        support=support[0, :4, :4].numpy() if with_support else None,
+    )
+    close(found[0, :4], expected)
+    assert not found[0, 4:].any()
+
+
+def test_kgid_keeps_to_the_dependency_graph_in_one_layer_only() -> None:
+    """A word far from another in the tree: out of reach of the first edges and the first updated ones, not later."""
+    chain = torch.eye(4, dtype=torch.bool)[None]
+    for word in range(3):
+        chain[0, word, word + 1] = chain[0, word + 1, word] = True
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    reached = []
+    for layers in (1, 2, 3):
+        torch.manual_seed(5)  # the first layers are the same
+        module = KnowledgeDissemination(D, layers, sharpness=9.0, softmax="feature")
+        nodes = nodes_of(4, spread=0.4).requires_grad_()
+        edges = edges_of(nodes, mask, chain.float(), 9.0).detach()
+        module(nodes, mask, edges, support=chain)[0, 0].sum().backward()  # type: ignore[no-untyped-call]
+        assert nodes.grad is not None
+        reached.append(bool(nodes.grad[0, 3].any()))
+    assert reached == [False, False, True]
+
+
+def test_mean_query_pooling() -> None:
+    pooling, nodes = MeanQueryPooling(D), nodes_of(5)
+    for real in (1, 4):
+        mask = torch.arange(5)[None] < real
+        close(pooling(nodes, mask)[0], literal.pool(literal.weights_of(pooling), listed(nodes)[:real]))
+
+
+def test_cross_attention() -> None:
+    regions, words = nodes_of(4, seed=1), nodes_of(5, seed=2)
+    masks = torch.arange(4)[None] < 3, torch.arange(5)[None] < 4
+    flat = FlatWords.of(words, masks[1])
+    weights = attend_regions(regions, masks[0], flat, 9.0)
+    assert weights.shape == (1, 4, 4) and not weights[:, :, 3].any()
+    expected = literal.attend(listed(regions)[:3], listed(words)[:4], 9.0)
+    close((weights @ regions)[0], expected)
+    close((unit_attention(weights, regions) @ regions)[0], [literal.unit(vector) for vector in expected])
+
+
+def test_words_laid_end_to_end_find_back() -> None:
+    batch = text_batch()
+    vectors = torch.randn(4, 5, 3)
+    flat = FlatWords.of(vectors, batch.mask)
+    assert flat.vectors.shape == (11, 3) and flat.text_of.tolist() == [0] * 3 + [1] + [2] * 5 + [3] * 2
+    assert flat.member.sum(1).tolist() == [3, 1, 5, 2]
+    assert torch.equal(flat.pad(flat.vectors[None])[0][batch.mask], vectors[batch.mask])
+
+
+@pytest.mark.parametrize("kind", ["distance", "direction"])
+def test_similarity_representations(kind: Any) -> None:
+    x, y = nodes_of(3, seed=1)[0], nodes_of(3, seed=2)[0]
+    module = SimilarityRepresentation(kind, D, S, unit=False)
+    projection = module.project.weight.detach().double().numpy()
+    for a, b in zip(x, y, strict=True):
+        close(module(a, b), literal.similarity(kind, a.double().numpy(), b.double().numpy(), projection))
+    assert torch.isfinite(module(x[0], x[0])).all()  # no distance at all has no direction either
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("only_first", [False, True])
+def test_srgr(steps: int, training: bool, only_first: bool) -> None:
+    torch.manual_seed(6)
+    module = RelationReconstruction(S, steps).train(training)
+    with torch.no_grad():
+        for name, buffer in module.named_buffers():
+            buffer.fill_(0.3 if name.endswith("mean") else 0.5)
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    weights = literal.weights_of(module)
+    lengths = [4, 1, 3]
+    nodes = torch.nn.functional.normalize(torch.randn(2, 3, 4, S), dim=-1)
+    mask = torch.arange(4) < torch.tensor(lengths)[:, None]
+    found = module(nodes, mask, only_first=only_first)
+
+    graphs = {(i, t): list(nodes[i, t, : lengths[t]].double().numpy()) for i in range(2) for t in range(3)}
+    for step in range(steps):
+        statistics = literal.Statistics(training)
+        graphs = literal.reconstruct(literal.below(weights, f"steps.{step}."), graphs, statistics)
+        for norm, (mean, variance) in statistics.running.items():
+            close(module.state_dict()[f"steps.{step}.{norm}.running_mean"], mean)
+            close(module.state_dict()[f"steps.{step}.{norm}.running_var"], variance)
+    for (i, t), expected in graphs.items():
+        close(found[i, t, : 1 if only_first else lengths[t]], expected[:1] if only_first else expected)
+
+
+# --- the whole ---
+
+
+@every_setting
+def test_scores_are_those_of_the_equations(settings: dict[str, Any]) -> None:
+    config, images, texts = config_of(settings), image_batch(), text_batch()
+    for member in members(config):
+        matcher = matcher_of(settings, member)
+        weights = literal.weights_of(matcher)
+        found = views(matcher, images, texts)
+        kinds = list(matcher.perspectives)
+        assert kinds == (
+            [member] if member != "joint" else list(members(config_of({**settings, "training": "independent"})))
+        )
+        expected = [
+            literal.scores(weights, config, kind, literal_images(images), literal_texts(texts), literal.Statistics())
+            for kind in kinds
+        ]
+        for view, literally in zip(found, expected, strict=True):
+            close(view, literally)
+            assert literally.std() > 3e-3  # not a comparison of constants
+        close(scores(matcher, images, texts), np.mean(expected, axis=0))
+
+
+@pytest.mark.parametrize("settings", [{}, {"srgr_steps": 3}, {"alignment": "local"}], ids=named)
+def test_training_scores_are_those_of_the_equations(settings: dict[str, Any]) -> None:
+    """In training the normalisation of eq 16 takes its statistics from the batch."""
+    images, texts, matcher = image_batch(), text_batch(), matcher_of(settings)
+    weights = literal.weights_of(matcher)
+    statistics = literal.Statistics(training=True)
+    expected = literal.scores(
+        weights, matcher.config, "distance", literal_images(images), literal_texts(texts), statistics
+    )
+    close(views(matcher.train(), images, texts)[0], expected)
+
+
+@pytest.mark.parametrize("settings", SETTINGS[:11], ids=named)
+@pytest.mark.parametrize("training", [False, True])
+def test_padding_does_not_change_scores(settings: dict[str, Any], training: bool) -> None:
+    images, texts = image_batch(), text_batch()
+    plain = scores(matcher_of(settings).train(training), images, texts)
+    padded = scores(matcher_of(settings).train(training), pad_images(images, 3), pad_texts(texts, 4))
+    close(padded, plain)
+
+
+@pytest.mark.parametrize("settings", SETTINGS[:11], ids=named)
+def test_a_pair_scores_the_same_in_any_company(settings: dict[str, Any]) -> None:
+    images, texts, matcher = image_batch(), text_batch(), matcher_of(settings)
+    together = scores(matcher, images, texts)
+    for order in ([2, 0, 1], [1], [2, 2]):
+        some = [3, 1] if order == [1] else [1, 0, 3, 2]
+        close(scores(matcher, take_images(images, order), take_texts(texts, some)), together[np.ix_(order, some)])
+
+
+def test_nothing_changes_with_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, texts, matcher = image_batch([4, 2, 3, 1, 4]), text_batch(), matcher_of({})
+    whole = scores(matcher, images, texts)
+    for block in (1, 2 * 11 * D, 3 * 11 * D):
+        monkeypatch.setattr(mpsm, "BLOCK", block)
+        close(scores(matcher, images, texts), whole)
+
+
+@pytest.mark.parametrize("settings", [{}, {"unit_nodes": False, "alignment": "local"}], ids=named)
+def test_recomputed_blocks_have_the_gradients_of_kept_ones(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(mpsm, "BLOCK", 2 * 11 * D)
+    gradients = []
+    for keep in (0, 1 << 40):
+        monkeypatch.setattr(mpsm, "KEEP", keep)
+        gradients.append(gradients_of(settings, "distance"))
+    for kept, again in zip(*(found.values() for found in gradients), strict=True):
+        assert kept is not None and again is not None
+        torch.testing.assert_close(kept, again, rtol=1e-5, atol=1e-7)
+
+
+def gradients_of(settings: dict[str, Any], member: str) -> dict[str, Tensor | None]:
+    matcher = matcher_of(settings, member).train()
+    image_of = torch.tensor([0, 1, 1, 2])
+    losses = [
+        triplet_loss(view, image_of, margin=0.2, negatives="all")
+        for view in views(matcher, image_batch(), text_batch())
+    ]
+    torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+    return {name: parameter.grad for name, parameter in matcher.named_parameters()}
+
+
+@every_setting
+def test_gradients_reach_every_parameter(settings: dict[str, Any]) -> None:
+    """Ablated parts are not built at all, so there is no parameter without use.
+
+    The one exception: a graph of the global node alone has one edge, whose normalised weight is one whatever leads
+    to it.
+    """
+    config = config_of(settings)
+    lonely = ("outgoing.", "incoming.", "outgoing_norm.", "incoming_norm.") if config.alignment == "global" else ()
+    for member in members(config):
+        for name, gradient in gradients_of(settings, member).items():
+            if "relations.steps." in name and name.split(".", 4)[-1].startswith(lonely) and lonely:
+                continue
+            assert gradient is not None, name
+            assert torch.isfinite(gradient).all() and gradient.abs().max() > 0, name
+
+
+# --- the switches ---
+
+
+@pytest.mark.parametrize(
+    ("settings", "gone", "kept"),
+    [
+        ({"kgid_layers": 0}, ("visual_kgid", "text_kgid", "spatial"), ("image_pooling",)),
+        ({"visual_kgid": False}, ("visual_kgid", "spatial"), ("text_kgid",)),
+        ({"text_kgid": False}, ("text_kgid",), ("visual_kgid", "spatial")),
+        ({"srgr": False}, ("perspectives.distance.relations",), ("perspectives.distance.predict",)),
+        (
+            {"alignment": "global"},
+            ("perspectives.distance.local_similarity",),
+            ("perspectives.distance.global_similarity", "image_pooling"),
+        ),
+        (
+            {"alignment": "local"},
+            ("perspectives.distance.global_similarity", "image_pooling", "text_pooling"),
+            ("perspectives.distance.local_similarity",),
+        ),
+    ],
+    ids=str,
+)
+def test_a_part_switched_off_is_not_there(
+    settings: dict[str, Any], gone: tuple[str, ...], kept: tuple[str, ...]
+) -> None:
+    names = [name for name, _ in matcher_of(settings).named_parameters()]
+    for part in gone:
+        assert not any(name.startswith(part) for name in names), part
+    for part in kept:
+        assert any(name.startswith(part) for name in names), part
+
+
+def test_kgid_layers_and_srgr_steps_are_counted() -> None:
+    for layers in range(1, 5):
+        matcher = matcher_of({"kgid_layers": layers, "srgr_steps": layers})
+        assert matcher.visual_kgid is not None and matcher.text_kgid is not None
+        assert len(matcher.visual_kgid.spread) == len(matcher.text_kgid.infer) == layers
+        assert len(matcher.visual_kgid.outgoing) == len(matcher.text_kgid.incoming) == layers - 1
+        perspective: Any = matcher.perspectives["distance"]
+        assert len(perspective.relations.steps) == layers
+
+
+@pytest.mark.parametrize("settings", [{"kgid_softmax": "node"}, {"unit_nodes": False}, {"sharpness": 4.0}], ids=named)
+def test_a_switch_without_parameters_changes_the_scores(settings: dict[str, Any]) -> None:
+    changed, plain = matcher_of(settings), matcher_of({})
+    assert [n for n, _ in changed.named_parameters()] == [n for n, _ in plain.named_parameters()]
+    images, texts = image_batch(), text_batch()
+    assert abs(scores(changed, images, texts) - scores(plain, images, texts)).max() > 1e-3
+
+
+def test_members() -> None:
+    assert members(Config()) == ("distance", "direction")
+    assert members(Config(similarities="distance")) == ("distance",)
+    assert members(Config(similarities="direction")) == ("direction",)
+    assert members(Config(training="joint")) == ("joint",)
+    joint = matcher_of({"training": "joint"})
+    assert len(views(joint, image_batch(), text_batch())) == 2
+    two, one = (
+        sum(p.numel() for p in matcher_of({"training": training}).parameters()) for training in ("joint", "independent")
+    )
+    assert one < two < 2 * one  # the encoders are shared
+
+
+def test_an_image_without_regions_still_has_finite_scores() -> None:
+    for settings in SETTINGS:
+        assert np.isfinite(scores(matcher_of(settings), image_batch([0, 4]), text_batch())).all(), settings

@@ -1,0 +1,143 @@
+"""Losses, norms and pooling against versions that loop over every pair."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from itmkit.matchers.parts.losses import triplet_loss
+from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
+from itmkit.matchers.parts.pooling import MeanQueryPooling, masked_mean
+
+NEGATIVES = ("hardest", "all", "soft")
+
+
+def naive_loss(scores: np.ndarray, image_of: list[int], margin: float, negatives: str, temperature: float) -> float:
+    total = 0.0
+    for caption, own in enumerate(image_of):
+        positive = scores[own, caption]
+        other_images = [scores[image, caption] for image in range(len(scores)) if image != own]
+        other_captions = [scores[own, other] for other, image in enumerate(image_of) if image != own]
+        for found in (other_images, other_captions):
+            violations = [margin + negative - positive for negative in found]
+            if not violations:
+                continue
+            if negatives == "hardest":
+                total += max(0.0, max(violations))
+            elif negatives == "all":
+                total += sum(max(0.0, violation) for violation in violations)
+            else:
+                total += temperature * math.log(sum(math.exp(violation / temperature) for violation in violations))
+    return total
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[np.ndarray, list[int]]:
+    """Scores with many ties, 1 to 4 images, 1 to 3 captions each, captions in any order."""
+    captions = draw(st.lists(st.integers(1, 3), min_size=1, max_size=4))
+    image_of = draw(st.permutations([image for image, count in enumerate(captions) for _ in range(count)]))
+    cells = len(captions) * len(image_of)
+    values = draw(st.lists(st.integers(-4, 4), min_size=cells, max_size=cells))
+    return np.array(values, np.float64).reshape(len(captions), len(image_of)) / 8, list(image_of)
+
+
+@pytest.mark.parametrize("negatives", NEGATIVES)
+@given(batch=batches(), margin=st.sampled_from([0.2, 0.5]), temperature=st.sampled_from([0.1, 0.4]))
+@settings(max_examples=40, deadline=None)
+def test_triplet_loss(negatives: Any, batch: tuple[np.ndarray, list[int]], margin: float, temperature: float) -> None:
+    scores, image_of = batch
+    found = triplet_loss(
+        torch.from_numpy(scores), torch.tensor(image_of), margin=margin, negatives=negatives, temperature=temperature
+    )
+    assert float(found) == pytest.approx(naive_loss(scores, image_of, margin, negatives, temperature), abs=1e-9)
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "all"])
+def test_captions_of_the_same_image_are_no_negatives(negatives: Any) -> None:
+    """Everything is in order by the margin, but the captions of an image score very differently: no loss."""
+    scores = torch.tensor([[0.5, 5.0, 0.1, 0.2], [0.1, 0.2, 0.6, 0.9]])
+    assert float(triplet_loss(scores, torch.tensor([0, 0, 1, 1]), margin=0.2, negatives=negatives)) == 0
+    assert (
+        float(triplet_loss(scores[:, [0, 2, 1, 3]], torch.tensor([0, 1, 0, 1]), margin=0.2, negatives=negatives)) == 0
+    )
+
+
+@pytest.mark.parametrize("negatives", NEGATIVES)
+def test_a_batch_of_one_image_has_no_negatives(negatives: Any) -> None:
+    scores = torch.rand(1, 3, requires_grad=True)
+    loss = triplet_loss(scores, torch.zeros(3, dtype=torch.int64), margin=0.2, negatives=negatives)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert float(loss) == 0 and scores.grad is not None and not scores.grad.any()
+
+
+@pytest.mark.parametrize("negatives", NEGATIVES)
+def test_gradient_of_the_loss(negatives: Any) -> None:
+    scores = torch.rand(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    image_of = torch.tensor([0, 1, 1, 2, 0])
+    assert torch.autograd.gradcheck(
+        lambda x: triplet_loss(x, image_of, margin=0.2, negatives=negatives), (scores,), eps=1e-7
+    )
+
+
+def test_equal_scores_cost_two_margins_a_pair() -> None:
+    """What a collapsed matcher pays with hardest negatives."""
+    loss = triplet_loss(torch.full((4, 8), 0.5), torch.arange(8) // 2, margin=0.2, negatives="hardest")
+    assert float(loss) == pytest.approx(8 * 2 * 0.2)
+
+
+def test_l2norm() -> None:
+    x = torch.tensor([[3.0, 4.0], [0.0, 0.0]], requires_grad=True)
+    unit = l2norm(x)
+    np.testing.assert_allclose(unit.detach().numpy(), [[0.6, 0.8], [0, 0]], atol=1e-6)
+    unit.sum().backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None and torch.isfinite(x.grad).all()
+    np.testing.assert_allclose(l2norm(torch.tensor([[3.0], [4.0]]), dim=0).numpy(), [[0.6], [0.8]], atol=1e-6)
+
+
+@given(st.lists(st.tuples(st.floats(-50, 50, width=32), st.booleans()), min_size=1, max_size=6))
+@settings(max_examples=50, deadline=None)
+def test_masked_softmax(entries: list[tuple[float, bool]]) -> None:
+    logits, mask = torch.tensor([x for x, _ in entries]), torch.tensor([real for _, real in entries])
+    found = masked_softmax(logits, mask)
+    kept = [x for x, real in entries if real]
+    expected = iter(np.exp(np.array(kept) - max(kept)) / np.exp(np.array(kept) - max(kept)).sum() if kept else [])
+    for value, (_, real) in zip(found.tolist(), entries, strict=True):
+        assert value == pytest.approx(next(expected), abs=1e-6) if real else value == 0
+
+
+def test_masked_batch_norm_is_batch_norm_of_the_real_entries() -> None:
+    torch.manual_seed(0)
+    mine, theirs = MaskedBatchNorm(), nn.BatchNorm1d(1)
+    with torch.no_grad():
+        for value in (mine.weight, theirs.weight):
+            value.fill_(1.5)
+        for value in (mine.bias, theirs.bias):
+            value.fill_(-0.2)
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    for _ in range(3):
+        x: Tensor = torch.randn(4, 2, 3) * 2 + 1
+        real = x[mask.expand_as(x)]
+        torch.testing.assert_close(mine(x, mask)[mask.expand_as(x)], theirs(real[:, None])[:, 0])
+    torch.testing.assert_close(mine.running_mean, theirs.running_mean[0])
+    torch.testing.assert_close(mine.running_var, theirs.running_var[0])
+    mine.eval(), theirs.eval()
+    torch.testing.assert_close(mine(x, mask)[mask.expand_as(x)], theirs(real[:, None])[:, 0])
+
+
+def test_masked_mean_and_pooling_leave_padding_out() -> None:
+    x = torch.randn(2, 3, 4)
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    torch.testing.assert_close(masked_mean(x, mask)[0], x[0, :2].mean(0))
+    assert not masked_mean(x, mask)[1].any()
+    pooling = MeanQueryPooling(4)
+    changed = x.clone()
+    changed[0, 2] = 100
+    torch.testing.assert_close(pooling(x, mask), pooling(changed, mask))
+    assert not pooling(x, mask)[1].any()
