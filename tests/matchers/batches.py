@@ -50,7 +50,7 @@ def take_texts(batch: TextBatch, which: list[int]) -> TextBatch:
 
 def pad_images(batch: ImageBatch, extra: int) -> ImageBatch:
     """The same images with `extra` more regions that are not there, full of garbage."""
-    bi, r, f = batch.features.shape
+    bi, r, _ = batch.features.shape
     garbage = image_batch([0] * bi, regions=r + extra, seed=99)
     features, mask = garbage.features * 100, garbage.mask.clone()
     rho, theta = garbage.rho, garbage.theta

@@ -72,7 +72,7 @@ def region_vectors(weights: Weights, features: np.ndarray, *, normalised: bool =
 
 
 def spatial_dependence(weights: Weights, rho: float, theta: float) -> float:
-    """One entry of P_v: a sum of Gaussians over distance and direction, the difference of angles taken the short way."""
+    """One entry of P_v: a sum of Gaussians over distance and direction, angles compared the short way round."""
     total = 0.0
     for k in range(len(weights["weight"])):
         far = (rho - weights["rho_mean"][k]) ** 2 / (2 * weights["rho_scale"][k] ** 2)

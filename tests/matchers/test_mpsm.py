@@ -11,8 +11,15 @@ from torch import Tensor
 
 from itmkit.inputs import ImageBatch, TextBatch
 from itmkit.matchers import mpsm
-from itmkit.matchers.mpsm import Config, KnowledgeDissemination, Matcher, RelationReconstruction
-from itmkit.matchers.mpsm import SimilarityRepresentation, SpatialKernels, members
+from itmkit.matchers.mpsm import (
+    Config,
+    KnowledgeDissemination,
+    Matcher,
+    RelationReconstruction,
+    SimilarityRepresentation,
+    SpatialKernels,
+    members,
+)
 from itmkit.matchers.mpsm import semantic_edges as edges_of
 from itmkit.matchers.parts.attention import FlatWords, attend_regions, unit_attention
 from itmkit.matchers.parts.losses import triplet_loss
