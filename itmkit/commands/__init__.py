@@ -9,33 +9,36 @@ import click
 
 import itmkit
 
-# In the order of the pipeline, which is also the order of `itmkit --help`.
+# In the order of the pipeline, which is also the order of `itmkit --help`: name -> (module, what it does).
 COMMANDS = {
-    "quickstart": "quickstart",
-    "prepare": "prepare",
-    "extract-regions": "extract_regions",
-    "import-features": "import_features",
-    "parse-text": "parse_text",
-    "build-graphs": "build_graphs",
-    "train": "train",
-    "evaluate": "evaluate",
-    "status": "status",
-    "inspect": "inspect",
+    "quickstart": ("quickstart", "The whole pipeline once, on drawn scenes."),
+    "prepare": ("prepare", "A data set in: Karpathy, Flickr8k, COCO, JSON, CSV, scenes."),
+    "extract-regions": ("extract_regions", "Boxes, features, tags and colours of every picture."),
+    "import-features": ("import_features", "The same from files of other projects."),
+    "parse-text": ("parse_text", "Words and dependency trees of the captions."),
+    "build-graphs": ("build_graphs", "Graphs of regions and of words."),
+    "train": ("train", "Train a matcher, or continue a killed run."),
+    "evaluate": ("evaluate", "R@1/5/10 both ways, of single runs and ensembles."),
+    "status": ("status", "What is done, missing or stale, and what to run next."),
+    "inspect": ("inspect", "Any file of a workspace in words."),
 }
 
 
 class LazyGroup(click.Group):
-    """Imports the module of a command when the command is needed. No module imports torch at its top."""
+    """Imports the module of a command when it is called; `itmkit --help` imports none."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        module = COMMANDS.get(name)
-        if module is None:
+        if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"itmkit.commands.{module}").command
+        command: click.Command = importlib.import_module(f"itmkit.commands.{COMMANDS[name][0]}").command
         return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -36,7 +36,13 @@ def read_settings(extra: Sequence[str]) -> dict[str, str]:
 @click.command("train", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @workspace_option
 @click.option("--method", required=True, metavar="NAME", help="mpsm or vsepp.")
-@click.option("--recipe", default="small", show_default=True, metavar="NAME", help="small (a laptop) or paper.")
+@click.option(
+    "--recipe",
+    default="small",
+    show_default=True,
+    metavar="NAME",
+    help="small (a laptop), paper, or scenes (the quickstart).",
+)
 @click.option("--run", metavar="NAME", show_default="the method", help="Folder under runs/.")
 @device_option
 @force_option
