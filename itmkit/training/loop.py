@@ -82,13 +82,12 @@ def train(
     dataset = workspace.dataset()
     facts = _facts(workspace, dataset, config)
     if force:
-        for old in [*folder.glob("best-*.safetensors"), *folder.glob("last/*"), *folder.glob("eval-*.json")]:
-            old.unlink()
-        for name in ("run.json", "config.toml", "metrics.jsonl", "vocabulary.json"):
-            (folder / name).unlink(missing_ok=True)
+        (folder / "run.json").unlink(missing_ok=True)
     found = _continues(folder, facts, config)
     if found and found["finished"]:
         return TrainResult(folder, config, found["epochs_done"], found["best"], did_nothing=True)
+    if not found:
+        _clear(folder)
 
     vocabulary = _vocabulary(workspace, dataset, config, folder)
     graphs = any(name.startswith("graphs/") for name in module.NEEDS)
@@ -187,22 +186,24 @@ class _Run:
                 self.progress.note(problem)
 
     def _step(self, batch: PairBatch, negatives: Negatives, at: tuple[int, int]) -> dict[str, float]:
-        torch.manual_seed(int(np.random.SeedSequence([self.settings.seed, *at]).generate_state(1)[0]))
+        seed = int(np.random.SeedSequence([self.settings.seed, *at]).generate_state(1)[0])
         images, texts = batch.images.to(self.device), batch.texts.to(self.device)
         image_of = batch.image_of.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         losses: dict[str, float] = {}
         for name, matcher in self.members.items():
-            # The members share no parameter, so each is trained as if it were alone.
+            # The members share no parameter and no random number, so each is trained as if it were alone.
+            torch.manual_seed(seed)
             matcher.train()
             parts = as_matcher(matcher)
             views = parts.views(parts.encode_images(images), parts.encode_texts(texts))
             loss = torch.stack([self._loss(view, image_of, negatives) for view in views]).sum()
             losses[name] = float(loss.detach())
             if not np.isfinite(losses[name]):
-                self._not_finite(name, batch, at)
+                self._not_finite(name, "loss", batch, at)
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(matcher.parameters(), self.settings.clip)
+            if not torch.isfinite(nn.utils.clip_grad_norm_(matcher.parameters(), self.settings.clip)):
+                self._not_finite(name, "gradient", batch, at)
             equal = sum(float(self._loss(torch.zeros_like(view), image_of, negatives)) for view in views)
             watch = CollapseWatch(self.state.watch[name])
             watch.step(torch.stack(views), losses[name], equal)
@@ -266,12 +267,12 @@ class _Run:
         self.progress.note(f"epoch {epoch}/{self.settings.epochs}: val rsum {said}{both}; {speed}")
         return record
 
-    def _not_finite(self, member: str, batch: PairBatch, at: tuple[int, int]) -> None:
+    def _not_finite(self, member: str, what: str, batch: PairBatch, at: tuple[int, int]) -> None:
         ids = [self.training.images[i].id for i in np.unique(self.training.image_of[batch.captions])]
         path = self.folder / "not-finite.json"
-        write_json(path, {"member": member, "epoch": at[0], "step": at[1], "images": ids})
+        write_json(path, {"member": member, "what": what, "epoch": at[0], "step": at[1], "images": ids})
         raise ItmkitError(
-            f"the loss of member {member!r} is not finite in epoch {at[0]}, step {at[1]}; the images of the batch are"
+            f"the {what} of member {member!r} is not finite in epoch {at[0]}, step {at[1]}; the images of the batch are"
             f" in {path}. The last saved state is untouched: lower --learning-rate and train with --force"
         )
 
@@ -323,6 +324,14 @@ def _continues(folder: Path, facts: Mapping[str, Any], config: RunConfig) -> dic
             + [f"{folder} holds a run of other data or settings; use another --run NAME, or --force to replace it"]
         )
     return found
+
+
+def _clear(folder: Path) -> None:
+    """Removes what an earlier run left behind: without its run.json, which goes first, none of it counts."""
+    made = ("best-*.safetensors", "last/*", "eval-*.json", "not-finite.json")
+    for pattern in (*made, "config.toml", "metrics.jsonl", "vocabulary.json"):
+        for old in folder.glob(pattern):
+            old.unlink()
 
 
 def _vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfig, folder: Path) -> Vocabulary:
