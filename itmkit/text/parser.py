@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from itmkit.errors import ItmkitError
@@ -113,7 +113,7 @@ class Parser:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(folder / "parser.safetensors") as path:
-            save_file({name: t.half().contiguous() for name, t in self.network.state_dict().items()}, path)
+            path.write_bytes(save({name: t.half().contiguous() for name, t in self.network.state_dict().items()}))
         saved = {
             "format": FORMAT,
             "network": asdict(self.network.config),
