@@ -91,7 +91,7 @@ def extract_regions(
     choice = choose(workspace, dataset, backend=backend, model=model, regions=regions, size=size)
     folder, start, begun = workspace.cache("regions"), time.perf_counter(), len(dataset.images)
     if not choice.settled or force:
-        device = device or _default_device()
+        device = _usable_device(device)
         progress.note(f"extract-regions: {choice.backend} {choice.model} on {device} ({choice.why})")
         loaded = load(choice, device=device, download=download)
         start = time.perf_counter()
@@ -281,7 +281,16 @@ def _default_batch(choice: Choice, device: str) -> int:
     return 2 if device == "cpu" and choice.model != SCENES else 16
 
 
-def _default_device() -> str:
+def _usable_device(device: str | None) -> str:
+    if device == "cpu":
+        return device
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ItmkitError(f"--device {device}: cannot be used here ({reason})") from None
+    return device

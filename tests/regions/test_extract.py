@@ -208,6 +208,12 @@ def test_no_files(tmp_path: Path, model: Model) -> None:
         run(Workspace(tmp_path / "empty"))
 
 
+def test_a_device_that_is_not_there(work: Workspace, model: Model) -> None:
+    for device in ("cuda:99", "quantum"):
+        with pytest.raises(ItmkitError, match=f"--device {device}: cannot be used here"):
+            run(work, device=device)
+
+
 def test_other_data(work: Workspace, model: Model) -> None:
     run(work)
     Image.new("RGB", (9, 9)).save(work.root / "images" / "2.jpg")
