@@ -1,0 +1,87 @@
+"""kill -9 at random moments of an extraction, then a rerun: the cache must equal an undisturbed run's, byte for byte.
+
+    python tests/benchmarks/kill_extraction.py [--kills 10] [--seed 0]
+
+Small scenes, the shipped detector, shards of eight pictures. Each attempt is a process of its own, killed after a
+random time; an attempt that comes to its end before that counts as a kill between two runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PICTURES, SHARD = 40, 8
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    import torch
+
+    from itmkit.datasets.scenes.make import make_scenes
+    from itmkit.regions import detector, extract
+    from itmkit.workspace import Workspace
+
+    torch.set_num_threads(1)  # also lets a child go on with torch after a fork
+    assert detector and extract  # imported here once, not in every child
+    moments = random.Random(args.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        source = Workspace(Path(temporary) / "whole")
+        make_scenes(source, train=PICTURES - 16, val=8, test=8, seed=1)
+        images = source.root
+
+        def attempt(work: Workspace, after: float | None) -> tuple[bool, float]:
+            """Runs the stage in a child; (whether it came to its end, seconds)."""
+            start = time.perf_counter()
+            child = os.fork()
+            if child == 0:
+                try:
+                    extract.extract_regions(work, shard_size=SHARD, device="cpu", threads=1)
+                    os._exit(0)
+                except BaseException as error:
+                    print(repr(error), file=sys.stderr)
+                    os._exit(1)
+            if after is not None:
+                time.sleep(after)
+                os.kill(child, signal.SIGKILL)
+            status = os.waitpid(child, 0)[1]
+            if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+                raise SystemExit(f"an attempt failed with exit code {os.WEXITSTATUS(status)}")
+            return os.WIFEXITED(status), time.perf_counter() - start
+
+        _, seconds = attempt(source, None)
+        killed = Workspace(Path(temporary) / "killed")
+        killed.root.mkdir()
+        for path in images.iterdir():
+            if path.name != "caches":
+                (killed.root / path.name).symlink_to(path)
+        kills = 0
+        for number in range(args.kills):
+            ended, _ = attempt(killed, moments.uniform(0, seconds / 3))
+            kills += not ended
+            shards = len(list(killed.cache("regions").glob("shard*")))
+            print(f"kill {number + 1}: {'it had ended' if ended else 'killed'}, {shards} shards", flush=True)
+        attempt(killed, None)
+        names = sorted(path.name for path in source.cache("regions").iterdir())
+        same = names == sorted(path.name for path in killed.cache("regions").iterdir()) and all(
+            (source.cache("regions") / name).read_bytes() == (killed.cache("regions") / name).read_bytes()
+            for name in names
+        )
+    print(
+        f"{kills} kills in a run of {seconds:.1f} s: {'byte-identical' if same else 'DIFFERENT'} ({len(names)} files)"
+    )
+    return int(not same)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
