@@ -74,7 +74,7 @@ def test_a_batch_of_one_image_has_no_negatives(negatives: Any) -> None:
     scores = torch.rand(1, 3, requires_grad=True)
     loss = triplet_loss(scores, torch.zeros(3, dtype=torch.int64), margin=0.2, negatives=negatives)
     loss.backward()  # type: ignore[no-untyped-call]
-    assert float(loss) == 0 and scores.grad is not None and not scores.grad.any()
+    assert loss.item() == 0 and scores.grad is not None and not scores.grad.any()
 
 
 @pytest.mark.parametrize("negatives", NEGATIVES)

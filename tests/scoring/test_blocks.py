@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from itmkit.errors import ItmkitError
+from itmkit.inputs import Inputs
+from itmkit.matchers import as_matcher, build, method
+from itmkit.scoring.blocks import score_matrix, text_blocks, texts_by_length
+from itmkit.text.vocabulary import Vocabulary
+from tests.training.tiny import FAST, FEATURES, THINGS, make_workspace
+
+VOCABULARY = Vocabulary.build([*THINGS, "a", "left"], minimum=1)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    workspace = make_workspace(tmp_path_factory.mktemp("blocks"))
+    return Inputs(workspace, workspace.dataset().split("train"), VOCABULARY, graphs=True)
+
+
+def matchers(name: str) -> dict[str, torch.nn.Module]:
+    config = method(name).Config(**FAST[name])
+    return build(name, config, feature_size=FEATURES, vocabulary_size=len(VOCABULARY), seed=0)
+
+
+@pytest.mark.parametrize("name", ["mpsm", "vsepp"])
+def test_scores_do_not_depend_on_blocks(name: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = matchers(name)
+    whole = score_matrix(built, inputs)
+    assert list(whole) == list(built)
+    for image_block, words_block, encode_block in ((1, 1, 1), (5, 20, 7), (1000, 10_000, 1000)):
+        monkeypatch.setattr("itmkit.scoring.blocks.ENCODE_BLOCK", encode_block)
+        found = score_matrix(built, inputs, image_block=image_block, words_block=words_block)
+        for member, matrix in found.items():
+            assert matrix.shape == (12, 24) and matrix.dtype == np.float32
+            np.testing.assert_allclose(matrix, whole[member], rtol=0, atol=1e-5)
+
+
+def test_scores_of_some_are_those_of_all_in_the_order_asked_for(inputs: Inputs) -> None:
+    built = matchers("mpsm")
+    whole = score_matrix(built, inputs)
+    images, texts = np.array([7, 2, 3]), np.array([23, 0, 5, 1])
+    some = score_matrix(built, inputs, images=images, texts=texts)
+    for member in built:
+        np.testing.assert_allclose(some[member], whole[member][np.ix_(images, texts)], rtol=0, atol=1e-5)
+
+
+def test_one_pair_at_a_time_gives_the_same(inputs: Inputs) -> None:
+    for member, matcher in matchers("mpsm").items():
+        whole = score_matrix({member: matcher}, inputs)[member]
+        parts = as_matcher(matcher)
+        with torch.no_grad():
+            for image, text in ((0, 0), (3, 17), (11, 23)):
+                one = parts.encode_images(inputs.image_batch(np.array([image])))
+                other = parts.encode_texts(inputs.text_batch(np.array([text])))
+                assert abs(float(parts.score(one, other)) - whole[image, text]) < 1e-5
+
+
+def test_scores_that_are_no_numbers_name_the_member(inputs: Inputs) -> None:
+    built = matchers("mpsm")
+    with torch.no_grad():
+        built["direction"].get_parameter("perspectives.direction.predict.bias").fill_(torch.nan)
+    with pytest.raises(ItmkitError, match="member 'direction' gives scores that are NaN"):
+        score_matrix(built, inputs)
+
+
+def test_blocks_of_texts(inputs: Inputs) -> None:
+    assert text_blocks(np.array([2, 2, 3, 9, 1]), 5) == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 5)]
+    assert text_blocks(np.array([], np.int64), 5) == []
+    order = texts_by_length(inputs, np.arange(24))
+    lengths = inputs.lengths[order]
+    assert (np.diff(lengths) >= 0).all() and sorted(order) == list(range(24))
+
+
+def test_nothing_is_learned_from_scoring(inputs: Inputs) -> None:
+    built = matchers("mpsm")
+    before = {key: value.clone() for key, value in built["distance"].state_dict().items()}
+    built["distance"].train()
+    score_matrix(built, inputs)
+    after = built["distance"].state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_pictures_without_a_row_are_left_out(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, train=4, val=1, test=1, skipped=("image01", "image05"))
+    records = workspace.dataset()
+    found = Inputs(workspace, records.split("train"), VOCABULARY, graphs=True)
+    assert found.left_out == 1 and [image.id for image in found.images] == ["image00", "image02", "image03"]
+    assert found.image_of.tolist() == [0, 0, 1, 1, 2, 2]
+    with pytest.raises(ItmkitError, match="none of the 1 images of this split has a row"):
+        Inputs(workspace, records.split("test"), VOCABULARY, graphs=True)

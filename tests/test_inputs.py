@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from itmkit import inputs as module
+from itmkit.cache import CacheReader
+from itmkit.errors import ItmkitError
+from itmkit.inputs import Inputs
+from itmkit.text.vocabulary import Vocabulary
+from itmkit.workspace import Workspace
+from tests.training.tiny import FEATURES, REGIONS, THINGS, make_workspace
+
+VOCABULARY = Vocabulary.build(["a", *THINGS], minimum=1)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return make_workspace(tmp_path, train=4, val=1, test=1)
+
+
+def opened(workspace: Workspace, *, graphs: bool = True) -> Inputs:
+    return Inputs(workspace, workspace.dataset().split("train"), VOCABULARY, graphs=graphs)
+
+
+def test_images_as_they_lie_in_the_caches(workspace: Workspace) -> None:
+    inputs = opened(workspace)
+    assert inputs.feature_size == FEATURES and inputs.left_out == 0
+    batch = inputs.image_batch(np.array([2, 0, 2]))
+    regions, polar = CacheReader.open(workspace.cache("regions")), CacheReader.open(workspace.cache("graphs/images"))
+    rows = regions.rows(["image02", "image00", "image02"])
+    np.testing.assert_array_equal(batch.features.numpy(), regions.read("features", rows).astype(np.float32))
+    assert batch.mask.sum(1).tolist() == regions.read("count", rows).tolist()
+    assert batch.rho is not None and batch.theta is not None and batch.rho.shape == (3, REGIONS, REGIONS)
+    np.testing.assert_array_equal(batch.rho.numpy(), polar.read("polar_rho", rows).astype(np.float32))
+    np.testing.assert_array_equal(batch.theta.numpy(), polar.read("polar_theta", rows).astype(np.float32))
+
+
+def test_texts_as_they_lie_in_the_caches(workspace: Workspace) -> None:
+    inputs = opened(workspace)
+    which = np.array([1, 0, 6])
+    batch = inputs.text_batch(which)
+    longest = max(len(inputs.caption_texts[k].split()) for k in which)
+    assert batch.words.shape == batch.mask.shape == (3, longest) and batch.edges is not None
+    for place, caption in enumerate(which):
+        words = inputs.caption_texts[caption].split()
+        length = len(words)
+        assert inputs.lengths[caption] == length == int(batch.mask[place].sum())
+        assert batch.words[place, :length].tolist() == VOCABULARY.encode(words).tolist()
+        assert not batch.words[place, length:].any() and not batch.mask[place, length:].any()
+        # each word depends on the one before it, and on itself
+        apart = np.abs(np.subtract.outer(np.arange(length), np.arange(length)))
+        np.testing.assert_array_equal(batch.edges[place, :length, :length].numpy(), apart <= 1)
+        assert not batch.edges[place, length:].any() and not batch.edges[place, :, length:].any()
+
+
+def test_long_captions_are_cut(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WORDS", 3)
+    batch = opened(workspace).text_batch(np.arange(4))
+    assert batch.words.shape == (4, 3) and batch.mask.all() and batch.edges is not None
+    assert batch.edges.shape == (4, 3, 3)
+    assert batch.edges[0].int().tolist() == [[1, 1, 0], [1, 1, 1], [0, 1, 1]]
+
+
+def test_without_graphs_none_is_read(workspace: Workspace) -> None:
+    for name in ("graphs/images", "graphs/texts"):
+        (workspace.cache(name) / "manifest.json").unlink()
+    inputs = opened(workspace, graphs=False)
+    assert inputs.image_batch(np.array([0])).rho is None and inputs.text_batch(np.array([0])).edges is None
+    with pytest.raises(ItmkitError, match="build-graphs"):
+        opened(workspace)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_features_that_are_no_numbers_name_the_image(workspace: Workspace, bad: float) -> None:
+    with h5py.File(workspace.cache("regions") / "shard-00000.h5", "r+") as file:
+        file["features"][2, 1, 3] = bad
+    inputs = opened(workspace)
+    inputs.image_batch(np.array([0, 1, 3]))
+    with pytest.raises(ItmkitError, match=r"caches/regions: the features of image 'image02' hold NaN or infinity"):
+        inputs.image_batch(np.array([3, 2]))
+
+
+def test_a_caption_that_was_not_parsed(workspace: Workspace) -> None:
+    lines = workspace.dataset_path.read_text()
+    workspace.dataset_path.write_text(lines.replace("left of", "right of"))
+    with pytest.raises(ItmkitError, match=r"caches/text: no row for 4 of 8 ids"):
+        opened(workspace)

@@ -1,0 +1,161 @@
+"""A run that was interrupted ends in the same files as one that was not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from itmkit.errors import ItmkitError
+from itmkit.training import loop
+from itmkit.training.loop import train
+from itmkit.training.settings import RunConfig, resolve
+from itmkit.workspace import Workspace
+from tests.training.tiny import FAST, FAST_TRAINING
+
+STEPS, EPOCHS = 3, 3  # 24 captions in batches of 8
+
+
+def configured(**settings: Any) -> RunConfig:
+    # Dropout: the random numbers of a step must be those of an undisturbed run too.
+    return resolve("mpsm", settings={**FAST["mpsm"], **FAST_TRAINING, "dropout": 0.2, "checkpoint_steps": 2} | settings)
+
+
+def results(run: Path) -> dict[str, Any]:
+    """Everything of a run that must not depend on interruptions."""
+    found: dict[str, Any] = {path.name: path.read_bytes() for path in run.glob("best-*.safetensors")}
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("pairs_per_second")
+    facts = json.loads((run / "run.json").read_text())
+    return found | {"metrics": lines, "run": facts, "config": (run / "config.toml").read_text()}
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, name: str, call: int, *, after: bool) -> None:
+    """Raises KeyboardInterrupt once, at the given call of a function of the loop, before or after its work."""
+    real: Callable[..., Any] = getattr(loop, name)
+    calls = 0
+
+    def interrupted(*args: Any, **keywords: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call and not after:
+            raise KeyboardInterrupt
+        result = real(*args, **keywords)
+        if calls == call:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(loop, name, interrupted)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp("undisturbed") / "work"
+    shutil.copytree(template, root)
+    result = train(Workspace(root), configured())
+    assert result.epochs == EPOCHS and not (result.run / "last" / "state.safetensors").exists()
+    return results(result.run)
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "after"),
+    [
+        ("pair_batch", 1, False),  # before anything is saved
+        ("pair_batch", 3, False),  # after a state within the first epoch
+        ("pair_batch", 5, True),
+        ("pair_batch", 8, False),
+        ("pair_batch", 9, True),  # the last step
+        ("save_state", 1, False),
+        ("save_state", 1, True),
+        ("save_state", 2, False),  # epoch 1 has its best weights and its line of metrics, but no state
+        ("save_state", 4, True),
+        ("save_weights", 1, True),  # one member saved, the other not
+        ("save_weights", 2, False),
+        ("write_json", 1, True),
+        ("write_json", 4, False),
+        ("write_json", 5, False),  # all done but for the last word
+        ("score_matrix", 2, False),
+    ],
+)
+def test_an_interrupted_run_ends_like_an_undisturbed_one(
+    name: str,
+    call: int,
+    after: bool,
+    workspace: Workspace,
+    undisturbed: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, name, call, after=after)
+        with pytest.raises(KeyboardInterrupt):
+            train(workspace, configured())
+    result = train(workspace, configured())
+    assert not result.did_nothing
+    assert results(result.run) == undisturbed
+
+
+def test_interrupted_again_and_again(
+    workspace: Workspace, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every second step: each call gets as far as the next saved state."""
+    for _ in range(4):
+        with monkeypatch.context() as patch:
+            interrupt(patch, "pair_batch", 3, after=True)
+            with pytest.raises(KeyboardInterrupt):
+                train(workspace, configured())
+    assert results(train(workspace, configured()).run) == undisturbed
+
+
+def test_a_torn_line_of_metrics_is_written_again(
+    workspace: Workspace, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, "pair_batch", 4, after=False)  # in epoch 2
+        with pytest.raises(KeyboardInterrupt):
+            train(workspace, configured())
+    with open(workspace.run("mpsm") / "metrics.jsonl", "a", encoding="utf-8") as out:
+        out.write('{"epoch": 2, "neg')
+    assert results(train(workspace, configured()).run) == undisturbed
+
+
+def test_a_finished_run_is_left_alone(workspace: Workspace, undisturbed: dict[str, Any]) -> None:
+    run = train(workspace, configured()).run
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    result = train(workspace, configured())
+    assert result.did_nothing and result.epochs == EPOCHS and set(result.best) == {"distance", "direction"}
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    (run / "eval-test.json").write_text("{}")
+    again = train(workspace, configured(), force=True)
+    assert not again.did_nothing and results(run) == undisturbed
+    assert not (run / "eval-test.json").exists()  # figures of other weights
+
+
+def test_leftovers_of_a_removed_run_do_not_count(workspace: Workspace, undisturbed: dict[str, Any]) -> None:
+    """As after a --force that was killed: the state and vocabulary of other settings without a run.json."""
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt(patch, "pair_batch", 4, after=False)
+        with pytest.raises(KeyboardInterrupt):
+            train(workspace, configured(seed=7, minimum_count=10))
+    run = workspace.run("mpsm")
+    assert (run / "last" / "state.safetensors").exists()
+    (run / "run.json").unlink()
+    assert results(train(workspace, configured()).run) == undisturbed
+
+
+def test_a_run_of_other_settings_is_not_continued(workspace: Workspace) -> None:
+    train(workspace, configured(epochs=1))
+    run = workspace.run("mpsm")
+    before = results(run)
+    with pytest.raises(ItmkitError) as error:
+        train(workspace, configured(embed=12, learning_rate=0.5, epochs=1))
+    told = str(error.value)
+    assert "setting embed was 8, is 12 now" in told and "setting learning_rate was 0.01, is 0.5 now" in told
+    assert "--run NAME" in told and "--force" in told and len(error.value.problems) == 3
+    with pytest.raises(ItmkitError, match="method was mpsm, is vsepp now"):
+        train(workspace, resolve("vsepp", settings={**FAST["vsepp"], **FAST_TRAINING}), run="mpsm")
+    assert results(run) == before

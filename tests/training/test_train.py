@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from itmkit.errors import ItmkitError
+from itmkit.evaluation.evaluate import evaluate
+from itmkit.evaluation.metrics import retrieval
+from itmkit.matchers import vsepp
+from itmkit.progress import SILENT, Advance
+from itmkit.training import loop
+from itmkit.training.checkpoint import load_state, load_weights, save_weights
+from itmkit.training.collapse import CollapseWatch, advice
+from itmkit.training.loop import train
+from itmkit.training.settings import RunConfig, resolve
+from itmkit.workspace import Workspace
+from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
+
+
+def configured(method: str = "mpsm", **settings: Any) -> RunConfig:
+    return resolve(method, settings={**FAST[method], **FAST_TRAINING} | settings)
+
+
+class Notes:
+    """A progress that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.steps = 0
+
+    def task(
+        self, description: str, total: int | None = None, *, done: int = 0, unit: str = ""
+    ) -> AbstractContextManager[Advance]:
+        return SILENT.task(description, total)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+# --- what a run leaves behind ---
+
+
+@pytest.mark.parametrize("method", ["mpsm", "vsepp"])
+def test_files_of_a_run(method: str, workspace: Workspace) -> None:
+    notes = Notes()
+    result = train(workspace, configured(method), run="first", progress=notes)
+    assert result.run == workspace.run("first") and result.epochs == 3 and not result.did_nothing
+    members = ["distance", "direction"] if method == "mpsm" else ["global"]
+    assert sorted(path.name for path in result.run.iterdir()) == sorted(
+        [
+            "config.toml",
+            "run.json",
+            "metrics.jsonl",
+            "vocabulary.json",
+            "last",
+            *(f"best-{m}.safetensors" for m in members),
+        ]
+    )
+    facts = json.loads((result.run / "run.json").read_text())
+    assert facts["finished"] and facts["epochs_done"] == 3 and facts["members"] == members
+    assert set(facts["caches"]) == set({"mpsm": loop.method("mpsm").NEEDS, "vsepp": vsepp.NEEDS}[method])
+    lines = [json.loads(line) for line in (result.run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert sum(note.startswith("epoch ") for note in notes.notes) == 3
+    for line in lines:
+        assert line["validation_images"] == 6 and line["collapsed"] == [] and line["pairs_per_second"] > 0
+        assert line["learning_rate"] == 0.01
+        for member in members:
+            assert math.isfinite(line[member]["loss"]) and 0 <= line[member]["rsum"] <= 600
+            assert set(line[member]["t2i"]) == {"R@1", "R@5", "R@10", "medr", "meanr"}
+        assert ("ensemble" in line) == (len(members) > 1)
+    for member in members:
+        best = max(lines, key=lambda line: line[member]["rsum"])  # the first of equals
+        assert result.best[member] == {"epoch": best["epoch"], "rsum": best[member]["rsum"]}
+
+
+def test_best_weights_score_what_the_metrics_say(workspace: Workspace) -> None:
+    result = train(workspace, configured())
+    rows = {row.name: row.result for row in evaluate(workspace, ["mpsm"], split="val").rows}
+    for member, best in result.best.items():
+        assert rows[f"mpsm/{member}"].rsum == pytest.approx(best["rsum"])
+
+
+def test_vocabulary_is_that_of_the_training_captions(workspace: Workspace) -> None:
+    train(workspace, configured(minimum_count=2))
+    words = json.loads((workspace.run("mpsm") / "vocabulary.json").read_text())["word2idx"]
+    counted: dict[str, int] = {}
+    for image in workspace.dataset().split("train"):
+        for caption in image.captions:
+            for word in caption.text.split():
+                counted[word] = counted.get(word, 0) + 1
+    assert {word for word, count in counted.items() if count >= 2} == set(words) - {
+        "<pad>",
+        "<start>",
+        "<end>",
+        "<unk>",
+    }
+
+
+def test_negatives_and_learning_rate_follow_the_plan(workspace: Workspace) -> None:
+    settings = {"negatives": "hardest", "warmup_epochs": 2, "epochs": 4, "decay_epoch": 3, "validation_images": 4}
+    run = train(workspace, configured("vsepp", **settings)).run
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["negatives"] for line in lines] == ["all", "all", "hardest", "hardest"]
+    assert [line["learning_rate"] for line in lines] == pytest.approx([0.01, 0.01, 0.01, 0.001])
+    assert {line["validation_images"] for line in lines} == {4}
+
+
+@pytest.mark.parametrize("member", ["distance", "direction"])
+def test_a_member_trained_alone_is_the_one_trained_beside_the_other(member: str, workspace: Workspace) -> None:
+    both = train(workspace, configured(dropout=0.3), run="both")
+    alone = train(workspace, configured(dropout=0.3, similarities=member), run="alone")
+    name = f"best-{member}.safetensors"
+    assert (both.run / name).read_bytes() == (alone.run / name).read_bytes()
+    assert both.best[member] == alone.best[member]
+
+
+def test_two_runs_are_the_same_and_another_seed_is_not(workspace: Workspace) -> None:
+    weights = [
+        (
+            train(workspace, configured("vsepp", epochs=1, seed=seed), run=name).run / "best-global.safetensors"
+        ).read_bytes()
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_mpsm_learns_its_training_images_by_heart(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, train=8, val=8, test=1, repeat=True)
+    settings = {"embed": 16, "word": 8, "similarity": 8, "epochs": 40, "batch_size": 16, "learning_rate": 0.01}
+    result = train(workspace, configured(**settings, negatives="soft", decay_epoch=0))
+    first = json.loads((result.run / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["distance"]["rsum"] < 500
+    for row in evaluate(workspace, ["mpsm"], split="train").rows:
+        assert row.result.i2t.r1 == row.result.t2i.r1 == 100, (row.name, row.result)
+
+
+# --- what stops a run ---
+
+
+def test_stale_and_missing_caches_are_refused_with_the_command_to_run(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.cache("graphs/texts"))
+    lines = workspace.dataset_path.read_text()
+    workspace.dataset_path.write_text(lines.replace("there", "here"))
+    with pytest.raises(ItmkitError) as error:
+        train(workspace, configured())
+    told = "\n".join(error.value.problems)
+    assert re.search(r"caches/text is stale \(captions changed since\): run `itmkit parse-text --force`", told)
+    assert re.search(r"caches/graphs/texts is missing: run `itmkit build-graphs`", told)
+    assert len(error.value.problems) == 2 and not (workspace.root / "runs").exists()
+
+
+def test_a_run_on_other_caches_is_not_continued(workspace: Workspace) -> None:
+    run = train(workspace, configured("vsepp", epochs=1)).run
+    facts = json.loads((run / "run.json").read_text())
+    facts["caches"]["regions"], facts["captions"] = "0" * 8, "0" * 8
+    (run / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(ItmkitError, match="cache regions has changed") as error:
+        train(workspace, configured("vsepp", epochs=1))
+    assert "the captions have changed" in str(error.value) and "--force" in error.value.problems[-1]
+    with pytest.raises(ItmkitError, match=r"--run vsepp: trained on other caches \(regions changed since\)"):
+        evaluate(workspace, ["vsepp"], split="val")
+
+
+def test_features_that_are_no_numbers_name_the_image(workspace: Workspace) -> None:
+    with h5py.File(workspace.cache("regions") / "shard-00000.h5", "r+") as file:
+        file["features"][3, 0, 0] = np.nan
+    with pytest.raises(ItmkitError, match="the features of image 'image03' hold NaN"):
+        train(workspace, configured())
+
+
+def collapsed_scores(self: Any, images: dict[str, torch.Tensor], texts: dict[str, torch.Tensor]) -> torch.Tensor:
+    return images["vector"] @ texts["vector"].T * 0 + 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "way_out"),
+    [
+        ({"negatives": "hardest", "warmup_epochs": 0}, "--negatives soft"),
+        ({"negatives": "hardest", "warmup_epochs": 1}, "lower --learning-rate, or train with --negatives soft"),
+        ({"negatives": "all"}, "--negatives soft"),
+        ({"negatives": "soft"}, "lower --learning-rate"),
+    ],
+    ids=str,
+)
+def test_a_collapse_is_noticed_within_an_epoch(
+    settings: dict[str, Any], way_out: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vsepp.Matcher, "score", collapsed_scores)
+    with pytest.raises(ItmkitError, match="member 'global' has collapsed in epoch 1") as error:
+        train(workspace, configured("vsepp", **settings))
+    assert way_out in str(error.value) and "--stop-on-collapse false" in str(error.value)
+    line = json.loads((workspace.run("vsepp") / "metrics.jsonl").read_text())
+    assert line["collapsed"] == ["global"]
+
+
+def test_a_collapse_can_be_waved_through(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vsepp.Matcher, "score", collapsed_scores)
+    notes = Notes()
+    result = train(workspace, configured("vsepp", stop_on_collapse=False), progress=notes)
+    assert result.epochs == 3 and sum("has collapsed" in note for note in notes.notes) == 3
+
+
+def test_when_a_collapse_is_one() -> None:
+    """Equal scores and a loss that rests at their price, for an epoch or a hundred steps in a row."""
+    equal, spread = torch.full((3, 6), 0.5), torch.rand(3, 6, generator=torch.Generator().manual_seed(0))
+    watch = CollapseWatch()
+    for _ in range(9):
+        watch.step(equal, 2.4, 2.4)
+    assert not watch.collapsed(10) and watch.collapsed(9)
+    watch.step(spread, 2.4, 2.4)  # the loss may pass that value on its way
+    assert watch.count == 0
+    watch.step(equal, 1.2, 2.4)
+    assert watch.count == 0
+    for _ in range(100):
+        watch.step(equal, 2.4, 2.4)
+    assert watch.collapsed(5000)
+    assert CollapseWatch(watch.count).collapsed(5000)
+    assert "--warmup-epochs" in advice("distance", 2, "hardest")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the second epoch, first step; every state before it is kept."""
+    steps_of_first_epoch = 3
+    real, seen = loop.pair_batch, 0
+
+    def spoiled(inputs: Any, captions: np.ndarray) -> Any:
+        nonlocal seen
+        seen += 1
+        batch = real(inputs, captions)
+        if seen == steps_of_first_epoch + 1:
+            batch.images.features[0] = torch.inf
+            spoiled_ids.extend(sorted({inputs.images[k].id for k in inputs.image_of[captions]}))
+        return batch
+
+    spoiled_ids: list[str] = []
+    monkeypatch.setattr(loop, "pair_batch", spoiled)
+    with pytest.raises(ItmkitError, match=r"the loss of member 'global' is not finite in epoch 2, step 0") as error:
+        train(workspace, configured("vsepp"))
+    run = workspace.run("vsepp")
+    told = json.loads((run / "not-finite.json").read_text())
+    assert told == {"member": "global", "what": "loss", "epoch": 2, "step": 0, "images": spoiled_ids}
+    assert str(run / "not-finite.json") in str(error.value) and "--learning-rate" in str(error.value)
+    matcher = vsepp.Matcher(vsepp.Config(**FAST["vsepp"]), member="global", feature_size=8, vocabulary_size=_words(run))
+    facts = load_state(run / "last" / "state.safetensors", {"global": matcher}, torch.optim.Adam(matcher.parameters()))
+    assert (facts["epoch"], facts["step"]) == (1, 0)
+    assert all(torch.isfinite(value).all() for value in matcher.state_dict().values())
+
+
+def _words(run: Path) -> int:
+    return len(json.loads((run / "vocabulary.json").read_text())["word2idx"])
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss may be finite and its gradient not: no step is taken, no state saved."""
+
+    def rooted(scores: torch.Tensor, image_of: torch.Tensor, **settings: Any) -> torch.Tensor:
+        return (scores * 0).sum().sqrt()  # 0, with an infinite slope
+
+    monkeypatch.setattr(loop, "triplet_loss", rooted)
+    with pytest.raises(ItmkitError, match=r"the gradient of member 'global' is not finite in epoch 1, step 0"):
+        train(workspace, configured("vsepp", checkpoint_steps=1))
+    assert not (workspace.run("vsepp") / "last" / "state.safetensors").exists()
+
+
+# --- weights ---
+
+
+def test_files_that_hold_no_weights_of_this_matcher(workspace: Workspace, tmp_path: Path) -> None:
+    config = vsepp.Config(**FAST["vsepp"])
+    matcher = vsepp.Matcher(config, member="global", feature_size=8, vocabulary_size=9)
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, matcher, {"epoch": 3})
+    assert load_weights(path, matcher) == {"epoch": 3}
+    other = vsepp.Matcher(config, member="global", feature_size=8, vocabulary_size=10)
+    with pytest.raises(
+        ItmkitError, match=r"does not hold the weights of this configuration \(words.embedding.weight\)"
+    ):
+        load_weights(path, other)
+    with pytest.raises(ItmkitError, match="run `itmkit train` first"):
+        load_weights(tmp_path / "nothing", matcher)
+    torch.save(matcher.state_dict(), path)
+    with pytest.raises(ItmkitError, match="not weights written by itmkit"):
+        load_weights(path, matcher)
+
+
+def test_validation_uses_the_ranks_of_the_metrics(workspace: Workspace) -> None:
+    """rsum of metrics.jsonl is that of `retrieval` on the scores of the validation split."""
+    from itmkit.evaluation.evaluate import open_run
+    from itmkit.inputs import Inputs
+    from itmkit.scoring.blocks import score_matrix
+
+    result = train(workspace, configured("vsepp"))
+    opened = open_run(workspace, "vsepp", device=torch.device("cpu"))
+    inputs = Inputs(workspace, workspace.dataset().split("val"), opened.vocabulary, graphs=False)
+    scores = score_matrix(opened.members, inputs)["global"]
+    assert retrieval(scores, inputs.image_of).rsum == pytest.approx(result.best["global"]["rsum"])
