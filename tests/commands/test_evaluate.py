@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from itmkit.commands.console import run
+from itmkit.commands.evaluate import command
+from itmkit.training.loop import train
+from itmkit.training.settings import resolve
+from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = make_workspace(tmp_path_factory.mktemp("evaluate"))
+    for seed in (0, 1):
+        config = resolve("vsepp", settings={**FAST["vsepp"], **FAST_TRAINING, "epochs": 1, "seed": seed})
+        train(workspace, config, run=f"seed{seed}")
+    return workspace.root
+
+
+def test_table(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, ["-w", str(root), "--run", "seed0", "--run", "seed1"]) == 0
+    told = capsys.readouterr().out
+    lines = [line for line in told.splitlines() if "seed" in line]
+    assert len(lines) == 3  # a run, the other, both; no line is broken in two
+    assert "single" in lines[0] and "single" in lines[1] and "ensemble of 2" in lines[2]
+    assert "seed0 + seed1" in lines[2]
+    assert "the test split: 6 images, 12 captions" in told and "chance: rsum " in told
+    record = json.loads((root / "runs" / "seed0" / "eval-test.json").read_text())
+    result = record["results"][0]
+    shown = [result[side][key] for side in ("i2t", "t2i") for key in ("R@1", "R@5", "R@10")]
+    for value in (*shown, result["rsum"], result["mR"]):
+        assert f" {value:.1f} " in lines[0]
+
+
+def test_json(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, ["-w", str(root), "--run", "seed0", "--run", "seed1", "--split", "val", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["split"] == "val" and record["images"] == 6
+    assert [(row["name"], row["kind"]) for row in record["results"]] == [
+        ("seed0", "single"),
+        ("seed1", "single"),
+        ("seed0 + seed1", "ensemble of 2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--run", "seed0", "--split", "nonsense"], "--split 'nonsense': no such split or protocol"),
+        (["--run", "seed0", "--split", "coco1k"], "needs 5,000 images"),
+        (["--run", "seed7"], "no such run; there are seed0, seed1"),
+        ([], "--run NAME says which run to evaluate; there are seed0, seed1"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_what_is_refused(arguments: list[str], told: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, ["-w", str(root), *arguments]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_only_run_needs_no_name(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(root, tmp_path / "work")
+    shutil.rmtree(tmp_path / "work" / "runs" / "seed1")
+    assert run(command, ["-w", str(tmp_path / "work"), "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)["results"]] == ["seed0"]
+    shutil.rmtree(tmp_path / "work" / "runs")
+    assert run(command, ["-w", str(tmp_path / "work")]) == 2
+    assert "run `itmkit train --method mpsm` first" in capsys.readouterr().err

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from itmkit.commands.console import run
+from itmkit.commands.train import command, read_settings
+from itmkit.errors import ItmkitError
+from tests.training.tiny import make_workspace
+
+SMALL = ["--embed", "8", "--word", "6", "--epochs=1", "--batch-size", "8", "--minimum-count", "1"]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_workspace(tmp_path_factory.mktemp("train")).root
+
+
+@pytest.fixture
+def root(template: Path, tmp_path: Path) -> Path:
+    shutil.copytree(template, tmp_path / "work")
+    return tmp_path / "work"
+
+
+def test_settings_on_the_command_line() -> None:
+    assert read_settings(["--kgid-layers", "0", "--seed=1", "--margin", "-1", "--recipe_x", "a=b"]) == {
+        "kgid_layers": "0",
+        "seed": "1",
+        "margin": "-1",
+        "recipe_x": "a=b",
+    }
+    with pytest.raises(ItmkitError) as error:
+        read_settings(["word", "--srgr", "--seed", "1", "--last"])
+    assert len(error.value.problems) == 3
+    assert "--srgr: needs a value" in str(error.value) and "--last: needs a value" in str(error.value)
+
+
+def test_trains_and_prints_the_best_epochs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["-w", str(root), "--method", "vsepp", "--run", "first", *SMALL]
+    assert run(command, arguments) == 0
+    told = capsys.readouterr()
+    assert "global" in told.out and "val rsum" in told.out and "epoch 1/1: val rsum global" in told.err
+    config = (root / "runs" / "first" / "config.toml").read_text()
+    assert "embed = 8" in config and "epochs = 1" in config and 'recipe = "small"' in config
+    assert run(command, [*arguments, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["epochs"] == 1 and record["best"]["global"]["epoch"] == 1
+    assert run(command, arguments) == 0
+    assert "is finished; --force trains it anew" in capsys.readouterr().err
+    assert run(command, [*arguments, "--force"]) == 0
+
+
+def test_options_that_do_not_exist_are_told_at_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["-w", str(root), "--method", "mpsm", "--nonsense", "1", "--other", "2", "--embed", "0"]
+    assert run(command, arguments) == 2
+    told = capsys.readouterr().err
+    assert "setting 'nonsense': mpsm has no such setting" in told
+    assert "setting 'other': mpsm has no such setting" in told
+    assert "setting 'embed' = '0'" in told and "3 problems" in told
+    assert not (root / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--method", "scam"], "--method 'scam': no such method; there are mpsm, vsepp"),
+        ([], "--method"),
+        (["--method", "vsepp", "--recipe", "huge"], "--recipe 'huge': vsepp has no such recipe"),
+        (["--method", "vsepp", "--run", "../other"], "one folder name"),
+        (["--method", "vsepp", "--kgid-layers", "1"], "vsepp has no such setting"),
+    ],
+)
+def test_what_is_refused(arguments: list[str], told: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, ["-w", str(root), *arguments]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_stale_cache_names_the_command_to_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(root / "caches" / "text")
+    assert run(command, ["-w", str(root), "--method", "vsepp", *SMALL]) == 2
+    assert "caches/text is missing: run `itmkit parse-text`" in capsys.readouterr().err
+
+
+def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, ["-w", str(tmp_path), "--method", "vsepp"]) == 2
+    assert "run `itmkit prepare`" in capsys.readouterr().err
