@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,21 +16,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from itmkit.cache import CacheReader, text_key
-from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.metrics import Retrieval, retrieval
-from itmkit.files import atomic_path, read_json, write_json
+from itmkit.files import atomic_path, write_json
 from itmkit.inputs import Inputs
 from itmkit.matchers import as_matcher, build, method
 from itmkit.matchers.parts.losses import Negatives, triplet_loss
 from itmkit.progress import SILENT, Progress
 from itmkit.scoring.blocks import score_matrix
-from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.batches import PairBatch, epoch_order, pair_batch
 from itmkit.training.checkpoint import load_state, save_state, save_weights
 from itmkit.training.collapse import CollapseWatch, advice
-from itmkit.training.settings import RunConfig, read_config
+from itmkit.training.runs import clear_run, continues, run_facts, run_vocabulary
+from itmkit.training.settings import RunConfig
 from itmkit.workspace import Workspace
 
 
@@ -80,16 +76,16 @@ def train(
     module = method(config.method)
     workspace.require(*module.NEEDS)
     dataset = workspace.dataset()
-    facts = _facts(workspace, dataset, config)
+    facts = run_facts(workspace, dataset, config)
     if force:
         (folder / "run.json").unlink(missing_ok=True)
-    found = _continues(folder, facts, config)
+    found = continues(folder, facts, config)
     if found and found["finished"]:
         return TrainResult(folder, config, found["epochs_done"], found["best"], did_nothing=True)
     if not found:
-        _clear(folder)
+        clear_run(folder)
 
-    vocabulary = _vocabulary(workspace, dataset, config, folder)
+    vocabulary = run_vocabulary(workspace, dataset, config, folder)
     graphs = any(name.startswith("graphs/") for name in module.NEEDS)
     training = Inputs(workspace, dataset.split("train"), vocabulary, graphs=graphs)
     validation = Inputs(workspace, dataset.split("val"), vocabulary, graphs=graphs)
@@ -293,61 +289,3 @@ class _Run:
     def _write_facts(self, *, finished: bool) -> None:
         done = {"epochs_done": self.state.epoch, "best": self.state.best, "finished": finished}
         write_json(self.folder / "run.json", self.facts | done)
-
-
-def _facts(workspace: Workspace, dataset: Dataset, config: RunConfig) -> dict[str, Any]:
-    caches = {name: workspace.fingerprint(name) for name in method(config.method).NEEDS}
-    facts: dict[str, Any] = {"schema": 1, "method": config.method, "recipe": config.recipe, "caches": caches}
-    return facts | {"captions": dataset.captions_digest, "epochs": config.training.epochs}
-
-
-def _continues(folder: Path, facts: Mapping[str, Any], config: RunConfig) -> dict[str, Any] | None:
-    """The facts of the run in `folder`, or None. Raises ItmkitError if it is of other data or settings."""
-    if not (folder / "run.json").exists():
-        return None
-    found: dict[str, Any] = read_json(folder / "run.json")
-    before, now = read_config(folder / "config.toml").to_json(), config.to_json()
-    problems = []
-    for table in ("matcher", "training"):
-        mine, yours = before[table], now[table]
-        if before["method"] == now["method"]:
-            changed = [key for key in yours if mine.get(key) != yours[key]]
-            problems += [f"setting {key} was {mine.get(key)!r}, is {yours[key]!r} now" for key in changed]
-    problems += [f"method was {before['method']}, is {now['method']} now"] if before["method"] != now["method"] else []
-    problems += [
-        f"cache {key} has changed" for key, value in facts["caches"].items() if found["caches"].get(key) != value
-    ]
-    problems += [] if found["captions"] == facts["captions"] else ["the captions have changed"]
-    if problems:
-        raise ItmkitError(
-            [f"{folder}: {problem}" for problem in problems]
-            + [f"{folder} holds a run of other data or settings; use another --run NAME, or --force to replace it"]
-        )
-    return found
-
-
-def _clear(folder: Path) -> None:
-    """Removes what an earlier run left behind: without its run.json, which goes first, none of it counts."""
-    made = ("best-*.safetensors", "last/*", "eval-*.json", "not-finite.json")
-    for pattern in (*made, "config.toml", "metrics.jsonl", "vocabulary.json"):
-        for old in folder.glob(pattern):
-            old.unlink()
-
-
-def _vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfig, folder: Path) -> Vocabulary:
-    """The vocabulary of the training captions, each caption counted as often as it occurs."""
-    path = folder / "vocabulary.json"
-    if path.exists():
-        return Vocabulary.read(path)
-    text = CacheReader.open(workspace.cache("text"), stage="parse-text")
-    occurs = Counter(caption.text for image in dataset.split("train") for caption in image.captions)
-    rows = text.rows([text_key(caption) for caption in occurs])
-    flat, offsets = text.read_ragged(["words"], rows)
-    weights = np.repeat(np.fromiter(occurs.values(), np.int64, len(occurs)), np.diff(offsets))
-    table = text.tables["words"]
-    totals = np.bincount(flat["words"], weights=weights, minlength=len(table)).astype(np.int64)
-    vocabulary = Vocabulary.build(
-        {word: int(count) for word, count in zip(table, totals, strict=True)}, minimum=config.training.minimum_count
-    )
-    vocabulary.write(path)
-    return vocabulary

@@ -1,0 +1,77 @@
+"""The folder of a run: what it was trained on, whether it may be continued, the words it knows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from itmkit.cache import CacheReader, text_key
+from itmkit.dataset import Dataset
+from itmkit.errors import ItmkitError
+from itmkit.files import read_json
+from itmkit.matchers import method
+from itmkit.text.vocabulary import Vocabulary
+from itmkit.training.settings import RunConfig, read_config
+from itmkit.workspace import Workspace
+
+
+def run_facts(workspace: Workspace, dataset: Dataset, config: RunConfig) -> dict[str, Any]:
+    caches = {name: workspace.fingerprint(name) for name in method(config.method).NEEDS}
+    facts: dict[str, Any] = {"schema": 1, "method": config.method, "recipe": config.recipe, "caches": caches}
+    return facts | {"captions": dataset.captions_digest, "epochs": config.training.epochs}
+
+
+def continues(folder: Path, facts: Mapping[str, Any], config: RunConfig) -> dict[str, Any] | None:
+    """The facts of the run in `folder`, or None. Raises ItmkitError if it is of other data or settings."""
+    if not (folder / "run.json").exists():
+        return None
+    found: dict[str, Any] = read_json(folder / "run.json")
+    before, now = read_config(folder / "config.toml").to_json(), config.to_json()
+    problems = []
+    for table in ("matcher", "training"):
+        mine, yours = before[table], now[table]
+        if before["method"] == now["method"]:
+            changed = [key for key in yours if mine.get(key) != yours[key]]
+            problems += [f"setting {key} was {mine.get(key)!r}, is {yours[key]!r} now" for key in changed]
+    problems += [f"method was {before['method']}, is {now['method']} now"] if before["method"] != now["method"] else []
+    problems += [
+        f"cache {key} has changed" for key, value in facts["caches"].items() if found["caches"].get(key) != value
+    ]
+    problems += [] if found["captions"] == facts["captions"] else ["the captions have changed"]
+    if problems:
+        raise ItmkitError(
+            [f"{folder}: {problem}" for problem in problems]
+            + [f"{folder} holds a run of other data or settings; use another --run NAME, or --force to replace it"]
+        )
+    return found
+
+
+def clear_run(folder: Path) -> None:
+    """Removes what an earlier run left behind: without its run.json, which goes first, none of it counts."""
+    made = ("best-*.safetensors", "last/*", "eval-*.json", "not-finite.json")
+    for pattern in (*made, "config.toml", "metrics.jsonl", "vocabulary.json"):
+        for old in folder.glob(pattern):
+            old.unlink()
+
+
+def run_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfig, folder: Path) -> Vocabulary:
+    """The vocabulary of the training captions, each caption counted as often as it occurs."""
+    path = folder / "vocabulary.json"
+    if path.exists():
+        return Vocabulary.read(path)
+    text = CacheReader.open(workspace.cache("text"), stage="parse-text")
+    occurs = Counter(caption.text for image in dataset.split("train") for caption in image.captions)
+    rows = text.rows([text_key(caption) for caption in occurs])
+    flat, offsets = text.read_ragged(["words"], rows)
+    weights = np.repeat(np.fromiter(occurs.values(), np.int64, len(occurs)), np.diff(offsets))
+    table = text.tables["words"]
+    totals = np.bincount(flat["words"], weights=weights, minlength=len(table)).astype(np.int64)
+    vocabulary = Vocabulary.build(
+        {word: int(count) for word, count in zip(table, totals, strict=True)}, minimum=config.training.minimum_count
+    )
+    vocabulary.write(path)
+    return vocabulary
