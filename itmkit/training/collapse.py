@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from torch import Tensor
 
-PATIENCE = 100  # steps in a row; the first steps of a healthy run look collapsed too
+PATIENCE = 100  # steps in a row, or those of an epoch where it has fewer,
+LEAST = 20  # but never fewer than these
+GRACE = 100  # more steps for a member that has not told pairs apart yet: a healthy run begins with equal scores too
 NEAR = 0.02  # relative distance of the loss from that of equal scores
 SPREAD = 0.02  # standard deviation of the scores of a batch, on a scale where pairs are told apart by 0.2
 
 
 class CollapseWatch:
-    """Counts the steps in a row in which a member looks collapsed. The count is part of the resume state."""
+    """Counts the steps in a row in which a member looks collapsed. The count is part of the resume state.
 
-    def __init__(self, count: int = 0) -> None:
+    It begins below zero, at the grace for a beginner, and falls back to zero at every step that looks healthy.
+    """
+
+    def __init__(self, count: int = -GRACE) -> None:
         self.count = count
 
     def step(self, scores: Tensor, loss: float, collapsed_loss: float) -> None:
@@ -30,7 +35,7 @@ class CollapseWatch:
         self.count = self.count + 1 if flat and stuck else 0
 
     def collapsed(self, steps_of_epoch: int) -> bool:
-        return self.count >= min(PATIENCE, max(1, steps_of_epoch))
+        return self.count >= min(PATIENCE, max(LEAST, steps_of_epoch))
 
 
 def advice(member: str, epoch: int, negatives: str) -> str:

@@ -26,7 +26,7 @@ from itmkit.progress import SILENT, Progress
 from itmkit.scoring.blocks import score_matrix
 from itmkit.training.batches import PairBatch, epoch_order, pair_batch
 from itmkit.training.checkpoint import load_state, save_state, save_weights
-from itmkit.training.collapse import CollapseWatch, advice
+from itmkit.training.collapse import GRACE, CollapseWatch, advice
 from itmkit.training.runs import clear_run, continues, run_facts, run_vocabulary
 from itmkit.training.settings import RunConfig
 from itmkit.workspace import Workspace
@@ -123,7 +123,7 @@ class _Run:
         self.device, self.progress = device, progress
         parameters = [p for matcher in members.values() for p in matcher.parameters()]
         self.optimizer = torch.optim.Adam(parameters, lr=self.settings.learning_rate, fused=True)
-        self.state = _State(loss_sum=dict.fromkeys(members, 0.0), watch=dict.fromkeys(members, 0))
+        self.state = _State(loss_sum=dict.fromkeys(members, 0.0), watch=dict.fromkeys(members, -GRACE))
 
     @property
     def state_path(self) -> Path:
