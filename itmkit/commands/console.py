@@ -69,19 +69,22 @@ class ConsoleProgress:
             yield advance
 
     def note(self, text: str) -> None:
-        err.print(Text(text))
+        err.print(Text(text), soft_wrap=True)
 
 
 def table(
     title: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()
 ) -> None:
     """Prints a table of results; columns named in `right` are aligned to the right."""
-    drawn = Table(title=title, title_justify="left", header_style="bold")
+    if title:  # not the table's own title, which is folded to the width of its columns
+        out.print(Text(title, style="italic"), soft_wrap=True)
+    drawn = Table(header_style="bold")
     for column in columns:
         drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*[cell if isinstance(cell, Text) else str(cell) for cell in row])
-    out.print(drawn)
+    # A file or a pipe has no width, so that no figure is folded there.
+    (out if out.is_terminal else Console(highlight=False, width=1000)).print(drawn)
 
 
 def print_json(value: Any) -> None:
