@@ -274,3 +274,38 @@ def test_the_shipped_detector_finds_what_is_in_a_scene(scenes_detector: Detector
         named.extend((close & right).any(0))
     assert np.mean(located) > 0.94
     assert np.mean(named) > 0.88
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.mark.skipif(not (EXAMPLES / "train_detector.py").exists(), reason="the examples are not part of the package")
+def test_a_killed_training_continues_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("scipy")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import train_detector  # type: ignore[import-not-found]
+
+    monkeypatch.setattr(train_detector, "measure", lambda *_: {})
+    monkeypatch.setattr(train_detector, "probe", lambda *_: {})
+
+    def train(name: str) -> bytes:
+        options = ["--out", str(tmp_path / name), "--work", str(tmp_path / f"{name}-work")]
+        monkeypatch.setattr("sys.argv", ["train_detector.py", "--steps", "3", "--batch", "1", "--every", "2", *options])
+        train_detector.main()
+        return (tmp_path / name / "model.safetensors").read_bytes()
+
+    undisturbed = train("whole")
+    loss, calls = train_detector.Trainee.loss, []
+
+    def dying(*args: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return loss(*args)
+
+    monkeypatch.setattr(train_detector.Trainee, "loss", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train("killed")
+    monkeypatch.setattr(train_detector.Trainee, "loss", loss)
+    assert train("killed") == undisturbed
+    assert load_detector(tmp_path / "killed").names == list(KINDS)
