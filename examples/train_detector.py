@@ -3,7 +3,7 @@
     python examples/train_detector.py --out itmkit/regions/weights/scenes-detector
 
 An RT-DETR of 1.5 million parameters learns from rendered scenes: a pool of pictures is rendered once and kept under
-``--work``, and every step draws a batch from it. Three things make it converge in three quarters of an hour on one CPU core:
+``--work``, and every step draws a batch from it. Three things make it converge in about an hour on one core:
 
 - the encoder's proposals are trained densely (every cell near the middle of an object is a positive), while the
   decoder is trained one-to-one (Hungarian matching), which is what removes duplicates;
