@@ -179,8 +179,19 @@ def test_features_that_are_no_numbers_name_the_image(workspace: Workspace) -> No
         train(workspace, configured())
 
 
-def collapsed_scores(self: Any, images: dict[str, torch.Tensor], texts: dict[str, torch.Tensor]) -> torch.Tensor:
-    return images["vector"] @ texts["vector"].T * 0 + 0.5
+@pytest.fixture
+def collapsing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """VSE++ that gives every pair the same score from its third batch on; an epoch has 24 steps."""
+    real, seen = vsepp.Matcher.views, 0
+
+    def views(self: Any, images: dict[str, torch.Tensor], texts: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        nonlocal seen
+        seen += 1
+        found = real(self, images, texts)
+        return found if seen < 3 else tuple(view * 0 + 0.5 for view in found)
+
+    monkeypatch.setattr(vsepp.Matcher, "views", views)
+    return make_workspace(tmp_path / "collapsing", train=24, val=2, test=1)
 
 
 @pytest.mark.parametrize(
@@ -193,40 +204,47 @@ def collapsed_scores(self: Any, images: dict[str, torch.Tensor], texts: dict[str
     ],
     ids=str,
 )
-def test_a_collapse_is_noticed_within_an_epoch(
-    settings: dict[str, Any], way_out: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(vsepp.Matcher, "score", collapsed_scores)
+def test_a_collapse_is_noticed_within_an_epoch(settings: dict[str, Any], way_out: str, collapsing: Workspace) -> None:
     with pytest.raises(ItmkitError, match="member 'global' has collapsed in epoch 1") as error:
-        train(workspace, configured("vsepp", **settings))
+        train(collapsing, configured("vsepp", batch_size=2, **settings))
     assert way_out in str(error.value) and "--stop-on-collapse false" in str(error.value)
-    line = json.loads((workspace.run("vsepp") / "metrics.jsonl").read_text())
+    line = json.loads((collapsing.run("vsepp") / "metrics.jsonl").read_text())
     assert line["collapsed"] == ["global"]
 
 
-def test_a_collapse_can_be_waved_through(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vsepp.Matcher, "score", collapsed_scores)
+def test_a_collapse_can_be_waved_through(collapsing: Workspace) -> None:
     notes = Notes()
-    result = train(workspace, configured("vsepp", stop_on_collapse=False), progress=notes)
-    assert result.epochs == 3 and sum("has collapsed" in note for note in notes.notes) == 3
+    config = configured("vsepp", batch_size=2, epochs=2, stop_on_collapse=False)
+    assert train(collapsing, config, progress=notes).epochs == 2
+    assert sum("has collapsed" in note for note in notes.notes) == 2
 
 
 def test_when_a_collapse_is_one() -> None:
     """Equal scores and a loss that rests at their price, for an epoch or a hundred steps in a row."""
     equal, spread = torch.full((3, 6), 0.5), torch.rand(3, 6, generator=torch.Generator().manual_seed(0))
     watch = CollapseWatch()
-    for _ in range(9):
-        watch.step(equal, 2.4, 2.4)
-    assert not watch.collapsed(10) and watch.collapsed(9)
     watch.step(spread, 2.4, 2.4)  # the loss may pass that value on its way
     assert watch.count == 0
+    for _ in range(30):
+        watch.step(equal, 2.4, 2.4)
+    assert watch.collapsed(30) and not watch.collapsed(31)
+    assert not CollapseWatch(19).collapsed(1)  # an epoch of few steps says nothing
     watch.step(equal, 1.2, 2.4)
     assert watch.count == 0
     for _ in range(100):
         watch.step(equal, 2.4, 2.4)
-    assert watch.collapsed(5000)
-    assert CollapseWatch(watch.count).collapsed(5000)
+    assert watch.collapsed(5000) and CollapseWatch(watch.count).collapsed(5000)
     assert "--warmup-epochs" in advice("distance", 2, "hardest")
+
+
+def test_a_member_that_never_told_pairs_apart_has_more_time() -> None:
+    """A healthy matcher begins with equal scores too."""
+    equal, watch = torch.full((3, 6), 0.5), CollapseWatch()
+    for _ in range(119):
+        watch.step(equal, 2.4, 2.4)
+    assert not watch.collapsed(3)
+    watch.step(equal, 2.4, 2.4)
+    assert watch.collapsed(3)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
