@@ -30,10 +30,10 @@ def sentences(count: int) -> list[list[str]]:
 
 
 def test_results_do_not_depend_on_company(shipped: Parser) -> None:
-    given = sentences(120)
+    given = sentences(40)
     together = shipped.parse(given)
     order = np.random.default_rng(1).permutation(len(given))
-    for batch_words, chosen in ((1, range(len(given))), (64, order), (10_000, order[:50])):
+    for batch_words, chosen in ((1, range(len(given))), (64, order), (10_000, order[:25])):
         parse = shipped.parse([given[i] for i in chosen], batch_words=batch_words)
         for k, i in enumerate(chosen):
             mine = slice(parse.offsets[k], parse.offsets[k + 1])
@@ -44,7 +44,7 @@ def test_results_do_not_depend_on_company(shipped: Parser) -> None:
 
 def test_every_sentence_is_a_tree_with_one_root(untrained: Path) -> None:
     parser = Parser.load(untrained)
-    given = sentences(150)
+    given = sentences(60)
     parse = parser.parse(given)
     root = parser.labels.relations.index("root")
     for k, words in enumerate(given):
@@ -127,7 +127,7 @@ def test_accuracy_on_the_treebank(shipped: Parser) -> None:
     trees = list(read_conllu(path))[::5]
     gold = on_gold_words(shipped, trees)
     raw = on_raw_text(shipped, trees)
-    assert gold.uas > 84 and gold.las > 80 and gold.pos > 91 and gold.lemmas > 93
+    assert gold.uas > 84.5 and gold.las > 80.5 and gold.pos > 93 and gold.lemmas > 93.5
     assert raw.uas > 82 and raw.words > 98.5
 
 
@@ -135,6 +135,6 @@ def test_accuracy_on_scene_captions(shipped: Parser) -> None:
     from itmkit.datasets.scenes.grammar import scene_trees
     from itmkit.text.conllu import tree_from_rows
 
-    trees = [tree_from_rows(rows) for rows in scene_trees(60, 424_242)]
+    trees = [tree_from_rows(rows) for rows in scene_trees(40, 424_242)]
     assert on_gold_words(shipped, trees).uas > 95
     assert on_raw_text(shipped, trees).uas > 95

@@ -26,7 +26,7 @@ def script() -> ModuleType:
 
 
 def run(script: ModuleType, folder: Path, name: str, work: str) -> None:
-    options = ["--scenes", "16", "--epochs", "2", "--out", str(folder / name), "--work", str(folder / work)]
+    options = ["--scenes", "8", "--epochs", "2", "--out", str(folder / name), "--work", str(folder / work)]
     done = CliRunner().invoke(script.main, options)
     assert done.exit_code == 0, (done.output, done.exception)
 
@@ -49,7 +49,7 @@ def test_interrupted_training_gives_the_same_weights(
     run(script, tmp_path, "stopped", "work-2")
     for file in ("parser.safetensors", "parser.json"):
         assert (tmp_path / "stopped" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
-    assert Parser.load(tmp_path / "whole").training["sentences"] == {"treebank": 0, "scenes": 16}
+    assert Parser.load(tmp_path / "whole").training["sentences"] == {"treebank": 0, "scenes": 8}
 
 
 def test_without_anything_to_learn_from(script: ModuleType, tmp_path: Path) -> None:
