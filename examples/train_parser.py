@@ -3,10 +3,10 @@
     python examples/train_parser.py --treebank ud_english/EWT --out itmkit/text/weights/parser
 
 reads `*-train.conllu[.gz]` and `*-dev.conllu[.gz]` of the UD English Web Treebank (CC BY-SA 4.0) and trees of made
-scene captions, trains for about half an hour on one core, writes parser.safetensors and parser.json, and prints the
-accuracy on the treebank's dev part and on scene captions of a seed that training never saw. With the same options,
-thread count and torch version the weights are the same. A killed run continues at its last finished epoch (`--work`).
-Without `--treebank` the parser learns from scene captions alone: enough to try the script, useless elsewhere.
+scene captions, trains for about a quarter of an hour on one core, writes parser.safetensors and parser.json, and
+prints the accuracy on the treebank's dev part and on scene captions of a seed that training never saw. With the same
+options, thread count and torch version the weights are the same. A killed run continues at its last finished epoch
+(`--work`). Without `--treebank` it learns from scene captions alone: enough to try the script, useless elsewhere.
 """
 
 from __future__ import annotations
