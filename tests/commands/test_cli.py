@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+import pytest
+
+import itmkit
+from itmkit.commands import COMMANDS, cli
+from itmkit.commands.console import in_words, run
+from itmkit.errors import ItmkitError
+
+HEAVY = ("torch", "transformers", "spacy", "scipy")
+
+
+def all_commands() -> Iterator[tuple[str, click.Command]]:
+    """(name as typed, command) of every command and subcommand."""
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        yield name, command
+        for inner in getattr(command, "commands", {}).values():
+            yield f"{name} {inner.name}", inner
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS)])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom itmkit.commands import cli\nfrom itmkit.commands.console import run\n"
+        f"code = run(cli, {arguments!r})\n"
+        f"sys.exit(code or ' '.join(name for name in {HEAVY!r} if name in sys.modules) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout
+
+
+def test_help_lists_every_command_in_the_order_of_the_pipeline(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli, ["--help"]) == 0
+    told = capsys.readouterr().out
+    listed = [line.split()[0] for line in told.partition("Commands:")[2].splitlines() if line.strip()]
+    assert [name for name in listed if name in COMMANDS] == list(COMMANDS)
+    for module, _ in COMMANDS.values():
+        assert find_spec(f"itmkit.commands.{module}") is not None
+
+
+def test_every_help_has_an_example_and_explains_every_option() -> None:
+    for name, command in all_commands():
+        text = command.help or ""
+        assert "Example" in text and f"itmkit {name.split()[0]}" in text, name
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.help, f"{name} {option.name}"
+
+
+def test_every_command_has_a_page() -> None:
+    docs = Path(itmkit.__file__).parent.parent / "docs"
+    if not docs.is_dir():
+        pytest.skip("installed without its docs")
+    pages = "".join(page.read_text(encoding="utf-8") for page in docs.glob("*.md"))
+    for name in COMMANDS:
+        assert f"itmkit {name}" in pages, name
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    root = Path(itmkit.__file__).parent.parent
+    if not (root / "docs").is_dir():
+        pytest.skip("installed without its docs")
+    for page in (root / "README.md", *(root / "docs").glob("*.md")):
+        for target in page.read_text(encoding="utf-8").split("](")[1:]:
+            link = target.partition(")")[0].partition("#")[0]
+            if link and "://" not in link:
+                assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli, ["--version"]) == 0
+    assert itmkit.__version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["no-such-command"], ["status", "--no-such-option"], ["prepare", "karpathy"], ["status", "-w", __file__]],
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli, arguments) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and "Error" in told.err
+
+
+@click.command()
+@click.argument("kind")
+def failing(kind: str) -> None:
+    if kind == "problems":
+        raise ItmkitError([f"problem {number} [red]" for number in range(60)])
+    if kind == "interrupt":
+        raise KeyboardInterrupt
+    if kind == "hdf5":
+        raise OSError("Unable to write (file write failed: time = x, filename = 'a.h5', errno = 28, error message = y)")
+    raise OSError(getattr(errno, kind), os.strerror(getattr(errno, kind)), "some/file")
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "words"),
+    [
+        ("ENOSPC", 2, "some/file: the disk is full; free space and run the same command again, it continues"),
+        ("EACCES", 2, "some/file: no permission"),
+        ("EROFS", 2, "some/file: the file system is read-only"),
+        ("EISDIR", 2, "some/file: Is a directory"),
+        ("hdf5", 2, "the disk is full"),
+        ("interrupt", 130, "interrupted; run the same command again to continue"),
+        ("problems", 2, "60 problems, 10 more not shown"),
+    ],
+)
+def test_failures_in_words(kind: str, code: int, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(failing, [kind]) == code
+    told = capsys.readouterr()
+    assert words in told.err and "Traceback" not in told.err and told.out == ""
+    if kind == "problems":
+        assert "problem 49 [red]" in told.err and "problem 50" not in told.err
+
+
+def test_an_error_without_a_number_keeps_its_text() -> None:
+    assert in_words(OSError("something odd")) == "something odd"
+
+
+def test_no_write_permission_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.workspaces import save_picture
+
+    if not Path("/sys/kernel").is_dir():
+        pytest.skip("needs a folder in which nobody may write")
+    (tmp_path / "t.csv").write_text("image,caption\na.png,A\n")
+    save_picture(tmp_path / "a.png")
+    assert run(cli, ["prepare", "csv", str(tmp_path / "t.csv"), "--split", "val", "-w", "/sys/kernel/itmkit"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: /sys/kernel/itmkit: ") and ("no permission" in told or "read-only" in told)
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the full disk: the same write fails half way."""
+    from tests.workspaces import make_dataset
+
+    make_dataset(tmp_path, count=30)
+    before = (tmp_path / "dataset.jsonl").read_bytes()
+    lines = "".join(f"images/{n % 30}.png,{'long caption ' * 50}\n" for n in range(300))
+    (tmp_path / "t.csv").write_text("image,caption\n" + lines)
+    code = (
+        "import resource, signal, sys\nfrom itmkit.commands import cli\nfrom itmkit.commands.console import run\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        f"sys.exit(run(cli, ['prepare', 'csv', {str(tmp_path / 't.csv')!r}, '-w', {str(tmp_path)!r}, '--force']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert (tmp_path / "dataset.jsonl").read_bytes() == before
+    assert not list(tmp_path.glob(".*.partial"))
