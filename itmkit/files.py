@@ -108,14 +108,11 @@ def read_json(path: Path) -> Any:
 
 def size_in_words(count: int) -> str:
     """Bytes as people read them: 512 B, 1.5 kB, 23 MB (powers of 1,000)."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:
-            break
+    size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 999.5 and len(units) > 1:
         size /= 1000
-    else:
-        unit = "TB"
-    return f"{size:.1f} {unit}" if size < 9.95 and unit != "B" else f"{size:.0f} {unit}"
+        del units[0]
+    return f"{size:.1f} {units[0]}" if size < 9.95 and units[0] != "B" else f"{size:.0f} {units[0]}"
 
 
 def sha256_file(path: Path) -> str:
