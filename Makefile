@@ -1,5 +1,5 @@
 # make quickstart   installs into .venv and runs the whole pipeline once on drawn scenes: a few minutes
-# make test         installs into .venv and runs every check: lint, types, tests, the examples in small
+# make test         installs into .venv and runs every check: lint, types, tests (which try the examples too)
 # make clean        removes .venv and what the checks left
 #
 # Both need Python 3.10, 3.11 or 3.12 and nothing else. `make test PYTHON=python3.10` picks one.
@@ -9,12 +9,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test lint types tests examples clean
+.PHONY: quickstart test lint types tests clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/itmkit quickstart $(QUICKSTART)
 
-test: lint types tests examples
+test: lint types tests
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -26,10 +26,6 @@ types: $(VENV)/.installed-test
 # One thread a process: two processes of several threads each are slower on two cores.
 tests: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(PYTEST)
-
-examples: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python examples/train_detector.py --smoke
-	OMP_NUM_THREADS=1 $(BIN)/python examples/train_parser.py --smoke
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
