@@ -75,12 +75,13 @@ class ConsoleProgress:
 def table(
     title: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()
 ) -> None:
-    """Prints a table of results; columns named in `right` are aligned to the right."""
+    """Prints a table of results; columns named in `right` are aligned to the right and never folded."""
     if title:  # not the table's own title, which is folded to the width of its columns
         out.print(Text(title, style="italic"), soft_wrap=True)
     drawn = Table(header_style="bold")
     for column in columns:
-        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        figures = column in right
+        drawn.add_column(column, justify="right" if figures else "left", no_wrap=figures, overflow="fold")
     for row in rows:
         drawn.add_row(*[cell if isinstance(cell, Text) else str(cell) for cell in row])
     # A file or a pipe has no width, so that no figure is folded there.

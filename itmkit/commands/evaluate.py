@@ -57,18 +57,21 @@ def command(workspace: Workspace, runs: tuple[str, ...], split: str, device: str
 
 
 def show(result: Evaluation) -> None:
-    """The table of an evaluation, best single result of a column not marked: spread is not known from one run."""
+    """The table of an evaluation; median ranks and mR only where the terminal is wide enough for them."""
     from itmkit.commands.console import out, table
 
-    columns = ["run", "kind", "i2t R@1", "R@5", "R@10", "medr", "t2i R@1", "R@5", "R@10", "medr", "rsum", "mR"]
+    wide = not out.is_terminal or out.width >= 110
+    columns = ["run", "kind", "i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rsum"]
+    if wide:
+        columns += ["mR", "medr i2t", "medr t2i"]
     rows = []
     for row in result.rows:
-        sides = [
-            figure
-            for d in (row.result.i2t, row.result.t2i)
-            for figure in (f"{d.r1:.1f}", f"{d.r5:.1f}", f"{d.r10:.1f}", f"{d.medr:.0f}")
-        ]
-        rows.append([row.name, row.kind, *sides, f"{row.result.rsum:.1f}", f"{row.result.mean_recall:.1f}"])
+        i2t, t2i = row.result.i2t, row.result.t2i
+        figures = [i2t.r1, i2t.r5, i2t.r10, t2i.r1, t2i.r5, t2i.r10, row.result.rsum]
+        cells = [f"{figure:.1f}" for figure in figures]
+        if wide:
+            cells += [f"{row.result.mean_recall:.1f}", f"{i2t.medr:.0f}", f"{t2i.medr:.0f}"]
+        rows.append([row.name, row.kind, *cells])
     folds = f", mean of {result.protocol.folds} folds" if result.protocol.folds > 1 else ""
     title = f"{result.protocol.says}: {result.images:,} images, {result.captions:,} captions{folds}"
     table(title, columns, rows, right=columns[2:])

@@ -51,6 +51,7 @@ class _State:
     best: dict[str, dict[str, Any]] = field(default_factory=dict)
     watch: dict[str, int] = field(default_factory=dict)
     pairs: int = 0
+    collapsed: list[str] = field(default_factory=list)  # members that had collapsed by the last finished epoch
 
 
 def train(
@@ -136,6 +137,7 @@ class _Run:
             at = f"epoch {self.state.epoch + 1}, step {self.state.step}"
             self.progress.note(f"continuing {self.folder} at {at}")
         self._trim_metrics()
+        self._stop_if_collapsed()
         while self.state.epoch < self.settings.epochs:
             self._epoch()
         self._write_facts(finished=True)
@@ -165,21 +167,25 @@ class _Run:
                     save_state(self.state_path, self.members, self.optimizer, asdict(self.state))
         seconds = time.perf_counter() - began
         pairs_per_second = (self.state.pairs - done_before) / max(seconds, 1e-9)
-        collapsed = [name for name in self.members if CollapseWatch(self.state.watch[name]).collapsed(len(batches))]
-        record = self._validate(epoch, len(batches), negatives, pairs_per_second, collapsed)
+        watches = {name: CollapseWatch(self.state.watch[name]) for name in self.members}
+        self.state.collapsed = [name for name, watch in watches.items() if watch.collapsed(len(batches))]
+        record = self._validate(epoch, len(batches), negatives, pairs_per_second)
         self.state.epoch, self.state.step, self.state.pairs = epoch, 0, 0
         self.state.loss_sum = dict.fromkeys(self.members, 0.0)
         with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as out:
             out.write(json.dumps(record) + "\n")
         save_state(self.state_path, self.members, self.optimizer, asdict(self.state))
         self._write_facts(finished=False)
-        if collapsed:
-            problems = [advice(name, epoch, negatives) for name in collapsed]
-            if self.settings.stop_on_collapse:
-                problems[-1] += ". Training stopped; --stop-on-collapse false goes on regardless"
-                raise ItmkitError(problems)
-            for problem in problems:
-                self.progress.note(problem)
+        self._stop_if_collapsed()
+
+    def _stop_if_collapsed(self) -> None:
+        negatives = self._negatives(self.state.epoch)
+        problems = [advice(name, self.state.epoch, negatives) for name in self.state.collapsed]
+        if problems and self.settings.stop_on_collapse:
+            problems[-1] += ". Training stopped; --stop-on-collapse false goes on regardless"
+            raise ItmkitError(problems)
+        for problem in problems:
+            self.progress.note(problem)
 
     def _step(self, batch: PairBatch, negatives: Negatives, at: tuple[int, int]) -> dict[str, float]:
         seed = int(np.random.SeedSequence([self.settings.seed, *at]).generate_state(1)[0])
@@ -230,9 +236,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-    def _validate(
-        self, epoch: int, steps: int, negatives: str, pairs_per_second: float, collapsed: list[str]
-    ) -> dict[str, Any]:
+    def _validate(self, epoch: int, steps: int, negatives: str, pairs_per_second: float) -> dict[str, Any]:
         """Scores validation images with every member, keeps the best weights; returns a line of metrics.jsonl."""
         limit = self.settings.validation_images or len(self.validation.images)
         images = np.arange(min(limit, len(self.validation.images)))
@@ -244,7 +248,7 @@ class _Run:
         record: dict[str, Any] = {"epoch": epoch, "negatives": negatives, "validation_images": len(images)}
         record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         record["pairs_per_second"] = round(pairs_per_second, 1)
-        record["collapsed"] = collapsed
+        record["collapsed"] = self.state.collapsed
         results: dict[str, Retrieval] = {name: retrieval(matrix, image_of) for name, matrix in scores.items()}
         for name, result in results.items():
             figures = {"loss": self.state.loss_sum[name] / steps, "rsum": result.rsum, **result.to_json()}

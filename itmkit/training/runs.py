@@ -19,6 +19,10 @@ from itmkit.training.settings import RunConfig, read_config
 from itmkit.workspace import Workspace
 
 
+# Settings that do not change what a run ends in, so that a run may be continued with other values.
+FREE = ("stop_on_collapse", "checkpoint_steps")
+
+
 def run_facts(workspace: Workspace, dataset: Dataset, config: RunConfig) -> dict[str, Any]:
     caches = {name: workspace.fingerprint(name) for name in method(config.method).NEEDS}
     facts: dict[str, Any] = {"schema": 1, "method": config.method, "recipe": config.recipe, "caches": caches}
@@ -35,7 +39,7 @@ def continues(folder: Path, facts: Mapping[str, Any], config: RunConfig) -> dict
     for table in ("matcher", "training"):
         mine, yours = before[table], now[table]
         if before["method"] == now["method"]:
-            changed = [key for key in yours if mine.get(key) != yours[key]]
+            changed = [key for key in yours if mine.get(key) != yours[key] and key not in FREE]
             problems += [f"setting {key} was {mine.get(key)!r}, is {yours[key]!r} now" for key in changed]
     problems += [f"method was {before['method']}, is {now['method']} now"] if before["method"] != now["method"] else []
     problems += [
