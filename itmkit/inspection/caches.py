@@ -110,11 +110,11 @@ def _tables(folder: Path, manifest: Manifest) -> list[ReportTable]:
     shards = []
     for shard in manifest.shards:
         path = folder / shard["file"]
-        there = "missing" if not path.exists() else "" if path.stat().st_size == shard["bytes"] else "wrong size"
+        there = "missing" if not path.exists() else "whole" if path.stat().st_size == shard["bytes"] else "wrong size"
         size = size_in_words(shard["bytes"])
         shards.append((shard["file"], f"{shard['count']:,}", size, shard["sha256"][:16], there))
     right = ("rows", "size")
-    tables.append(ReportTable.cut("shards", ("file", "rows", "size", "sha256", ""), shards, right))
+    tables.append(ReportTable.cut("shards", ("file", "rows", "size", "sha256", "on disk"), shards, right))
     if manifest.skipped:
         skipped = [(item["id"], short(item["reason"])) for item in manifest.skipped]
         tables.append(ReportTable.cut("skipped", ("id", "reason"), skipped))

@@ -19,11 +19,17 @@ class ReportTable:
 
     @classmethod
     def cut(
-        cls, title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: tuple[str, ...] = ()
+        cls,
+        title: str,
+        columns: tuple[str, ...],
+        rows: Sequence[tuple[str, ...]],
+        right: tuple[str, ...] = (),
+        *,
+        shown: int = SHOWN,
     ) -> ReportTable:
-        """A table of the first `SHOWN` rows, whose title says how many there are."""
-        more = f" (the first {SHOWN} of {len(rows):,})" if len(rows) > SHOWN else ""
-        return cls(title + more, columns, rows[:SHOWN], right)
+        """A table of the first `shown` rows, whose title says how many there are."""
+        more = f" (the first {shown} of {len(rows):,})" if len(rows) > shown else ""
+        return cls(title + more, columns, rows[:shown], right)
 
 
 @dataclass

@@ -18,6 +18,7 @@ from itmkit.inspection.report import Report, ReportTable, leaves, short
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import COMMANDS, Workspace
 
+RECALLS = ("R@1", "R@5", "R@10")
 KNOWN = (
     "a workspace, a cache folder, a shard or another HDF5 file, dataset.jsonl, a run folder,"
     " a .safetensors file, metrics.jsonl or another .jsonl or .json file of itmkit"
@@ -139,11 +140,39 @@ def inspect_run(folder: Path) -> Report:
 
 
 def inspect_json(path: Path) -> Report:
-    """A .json file: its values by their names."""
+    """A .json file: its values by their names; the results of an evaluation as a table."""
     report = Report("JSON file", path)
-    rows = [(name, short(value)) for name, value in leaves(read_json(path))]
+    record = read_json(path)
+    results = record.pop("results", None) if isinstance(record, dict) and is_evaluation(record) else None
+    rows = [(name, short(value)) for name, value in leaves(record)]
     report.tables.append(ReportTable.cut(path.name, ("name", "value"), rows))
+    if results is not None:
+        told = []
+        for result in results:
+            recalls = [f"{float(result[way][key]):.1f}" for way in ("i2t", "t2i") for key in RECALLS]
+            told.append((str(result["name"]), str(result["kind"]), *recalls, f"{float(result['rsum']):.1f}"))
+        ways = tuple(f"{way} {key}" for way in ("i2t", "t2i") for key in RECALLS)
+        columns = ("name", "kind", *ways, "rsum")
+        report.tables.append(ReportTable.cut(f"{path.name}: results", columns, told, columns[2:]))
     return report
+
+
+def is_evaluation(record: dict[str, Any]) -> bool:
+    """Whether `record` is what `itmkit evaluate` writes."""
+    results = record.get("results")
+    if not isinstance(results, list) or not results:
+        return False
+    keys = {"name", "kind", "i2t", "t2i", "rsum"}
+    return all(
+        isinstance(result, dict)
+        and keys <= result.keys()
+        and isinstance(result["rsum"], (int, float))
+        and all(
+            isinstance(result[way], dict) and all(isinstance(result[way].get(key), (int, float)) for key in RECALLS)
+            for way in ("i2t", "t2i")
+        )
+        for result in results
+    )
 
 
 def inspect_lines(path: Path) -> Report:
@@ -170,7 +199,7 @@ def inspect_lines(path: Path) -> Report:
         for name, values in series.items()
     ]
     columns = ("name", "first", "least", "greatest", "last")
-    report.tables.append(ReportTable.cut(path.name, columns, rows, columns[1:]))
+    report.tables.append(ReportTable.cut(path.name, columns, rows, columns[1:], shown=100))
     return report
 
 

@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from itmkit.errors import ItmkitError
+from itmkit.files import write_json
 from itmkit.inspection import Report, inspect, inspect_caption, inspect_image, inspect_row
 from itmkit.inspection.rows import tree_lines
 from itmkit.workspace import Workspace
@@ -73,7 +74,7 @@ def test_verify_finds_one_changed_byte(tmp_path: Path) -> None:
         assert "shard-00002.h5: missing" in report.problems[1]
     assert len(inspect(shard, verify=True).problems) == 1
     assert inspect(folder / "shard-00000.h5", verify=True).problems == []
-    assert [row[-1] for row in rows(inspect(folder), "shards")] == ["", "", "missing"]
+    assert [row[-1] for row in rows(inspect(folder), "shards")] == ["whole", "whole", "missing"]
 
 
 def test_a_shard(shared: Workspace) -> None:
@@ -154,6 +155,19 @@ def test_a_run(shared: Workspace) -> None:
     assert ("loss", "0.5", "0.25", "0.5", "0.25") in rows(report, "metrics.jsonl")
     assert [row[0] for row in rows(report, "files")] == ["metrics.jsonl", "run.json"]
     assert inspect(shared.run("first") / "metrics.jsonl").facts == [("lines", "2")]
+    write_json(
+        shared.run("first") / "eval-test.json",
+        {
+            "split": "test",
+            "results": [
+                {"name": "a", "kind": "single", "rsum": 360, **{way: {f"R@{k}": 60.04 for k in (1, 5, 10)} for way in
+                 ("i2t", "t2i")}},
+            ],
+        },
+    )  # fmt: skip
+    report = inspect(shared.run("first"))
+    assert rows(report, "eval-test.json: results") == [("a", "single", *["60.0"] * 6, "360.0")]
+    assert rows(report, "eval-test.json") == [("split", "test")]
     verified = facts(inspect(shared.run("first") / "run.json", verify=True))["verified"]
     assert verified.startswith("nothing")
 
