@@ -18,7 +18,6 @@ from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.settings import RunConfig, read_config
 from itmkit.workspace import Workspace
 
-
 # Settings that do not change what a run ends in, so that a run may be continued with other values.
 FREE = ("stop_on_collapse", "checkpoint_steps")
 
