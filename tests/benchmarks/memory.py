@@ -4,7 +4,8 @@
 
 Each stage runs in a process of its own. extract: `extract_regions` over JPEG files with a stand-in for the model that
 gives random features at once. import: `import_scan` of float32 files. graphs: `build_graphs`. read: batches of 128
-random rows, as training reads them. Exits with 1 where a peak grows by more than 200 MB.
+random rows, as training reads them. train: `parse_text`, `build_graphs` and an epoch of MPSM (D 16) on what extract
+made. Exits with 1 where a peak grows by more than 200 MB.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-STAGES = ("extract", "import", "graphs", "read")
+STAGES = ("extract", "import", "graphs", "read", "train")
 COUNTS = (500, 5000)
 REGIONS, DIM = 36, 2048
 LIMIT_MB = 200
@@ -58,7 +59,8 @@ def prepare(folder: Path, count: int) -> None:
         (folder / "images" / f"{i}.jpg").hardlink_to(folder / "images" / "one.jpg")
         caption = (Caption(f"{i}#0", "a dog"),)
         file = str(folder / "images" / f"{i}.jpg")
-        records.append(ImageRecord(str(i), "train", caption, file, width=64, height=48))
+        split = "val" if i < 50 else "train"
+        records.append(ImageRecord(str(i), split, caption, file, width=64, height=48))
     write_dataset(Workspace(folder / "extract"), records, kind="pairs", settings={})
     scan = folder / "scan"
     scan.mkdir()
@@ -93,6 +95,17 @@ def stage(name: str, folder: Path) -> None:
         from itmkit.graphs import build_graphs
 
         build_graphs(imported, parts=["images"])
+    elif name == "train":
+        from itmkit.graphs import build_graphs
+        from itmkit.text.parse import parse_text
+        from itmkit.training.loop import train
+        from itmkit.training.settings import resolve
+
+        made = Workspace(folder / "extract")
+        parse_text(made)
+        build_graphs(made)
+        small = {"embed": 16, "word": 16, "similarity": 8, "epochs": 1, "batch_size": 128, "minimum_count": 1}
+        train(made, resolve("mpsm", settings={**small, "stop_on_collapse": False}))
     else:
         from itmkit.cache import CacheReader
 
