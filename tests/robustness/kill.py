@@ -122,7 +122,9 @@ def main() -> None:
         if name != "train" and not expected:
             sys.exit(f"{name} wrote nothing")
         failed |= bool(wrong)
-        print(f"{name}: {args.times} runs, {kills} kills, {wrong} with another result ({len(expected)} files)")
+        print(
+            f"{name}: {args.times} runs, {kills} kills, {wrong} with another result ({len(expected)} files)", flush=True
+        )
         finish(stage, workspace)
     shutil.rmtree(args.folder)
     sys.exit(1 if failed else 0)
