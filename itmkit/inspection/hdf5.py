@@ -13,7 +13,7 @@ from typing import Any
 import itmkit
 from itmkit.errors import ItmkitError
 
-TIMEOUT = 60.0  # seconds, of which importing h5py takes a part
+TIMEOUT = 120.0  # seconds by the clock; on a busy machine starting and importing h5py take a part of it
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
