@@ -2,6 +2,7 @@
 
 from itmkit.cache.manifest import Column, MadeBy, Manifest, read_manifest, text_key
 from itmkit.cache.reader import CacheReader
+from itmkit.cache.shuffled import shuffled_batches
 from itmkit.cache.writer import CacheWriter, ShardWriter
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "Manifest",
     "ShardWriter",
     "read_manifest",
+    "shuffled_batches",
     "text_key",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,3 +55,19 @@ def pair_batch(inputs: Inputs, captions: np.ndarray) -> PairBatch:
         torch.from_numpy(image_of.reshape(-1).astype(np.int64)),
         captions,
     )
+
+
+def pair_batches(inputs: Inputs, order: Sequence[np.ndarray], *, ahead: int = 2) -> Iterator[PairBatch]:
+    """The batches of `order`, read by a thread while the one before is learnt from; at most `ahead` wait."""
+    waiting: deque[Future[PairBatch]] = deque()
+    with ThreadPoolExecutor(1) as pool:  # one: the inputs open their files as they go
+        try:
+            for captions in order:
+                waiting.append(pool.submit(pair_batch, inputs, captions))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

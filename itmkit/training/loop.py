@@ -24,7 +24,7 @@ from itmkit.matchers import as_matcher, build, method
 from itmkit.matchers.parts.losses import Negatives, triplet_loss
 from itmkit.progress import SILENT, Progress
 from itmkit.scoring.blocks import score_matrix
-from itmkit.training.batches import PairBatch, epoch_order, pair_batch
+from itmkit.training.batches import PairBatch, epoch_order, pair_batches
 from itmkit.training.checkpoint import load_state, save_state, save_weights
 from itmkit.training.collapse import GRACE, CollapseWatch, advice
 from itmkit.training.runs import clear_run, continues, run_facts, run_vocabulary
@@ -157,9 +157,10 @@ class _Run:
         began, done_before = time.perf_counter(), self.state.pairs
         title = f"epoch {epoch}/{self.settings.epochs}"
         with self.progress.task(title, len(batches), done=self.state.step, unit="steps") as advance:
-            for number in range(self.state.step, len(batches)):
+            coming = pair_batches(self.training, batches[self.state.step :])
+            for number, batch in enumerate(coming, self.state.step):
                 self._set_learning_rate(epoch, number, len(batches))
-                losses = self._step(pair_batch(self.training, batches[number]), negatives, (epoch, number))
+                losses = self._step(batch, negatives, (epoch, number))
                 self.state.step = number + 1
                 mean = sum(losses.values()) / len(losses) / len(batches[number])
                 advance(1, status=f"loss {mean:.4f} a pair")

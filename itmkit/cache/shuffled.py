@@ -1,0 +1,60 @@
+"""Shuffled batches of a cache that may be far larger than memory.
+
+Rows are read one by one at their place in the file, so any order costs the same on a solid-state disk; a few
+threads read ahead of whoever takes the batches.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from itmkit.cache.reader import CacheReader
+
+
+def shuffled_batches(
+    reader: CacheReader,
+    columns: Sequence[str],
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    rows: np.ndarray | None = None,
+    threads: int = 2,
+    ahead: int = 4,
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Every row once, in an order that follows from (seed, epoch) alone.
+
+    At most `ahead` batches are in memory beside the one last given out.
+
+    Args:
+        columns: names of row columns.
+        rows: (n,) the row numbers to deliver; all by default.
+        threads: that read. Reading lets other threads run, so the order and the content do not depend on them.
+
+    Yields:
+        (row numbers (b,) int64, {column: (b, *shape)}), b = batch_size, the last batch may be smaller.
+    """
+    order = np.arange(len(reader)) if rows is None else np.asarray(rows, np.int64)
+    order = np.random.default_rng([seed, epoch]).permutation(order)
+    batches = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+
+    def read(which: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        return which, {name: reader.read(name, which) for name in columns}
+
+    reader.prepare(columns)  # opens the files here: HDF5's handles are made by one thread only
+    waiting: deque[Future[tuple[np.ndarray, dict[str, np.ndarray]]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for which in batches:
+                waiting.append(pool.submit(read, which))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
