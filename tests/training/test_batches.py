@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itmkit.inputs import Inputs
 from itmkit.text.vocabulary import Vocabulary
-from itmkit.training.batches import epoch_order, pair_batch
+from itmkit.training.batches import epoch_order, pair_batch, pair_batches
 from itmkit.workspace import Workspace
 from tests.training.tiny import THINGS
 
@@ -74,3 +75,14 @@ def test_a_batch_holds_each_image_once(workspace: Workspace) -> None:
         alone = inputs.text_batch(np.array([caption]))
         length = alone.words.shape[1]
         assert batch.texts.words[place, :length].tolist() == alone.words[0].tolist()
+
+
+def test_batches_read_ahead_are_those_of_the_order(workspace: Workspace) -> None:
+    inputs = Inputs(workspace, workspace.dataset().split("train"), Vocabulary.build(THINGS, minimum=1), graphs=True)
+    order = epoch_order(inputs.image_of, batch_size=4, captions_per_image=1, seed=0, epoch=1)
+    for ahead in (1, 50):
+        found = list(pair_batches(inputs, order, ahead=ahead))
+        assert [batch.captions.tolist() for batch in found] == [captions.tolist() for captions in order]
+        for batch in found:
+            torch.testing.assert_close(batch.images.features, pair_batch(inputs, batch.captions).images.features)
+    assert list(pair_batches(inputs, [])) == []

@@ -18,7 +18,7 @@ from itmkit.evaluation.evaluate import evaluate
 from itmkit.evaluation.metrics import retrieval
 from itmkit.matchers import vsepp
 from itmkit.progress import SILENT, Advance
-from itmkit.training import loop
+from itmkit.training import batches, loop
 from itmkit.training.checkpoint import load_state, load_weights, save_weights
 from itmkit.training.collapse import CollapseWatch, advice
 from itmkit.training.loop import train
@@ -250,7 +250,7 @@ def test_a_member_that_never_told_pairs_apart_has_more_time() -> None:
 def test_a_loss_that_is_not_finite_stops_the_run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the second epoch, first step; every state before it is kept."""
     steps_of_first_epoch = 3
-    real, seen = loop.pair_batch, 0
+    real, seen = batches.pair_batch, 0
 
     def spoiled(inputs: Any, captions: np.ndarray) -> Any:
         nonlocal seen
@@ -262,7 +262,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(workspace: Workspace, monkeypat
         return batch
 
     spoiled_ids: list[str] = []
-    monkeypatch.setattr(loop, "pair_batch", spoiled)
+    monkeypatch.setattr(batches, "pair_batch", spoiled)
     with pytest.raises(ItmkitError, match=r"the loss of member 'global' is not finite in epoch 2, step 0") as error:
         train(workspace, configured("vsepp"))
     run = workspace.run("vsepp")
