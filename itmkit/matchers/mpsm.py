@@ -274,6 +274,22 @@ class Matcher(nn.Module):
             self.image_pooling, self.text_pooling = MeanQueryPooling(config.embed), MeanQueryPooling(config.embed)
         kinds = members(Config(similarities=config.similarities)) if member == "joint" else (member,)
         self.perspectives = nn.ModuleDict({kind: _Perspective(config, kind) for kind in kinds})  # type: ignore[arg-type]
+        self._start_apart()
+
+    @torch.no_grad()
+    def _start_apart(self) -> None:
+        """Initial weights with which nodes begin different from each other (the paper does not say how it begins).
+
+        With PyTorch's random biases every word and, after the ReLU of eq 8, every region begins with one large common
+        part (cosines of 0.95 and 0.79 between different words and regions). The cross attention then sees no
+        difference and stays uniform. So biases begin at zero, and KGID near the identity.
+        """
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias") or ".bias_" in name:  # of linear layers; of the GRU
+                parameter.zero_()
+            if ".infer." in name and name.endswith("weight"):
+                parameter.mul_(0.1)
+        self.words.embedding.weight.mul_(3)
 
     def encode_images(self, batch: ImageBatch) -> Encoded:
         """-> {"nodes": (Bi, R, D), "mask": (Bi, R) bool, "global": (Bi, D) unless alignment is local}"""
