@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from itmkit.cache import CacheReader, CacheWriter
-from itmkit.dataset import ImageRecord
-from itmkit.errors import ItmkitError
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.choose import SCENES, Backend, Choice, choose, load, made_by
 from itmkit.regions.colours import COLOUR_NAMES, region_colours
+from itmkit.regions.device import enough_memory, usable_device
 from itmkit.regions.pictures import Picture, extract_pictures
 from itmkit.regions.regions import Regions, region_columns
+from itmkit.regions.skipped import check_files, check_skipped
 from itmkit.workspace import Workspace
 
 
@@ -73,14 +73,11 @@ def extract_regions(
             from other data or settings (and not `force`), or, with `strict`, the pictures that cannot be read.
     """
     dataset = workspace.dataset()
-    if not any(image.file for image in dataset.images):
-        raise ItmkitError(
-            f"{workspace.dataset_path}: names no picture files (its features were imported); nothing can be extracted"
-        )
+    check_files(workspace, dataset)
     choice = choose(workspace, dataset, backend=backend, model=model, regions=regions, size=size)
     folder, start, begun = workspace.cache("regions"), time.perf_counter(), len(dataset.images)
     if not choice.settled or force:
-        device = _usable_device(device)
+        device = usable_device(device)
         progress.note(f"extract-regions: {choice.backend} {choice.model} on {device} ({choice.why})")
         loaded = load(choice, device=device, download=download)
         start = time.perf_counter()
@@ -107,11 +104,7 @@ def extract_regions(
             )
     manifest = CacheReader.open(folder).manifest
     skipped = manifest.skipped
-    if strict and skipped:
-        raise ItmkitError([_line(workspace, item["id"], item["reason"], dataset.images) for item in skipped])
-    if len(skipped) == len(dataset.images):
-        shown = "; ".join(f"{item['id']}: {item['reason']}" for item in skipped[:3])
-        raise ItmkitError(f"none of the {len(skipped)} pictures can be read ({shown})")
+    check_skipped(workspace, dataset.images, skipped, strict=strict)
     return ExtractResult(
         path=folder,
         backend=choice.backend,
@@ -135,16 +128,9 @@ def _rows(
     pictures: list[Picture],
     labels: list[str],
 ) -> dict[str, np.ndarray]:
-    try:
+    with enough_memory(batch):
         images = [picture.image for picture in pictures]
         found = backend.detect(images, regions=choice.regions, labels=labels, batch=batch)
-    except RuntimeError as error:
-        if "out of memory" not in str(error) and "can't allocate" not in str(error):
-            raise
-        raise ItmkitError(
-            f"the device has not enough memory for {batch} pictures at once; lower --batch-size"
-            " (what is done is kept, the run continues)"
-        ) from error
     return _columns(writer, pictures, found, choice.regions, backend.dim)
 
 
@@ -174,27 +160,7 @@ def _columns(
     return columns
 
 
-def _line(workspace: Workspace, key: str, reason: str, images: Sequence[ImageRecord]) -> str:
-    file = next((image.file for image in images if image.id == key), None)
-    return f"{workspace.image_path(file) if file else key}: {reason}"
-
-
 def _default_batch(choice: Choice, device: str) -> int:
     # On a CPU larger batches are slower: their activations do not fit its caches, nor memory that can be used again
     # (MobileNetV2 at 448 pixels: 0.6 s a picture in batches of 8, 0.2 s in batches of 1 to 4). Scenes are small.
     return 2 if device == "cpu" and choice.model != SCENES else 16
-
-
-def _usable_device(device: str | None) -> str:
-    if device == "cpu":
-        return device
-    import torch
-
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ItmkitError(f"--device {device}: cannot be used here ({reason})") from None
-    return device
