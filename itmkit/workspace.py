@@ -5,11 +5,14 @@ workspace.toml                       optional settings, one table a stage
 caches/regions/                      region features           (extract-regions, import-features)
 caches/text/                         parsed captions           (parse-text)
 caches/graphs/images, .../texts      graphs                    (build-graphs)
+caches/patches/                      patches of pictures       (extract-patches), also under other names
+caches/vectors-<name>/images, ../texts  pooled vectors         (embed)
 runs/<name>/                         trained models            (train, evaluate)
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +60,7 @@ class Workspace:
         return self.root / "dataset.info.json"
 
     def cache(self, name: str) -> Path:
-        """Folder of a named cache: "regions", "text", "graphs/images", "graphs/texts"."""
+        """Folder of a cache: "regions", "text", "graphs/images", "graphs/texts", "patches", "vectors-clip/images"."""
         return self.root / "caches" / name
 
     def run(self, name: str) -> Path:
@@ -91,9 +94,9 @@ class Workspace:
 
     def inputs(self, cache: str, dataset: Dataset) -> dict[str, str]:
         """The current inputs of a named cache: digests of the data set, fingerprints of earlier caches."""
-        if cache == "regions":
+        if cache == "regions" or (cache.endswith("/images") and cache.startswith(VECTORS)) or named(cache):
             return {"images": dataset.images_digest}
-        if cache == "text":
+        if cache == "text" or (cache.endswith("/texts") and cache.startswith(VECTORS)):
             return {"captions": dataset.captions_digest}
         if cache == "graphs/images":
             return {"regions": self.fingerprint("regions")}
@@ -147,10 +150,26 @@ class Workspace:
         now = self.inputs(cache, dataset)
         return [name for name, value in now.items() if manifest.made_by.inputs.get(name) != value]
 
+    def named_caches(self) -> list[str]:
+        """The caches that carry a name of the user's, of extract-patches and embed, finished or not."""
+        folders = self.root / "caches"
+        found = [*folders.glob("*/manifest.json"), *folders.glob(f"{VECTORS}*/*/manifest.json")]
+        names = sorted(manifest.parent.relative_to(folders).as_posix() for manifest in found)
+        return [name for name in names if self._is_named(name)]
+
+    def _is_named(self, name: str) -> bool:
+        if not (named(name) or (name.startswith(VECTORS) and name.endswith(("/images", "/texts")))):
+            return False
+        try:
+            manifest = read_manifest(self.cache(name))
+        except ItmkitError:  # damaged, which status says
+            return True
+        return manifest is not None and manifest.made_by.stage == command_for(name).split()[0]
+
     def require(self, *caches: str) -> None:
         """Raises ItmkitError naming every cache that is not done, each with the command to run."""
         dataset = self.dataset()
-        states = [self.cache_state(name, f"itmkit {COMMANDS[name]}", dataset) for name in caches]
+        states = [self.cache_state(name, f"itmkit {command_for(name)}", dataset) for name in caches]
         problems = [
             f"{state.path} is {state.state}{f' ({state.detail})' if state.detail else ''}: run `{state.command}`"
             for state in states
@@ -177,6 +196,7 @@ class Workspace:
             size = self.dataset_path.stat().st_size
             rows = [StageState("dataset", self.dataset_path, "done", detail, len(dataset.images), bytes=size)]
         rows += [self.cache_state(name, f"itmkit {command}", dataset) for name, command in COMMANDS.items()]
+        rows += [self.cache_state(name, f"itmkit {command_for(name)}", dataset) for name in self.named_caches()]
         runs = sorted((self.root / "runs").glob("*/run.json")) if (self.root / "runs").is_dir() else []
         return rows + [self._run_state(path, dataset) for path in runs]
 
@@ -211,3 +231,22 @@ COMMANDS = {
 }
 # The cache from which another is computed; it is no use where the former is not done.
 MADE_FROM = {"graphs/images": "regions", "graphs/texts": "text"}
+# Caches of embed, vectors-<name>/images and vectors-<name>/texts.
+VECTORS = "vectors-"
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+def named(cache: str) -> bool:
+    """Whether a cache may be one of extract-patches: any plain folder name that no other stage uses."""
+    taken = cache in ("regions", "text", "graphs") or cache.startswith((VECTORS, "words-"))
+    return bool(_NAME.fullmatch(cache)) and not taken
+
+
+def command_for(cache: str) -> str:
+    """The command that makes or continues a cache, without "itmkit"."""
+    if cache in COMMANDS:
+        return COMMANDS[cache]
+    folder = cache.partition("/")[0]
+    if folder.startswith(VECTORS):
+        return f"embed --cache {folder.removeprefix(VECTORS)}"
+    return "extract-patches" if folder == "patches" else f"extract-patches --cache {folder}"

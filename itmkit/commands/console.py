@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -86,6 +87,17 @@ def table(
         drawn.add_row(*[cell if isinstance(cell, Text) else str(cell) for cell in row])
     # A file or a pipe has no width, so that no figure is folded there.
     (out if out.is_terminal else Console(highlight=False, width=1000)).print(drawn)
+
+
+def skipped_pictures(cache: Path, skipped: Sequence[dict[str, str]]) -> None:
+    """Prints the pictures that a stage left out, the first 20 with their reasons; nothing where there are none."""
+    if not skipped:
+        return
+    out.print(f"{len(skipped)} pictures skipped (all are listed in {cache / 'manifest.json'}):")
+    for item in skipped[:20]:
+        out.print(f"  {item['id']}: {item['reason']}", markup=False)
+    if len(skipped) > 20:
+        out.print(f"  and {len(skipped) - 20} more")
 
 
 def print_json(value: Any) -> None:

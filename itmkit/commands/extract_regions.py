@@ -79,11 +79,4 @@ def command(
             f"{result.images} pictures, {result.regions} regions x {result.dim} -> {result.path}"
             f" ({result.seconds:.0f} s, {rate:.1f} pictures/s)"
         )
-    if result.skipped:
-        console.out.print(
-            f"{len(result.skipped)} pictures skipped (all are listed in {result.path / 'manifest.json'}):"
-        )
-        for item in result.skipped[:20]:
-            console.out.print(f"  {item['id']}: {item['reason']}", markup=False)
-        if len(result.skipped) > 20:
-            console.out.print(f"  and {len(result.skipped) - 20} more")
+    console.skipped_pictures(result.path, result.skipped)

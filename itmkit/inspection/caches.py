@@ -11,7 +11,7 @@ from itmkit.inspection.hdf5 import ask_child
 from itmkit.inspection.report import Report, ReportTable, leaves, short
 
 MEANINGS = {
-    "features": "one vector a region",
+    "features": "one vector a region or patch",
     "boxes": "x1 y1 x2 y2 in pixels of the upright picture",
     "count": "how many of the regions are used",
     "tags": "kind of thing, index into table tags; -1 none",
@@ -30,6 +30,10 @@ MEANINGS = {
     "block_weights": "share of the region in each block",
     "polar_rho": "distance between the centres of two regions",
     "polar_theta": "angle from one region to another",
+    "cls": "the vector of the whole picture, of [CLS] or of the pooling head",
+    "attention": "share of each patch in the attention of [CLS]; sums to 1",
+    "vector": "pooled vector in the common space of images and texts, not normalised",
+    "tokens": "tokens of the caption before it was cut to what the model takes",
     "edges": "pairs of words that depend on each other",
 }
 

@@ -72,7 +72,7 @@ def inspect_workspace(workspace: Workspace, *, verify: bool, progress: Progress)
     rows = [(row.stage, row.state, size_in_words(row.bytes), row.detail) for row in workspace.status()]
     report.tables.append(ReportTable("stages", ("stage", "state", "size", "detail"), rows, ("size",)))
     if verify:
-        folders = [workspace.cache(name) for name in COMMANDS]
+        folders = [workspace.cache(name) for name in (*COMMANDS, *workspace.named_caches())]
         with progress.task("verifying", total=len(folders), unit="caches") as advance:
             for folder in folders:
                 if (folder / "manifest.json").exists():

@@ -18,6 +18,7 @@ import numpy as np
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json
 from itmkit.regions.hub import find_model, quiet_transformers, weights_sha256
+from itmkit.regions.pixels import Scaling, first_side, picture_settings, scaling
 from itmkit.regions.regions import Regions
 from itmkit.regions.windows import pooling_weights, windows
 
@@ -47,10 +48,7 @@ class Grid:
     names: list[str]
     body: Any
     head: Callable[[Any], Any] | None
-    mean: np.ndarray
-    std: np.ndarray
-    scale: float
-    resample: int
+    scaling: Scaling
     device: torch.device
 
     def detect(
@@ -98,12 +96,7 @@ class Grid:
         return found
 
     def _pixels(self, image: Image.Image) -> np.ndarray:
-        """(3, size, size) float32, scaled and normalised as the model was trained."""
-        from PIL import Image as Pillow
-
-        small = image.resize((self.size, self.size), Pillow.Resampling(self.resample))
-        values = (np.asarray(small, np.float32) * self.scale - self.mean) / self.std
-        return np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32)
+        return self.scaling.pixels(image, self.size)
 
     def _classify(self, pooled: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Probability and number of the best class of each window: (B, R) float32, (B, R)."""
@@ -173,8 +166,9 @@ def load_grid(
         )
     network.eval().requires_grad_(False).to(device)
     body = network.base_model if classifier else getattr(network, "vision_model", network)
-    settings = _settings(folder, str(model))
-    own = _own_size(config, settings)
+    settings = picture_settings(folder, str(model))
+    vision = config.get("vision_config") or config
+    own = first_side([vision.get("image_size"), settings.get("crop_size"), settings.get("size")])
     grid = Grid(
         model_id=str(model),
         sha256=weights_sha256(folder),
@@ -184,42 +178,11 @@ def load_grid(
         names=[],
         body=body,
         head=None,
-        mean=np.array(settings.get("image_mean") or [0.0] * 3, np.float32),
-        std=np.array(settings.get("image_std") or [1.0] * 3, np.float32),
-        scale=float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 1.0,
-        resample=int(settings.get("resample", 2)),
+        scaling=scaling(settings),
         device=torch.device(device),
     )
-    if settings.get("do_normalize") is False:
-        grid.mean, grid.std = np.zeros(3, np.float32), np.ones(3, np.float32)
     _measure(grid, network if classifier else None, doubled=size is None)
     return grid
-
-
-def _settings(folder: Path, model: str) -> dict[str, Any]:
-    path = folder / "preprocessor_config.json"
-    if not path.is_file():
-        raise ItmkitError(
-            f"{model}: the folder {folder} has no preprocessor_config.json, which says how to scale pictures"
-        )
-    settings: Any = read_json(path)
-    if not isinstance(settings, dict):
-        raise ItmkitError(f"{path}: must be a JSON object")
-    return settings
-
-
-def _own_size(config: dict[str, Any], settings: dict[str, Any]) -> int:
-    """The side of the pictures a model was trained on, in pixels."""
-    vision = config.get("vision_config") or config
-    candidates = [vision.get("image_size"), settings.get("crop_size"), settings.get("size")]
-    for found in candidates:
-        if isinstance(found, dict):
-            found = found.get("height") or found.get("shortest_edge")
-        if isinstance(found, (list, tuple)) and found:
-            found = found[0]
-        if isinstance(found, int) and found > 0:
-            return found
-    return 224
 
 
 def _measure(grid: Grid, classifier: Any, *, doubled: bool) -> None:

@@ -15,25 +15,32 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from itmkit.errors import ItmkitError
-from itmkit.files import sha256_file
+from itmkit.files import digest, sha256_file
 
 WANTED = (
     "config.json",
     "preprocessor_config.json",
+    "processor_config.json",
     "model.safetensors",
     "model.safetensors.index.json",
     "model-*.safetensors",
 )
+# A tokeniser: its vocabulary in one of these forms, none of them a pickle, and what goes with it.
+VOCABULARIES = (
+    "tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model",
+)  # fmt: skip
+TOKENIZER = (*VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 
 
-def find_model(model: str, *, allow_download: bool, ways_out: str = "") -> Path:
+def find_model(model: str, *, allow_download: bool, ways_out: str = "", tokenizer: bool = False) -> Path:
     """The folder with a model's files.
 
     Args:
         model: a folder, or a name on the hub (`owner/name`, with `@revision` for a branch, tag or commit).
         allow_download: look on the hub when the model is not in the local hub cache.
         ways_out: what else the user can do, added to the error when the model cannot be had.
+        tokenizer: the files of a tokeniser are wanted too.
 
     Raises:
         ItmkitError: the folder does not exist or lacks files, the weights are not safetensors, or the model is not in
@@ -41,7 +48,7 @@ def find_model(model: str, *, allow_download: bool, ways_out: str = "") -> Path:
     """
     path = Path(model).expanduser()
     if path.is_dir():
-        _check_files(path, model)
+        _check_files(path, model, tokenizer)
         return path
     if path.exists():
         raise ItmkitError(f"{model}: is a file; name the folder that holds config.json and model.safetensors")
@@ -52,20 +59,21 @@ def find_model(model: str, *, allow_download: bool, ways_out: str = "") -> Path:
 
     name, _, revision = model.partition("@")
     failure = ""
+    wanted = [*WANTED, *(TOKENIZER if tokenizer else ())]
     for offline in (True, False) if allow_download else (True,):
         try:
             folder = Path(
                 snapshot_download(
-                    name, revision=revision or None, allow_patterns=list(WANTED), local_files_only=offline,
+                    name, revision=revision or None, allow_patterns=wanted, local_files_only=offline,
                 )
             )  # fmt: skip
         except Exception as error:  # the hub client raises its own, OSError, ValueError and httpx errors
             failure = str(error).strip().split("\n")[0]
             continue
         # a snapshot in the cache may be partial (only its config was fetched); the hub can complete it
-        if offline and allow_download and _problem(folder):
+        if offline and allow_download and _problem(folder, tokenizer):
             continue
-        _check_files(folder, model)
+        _check_files(folder, model, tokenizer)
         return folder
     if allow_download:
         raise ItmkitError(
@@ -78,10 +86,12 @@ def find_model(model: str, *, allow_download: bool, ways_out: str = "") -> Path:
     raise ItmkitError(message.rstrip())
 
 
-def _problem(folder: Path) -> str:
+def _problem(folder: Path, tokenizer: bool) -> str:
     if not (folder / "config.json").is_file():
         return "has no config.json, so it is no transformers model"
     if weight_files(folder):
+        if tokenizer and not any((folder / name).is_file() for name in VOCABULARIES):
+            return f"has no tokeniser ({', '.join(VOCABULARIES)})"
         return ""
     if any(folder.glob("pytorch_model*.bin")) or any(folder.glob("*.pth")) or any(folder.glob("*.pt")):
         return (
@@ -91,8 +101,8 @@ def _problem(folder: Path) -> str:
     return "has no model.safetensors"
 
 
-def _check_files(folder: Path, model: str) -> None:
-    if problem := _problem(folder):
+def _check_files(folder: Path, model: str, tokenizer: bool) -> None:
+    if problem := _problem(folder, tokenizer):
         raise ItmkitError(f"{model}: the folder {folder} {problem}")
 
 
@@ -112,6 +122,24 @@ def weights_sha256(folder: Path) -> str:
     """Hex sha256 of a model's weight file; for weights in several files, of their digests in order."""
     digests = [sha256_file(file) for file in weight_files(folder)]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def settings_sha256(folder: Path, *, tokenizer: bool = False) -> str:
+    """Digest of the files that say what the layers are, how pictures are scaled and, if asked, how words are cut.
+
+    Only files that the stage uses count: more may come into a folder of the hub cache later.
+    """
+    names = ("config.json", "preprocessor_config.json", *(("processor_config.json", *TOKENIZER) if tokenizer else ()))
+    return digest({name: sha256_file(folder / name) for name in names if (folder / name).is_file()})
+
+
+def model_record(model: str, folder: Path, *, tokenizer: bool = False) -> dict[str, str]:
+    """What a cache records of a model: the place of a local one is no part of it, its name and contents are."""
+    return {
+        "id": folder.resolve().name if Path(model).expanduser().is_dir() else model,
+        "sha256": weights_sha256(folder),
+        "settings_sha256": settings_sha256(folder, tokenizer=tokenizer),
+    }
 
 
 @contextmanager

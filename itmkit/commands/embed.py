@@ -1,0 +1,76 @@
+"""itmkit embed: pooled vectors of pictures and captions by a dual encoder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from itmkit.commands import options
+from itmkit.workspace import Workspace
+
+
+@click.command("embed")
+@options.workspace_option
+@click.option(
+    "--model", metavar="PATH|NAME",
+    help="Folder of a transformers model, or its name on the hub. Default: the one the cache was begun with.",
+)  # fmt: skip
+@click.option(
+    "--cache", metavar="NAME", show_default="the model's name",
+    help="The vectors lie in caches/vectors-NAME.",
+)  # fmt: skip
+@click.option("--only", type=click.Choice(["images", "texts"]), help="Embed one of the two only.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), metavar="N", show_default="4 on a CPU, else 32",
+    help="Pictures or captions the model takes at once.",
+)  # fmt: skip
+@options.device_option
+@click.option("--strict", is_flag=True, help="Stop at pictures that cannot be read instead of skipping them.")
+@options.force_option
+@options.json_option
+def command(
+    workspace: Workspace,
+    model: str | None,
+    cache: str | None,
+    only: str | None,
+    batch_size: int | None,
+    device: str | None,
+    strict: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """One vector a picture, one a distinct caption, in the space of a dual encoder -> caches/vectors-NAME.
+
+    CLIP, ALIGN, AltCLIP, GroupViT, SigLIP. Killed, it continues where it was.
+
+    \b
+    Examples: itmkit embed -w work --model openai/clip-vit-large-patch14
+              itmkit embed -w work --model models/align-base --cache align --only texts
+    """
+    from itmkit.commands import console
+    from itmkit.vectors.embed import embed
+
+    result = embed(
+        workspace,
+        model=model,
+        cache=cache,
+        only=only,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        device=device,
+        strict=strict,
+        force=force,
+        progress=console.ConsoleProgress(),
+    )
+    if as_json:
+        console.print_json(asdict(result))
+        return
+    if result.unchanged:
+        console.out.print(f"{result.path}: complete, made from this data and model; nothing to do")
+    else:
+        counts = [(result.images, "pictures"), (result.captions, "distinct captions")]
+        told = " and ".join(f"{count} {what}" for count, what in counts if count is not None)
+        console.out.print(f"{told}, vectors of {result.dim} -> {result.path}")
+    if result.truncated:
+        console.out.print(f"{result.truncated} captions are longer than {result.limit} tokens and were cut")
+    console.skipped_pictures(result.path / "images", result.skipped)

@@ -1,0 +1,76 @@
+"""itmkit extract-patches: patch vectors of pictures by a vision transformer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from itmkit.commands import options
+from itmkit.workspace import Workspace
+
+
+@click.command("extract-patches")
+@options.workspace_option
+@click.option(
+    "--model", metavar="PATH|NAME",
+    help="Folder of a transformers model, or its name on the hub. Default: the one the cache was begun with.",
+)  # fmt: skip
+@click.option("--cache", default="patches", show_default=True, metavar="NAME", help="Folder below caches.")
+@click.option(
+    "--size", type=click.IntRange(16, 4096), metavar="PIXELS", show_default="the model's own",
+    help="Side of the square that a picture is squashed to.",
+)  # fmt: skip
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), metavar="N", show_default="4 on a CPU, else 32",
+    help="Pictures the model takes at once.",
+)  # fmt: skip
+@options.device_option
+@click.option("--strict", is_flag=True, help="Stop at pictures that cannot be read instead of skipping them.")
+@options.force_option
+@options.json_option
+def command(
+    workspace: Workspace,
+    model: str | None,
+    cache: str,
+    size: int | None,
+    batch_size: int | None,
+    device: str | None,
+    strict: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Patch vectors, [CLS] and its attention to the patches, of every picture -> caches/patches.
+
+    For CMFG and SCL. ViT, DeiT, DINOv2, BEiT, CLIP, SigLIP. Killed, it continues where it was.
+
+    \b
+    Examples: itmkit extract-patches -w work --model google/vit-base-patch16-224-in21k
+              itmkit extract-patches -w work --model models/dinov2-base --cache dinov2 --size 336
+    """
+    from itmkit.commands import console
+    from itmkit.regions.patches import extract_patches
+
+    result = extract_patches(
+        workspace,
+        model=model,
+        cache=cache,
+        size=size,
+        batch_size=batch_size,
+        device=device,
+        strict=strict,
+        force=force,
+        progress=console.ConsoleProgress(),
+    )
+    if as_json:
+        console.print_json(asdict(result))
+        return
+    if result.unchanged:
+        console.out.print(f"{result.path}: complete, made from these pictures and settings; nothing to do")
+    else:
+        rate = result.done_now / max(result.seconds, 1e-9)
+        console.out.print(
+            f"{result.images} pictures, {result.patches} patches x {result.dim} -> {result.path}"
+            f" ({result.seconds:.0f} s, {rate:.1f} pictures/s)"
+        )
+    console.skipped_pictures(result.path, result.skipped)

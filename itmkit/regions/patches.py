@@ -1,0 +1,165 @@
+"""extract-patches: every picture of the data set becomes the patch vectors of a vision transformer."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, read_manifest
+from itmkit.errors import ItmkitError
+from itmkit.progress import SILENT, Progress
+from itmkit.regions.device import enough_memory, usable_device
+from itmkit.regions.hub import find_model, model_record
+from itmkit.regions.pictures import Picture, extract_pictures
+from itmkit.regions.skipped import check_files, check_skipped
+from itmkit.regions.vit import KINDS, PatchModel, load_patch_model
+from itmkit.workspace import Workspace, named
+
+STAGE = "extract-patches"
+
+
+@dataclass(frozen=True)
+class PatchesResult:
+    """What `extract_patches` did. `skipped`: {"id", "reason"} of every picture that could not be read."""
+
+    path: Path
+    model: str
+    device: str
+    images: int
+    patches: int
+    dim: int
+    size: int
+    seconds: float
+    done_now: int
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    unchanged: bool = False
+
+
+def patch_columns(patches: int, dim: int) -> dict[str, Column]:
+    """The columns of a patch cache. With boxes and count it can be read wherever regions are read."""
+    return {
+        "features": Column("float16", (patches, dim)),
+        "boxes": Column("float32", (patches, 4)),
+        "count": Column("int16"),
+        "cls": Column("float16", (dim,)),
+        "attention": Column("float32", (patches,)),
+        "size": Column("int32", (2,)),
+    }
+
+
+def extract_patches(
+    workspace: Workspace,
+    *,
+    model: str | None = None,
+    cache: str = "patches",
+    size: int | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+    shard_size: int = 2000,
+    threads: int | None = None,
+    strict: bool = False,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> PatchesResult:
+    """Extracts the patch vectors of all pictures into caches/<cache>.
+
+    Columns per picture: features (P, D) float16, the patches of the last layer after the model's final norm, row by
+    row from the top left; boxes (P, 4) float32 of the patches, in pixels of the upright picture; count int16 = P;
+    cls (D) float16, the [CLS] token after the same norm; attention (P) float32, the attention of [CLS] to the patches
+    in the last layer, mean over heads, made to sum to 1; size (2) int32, width and height.
+
+    Args:
+        model: folder of a transformers model, or a hub name; None takes the one the cache was begun with.
+        cache: name of the cache.
+        size: pixels of the square a picture is squashed to; default as the model's own preprocessing ends in.
+        batch_size: pictures a batch; has no influence on the result beyond rounding.
+        device: as torch names it; default cuda where there is one, else cpu.
+        threads: that decode; default one a core, at most 4.
+        strict: stop where a picture cannot be read, instead of leaving it out and listing it.
+
+    Raises:
+        ItmkitError: no pictures, pictures that changed since `prepare`, a model that cannot be had or gives no
+            patches, a cache made from other data or settings (and not `force`), or, with `strict`, the pictures that
+            cannot be read.
+    """
+    problems = []
+    if not named(cache):
+        problems.append(f"--cache {cache!r}: a plain folder name is needed that is not another stage's, such as vit")
+    if size is not None and not 16 <= size <= 4096:
+        problems.append(f"size is {size}; a number of pixels from 16 to 4096 is needed")
+    if problems:
+        raise ItmkitError(problems)
+    dataset = workspace.dataset()
+    check_files(workspace, dataset)
+    folder = workspace.cache(cache)
+    asked = model is not None
+    if model is None:
+        model, size = _begun_with(folder, size)
+    device = usable_device(device)
+    batch = batch_size or (4 if device == "cpu" else 32)
+    progress.note(f"{STAGE}: {model} on {device}")
+    loaded = load_patch_model(model, size=size, device=device, allow_download=asked)
+    path = find_model(model, allow_download=False)
+    start = time.perf_counter()
+    local = str(path.resolve()) if Path(model).expanduser().is_dir() else model
+    with CacheWriter.open(
+        folder,
+        made_by=MadeBy(STAGE, {"size": loaded.size}, model_record(model, path), workspace.inputs(cache, dataset)),
+        columns=patch_columns(loaded.patches, loaded.dim),
+        keys=[image.id for image in dataset.images],
+        shard_size=shard_size,
+        notes={"model": local, "device": device},
+        force=force,
+    ) as writer:
+        begun = writer.done
+        extract_pictures(
+            workspace,
+            dataset.images,
+            writer,
+            partial(_rows, loaded, batch),
+            strict=strict,
+            threads=threads or min(4, os.cpu_count() or 1),
+            title=STAGE,
+            progress=progress,
+        )
+    manifest = CacheReader.open(folder).manifest
+    check_skipped(workspace, dataset.images, manifest.skipped, strict=strict)
+    return PatchesResult(
+        path=folder,
+        model=model,
+        device=device,
+        images=manifest.count,
+        patches=loaded.patches,
+        dim=loaded.dim,
+        size=loaded.size,
+        seconds=time.perf_counter() - start,
+        done_now=len(dataset.images) - begun,
+        skipped=manifest.skipped,
+        unchanged=begun == len(dataset.images),
+    )
+
+
+def _begun_with(folder: Path, size: int | None) -> tuple[str, int | None]:
+    """Model and size of the cache that is there, finished or not."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.made_by.stage != STAGE:
+        raise ItmkitError(f"--model is needed: the folder or the hub name of a vision transformer. {KINDS}")
+    return str(manifest.notes["model"]), size or manifest.made_by.settings["size"]
+
+
+def _rows(model: PatchModel, batch: int, pictures: list[Picture], labels: list[str]) -> dict[str, np.ndarray]:
+    with enough_memory(batch):
+        features, cls, attention = model.describe([picture.image for picture in pictures], batch=batch)
+    return {
+        "features": features,
+        "boxes": np.stack([model.boxes(picture.size) for picture in pictures]),
+        "count": np.full(len(pictures), model.patches, np.int16),
+        "cls": cls,
+        "attention": attention,
+        "size": np.array([picture.size for picture in pictures], np.int32),
+    }

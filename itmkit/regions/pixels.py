@@ -1,0 +1,74 @@
+"""Pictures as a vision model wants them: squashed to a square, scaled and normalised as its own settings say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from itmkit.errors import ItmkitError
+from itmkit.files import read_json
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """From the values 0..255 of a picture: (value * scale - mean) / std, mean and std by channel.
+
+    resample: Pillow's number of the filter that resizes.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    scale: float
+    resample: int
+
+    def pixels(self, image: Image.Image, size: int) -> np.ndarray:
+        """(3, size, size) float32 of an RGB picture."""
+        from PIL import Image as Pillow
+
+        small = image.resize((size, size), Pillow.Resampling(self.resample))
+        values = (np.asarray(small, np.float32) * self.scale - self.mean) / self.std
+        return np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32)
+
+
+def picture_settings(folder: Path, model: str) -> dict[str, Any]:
+    """What preprocessor_config.json of a model's folder says. Raises ItmkitError where there is none."""
+    path = folder / "preprocessor_config.json"
+    if not path.is_file():
+        raise ItmkitError(
+            f"{model}: the folder {folder} has no preprocessor_config.json, which says how to scale pictures"
+        )
+    settings: Any = read_json(path)
+    if not isinstance(settings, dict):
+        raise ItmkitError(f"{path}: must be a JSON object")
+    return settings
+
+
+def scaling(settings: dict[str, Any]) -> Scaling:
+    """The scaling that picture settings ask for."""
+    normalised = settings.get("do_normalize") is not False
+    mean = (settings.get("image_mean") if normalised else None) or [0.0] * 3
+    std = (settings.get("image_std") if normalised else None) or [1.0] * 3
+    return Scaling(
+        mean=np.array(mean, np.float32),
+        std=np.array(std, np.float32),
+        scale=float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 1.0,
+        resample=int(settings.get("resample", 2)),
+    )
+
+
+def first_side(candidates: list[Any], default: int = 224) -> int:
+    """The first of several settings that names the side of a picture, in pixels: 224, [224, 224], {"height": 224}."""
+    for found in candidates:
+        if isinstance(found, dict):
+            found = found.get("height") or found.get("shortest_edge")
+        if isinstance(found, (list, tuple)) and found:
+            found = found[0]
+        if isinstance(found, int) and found > 0:
+            return found
+    return default

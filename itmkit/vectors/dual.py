@@ -1,0 +1,182 @@
+"""Dual encoders of transformers: CLIP, ALIGN, AltCLIP, GroupViT, SigLIP and others with a common space.
+
+Shapes: B pictures or captions, D width of the common space, L tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from itmkit.errors import ItmkitError
+from itmkit.files import read_json
+from itmkit.regions.hub import find_model, quiet_transformers
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+KINDS = "CLIP, ALIGN, AltCLIP, GroupViT, SigLIP and others with get_image_features and get_text_features will do"
+_NO_LIMIT = 100_000  # tokenisers that know no limit say 1e30
+
+
+@dataclass
+class DualEncoder:
+    """A loaded dual encoder.
+
+    Attributes:
+        dim: D; limit: L, the most tokens a caption may have; longer ones are cut.
+        pad_to_limit: every caption is padded to the limit, as the model was trained; else to the longest of a batch.
+    """
+
+    model_id: str
+    dim: int
+    limit: int
+    pad_to_limit: bool
+    model: Any
+    processor: Any
+    tokenizer: Any
+    device: torch.device
+
+    def image_vectors(self, images: Sequence[Image.Image], *, batch: int) -> np.ndarray:
+        """(n, D) float32 of upright RGB pictures of any sizes, scaled and cut as the model's own settings say."""
+        import torch
+
+        parts = []
+        for start in range(0, len(images), batch):
+            some = images[start : start + batch]
+            pixels = [self.processor(images=image, return_tensors="pt")["pixel_values"] for image in some]
+            with torch.inference_mode():
+                parts.append(
+                    self._pooled(self.model.get_image_features(pixel_values=torch.cat(pixels).to(self.device)))
+                )
+        return np.concatenate(parts)
+
+    def token_counts(self, texts: Sequence[str]) -> np.ndarray:
+        """(n,) int32 tokens of each caption, special ones counted, before any is cut."""
+        with quiet_transformers():  # it warns of captions beyond the limit
+            ids = self.tokenizer(list(texts))["input_ids"]
+        return np.array([len(one) for one in ids], np.int32)
+
+    def text_vectors(self, texts: Sequence[str], counts: np.ndarray, *, batch: int) -> np.ndarray:
+        """(n, D) float32 of captions in their order.
+
+        Args:
+            counts: (n,) their `token_counts`. Captions of like length go into a batch, so that little is padding.
+        """
+        import torch
+
+        found = np.empty((len(texts), self.dim), np.float32)
+        order = np.argsort(counts, kind="stable")
+        for start in range(0, len(order), batch):
+            some = order[start : start + batch]
+            with torch.inference_mode():
+                found[some] = self._pooled(self.model.get_text_features(**self._inputs([texts[i] for i in some])))
+        return found
+
+    def _inputs(self, texts: list[str]) -> dict[str, Any]:
+        """input_ids (B, L) and, where the model was trained with one, attention_mask (B, L)."""
+        padding = "max_length" if self.pad_to_limit else "longest"
+        made = self.tokenizer(texts, padding=padding, truncation=True, max_length=self.limit, return_tensors="pt")
+        return {name: tensor.to(self.device) for name, tensor in made.items()}
+
+    def _pooled(self, output: Any) -> np.ndarray:
+        vectors = getattr(output, "pooler_output", output)
+        if vectors.ndim != 2:
+            raise ValueError(f"vectors of shape {tuple(vectors.shape)}")
+        return vectors.float().cpu().numpy()  # type: ignore[no-any-return]
+
+
+def load_dual(model: str | Path, *, device: str | torch.device = "cpu", allow_download: bool = False) -> DualEncoder:
+    """Loads a dual encoder in float32, with the tokeniser and the picture settings that lie beside it.
+
+    Args:
+        model: a folder with config.json, the settings of pictures (preprocessor_config.json or processor_config.json),
+            a tokeniser and model.safetensors, or a hub name.
+
+    Raises:
+        ItmkitError: the model cannot be had, lacks one of these parts, or does not give one vector for a picture and
+            one for a caption in a common space.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+    folder = find_model(str(model), allow_download=allow_download, ways_out=KINDS, tokenizer=True)
+    if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
+        raise ItmkitError(
+            f"{model}: the folder {folder} has no preprocessor_config.json, which says how to scale pictures"
+        )
+    kind = read_json(folder / "config.json").get("model_type")
+    offline: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    failures = (ImportError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
+    with quiet_transformers():
+        try:
+            network, report = AutoModel.from_pretrained(
+                folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **offline
+            )
+        except failures as error:
+            raise ItmkitError(f"{model}: is no model that transformers can load ({_first_line(error)})") from error
+        if not all(hasattr(network, name) for name in ("get_image_features", "get_text_features")):
+            raise ItmkitError(f"{model}: is no dual encoder of images and texts (model type {kind!r}); {KINDS}")
+        try:
+            processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **offline)
+            tokenizer = AutoTokenizer.from_pretrained(folder, **offline)
+        except failures as error:
+            raise ItmkitError(f"{model}: its tokeniser or picture settings fail ({_first_line(error)})") from error
+    lacking = sorted(name for name in report["missing_keys"] if "position_ids" not in name)
+    if lacking or report.get("mismatched_keys"):
+        raise ItmkitError(f"{model}: the weights do not fit the model ({', '.join(lacking[:3]) or 'shapes'} missing)")
+    network.eval().requires_grad_(False).to(device)
+    # SigLIP reads the last token whatever it is, and was trained on captions padded to the limit, without a mask.
+    pad_to_limit = "attention_mask" not in tokenizer.model_input_names or str(kind).startswith("siglip")
+    dual = DualEncoder(
+        model_id=str(model),
+        dim=0,
+        limit=_limit(network, tokenizer),
+        pad_to_limit=pad_to_limit,
+        model=network,
+        processor=processor,
+        tokenizer=tokenizer,
+        device=torch.device(device),
+    )
+    _measure(dual)
+    return dual
+
+
+def _limit(network: Any, tokenizer: Any) -> int:
+    """The most tokens of a caption: what the tokeniser says, and no more than the model has positions for."""
+    text = getattr(network.config, "text_config", network.config)
+    positions = getattr(text, "max_position_embeddings", None) or _NO_LIMIT
+    for name, module in network.named_modules():
+        # RoBERTa's way: positions up to that of the padding are not for tokens.
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            positions = min(positions, module.num_embeddings - module.padding_idx - 1)
+    return int(min(positions, tokenizer.model_max_length, _NO_LIMIT))
+
+
+def _measure(dual: DualEncoder) -> None:
+    """Runs a grey picture and a short caption: learns D, and fails now rather than in the middle of a data set."""
+    from PIL import Image
+
+    try:
+        image = dual.image_vectors([Image.new("RGB", (96, 64), (128, 128, 128))], batch=1)
+        dual.dim = image.shape[1]
+        text = dual._inputs(["a dog"])
+        width = dual._pooled(dual.model.get_text_features(**text)).shape[1]
+    except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise ItmkitError(
+            f"{dual.model_id}: gives no vectors of a picture and a caption ({_first_line(error)}); {KINDS}"
+        ) from error
+    if width != dual.dim:
+        raise ItmkitError(
+            f"{dual.model_id}: vectors of pictures have {dual.dim} numbers, those of captions {width}: no common space"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]

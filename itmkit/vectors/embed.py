@@ -1,0 +1,223 @@
+"""embed: pooled vectors of all pictures and of all distinct captions, in the common space of a dual encoder."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, read_manifest, text_key
+from itmkit.dataset import Dataset
+from itmkit.errors import ItmkitError
+from itmkit.progress import SILENT, Progress
+from itmkit.regions.device import enough_memory, usable_device
+from itmkit.regions.hub import find_model, model_record
+from itmkit.regions.pictures import Picture, extract_pictures
+from itmkit.regions.skipped import check_files, check_skipped
+from itmkit.vectors.dual import KINDS, DualEncoder, load_dual
+from itmkit.workspace import VECTORS, Workspace
+
+STAGE = "embed"
+Part = Literal["images", "texts"]
+PARTS: tuple[Part, ...] = ("images", "texts")
+PIECE = 512  # captions sorted by length together
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class EmbedResult:
+    """What `embed` did.
+
+    images, captions: rows of the caches (captions: distinct texts), None for a part that was not asked for.
+    truncated: captions with more tokens than the model takes. done_now: rows made by this call, both parts together.
+    skipped: {"id", "reason"} of every picture that could not be read.
+    """
+
+    path: Path
+    model: str
+    device: str
+    dim: int
+    limit: int
+    images: int | None
+    captions: int | None
+    truncated: int | None
+    done_now: int
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    unchanged: bool = False
+
+
+def embed(
+    workspace: Workspace,
+    *,
+    model: str | None = None,
+    cache: str | None = None,
+    only: Part | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+    shard_size: int = 2000,
+    threads: int | None = None,
+    strict: bool = False,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> EmbedResult:
+    """Writes caches/vectors-<cache>/images and caches/vectors-<cache>/texts.
+
+    Columns of a picture: vector (D) float32. Of a distinct caption text, under its `text_key`: vector (D) float32 and
+    tokens int32, its tokens before it was cut to the model's limit. Vectors are as the model projects them into the
+    common space, not normalised: their cosine is the model's similarity.
+
+    Args:
+        model: folder of a transformers model, or a hub name; None takes the one the cache was begun with.
+        cache: name after "vectors-"; None takes the last part of the model's name.
+        only: one of the two parts.
+        batch_size: pictures or captions a batch; has no influence on the result beyond rounding.
+        device: as torch names it; default cuda where there is one, else cpu.
+        shard_size: rows of one shard, the unit that a killed run may lose.
+        threads: that decode; default one a core, at most 4.
+        strict: stop where a picture cannot be read, instead of leaving it out and listing it.
+
+    Raises:
+        ItmkitError: no data set or no pictures, pictures that changed since `prepare`, a model that cannot be had or
+            is no dual encoder, a cache made from other data or settings (and not `force`), or, with `strict`, the
+            pictures that cannot be read.
+    """
+    if only is not None and only not in PARTS:
+        raise ItmkitError(f"only {only!r}: there are {' and '.join(PARTS)}")
+    name = _cache_name(workspace, model, cache)
+    parts = PARTS if only is None else (only,)
+    dataset = workspace.dataset()
+    if "images" in parts:
+        check_files(workspace, dataset)
+    asked = model is not None
+    if model is None:
+        model = _begun_with(workspace, name)
+    device = usable_device(device)
+    batch = batch_size or (4 if device == "cpu" else 32)
+    progress.note(f"{STAGE}: {model} on {device}")
+    dual = load_dual(model, device=device, allow_download=asked)
+    path = find_model(model, allow_download=False)
+    record = model_record(model, path, tokenizer=True)
+    local = str(path.resolve()) if Path(model).expanduser().is_dir() else model
+
+    def options(part: Part) -> dict[str, Any]:
+        place = f"{VECTORS}{name}/{part}"
+        return {
+            "folder": workspace.cache(place),
+            "made_by": MadeBy(STAGE, {"part": part}, record, workspace.inputs(place, dataset)),
+            "shard_size": shard_size,
+            "notes": {"model": local, "device": device, "limit": dual.limit},
+            "force": force,
+        }
+
+    done_now, images, captions, truncated, skipped = 0, None, None, None, []
+    if "images" in parts:
+        threads = threads or min(4, os.cpu_count() or 1)
+        done_now += _images(workspace, dataset, dual, options("images"), batch, threads, strict, progress)
+        manifest = CacheReader.open(workspace.cache(f"{VECTORS}{name}/images")).manifest
+        images, skipped = manifest.count, manifest.skipped
+        check_skipped(workspace, dataset.images, skipped, strict=strict)
+    if "texts" in parts:
+        done_now += _texts(dataset, dual, options("texts"), batch, progress)
+        reader = CacheReader.open(workspace.cache(f"{VECTORS}{name}/texts"))
+        captions, truncated = len(reader), int((reader.read_all("tokens") > dual.limit).sum())
+    return EmbedResult(
+        path=workspace.cache(f"{VECTORS}{name}"),
+        model=model,
+        device=device,
+        dim=dual.dim,
+        limit=dual.limit,
+        images=images,
+        captions=captions,
+        truncated=truncated,
+        done_now=done_now,
+        skipped=skipped,
+        unchanged=done_now == 0,
+    )
+
+
+def _images(
+    workspace: Workspace,
+    dataset: Dataset,
+    dual: DualEncoder,
+    options: dict[str, Any],
+    batch: int,
+    threads: int,
+    strict: bool,
+    progress: Progress,
+) -> int:
+    """Returns how many pictures were dealt with now."""
+
+    def rows(pictures: list[Picture], labels: list[str]) -> dict[str, np.ndarray]:
+        with enough_memory(batch):
+            return {"vector": dual.image_vectors([picture.image for picture in pictures], batch=batch)}
+
+    with CacheWriter.open(
+        columns={"vector": Column("float32", (dual.dim,))}, keys=[image.id for image in dataset.images], **options
+    ) as writer:
+        begun = writer.done
+        extract_pictures(
+            workspace,
+            dataset.images,
+            writer,
+            rows,
+            strict=strict,
+            threads=threads,
+            title=f"{STAGE}: images",
+            progress=progress,
+        )
+    return len(dataset.images) - begun
+
+
+def _texts(dataset: Dataset, dual: DualEncoder, options: dict[str, Any], batch: int, progress: Progress) -> int:
+    """Returns how many captions were embedded now."""
+    texts = list(dict.fromkeys(caption.text for image in dataset.images for caption in image.captions))
+    columns = {"vector": Column("float32", (dual.dim,)), "tokens": Column("int32")}
+    with (
+        CacheWriter.open(columns=columns, keys=[text_key(text) for text in texts], **options) as writer,
+        progress.task(f"{STAGE}: captions", len(texts), done=writer.done, unit="captions") as advance,
+    ):
+        begun = at = writer.done
+        for number, keys in writer.pending():
+            with writer.shard(number) as out:
+                # Captions are sorted by length within pieces that begin anew with each shard: its bytes do not
+                # depend on where an earlier run was killed.
+                for start in range(0, len(keys), PIECE):
+                    some = texts[at + start : at + min(start + PIECE, len(keys))]
+                    counts = dual.token_counts(some)
+                    with enough_memory(batch):
+                        vectors = dual.text_vectors(some, counts, batch=batch)
+                    out.append(keys[start : start + PIECE], {"vector": vectors, "tokens": counts})
+                    advance(len(some))
+            at += len(keys)
+    return len(texts) - begun
+
+
+def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> str:
+    """The name after "vectors-": as given, else from the model's name, else of the one such cache that there is."""
+    if cache is None and model is None:
+        found = [name for name in workspace.named_caches() if name.startswith(VECTORS)]
+        names = {name.removeprefix(VECTORS).partition("/")[0] for name in found}
+        if len(names) != 1:
+            raise ItmkitError(f"--model is needed: the folder or the hub name of a dual encoder. {KINDS}")
+        return names.pop()
+    if cache is None:
+        assert model is not None
+        path = Path(model).expanduser()
+        last = path.resolve().name if path.is_dir() else model.partition("@")[0].rstrip("/").rpartition("/")[2]
+        cache = re.sub(r"[^\w.-]+", "-", last)
+    if not _NAME.fullmatch(cache):
+        raise ItmkitError(f"--cache {cache!r}: a plain folder name is needed, such as clip")
+    return cache
+
+
+def _begun_with(workspace: Workspace, name: str) -> str:
+    """The model of the caches that are there, finished or not."""
+    for part in PARTS:
+        manifest = read_manifest(workspace.cache(f"{VECTORS}{name}/{part}"))
+        if manifest is not None and manifest.made_by.stage == STAGE:
+            return str(manifest.notes["model"])
+    raise ItmkitError(f"--model is needed: the folder or the hub name of a dual encoder. {KINDS}")
