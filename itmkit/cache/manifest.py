@@ -102,7 +102,7 @@ class Manifest:
         """Identifies the content: what made it and the bytes of every shard. Later stages record it."""
         return digest({"made_by": asdict(self.made_by), "shards": [shard["sha256"] for shard in self.shards]})
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, name: str = NAME) -> None:
         record = {
             "schema": SCHEMA,
             "made_by": asdict(self.made_by),
@@ -114,16 +114,16 @@ class Manifest:
             "notes": self.notes,
             "tables": self.tables,
         }
-        write_json(folder / NAME, record)
+        write_json(folder / name, record)
 
 
-def read_manifest(folder: Path) -> Manifest | None:
+def read_manifest(folder: Path, name: str = NAME) -> Manifest | None:
     """The manifest of a cache folder, or None where there is none.
 
     Raises:
         ItmkitError: the file is damaged, or was written by a version with another schema.
     """
-    path = folder / NAME
+    path = folder / name
     if not path.exists():
         return None
     raw = read_json(path)

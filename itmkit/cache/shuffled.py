@@ -6,12 +6,12 @@ threads read ahead of whoever takes the batches.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from itmkit.ahead import work_ahead
 from itmkit.cache.reader import CacheReader
 
 
@@ -46,15 +46,5 @@ def shuffled_batches(
         return which, {name: reader.read(name, which) for name in columns}
 
     reader.prepare(columns)  # opens the files here: HDF5's handles are made by one thread only
-    waiting: deque[Future[tuple[np.ndarray, dict[str, np.ndarray]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        try:
-            for which in batches:
-                waiting.append(pool.submit(read, which))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        yield from work_ahead(pool, read, batches, ahead=ahead)

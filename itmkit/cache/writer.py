@@ -12,18 +12,18 @@ Shard k always covers the same slice of `keys`, so its bytes do not depend on wh
 
 from __future__ import annotations
 
-import fcntl
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import h5py
 import numpy as np
 
-from itmkit.cache.manifest import NAME, Column, MadeBy, Manifest, read_manifest
+from itmkit.cache.begin import check_continues, check_shards, clear, found_manifest
+from itmkit.cache.manifest import NAME, Column, MadeBy, Manifest
+from itmkit.cache.parts import WHOLE, Part, writing
 from itmkit.cache.shard_file import ShardFile
 from itmkit.errors import ItmkitError
 from itmkit.files import atomic_path, sha256_file
@@ -130,11 +130,12 @@ class ShardWriter:
 class CacheWriter:
     """A cache being written. Use as a context manager; see the module docstring."""
 
-    def __init__(self, folder: Path, manifest: Manifest, keys: Sequence[str], lock: IO[bytes]) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, keys: Sequence[str], part: Part, held: ExitStack) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.part = part
         self._keys = keys
-        self._lock = lock
+        self._held = held
         self._index = {name: {s: i for i, s in enumerate(table)} for name, table in manifest.tables.items()}
 
     @classmethod
@@ -148,6 +149,7 @@ class CacheWriter:
         tables: Mapping[str, Iterable[str]] | None = None,
         shard_size: int = 2000,
         notes: Mapping[str, Any] | None = None,
+        part: Part = WHOLE,
         force: bool = False,
     ) -> CacheWriter:
         """Begins or continues the cache in `folder`.
@@ -156,28 +158,21 @@ class CacheWriter:
             made_by: what the cache is made from; an existing cache is continued only if it is equal.
             keys: the ids of all planned rows, in order; shard k covers `keys[k * shard_size : (k + 1) * shard_size]`.
             tables: starting string tables; `index` adds to them.
+            part: the shards this process writes, where several share the work; see `itmkit.cache.parts`. All must
+                be given the same `keys`, and string tables that are complete.
             force: start anew whatever is there.
 
         Raises:
             ItmkitError: the folder holds a cache made otherwise (and not `force`), or another process writes it.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "wb")  # noqa: SIM115  (held until the writer is left)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise ItmkitError(f"{folder}: another process is writing this cache; wait for it to end") from None
-        try:
-            found = None if force else read_manifest(folder)
+        with ExitStack() as held:
+            held.enter_context(writing(folder, part))
+            found = None if force else found_manifest(folder, part)
             if found is not None:
                 check_continues(folder, found, made_by, columns, shard_size)
                 check_shards(folder, found, len(keys))
             else:
-                # The manifest first: killed in between, shards without one are leftovers, not a cache.
-                (folder / NAME).unlink(missing_ok=True)
-                for old in folder.glob("shard-*.h5"):
-                    old.unlink()
+                clear(folder, part)
             manifest = found or Manifest(
                 made_by=made_by,
                 columns=dict(columns),
@@ -186,27 +181,41 @@ class CacheWriter:
                 shard_size=shard_size,
                 notes=dict(notes or {}),
             )
-            if found is None:
-                manifest.write(folder)
-        except BaseException:
-            lock.close()
-            raise
-        return cls(folder, manifest, keys, lock)
+            writer = cls(folder, manifest, keys, part, held.pop_all())
+        if found is None:
+            writer._write_manifest()
+        return writer
 
     @property
     def shard_count(self) -> int:
         return -(-len(self._keys) // self.manifest.shard_size)
 
     @property
+    def _mine(self) -> range:
+        """The shards this process writes, those that are there included."""
+        return range(self.part.index, self.shard_count, self.part.of)
+
+    @property
+    def total(self) -> int:
+        """How many of the planned keys are this process's to write."""
+        return sum(len(self._keys_of(shard)) for shard in self._mine)
+
+    @property
     def done(self) -> int:
-        """How many of the planned keys lie in finished shards."""
-        return min(len(self._keys), len(self.manifest.shards) * self.manifest.shard_size)
+        """How many of them lie in finished shards."""
+        if self.manifest.complete:
+            return self.total
+        return sum(len(self._keys_of(shard)) for shard in self._mine[: len(self.manifest.shards)])
 
     def pending(self) -> Iterator[tuple[int, Sequence[str]]]:
         """(shard number, its keys) of each shard still to be written, in order."""
+        if not self.manifest.complete:
+            for shard in self._mine[len(self.manifest.shards) :]:
+                yield shard, self._keys_of(shard)
+
+    def _keys_of(self, shard: int) -> Sequence[str]:
         size = self.manifest.shard_size
-        for shard in range(len(self.manifest.shards), self.shard_count):
-            yield shard, self._keys[shard * size : (shard + 1) * size]
+        return self._keys[shard * size : (shard + 1) * size]
 
     def index(self, table: str, strings: Sequence[str]) -> np.ndarray:
         """(len(strings),) int32: the place of each string in a table of the manifest, adding new ones at its end."""
@@ -223,8 +232,9 @@ class CacheWriter:
     @contextmanager
     def shard(self, number: int) -> Iterator[ShardWriter]:
         """Writes shard `number` under a temporary name; on success renames it and adds it to the manifest."""
-        if number != len(self.manifest.shards):
-            raise ValueError(f"shard {len(self.manifest.shards)} is next, not {number}")
+        expected = self._mine[len(self.manifest.shards)]
+        if number != expected:
+            raise ValueError(f"shard {expected} is next, not {number}")
         path = self.folder / f"shard-{number:05d}.h5"
         with atomic_path(path) as partial, ShardFile(partial) as sink:
             with h5py.File(sink, "w", track_order=False) as file:
@@ -235,8 +245,11 @@ class CacheWriter:
         entry: dict[str, Any] = {"file": path.name, "count": writer.count, "bytes": path.stat().st_size}
         entry |= {"sha256": sha256_file(path), "skipped": writer.skipped}
         self.manifest.shards.append(entry)
-        self.manifest.complete = len(self.manifest.shards) == self.shard_count
-        self.manifest.write(self.folder)
+        self.manifest.complete = len(self.manifest.shards) == len(self._mine)
+        self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        self.manifest.write(self.folder, NAME if self.part == WHOLE else self.part.manifest_name)
 
     def __enter__(self) -> CacheWriter:
         return self
@@ -245,52 +258,8 @@ class CacheWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None and not self.manifest.complete and len(self.manifest.shards) == self.shard_count:
+            if kind is None and not self.manifest.complete and len(self.manifest.shards) == len(self._mine):
                 self.manifest.complete = True  # a cache of no rows has no shard that could complete it
-                self.manifest.write(self.folder)
+                self._write_manifest()
         finally:
-            self._lock.close()
-
-
-def check_continues(
-    folder: Path,
-    found: Manifest,
-    made_by: MadeBy,
-    columns: Mapping[str, Column] | None = None,
-    shard_size: int = 0,
-) -> None:
-    """Raises ItmkitError, listing every difference, unless the cache in `folder` may be continued or reused."""
-    differences = found.made_by.differences(made_by)
-    if not differences and columns is not None and found.columns != dict(columns):
-        differences = ["its columns differ"]
-    if not differences and shard_size and found.shard_size != shard_size:
-        differences = [f"shard size is {found.shard_size} in the cache, {shard_size} now"]
-    if differences:
-        raise ItmkitError(
-            f"{folder}: this cache was made from other data or settings ({'; '.join(differences)})."
-            f" Run `itmkit {made_by.stage} --force` to make it anew, or name another cache"
-        )
-
-
-def check_shards(folder: Path, found: Manifest, planned: int) -> None:
-    """Raises ItmkitError unless every shard of the manifest is there in full, and the plan is the one of before."""
-    problems = []
-    for shard in found.shards:
-        path = folder / shard["file"]
-        size = path.stat().st_size if path.exists() else -1
-        if size != shard["bytes"]:
-            state = "is missing" if size < 0 else f"has {size:,} bytes, {shard['bytes']:,} were written"
-            problems.append(f"{path}: {state}; restore it, or run `itmkit {found.made_by.stage} --force`")
-    if found.planned != planned:
-        problems.append(
-            f"{folder}: was planned for {found.planned} rows, there are {planned} now;"
-            f" run `itmkit {found.made_by.stage} --force`"
-        )
-    if problems:
-        raise ItmkitError(problems)
-
-
-def remove_cache(folder: Path) -> None:
-    """Deletes a cache folder and everything in it; nothing happens where there is none."""
-    if folder.exists():
-        shutil.rmtree(folder)
+            self._held.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,9 @@ from itmkit.cache import CacheReader, CacheWriter
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.choose import SCENES, Backend, Choice, choose, load, made_by
 from itmkit.regions.colours import COLOUR_NAMES, region_colours
+from itmkit.regions.decoding import Picture
 from itmkit.regions.device import enough_memory, usable_device
-from itmkit.regions.pictures import Picture, extract_pictures
+from itmkit.regions.pictures import extract_pictures
 from itmkit.regions.regions import Regions, region_columns
 from itmkit.regions.skipped import check_files, check_skipped
 from itmkit.workspace import Workspace
@@ -49,7 +49,8 @@ def extract_regions(
     batch_size: int | None = None,
     device: str | None = None,
     shard_size: int = 2000,
-    threads: int | None = None,
+    workers: int | None = None,
+    timeout: float | None = None,
     strict: bool = False,
     download: bool = False,
     force: bool = False,
@@ -64,7 +65,8 @@ def extract_regions(
         regions: R, 36 by default. size: pixels of the grid's input.
         batch_size: pictures a batch; has no influence on the result beyond rounding.
         device: as torch names it; default cuda where there is one, else cpu.
-        threads: that decode; default one a core, at most 4.
+        workers: processes that decode pictures; default one a core, at most 8. timeout: the most seconds that
+            decoding a picture may take (120); a slower one is skipped.
         strict: stop where a picture cannot be read, instead of leaving it out and listing it.
         download: the model may be fetched from the hub although the user did not name it.
 
@@ -98,7 +100,8 @@ def extract_regions(
                 writer,
                 partial(_rows, writer, loaded, choice, batch_size or _default_batch(choice, device)),
                 strict=strict,
-                threads=threads or min(4, os.cpu_count() or 1),
+                workers=workers,
+                timeout=timeout,
                 title="extract-regions",
                 progress=progress,
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,9 +12,10 @@ import numpy as np
 from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, read_manifest
 from itmkit.errors import ItmkitError
 from itmkit.progress import SILENT, Progress
+from itmkit.regions.decoding import Picture
 from itmkit.regions.device import enough_memory, usable_device
 from itmkit.regions.hub import find_model, model_record
-from itmkit.regions.pictures import Picture, extract_pictures
+from itmkit.regions.pictures import extract_pictures
 from itmkit.regions.skipped import check_files, check_skipped
 from itmkit.regions.vit import KINDS, PatchModel, load_patch_model
 from itmkit.workspace import Workspace, named
@@ -61,7 +61,8 @@ def extract_patches(
     batch_size: int | None = None,
     device: str | None = None,
     shard_size: int = 2000,
-    threads: int | None = None,
+    workers: int | None = None,
+    timeout: float | None = None,
     strict: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
@@ -79,7 +80,8 @@ def extract_patches(
         size: pixels of the square a picture is squashed to; default as the model's own preprocessing ends in.
         batch_size: pictures a batch; has no influence on the result beyond rounding.
         device: as torch names it; default cuda where there is one, else cpu.
-        threads: that decode; default one a core, at most 4.
+        workers: processes that decode pictures; default one a core, at most 8. timeout: the most seconds that
+            decoding a picture may take (120); a slower one is skipped.
         strict: stop where a picture cannot be read, instead of leaving it out and listing it.
 
     Raises:
@@ -123,7 +125,8 @@ def extract_patches(
             writer,
             partial(_rows, loaded, batch),
             strict=strict,
-            threads=threads or min(4, os.cpu_count() or 1),
+            workers=workers,
+            timeout=timeout,
             title=STAGE,
             progress=progress,
         )

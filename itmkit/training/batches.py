@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
+from itmkit.ahead import work_ahead
 from itmkit.inputs import ImageBatch, Inputs, TextBatch
 
 
@@ -59,15 +60,5 @@ def pair_batch(inputs: Inputs, captions: np.ndarray) -> PairBatch:
 
 def pair_batches(inputs: Inputs, order: Sequence[np.ndarray], *, ahead: int = 2) -> Iterator[PairBatch]:
     """The batches of `order`, read by a thread while the one before is learnt from; at most `ahead` wait."""
-    waiting: deque[Future[PairBatch]] = deque()
     with ThreadPoolExecutor(1) as pool:  # one: the inputs open their files as they go
-        try:
-            for captions in order:
-                waiting.append(pool.submit(pair_batch, inputs, captions))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        yield from work_ahead(pool, partial(pair_batch, inputs), order, ahead=ahead)

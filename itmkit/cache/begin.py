@@ -1,0 +1,87 @@
+"""How a cache begins: what is on disk is continued, refused, or cleared away."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from itmkit.cache.manifest import NAME, Column, MadeBy, Manifest, read_manifest
+from itmkit.cache.parts import WHOLE, Part, parts_in
+from itmkit.errors import ItmkitError
+
+
+def found_manifest(folder: Path, part: Part) -> Manifest | None:
+    """The manifest to continue. A cache is written either whole or in one number of parts."""
+    whole = read_manifest(folder)
+    others = [other for other in parts_in(folder) if other.of != part.of]
+    if part == WHOLE:
+        if others and whole is None:
+            raise ItmkitError(
+                f"{folder}: was begun in {others[0].of} parts; go on with --shard i/{others[0].of} and"
+                " `itmkit merge`, or begin anew with --force"
+            )
+        return whole
+    if whole is not None and not whole.complete:
+        raise ItmkitError(f"{folder}: was begun whole; go on without --shard, or begin anew with --force")
+    if others and whole is None:
+        raise ItmkitError(
+            f"{folder}: was begun in {others[0].of} parts; go on with --shard i/{others[0].of}, or delete the folder"
+        )
+    return whole or read_manifest(folder, part.manifest_name)
+
+
+def clear(folder: Path, part: Part) -> None:
+    """Removes what a writer must not find: all of the cache, or what belongs to a part."""
+    # The manifests first: killed in between, shards without one are leftovers, not a cache.
+    (folder / NAME).unlink(missing_ok=True)
+    stale = parts_in(folder) if part == WHOLE else [part]
+    for old in stale:
+        (folder / old.manifest_name).unlink(missing_ok=True)
+    for path in folder.glob("shard-*.h5"):
+        if part == WHOLE or int(path.stem.removeprefix("shard-")) % part.of == part.index:
+            path.unlink()
+
+
+def check_continues(
+    folder: Path,
+    found: Manifest,
+    made_by: MadeBy,
+    columns: Mapping[str, Column] | None = None,
+    shard_size: int = 0,
+) -> None:
+    """Raises ItmkitError, listing every difference, unless the cache in `folder` may be continued or reused."""
+    differences = found.made_by.differences(made_by)
+    if not differences and columns is not None and found.columns != dict(columns):
+        differences = ["its columns differ"]
+    if not differences and shard_size and found.shard_size != shard_size:
+        differences = [f"shard size is {found.shard_size} in the cache, {shard_size} now"]
+    if differences:
+        raise ItmkitError(
+            f"{folder}: this cache was made from other data or settings ({'; '.join(differences)})."
+            f" Run `itmkit {made_by.stage} --force` to make it anew, or name another cache"
+        )
+
+
+def check_shards(folder: Path, found: Manifest, planned: int) -> None:
+    """Raises ItmkitError unless every shard of the manifest is there in full, and the plan is the one of before."""
+    problems = []
+    for shard in found.shards:
+        path = folder / shard["file"]
+        size = path.stat().st_size if path.exists() else -1
+        if size != shard["bytes"]:
+            state = "is missing" if size < 0 else f"has {size:,} bytes, {shard['bytes']:,} were written"
+            problems.append(f"{path}: {state}; restore it, or run `itmkit {found.made_by.stage} --force`")
+    if found.planned != planned:
+        problems.append(
+            f"{folder}: was planned for {found.planned} rows, there are {planned} now;"
+            f" run `itmkit {found.made_by.stage} --force`"
+        )
+    if problems:
+        raise ItmkitError(problems)
+
+
+def remove_cache(folder: Path) -> None:
+    """Deletes a cache folder and everything in it; nothing happens where there is none."""
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -1,0 +1,152 @@
+"""Several processes that write one cache: each owns every n-th shard, and a merge makes one manifest of theirs.
+
+Shard k belongs to part k % n. A part keeps a manifest of its own, `manifest.part-<i>-of-<n>.json`, so the parts need
+nothing of each other: they may be ranks of one machine, or jobs of a cluster that run one after the other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from itmkit.cache.manifest import Manifest, read_manifest
+from itmkit.errors import ItmkitError
+
+_PART = re.compile(r"manifest\.part-(\d+)-of-(\d+)\.json")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part `index` (0 .. of - 1) of `of`."""
+
+    index: int
+    of: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.of:
+            raise ItmkitError(f"part {self.index}/{self.of}: the first of n parts is 0/n, the last n-1/n")
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """From `i/n`, as in `--shard 0/4`."""
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        if match is None:
+            raise ItmkitError(f"--shard {text!r}: write i/n, such as 0/4 for the first of four parts")
+        return cls(int(match[1]), int(match[2]))
+
+    @property
+    def manifest_name(self) -> str:
+        return f"manifest.part-{self.index}-of-{self.of}.json"
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.of}"
+
+
+WHOLE = Part(0, 1)
+
+
+def parts_in(folder: Path) -> list[Part]:
+    """The parts that have a manifest in a cache folder, in order."""
+    found = (_PART.fullmatch(path.name) for path in folder.glob("manifest.part-*.json"))
+    return sorted((Part(int(m[1]), int(m[2])) for m in found if m), key=lambda part: (part.of, part.index))
+
+
+@contextmanager
+def writing(folder: Path, part: Part) -> Iterator[None]:
+    """Holds the cache for one writer: parts exclude the same part and a writer of the whole, but not each other.
+
+    Raises:
+        ItmkitError: another process writes this cache, or this part of it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [".lock"] if part == WHOLE else [".lock", f".lock-{part.index}-of-{part.of}"]
+    kinds = [fcntl.LOCK_EX] if part == WHOLE else [fcntl.LOCK_SH, fcntl.LOCK_EX]
+    with ExitStack() as held:
+        locks = [held.enter_context(open(folder / name, "wb")) for name in names]
+        if not all(_taken(lock, kind) for lock, kind in zip(locks, kinds, strict=True)):
+            what = "this cache" if part == WHOLE else f"this cache, or part {part} of it"
+            raise ItmkitError(f"{folder}: another process is writing {what}; wait for it to end")
+        yield
+
+
+def _taken(lock: IO[bytes], kind: int) -> bool:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def merge_parts(folder: Path) -> Manifest:
+    """Makes one manifest of those of all parts, as if one process had written the cache.
+
+    A cache that is merged already is left as it is.
+
+    Raises:
+        ItmkitError: parts are missing, unfinished, still being written, or were made from different data or
+            settings; everything that is wrong at once.
+    """
+    parts = parts_in(folder)
+    if not parts:
+        found = read_manifest(folder)
+        if found is None:
+            raise ItmkitError(f"{folder}: holds no parts of a cache; run the stage with --shard i/n first")
+        return found
+    with writing(folder, WHOLE):
+        manifests = {part: read_manifest(folder, part.manifest_name) for part in parts}
+        problems = _wrong(folder, {part: m for part, m in manifests.items() if m is not None})
+        if problems:
+            raise ItmkitError(problems)
+        first = manifests[parts[0]]
+        assert first is not None
+        shards = [shard for manifest in manifests.values() if manifest is not None for shard in manifest.shards]
+        first.shards = sorted(shards, key=lambda shard: shard["file"])
+        first.complete = True
+        first.write(folder)
+        for part in parts:  # the whole manifest is there: what is left over of the parts is no cache of its own
+            (folder / part.manifest_name).unlink()
+        return first
+
+
+def _wrong(folder: Path, manifests: dict[Part, Manifest]) -> list[str]:
+    counts = sorted({part.of for part in manifests})
+    if len(counts) > 1:
+        return [
+            f"{folder}: holds parts of different divisions (of {' and of '.join(map(str, counts))});"
+            " delete the manifests of one, or run the stage with --force"
+        ]
+    problems = []
+    of = counts[0]
+    missing = [str(Part(index, of)) for index in range(of) if Part(index, of) not in manifests]
+    if missing:
+        problems.append(f"{folder}: part {', '.join(missing)} is missing; run the stage with --shard {missing[0]}")
+    first = next(iter(manifests.values()))
+    for part, manifest in manifests.items():
+        stage = manifest.made_by.stage
+        if not manifest.complete:
+            problems.append(f"{folder}: part {part} is unfinished; run `itmkit {stage} --shard {part}` again")
+        other = first.made_by.differences(manifest.made_by)
+        if not other and (asdict(first) | _of_one(first)) != (asdict(manifest) | _of_one(first)):
+            other = ["columns, names or plan differ"]
+        if other:
+            problems.append(
+                f"{folder}: part {part} was made from other data or settings ({'; '.join(other)});"
+                f" run `itmkit {stage} --shard {part} --force`"
+            )
+        for shard in manifest.shards:
+            path = folder / shard["file"]
+            size = path.stat().st_size if path.exists() else -1
+            if size != shard["bytes"]:
+                state = "is missing" if size < 0 else f"has {size:,} bytes, {shard['bytes']:,} were written"
+                problems.append(f"{path}: {state}; copy it here, or run `itmkit {stage} --shard {part} --force`")
+    return problems
+
+
+def _of_one(manifest: Manifest) -> dict[str, object]:
+    """What may differ between the parts of one cache."""
+    return {"shards": manifest.shards, "notes": manifest.notes, "complete": manifest.complete}

@@ -1,0 +1,186 @@
+"""Decodes pictures in a child process: one that crashes or hangs its decoder costs one picture, not the run.
+
+The parent writes a line of JSON for each picture, {"path": ..., "sha256": ...}. The child answers with a line,
+{"size": [w, h], "reduced": [w, h]} and w * h * 3 bytes of RGB after it, or {"unreadable": reason}, or
+{"changed": what}. It ends when its standard input does, so that it never outlives a killed parent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from PIL import Image
+
+import itmkit
+from itmkit.regions.images import ChangedImage, UnreadableImage, load_image, quiet_decoding
+
+MOST_PIXELS_A_SIDE = 2000  # larger pictures are reduced first: no model looks at them closer than this
+TIMEOUT = 120.0  # seconds by the clock for one picture
+_PIPE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded upright RGB picture, reduced where it was very large, and its size (width, height) before that."""
+
+    image: Image.Image
+    size: tuple[int, int]
+
+
+def decode(path: Path, sha256: str | None) -> Picture:
+    """Decodes in this process. Raises UnreadableImage or ChangedImage as `load_image` does."""
+    image = load_image(path, expected_sha256=sha256)
+    size = image.size
+    if max(size) > MOST_PIXELS_A_SIDE:
+        scale = MOST_PIXELS_A_SIDE / max(size)
+        image = image.resize(
+            (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))),
+            Image.Resampling.BILINEAR,
+            reducing_gap=2.0,
+        )
+    return Picture(image, size)
+
+
+class Decoder:
+    """A child process that decodes, for one thread at a time. Started when first needed, and again after a crash."""
+
+    def __init__(self, *, timeout: float = TIMEOUT) -> None:
+        self._timeout = timeout
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def decode(self, path: Path, sha256: str | None) -> Picture:
+        """Raises UnreadableImage, also where the picture crashed the child or took too long; ChangedImage."""
+        child = self._child or self._start()
+        assert child.stdin is not None and child.stdout is not None
+        request = json.dumps({"path": str(path.absolute()), "sha256": sha256}) + "\n"
+        try:
+            child.stdin.write(request.encode())
+            child.stdin.flush()
+            answer = _Answer(child.stdout.fileno(), time.monotonic() + self._timeout)
+            head = json.loads(answer.line())
+            if "unreadable" in head:
+                raise UnreadableImage(head["unreadable"])
+            if "changed" in head:
+                raise ChangedImage(head["changed"])
+            width, height = head["reduced"]
+            pixels = answer.take(width * height * 3)
+        except TimeoutError:
+            self.close()
+            raise UnreadableImage(f"took longer than {self._timeout:g} s to decode") from None
+        except (EOFError, BrokenPipeError):
+            raise UnreadableImage(f"crashed its decoder ({_ending(self._end())})") from None
+        return Picture(Image.frombuffer("RGB", (width, height), pixels), tuple(head["size"]))
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._end()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "itmkit.regions.decoding"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=Path(itmkit.__file__).resolve().parent.parent,  # so that it finds the same package
+        )
+        assert self._child.stdout is not None
+        _enlarge(self._child.stdout.fileno())
+        return self._child
+
+    def _end(self) -> int:
+        child, self._child = self._child, None
+        assert child is not None and child.stdin is not None and child.stdout is not None
+        child.stdout.close()
+        with suppress(BrokenPipeError):
+            child.stdin.close()
+        return child.wait()
+
+
+@dataclass
+class _Answer:
+    """Reads what the child writes, until a moment of the monotonic clock."""
+
+    handle: int
+    until: float
+    rest: bytes = b""
+
+    def line(self) -> bytes:
+        while b"\n" not in self.rest:
+            self._wait()
+            if not (more := os.read(self.handle, _PIPE_BYTES)):
+                raise EOFError
+            self.rest += more
+        line, _, self.rest = self.rest.partition(b"\n")
+        return line
+
+    def take(self, count: int) -> bytearray:
+        found = bytearray(count)
+        view, done = memoryview(found), len(self.rest)
+        view[:done] = self.rest
+        while done < count:
+            self._wait()
+            if not (got := os.readv(self.handle, [view[done:]])):
+                raise EOFError
+            done += got
+        return found
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        poll.register(self.handle, select.POLLIN)
+        if not poll.poll(max(0.0, self.until - time.monotonic()) * 1000):
+            raise TimeoutError
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _enlarge(handle: int) -> None:
+    """A pipe that holds a picture lets the child go on to the next one. Not every system allows it."""
+    with suppress(OSError):
+        fcntl.fcntl(handle, getattr(fcntl, "F_SETPIPE_SZ", 1031), _PIPE_BYTES)
+
+
+def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+    with quiet_decoding():
+        for line in requests:
+            asked = json.loads(line)
+            pixels = b""
+            try:
+                picture = decode(Path(asked["path"]), asked["sha256"])
+            except UnreadableImage as problem:
+                head: dict[str, object] = {"unreadable": problem.reason}
+            except ChangedImage as problem:
+                head = {"changed": problem.what}
+            except MemoryError:
+                head = {"unreadable": "needs more memory than there is"}
+            else:
+                head = {"size": picture.size, "reduced": picture.image.size}
+                pixels = picture.image.tobytes()
+            answers.write(json.dumps(head).encode() + b"\n")
+            answers.write(pixels)
+            answers.flush()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
+    private = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not reach the parent as an answer
+    _serve(sys.stdin.buffer, private)
