@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from itmkit.cache import Manifest, read_manifest
+from itmkit.cache.parts import parts_in
 from itmkit.dataset import Dataset, read_dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json, read_text
@@ -122,7 +123,7 @@ class Workspace:
         except ItmkitError as error:
             return StageState(cache, path, "damaged", error.problems[0], command=f"{command} --force")
         if manifest is None:
-            return StageState(cache, path, "missing", command=command)
+            return self._state_in_parts(cache, path, command)
         facts: dict[str, Any] = {"count": manifest.count, "skipped": len(manifest.skipped), "bytes": manifest.bytes}
         if manifest.made_by.stage == "import-features":
             command = "itmkit import-features"
@@ -144,6 +145,21 @@ class Workspace:
             done = manifest.count + len(manifest.skipped)
             return StageState(cache, path, "partial", f"{done} of {manifest.planned}", **facts, command=command)
         return StageState(cache, path, "done", **facts)
+
+    @staticmethod
+    def _state_in_parts(cache: str, path: Path, command: str) -> StageState:
+        """The state of a cache that several jobs write and nobody has merged yet, or that nobody has begun."""
+        parts = parts_in(path)
+        if not parts:
+            return StageState(cache, path, "missing", command=command)
+        of = parts[0].of
+        found = {part.index: read_manifest(path, part.manifest_name) for part in parts}
+        finished = sorted(index for index, manifest in found.items() if manifest is not None and manifest.complete)
+        count = sum(manifest.count for manifest in found.values() if manifest is not None)
+        detail = f"{len(finished)} of {of} parts are finished"
+        left = next((index for index in range(of) if index not in finished), None)
+        command = "itmkit merge" if left is None else f"{command} --shard {left}/{of}"
+        return StageState(cache, path, "partial", detail, count=count, command=command)
 
     def stale_inputs(self, cache: str, manifest: Manifest, dataset: Dataset) -> list[str]:
         """Names of the inputs that differ from those the cache was made from."""

@@ -31,6 +31,13 @@ def found_manifest(folder: Path, part: Part) -> Manifest | None:
     return whole or read_manifest(folder, part.manifest_name)
 
 
+def shard_size_of(folder: Path, default: int) -> int:
+    """Rows a shard of the cache that was begun here, else the default."""
+    names = [NAME, *(part.manifest_name for part in parts_in(folder))]
+    found = next((manifest for name in names if (manifest := read_manifest(folder, name)) is not None), None)
+    return found.shard_size if found is not None and found.shard_size else default
+
+
 def clear(folder: Path, part: Part) -> None:
     """Removes what a writer must not find: all of the cache, or what belongs to a part."""
     # The manifests first: killed in between, shards without one are leftovers, not a cache.

@@ -17,6 +17,7 @@ COMMANDS = {
     "extract-patches": ("extract_patches", "Patch vectors of a vision transformer, with [CLS]."),
     "import-features": ("import_features", "The same from files of other projects."),
     "embed": ("embed", "One vector a picture, one a caption, of CLIP and its like."),
+    "merge": ("merge", "One cache of the parts that several jobs wrote."),
     "parse-text": ("parse_text", "Words and dependency trees of the captions."),
     "build-graphs": ("build_graphs", "Graphs of regions and of words."),
     "train": ("train", "Train a matcher, or continue a killed run."),

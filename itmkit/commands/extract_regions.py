@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 
+from itmkit.cache import WHOLE
 from itmkit.commands import options
+from itmkit.progress import SILENT
 from itmkit.workspace import Workspace
 
 
@@ -26,6 +28,8 @@ from itmkit.workspace import Workspace
     help="Pictures the model takes at once (2 on a CPU, else 16).",
 )
 @options.device_option
+@options.decoding_options
+@options.shard_option
 @click.option("--strict", is_flag=True, help="Stop at pictures that cannot be read instead of skipping them.")
 @click.option("--download", is_flag=True, help="The default model may be fetched from the hub.")
 @options.force_option
@@ -38,6 +42,10 @@ def command(
     size: int | None,
     batch_size: int | None,
     device: str | None,
+    workers: int | None,
+    timeout: float | None,
+    shard: str | None,
+    shard_size: int | None,
     strict: bool,
     download: bool,
     force: bool,
@@ -51,10 +59,14 @@ def command(
     \b
     Examples: itmkit extract-regions -w work
               itmkit extract-regions -w work --backend grid --model models/mobilenet_v2
+              itmkit extract-regions -w work --shard 0/4      (one of four jobs; then itmkit merge -w work)
+              torchrun --nproc-per-node 4 -m itmkit extract-regions -w work
     """
     from itmkit.commands import console
+    from itmkit.ranks import merge_when_done, part_to_do, rank, rank_device
     from itmkit.regions.extract import extract_regions
 
+    part, leads = part_to_do(shard), rank().index == 0
     result = extract_regions(
         workspace,
         backend=backend,
@@ -62,12 +74,21 @@ def command(
         regions=regions,
         size=size,
         batch_size=batch_size,
-        device=device,
+        device=device or rank_device(),
+        workers=workers,
+        timeout=timeout,
+        part=part,
+        shard_size=shard_size,
         strict=strict,
         download=download,
         force=force,
-        progress=console.ConsoleProgress(),
+        progress=console.ConsoleProgress() if leads else SILENT,
     )
+    if not leads:
+        return
+    if rank() != WHOLE:
+        manifest = merge_when_done(result.path)
+        result = replace(result, images=manifest.count, skipped=manifest.skipped)
     if as_json:
         console.print_json(asdict(result))
         return

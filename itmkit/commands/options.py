@@ -45,4 +45,35 @@ def device_option(function: F) -> F:
     )(function)
 
 
+def decoding_options(function: F) -> F:
+    """`--workers`, `--timeout`: how pictures are decoded."""
+    function = click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Longest time for decoding one picture (120); a slower one is skipped.",
+    )(function)
+    return click.option(
+        "--workers",
+        type=click.IntRange(1, 64),
+        metavar="N",
+        help="Processes that decode pictures (one a core, at most 8).",
+    )(function)
+
+
+def shard_option(function: F) -> F:
+    """`--shard i/n`, `--shard-size`: which shards this job writes, and how large they are."""
+    function = click.option(
+        "--shard-size",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Pictures a shard: what a kill may lose, and what jobs divide (as begun, else 2000).",
+    )(function)
+    return click.option(
+        "--shard",
+        metavar="I/N",
+        help="Do every N-th shard, from the I-th: 0/4 to 3/4. `itmkit merge` when all are done.",
+    )(function)
+
+
 Path_ = click.Path(path_type=Path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from itmkit.cache import MadeBy, read_manifest
+from itmkit.cache.parts import parts_in
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import digest, sha256_file
@@ -139,14 +140,17 @@ def _local(workspace: Workspace, model: str) -> str:
 
 def _earlier(workspace: Workspace, dataset: Dataset) -> tuple[dict[str, Any], bool]:
     """The settings of an extraction in the workspace, finished or not, and whether it is complete and of this data."""
-    manifest = read_manifest(workspace.cache("regions"))
+    folder = workspace.cache("regions")
+    manifest = read_manifest(folder) or next(
+        (read_manifest(folder, part.manifest_name) for part in parts_in(folder)), None
+    )
     if manifest is None or manifest.made_by.stage != STAGE:
         return {}, False
     found = {key: manifest.made_by.settings.get(key) for key in ("backend", "regions", "size")}
     found["model"] = manifest.notes.get("model")
     if found["model"] == SCENES and dataset.kind != "scenes":
         return {}, False  # other data has come into the workspace since
-    current = manifest.complete and not workspace.stale_inputs("regions", manifest, dataset)
+    current = manifest.complete and not parts_in(folder) and not workspace.stale_inputs("regions", manifest, dataset)
     return {key: value for key, value in found.items() if value is not None}, current
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from itmkit.cache import CacheReader, CacheWriter
+from itmkit.cache import WHOLE, CacheReader, CacheWriter, Part
+from itmkit.cache.begin import shard_size_of
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.choose import SCENES, Backend, Choice, choose, load, made_by
 from itmkit.regions.colours import COLOUR_NAMES, region_colours
@@ -20,6 +21,8 @@ from itmkit.regions.pictures import extract_pictures
 from itmkit.regions.regions import Regions, region_columns
 from itmkit.regions.skipped import check_files, check_skipped
 from itmkit.workspace import Workspace
+
+SHARD = 2000
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,10 @@ def extract_regions(
     size: int | None = None,
     batch_size: int | None = None,
     device: str | None = None,
-    shard_size: int = 2000,
+    shard_size: int | None = None,
     workers: int | None = None,
     timeout: float | None = None,
+    part: Part = WHOLE,
     strict: bool = False,
     download: bool = False,
     force: bool = False,
@@ -65,8 +69,11 @@ def extract_regions(
         regions: R, 36 by default. size: pixels of the grid's input.
         batch_size: pictures a batch; has no influence on the result beyond rounding.
         device: as torch names it; default cuda where there is one, else cpu.
+        shard_size: pictures a shard, what a killed run may lose; default as the cache was begun, else 2,000.
         workers: processes that decode pictures; default one a core, at most 8. timeout: the most seconds that
             decoding a picture may take (120); a slower one is skipped.
+        part: which shards to do, where several processes share the work; the result tells of these alone, and
+            `itmkit.cache.merge_parts` makes one cache of all.
         strict: stop where a picture cannot be read, instead of leaving it out and listing it.
         download: the model may be fetched from the hub although the user did not name it.
 
@@ -77,7 +84,7 @@ def extract_regions(
     dataset = workspace.dataset()
     check_files(workspace, dataset)
     choice = choose(workspace, dataset, backend=backend, model=model, regions=regions, size=size)
-    folder, start, begun = workspace.cache("regions"), time.perf_counter(), len(dataset.images)
+    folder, start, done_now, manifest = workspace.cache("regions"), time.perf_counter(), 0, None
     if not choice.settled or force:
         device = usable_device(device)
         progress.note(f"extract-regions: {choice.backend} {choice.model} on {device} ({choice.why})")
@@ -89,11 +96,12 @@ def extract_regions(
             columns=region_columns(choice.regions, loaded.dim),
             keys=[image.id for image in dataset.images],
             tables={"tags": loaded.names, "attributes": list(COLOUR_NAMES)},
-            shard_size=shard_size,
+            shard_size=shard_size or (SHARD if force else shard_size_of(folder, SHARD)),
             notes={"model": choice.model, "device": device},
+            part=part,
             force=force,
         ) as writer:
-            begun = writer.done
+            manifest, done_now = writer.manifest, writer.total - writer.done
             extract_pictures(
                 workspace,
                 dataset.images,
@@ -105,7 +113,7 @@ def extract_regions(
                 title="extract-regions",
                 progress=progress,
             )
-    manifest = CacheReader.open(folder).manifest
+    manifest = manifest or CacheReader.open(folder).manifest
     skipped = manifest.skipped
     check_skipped(workspace, dataset.images, skipped, strict=strict)
     return ExtractResult(
@@ -117,9 +125,9 @@ def extract_regions(
         regions=choice.regions,
         dim=manifest.columns["features"].shape[1],
         seconds=time.perf_counter() - start,
-        done_now=len(dataset.images) - begun,
+        done_now=done_now,
         skipped=skipped,
-        unchanged=begun == len(dataset.images),
+        unchanged=done_now == 0,
     )
 
 

@@ -1,0 +1,56 @@
+"""itmkit merge: one cache of the parts that several jobs wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from itmkit.commands import options
+from itmkit.workspace import Workspace
+
+
+@click.command("merge")
+@options.workspace_option
+@click.option("--cache", metavar="NAME", help="One cache, such as regions; by default all that lie in parts.")
+@options.json_option
+def command(workspace: Workspace, cache: str | None, as_json: bool) -> None:
+    """Makes one cache of the parts that jobs with --shard i/n wrote.
+
+    The result is what one job would have written. Parts that are missing or unfinished are named, and nothing is
+    changed. Nothing is computed or copied: the parts must lie in one folder.
+
+    \b
+    Example: itmkit extract-regions -w work --shard 0/2     (one job)
+             itmkit extract-regions -w work --shard 1/2     (another)
+             itmkit merge -w work
+    """
+    from itmkit.cache import merge_parts
+    from itmkit.cache.parts import parts_in
+    from itmkit.commands import console
+    from itmkit.errors import ItmkitError
+
+    root = workspace.root / "caches"
+    if cache is not None:
+        folders = [workspace.cache(cache)]
+    else:
+        folders = sorted({path.parent for path in root.rglob("manifest.part-*.json")})
+    merged, problems = [], []
+    for folder in folders:
+        of = len(parts_in(folder))
+        try:
+            manifest = merge_parts(folder)
+        except ItmkitError as error:
+            problems += error.problems
+        else:
+            merged.append({"path": str(folder), "parts": of, "rows": manifest.count, "shards": len(manifest.shards)})
+    if as_json and not problems:
+        console.print_json(merged)
+    else:
+        for one in merged:
+            path, shards = Path(str(one["path"])), f"{one['rows']:,} rows in {one['shards']} shards"
+            console.out.print(f"{path}: {shards}, of {one['parts']} parts" if one["parts"] else f"{path}: is whole")
+        if not folders:
+            console.out.print(f"{root}: no cache lies in parts; nothing to merge")
+    if problems:
+        raise ItmkitError(problems)

@@ -1,0 +1,175 @@
+"""Parts written by several processes, merged, are the cache that one process writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, Part, merge_parts, read_manifest
+from itmkit.cache.parts import WHOLE
+from itmkit.errors import ItmkitError
+
+KEYS = [f"k{number}" for number in range(23)]
+SHARD = 4  # six shards, the last of three rows
+
+
+def write(
+    folder: Path, part: Part = WHOLE, *, stop: int | None = None, keys: Sequence[str] = KEYS, **options: object
+) -> None:
+    """Writes a part; `stop`: interrupted in the middle of that shard."""
+    settings = options.pop("settings", {"a": 1})
+    with CacheWriter.open(
+        folder,
+        made_by=MadeBy("extract-regions", settings, None, {}),  # type: ignore[arg-type]
+        columns={"x": Column("float32", (3,))},
+        keys=keys,
+        tables={"tags": ["one", "two"]},
+        shard_size=SHARD,
+        part=part,
+        **options,  # type: ignore[arg-type]
+    ) as writer:
+        for number, mine in writer.pending():
+            with writer.shard(number) as out:
+                for key in mine:
+                    if stop == number and key == mine[-1]:
+                        raise KeyboardInterrupt
+                    if key == "k9":
+                        out.skip(key, "broken")
+                    else:
+                        out.append([key], {"x": np.full((1, 3), int(key[1:]), np.float32)})
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> dict[str, bytes]:
+    write(tmp_path / "whole")
+    return files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("of", [2, 3, 6, 9])  # of nine parts, three have nothing to do
+def test_merged_parts_are_what_one_process_writes(tmp_path: Path, whole: dict[str, bytes], of: int) -> None:
+    folder = tmp_path / "parts"
+    for index in reversed(range(of)):
+        write(folder, Part(index, of))
+    manifest = merge_parts(folder)
+    assert files(folder) == whole
+    assert manifest.count == 22 and manifest.skipped == [{"id": "k9", "reason": "broken"}]
+    assert CacheReader.open(folder).rows(["k22"]).tolist() == [21]
+    assert merge_parts(folder).count == 22  # again: nothing changes
+    assert files(folder) == whole
+
+
+@pytest.mark.parametrize("stop", [0, 2, 4])
+def test_a_part_killed_within_a_shard_goes_on(tmp_path: Path, whole: dict[str, bytes], stop: int) -> None:
+    folder = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        write(folder, Part(0, 2), stop=stop)
+    write(folder, Part(1, 2))
+    with pytest.raises(ItmkitError, match="part 0/2 is unfinished; run `itmkit extract-regions --shard 0/2` again"):
+        merge_parts(folder)
+    with CacheWriter.open(
+        folder,
+        made_by=MadeBy("extract-regions", {"a": 1}, None, {}),
+        columns={"x": Column("float32", (3,))},
+        keys=KEYS,
+        shard_size=SHARD,
+        part=Part(0, 2),
+    ) as writer:
+        assert (writer.total, writer.done) == (12, stop // 2 * SHARD)
+    write(folder, Part(0, 2))
+    merge_parts(folder)
+    assert files(folder) == whole
+
+
+def test_a_merged_cache_needs_no_part(tmp_path: Path) -> None:
+    for index in (0, 1):
+        write(tmp_path, Part(index, 2))
+    merge_parts(tmp_path)
+    before = files(tmp_path)
+    write(tmp_path, Part(1, 2))
+    write(tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
+    write(tmp_path, Part(0, 4))
+    write(tmp_path, Part(1, 4), settings={"a": 2})
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, Part(2, 4), stop=2)
+    (tmp_path / "shard-00004.h5").unlink()
+    with pytest.raises(ItmkitError) as error:
+        merge_parts(tmp_path)
+    said = "\n".join(error.value.problems)
+    assert "part 3/4 is missing; run the stage with --shard 3/4" in said
+    assert "part 1/4 was made from other data or settings (settings.a is 1 in the cache, 2 now)" in said
+    assert "part 2/4 is unfinished" in said
+    assert "shard-00004.h5: is missing" in said
+    assert read_manifest(tmp_path) is None
+
+
+def test_parts_with_other_names_are_not_mixed(tmp_path: Path) -> None:
+    write(tmp_path, Part(0, 2))
+    write(tmp_path, Part(1, 2))
+    path = tmp_path / Part(1, 2).manifest_name
+    raw = json.loads(path.read_text())
+    raw["tables"]["tags"] = ["two", "one"]
+    path.write_text(json.dumps(raw))
+    with pytest.raises(ItmkitError, match="part 1/2 was made from other data or settings"):
+        merge_parts(tmp_path)
+
+
+def test_whole_and_parts_are_not_mixed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "a", stop=3)
+    with pytest.raises(ItmkitError, match="was begun whole; go on without --shard"):
+        write(tmp_path / "a", Part(0, 2))
+    write(tmp_path / "b", Part(0, 2))
+    with pytest.raises(ItmkitError, match="was begun in 2 parts; go on with --shard i/2"):
+        write(tmp_path / "b")
+    with pytest.raises(ItmkitError, match="was begun in 2 parts"):
+        write(tmp_path / "b", Part(0, 3))
+    write(tmp_path / "b", force=True)
+    assert read_manifest(tmp_path / "b") is not None and not list((tmp_path / "b").glob("*part*"))
+
+
+def test_force_of_a_part_leaves_the_others(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    folder = tmp_path / "parts"
+    write(folder, Part(0, 2), settings={"a": 7})
+    write(folder, Part(1, 2))
+    write(folder, Part(0, 2), force=True)
+    merge_parts(folder)
+    assert files(folder) == whole
+
+
+def test_two_writers_of_one_part_exclude_each_other(tmp_path: Path) -> None:
+    options = {
+        "made_by": MadeBy("extract-regions", {"a": 1}, None, {}),
+        "columns": {"x": Column("float32", (3,))},
+        "keys": KEYS,
+        "shard_size": SHARD,
+    }
+    with CacheWriter.open(tmp_path, part=Part(0, 2), **options):  # type: ignore[arg-type]
+        with pytest.raises(ItmkitError, match="another process is writing this cache, or part 0/2 of it"):
+            write(tmp_path, Part(0, 2))
+        with pytest.raises(ItmkitError, match="another process is writing this cache;"):
+            merge_parts(tmp_path)
+        write(tmp_path, Part(1, 2))
+
+
+@pytest.mark.parametrize(("text", "said"), [("2/2", "the last n-1/n"), ("1", "write i/n"), ("a/b", "write i/n")])
+def test_a_part_that_cannot_be(text: str, said: str) -> None:
+    with pytest.raises(ItmkitError, match=said):
+        Part.parse(text)
+    assert Part.parse("3/4") == Part(3, 4)
+
+
+def test_nothing_to_merge(tmp_path: Path) -> None:
+    with pytest.raises(ItmkitError, match="holds no parts of a cache"):
+        merge_parts(tmp_path)
