@@ -74,9 +74,10 @@ def test_a_crash_costs_one_picture(tmp_path: Path, decoder: Decoder) -> None:
 
 def test_a_hang_costs_one_picture(tmp_path: Path) -> None:
     """A decoder that no longer answers is ended and replaced."""
-    good, decoder = picture(tmp_path / "a.png"), Decoder(timeout=2.0)
+    good, decoder = picture(tmp_path / "a.png"), Decoder()
     decoder.decode(good, None)
     assert decoder._child is not None
+    decoder._timeout = 2.0
     os.kill(decoder._child.pid, signal.SIGSTOP)
     began = time.monotonic()
     with pytest.raises(UnreadableImage, match="took longer than 2 s to decode"):

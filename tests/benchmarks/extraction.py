@@ -1,0 +1,91 @@
+"""How much of an extraction's time its model computes: with workers, and decoding in line as a plain loop would.
+
+    python tests/benchmarks/extraction.py --model MODEL [--pictures 200] [--side 640]
+
+MODEL is the folder of any vision model (MobileNetV2, ...). Pictures are JPEG files of random scenes-like content, made for
+the run. "busy" is the share of the time, from the first picture to the last row on disk, in which the model's
+forward pass runs. Both ways in one run, over the same pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from itmkit.dataset import Caption, ImageRecord, write_dataset
+from itmkit.regions import extract, grid
+from itmkit.regions.choose import load
+from itmkit.regions.images import load_image
+from itmkit.workspace import Workspace
+
+REGIONS = 36
+
+
+def prepare(folder: Path, count: int, side: int) -> Workspace:
+    workspace, records = Workspace(folder), []
+    (folder / "images").mkdir(parents=True)
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        small = rng.integers(0, 256, (side // 8, side // 6, 3), np.uint8)
+        path = folder / "images" / f"{number}.jpg"
+        Image.fromarray(small).resize((side, side * 3 // 4), Image.Resampling.BICUBIC).save(path, quality=90)
+        records.append(ImageRecord(str(number), "train", (Caption(f"{number}#0", "a thing"),), str(path)))
+    write_dataset(workspace, records, kind="pairs", settings={})
+    return workspace
+
+
+class Clock:
+    """Adds up the time within `feature_map`, the forward pass of the grid backend."""
+
+    def __init__(self) -> None:
+        self.seconds, self._real = 0.0, grid.feature_map
+
+    def __call__(self, body: Any, pixels: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return self._real(body, pixels)
+        finally:
+            self.seconds += time.perf_counter() - began
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--side", type=int, default=640)
+    parser.add_argument("--workers", type=int)
+    args = parser.parse_args()
+    folder = Path(tempfile.mkdtemp())
+    try:
+        workspace = prepare(folder / "work", args.pictures, args.side)
+        clock = Clock()
+        grid.feature_map = clock
+        result = extract.extract_regions(
+            workspace, backend="grid", model=args.model, device="cpu", workers=args.workers, shard_size=100
+        )
+        piped, piped_busy = result.seconds, clock.seconds
+        choice = extract.choose(workspace, workspace.dataset(), backend=None, model=None, regions=None, size=None)
+        backend = load(choice, device="cpu", download=False)
+        clock.seconds, began = 0.0, time.perf_counter()
+        for record in workspace.dataset().images:
+            backend.detect([load_image(workspace.image_path(record.file or ""))], regions=REGIONS, labels=None, batch=1)
+        plain, plain_busy = time.perf_counter() - began, clock.seconds
+        print(f"{args.pictures} pictures of {args.side} x {args.side * 3 // 4}")
+        for name, seconds, busy in (("extract", piped, piped_busy), ("plain loop", plain, plain_busy)):
+            print(f"{name:11} {args.pictures / seconds:6.1f} pictures/s, model busy {busy / seconds:6.1%}")
+        print(f"{'ratio':11} {plain / piped:6.2f}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
