@@ -1,4 +1,4 @@
-"""How much of an extraction's time its model computes: with workers, and decoding in line as a plain loop would.
+"""How much of the time of an extraction its model computes: with workers, and in a plain loop that decodes in line.
 
     python tests/benchmarks/extraction.py --model MODEL [--pictures 200] [--side 640]
 
