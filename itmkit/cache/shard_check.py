@@ -22,7 +22,7 @@ DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
 
 def check_shard_file(folder: Path, shard: Mapping[str, Any]) -> None:
-    """Raises ItmkitError unless the file of a shard of the manifest is as it was written, as far as can be told cheaply.
+    """Raises ItmkitError unless the file of a shard of the manifest is the one that was written.
 
     Costs two `stat` calls where nothing was touched since the manifest was written.
     """
