@@ -95,4 +95,5 @@ _RULES: tuple[tuple[str, Callable[[ImageRecord], str | None], Callable[[str], st
     ("id", lambda image: image.id, lambda key: key),
     ("file name", lambda image: _name(_file_or_id(image)), _name),
     ("COCO's number", lambda image: _coco(_file_or_id(image)), _coco),
+    ("COCO's number", lambda image: _coco(image.id), _coco),
 )
