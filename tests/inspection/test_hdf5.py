@@ -40,7 +40,7 @@ def test_links_and_data_kept_elsewhere_are_named_and_refused(tmp_path: Path) -> 
     assert found["/group/back"] == "group (seen before)" and found["/named"] == "named type"
     report = inspect(tmp_path / "a.h5")
     assert report.kind == "HDF5 file" and ("belongs to", "no cache; no stage reads it") in report.facts
-    assert "holds objects that no cache may hold" in report.problems[0] and "/virtual refused" in report.problems[0]
+    assert "holds objects that no cache may hold" in report.problems[0] and "/raw refused" in report.problems[0]
     rows = {row[0]: row for row in report.tables[0].rows}
     assert rows["/plain"][2:4] == ("(4, 5)", "float32")
 
