@@ -2,7 +2,8 @@
 
 caches/graphs/images, one row a picture:
     blocks (R, 15) int16, block_weights (R, 15) float32    block positions (GLFN eqs 2-12)
-    polar_rho (R, R) float16, polar_theta (R, R) float16   where region j lies as seen from region i (MPSM eq 3)
+    polar_rho (R, R) float16, polar_theta (R, R) float16   where region j lies as seen from region i (MPSM eq 3);
+                                                           not where block positions were imported instead of boxes
 caches/graphs/texts, one row a caption text, ragged:
     edges (E, 2) int16                                     dependency pairs i < j, undirected (MPSM, text side)
 """
@@ -129,7 +130,7 @@ def dependency_edges(heads: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray
 
 @dataclass(frozen=True)
 class GraphsResult:
-    """Rows of the two caches; None where that part was not asked for."""
+    """Rows of the two caches; None where that part was not asked for. `polar`: whether there are coordinates."""
 
     path: Path
     images: int | None
@@ -137,6 +138,7 @@ class GraphsResult:
     edges: int | None
     blocks: int
     keep: int
+    polar: bool = True
 
 
 def build_graphs(
@@ -156,8 +158,8 @@ def build_graphs(
         parts: which of the two.
 
     Raises:
-        ItmkitError: an earlier cache is missing, unfinished, stale, or has no boxes; the graphs on disk were made
-            otherwise (and not `force`).
+        ItmkitError: an earlier cache is missing, unfinished, stale, or has neither boxes nor block positions; the
+            graphs on disk were made otherwise (and not `force`).
     """
     settings = workspace.settings(STAGE)
     problems = [
@@ -179,18 +181,29 @@ def build_graphs(
     assert isinstance(blocks, int) and isinstance(keep, int)
     workspace.require(*(cache for part, cache in (("images", "regions"), ("texts", "text")) if part in parts))
     if "images" in parts:
-        _check_boxes(workspace)
+        _check_boxes(workspace, blocks, keep)
     images = texts = edges = None
+    polar = True
     if "images" in parts:
+        polar = not _has_blocks(CacheReader.open(workspace.cache("regions")))
         images = _image_graphs(workspace, blocks, keep, shard_size, force, progress)
     if "texts" in parts:
         texts, edges = _text_graphs(workspace, force, progress)
-    return GraphsResult(workspace.cache("graphs"), images, texts, edges, blocks, keep)
+    return GraphsResult(workspace.cache("graphs"), images, texts, edges, blocks, keep, polar)
 
 
-def _check_boxes(workspace: Workspace) -> None:
+def _check_boxes(workspace: Workspace, blocks: int, keep: int) -> None:
     """Imported features may have come without boxes or sizes, and no position can be had from nothing."""
-    notes = CacheReader.open(workspace.cache("regions")).manifest.notes
+    regions = CacheReader.open(workspace.cache("regions"))
+    if _has_blocks(regions):
+        there = regions.columns["blocks"].shape[1]
+        if (blocks, keep) != (BLOCKS, there):
+            raise ItmkitError(
+                f"{regions.folder}: was imported with block positions, {there} of {BLOCKS} x {BLOCKS} blocks a region,"
+                f" and without boxes; {keep} of {blocks} x {blocks} cannot be made of them"
+            )
+        return
+    notes = regions.manifest.notes
     missing = [what for what in ("boxes", "sizes") if notes.get(what, True) is False]
     if missing:
         raise ItmkitError(
@@ -198,6 +211,11 @@ def _check_boxes(workspace: Workspace) -> None:
             " positions and no polar coordinates to make. Add the files and import again; or run"
             " `itmkit build-graphs --only texts` for matchers that need no positions"
         )
+
+
+def _has_blocks(regions: CacheReader) -> bool:
+    """Whether the cache came with block positions instead of boxes (PFAN's and GLFN's files)."""
+    return "blocks" in regions.columns
 
 
 def _image_graphs(
@@ -208,9 +226,9 @@ def _image_graphs(
     columns = {
         "blocks": Column("int16", (count, keep)),
         "block_weights": Column("float32", (count, keep)),
-        "polar_rho": Column("float16", (count, count)),
-        "polar_theta": Column("float16", (count, count)),
     }
+    if not _has_blocks(regions):
+        columns |= {name: Column("float16", (count, count)) for name in ("polar_rho", "polar_theta")}
     made_by = MadeBy(
         STAGE, {"blocks": blocks, "keep": keep}, None, workspace.inputs("graphs/images", workspace.dataset())
     )
@@ -239,6 +257,8 @@ def _image_graphs(
 
 
 def _image_rows(regions: CacheReader, rows: np.ndarray, blocks: int, keep: int) -> dict[str, np.ndarray]:
+    if _has_blocks(regions):
+        return {name: regions.read(name, rows) for name in ("blocks", "block_weights")}
     boxes, sizes, count = (regions.read(name, rows) for name in ("boxes", "size", "count"))
     if (sizes < 1).any():
         wrong = regions.ids[rows[int(np.argmax((sizes < 1).any(axis=1)))]]

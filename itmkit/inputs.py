@@ -78,6 +78,11 @@ class Inputs:
         self.image_of = np.repeat(np.arange(len(self.images)), [len(image.captions) for image in self.images])
         self._rows = self.regions.rows([image.id for image in self.images])
         self._polar = CacheReader.open(workspace.cache("graphs/images"), stage="build-graphs") if graphs else None
+        if self._polar is not None and "polar_rho" not in self._polar.columns:
+            raise ItmkitError(
+                f"{self._polar.folder}: has no polar coordinates, which this method needs: the features were imported"
+                " with block positions instead of boxes. Import features with boxes, or train another method"
+            )
         self._polar_rows = self._polar.rows([image.id for image in self.images]) if self._polar else None
 
         text = CacheReader.open(workspace.cache("text"), stage="parse-text")

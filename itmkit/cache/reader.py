@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from itmkit.cache.manifest import Column, Manifest, read_manifest
+from itmkit.cache.shard_check import DAMAGE, check_shard_file, naming
 from itmkit.cache.stored_rows import StoredRows
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
@@ -69,7 +70,8 @@ class CacheReader:
         """The id of every row, in row order."""
         found: list[str] = []
         for shard in range(len(self.manifest.shards)):
-            found.extend(key.decode() for key in self._dataset(shard, "ids")[:])
+            with naming(self._path(shard)):
+                found.extend(key.decode() for key in self._dataset(shard, "ids")[:])
         return found
 
     @cached_property
@@ -96,7 +98,8 @@ class CacheReader:
             stored = self._stored_rows(shard, column)
             if stored is None:
                 source, target = np.s_[start : start + length], np.s_[place : place + length]
-                self._dataset(shard, column).read_direct(out, source, target)
+                with naming(self._path(shard)):
+                    self._dataset(shard, column).read_direct(out, source, target)
             else:
                 bounds = slice(place * stored.row_bytes, (place + length) * stored.row_bytes)
                 stored.read_into(flat[bounds], start, length)
@@ -144,7 +147,8 @@ class CacheReader:
                 source = np.s_[int(bounds[start]) : int(bounds[start + length])]
                 target = np.s_[int(offsets[place]) : int(offsets[place + length])]
                 if source.stop > source.start:
-                    self._dataset(shard, name).read_direct(out, source, target)
+                    with naming(self._path(shard)):
+                        self._dataset(shard, name).read_direct(out, source, target)
             flat[name] = out
         return flat, offsets
 
@@ -177,12 +181,14 @@ class CacheReader:
     def _offsets(self, shard: int, group: str) -> np.ndarray:
         key = (shard, group)
         if key not in self._cached_offsets:
-            found = self._dataset(shard, f"{group}.offsets")[:]
-            columns = [name for name, c in self.columns.items() if c.kind == "ragged" and c.group == group]
-            lengths = {len(self._dataset(shard, name)) for name in columns}
+            with naming(self._path(shard)):
+                found = self._dataset(shard, f"{group}.offsets")[:]
+                columns = [name for name, c in self.columns.items() if c.kind == "ragged" and c.group == group]
+                lengths = {len(self._dataset(shard, name)) for name in columns}
             if found[0] != 0 or (np.diff(found) < 0).any() or lengths != {int(found[-1])}:
-                path = self.folder / self.manifest.shards[shard]["file"]
-                raise ItmkitError(f"{path}: the offsets of {group!r} do not fit its columns; the file is damaged")
+                raise ItmkitError(
+                    f"{self._path(shard)}: the offsets of {group!r} do not fit its columns; the file is damaged"
+                )
             self._cached_offsets[key] = found
         return self._cached_offsets[key]
 
@@ -211,15 +217,19 @@ class CacheReader:
             file = self._files[shard] = self._open(shard)
         return file[name]
 
+    def _path(self, shard: int) -> Path:
+        return self.folder / self.manifest.shards[shard]["file"]
+
     def _open(self, shard: int) -> h5py.File:
-        path = self.folder / self.manifest.shards[shard]["file"]
+        path = self._path(shard)
+        check_shard_file(self.folder, self.manifest.shards[shard])
         try:
             file = h5py.File(path, "r", locking=False)
         except OSError as error:
             raise ItmkitError(f"{path}: cannot be read as HDF5 ({error}); rerun the stage with --force") from None
         try:
             problem = self._problem(file, int(self.manifest.shards[shard]["count"]))
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # as HDF5 meets damaged structures
+        except DAMAGE as error:
             problem = f"is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         if problem is not None:
             file.close()

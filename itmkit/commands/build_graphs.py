@@ -44,7 +44,8 @@ def command(
     if result.images is not None:
         console.out.print(
             f"{result.images} pictures: {result.keep} of {result.blocks} x {result.blocks} blocks a region,"
-            f" polar coordinates -> {result.path / 'images'}"
+            f" {'polar coordinates' if result.polar else 'no polar coordinates (imported without boxes)'}"
+            f" -> {result.path / 'images'}"
         )
     if result.texts is not None:
         console.out.print(f"{result.texts} caption texts: {result.edges} dependency edges -> {result.path / 'texts'}")

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from itmkit.commands import options
 from itmkit.workspace import Workspace
+
+if TYPE_CHECKING:
+    from itmkit.regions.import_sets import SetsResult
+
+SHOWN = 20  # skipped pictures
 
 
 @click.group("import-features")
@@ -16,7 +22,8 @@ def command() -> None:
     """Take region features from files of other projects instead of computing them.
 
     \b
-    Example: itmkit import-features scan f30k_precomp -w work
+    Examples: itmkit import-features scan f30k_precomp -w work
+              itmkit import-features bottom-up trainval_36.tsv -w work
     """
 
 
@@ -92,5 +99,93 @@ def scan(
         console.out.print(f"{result.repeated} of {result.rows} rows repeated an earlier row and were left out")
     if result.skipped:
         console.out.print(f"{result.skipped} pictures skipped (listed in {result.path / 'manifest.json'})")
-    if "boxes" not in result.extras:
+    if "blocks" in result.extras:
+        console.out.print("with block positions instead of boxes, build-graphs makes no polar coordinates")
+    elif "boxes" not in result.extras:
         console.out.print("without boxes, build-graphs has no block positions and no polar coordinates to make")
+
+
+regions_option = click.option(
+    "--regions", type=click.IntRange(1, 32767), metavar="R",
+    help="Room for R regions a picture (as many as any picture has); more in a picture are an error.",
+)  # fmt: skip
+
+
+@command.command("bottom-up")
+@click.argument("files", type=options.Path_, nargs=-1, required=True)
+@options.workspace_option
+@click.option(
+    "--vocabulary", type=options.Path_, metavar="DIR",
+    help="Folder with objects_vocab.txt and attributes_vocab.txt, which turn LXMERT's ids into tags and attributes.",
+)  # fmt: skip
+@regions_option
+@options.force_option
+@options.json_option
+def bottom_up(
+    workspace: Workspace,
+    files: tuple[Path, ...],
+    vocabulary: Path | None,
+    regions: int | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """FILES in bottom-up attention's TSV form, or in LXMERT's: all files of one set.
+
+    The workspace needs a data set (`itmkit prepare`). Its pictures are found by id, file name or COCO's number.
+
+    \b
+    Example: itmkit import-features bottom-up karpathy_*.tsv -w work
+             itmkit import-features bottom-up train2014_obj36.tsv val2014_obj36.tsv --vocabulary vg -w work
+    """
+    from itmkit.commands import console
+    from itmkit.regions.import_sets import import_bottom_up
+
+    result = import_bottom_up(
+        workspace, files, vocabulary=vocabulary, regions=regions, force=force, progress=console.ConsoleProgress()
+    )
+    _show_sets(result, as_json)
+
+
+@command.command("npz")
+@click.argument("folder", type=options.Path_)
+@options.workspace_option
+@regions_option
+@options.force_option
+@options.json_option
+def npz(workspace: Workspace, folder: Path, regions: int | None, force: bool, as_json: bool) -> None:
+    """FOLDER with one .npz file a picture: x, bbox, num_bbox, image_h, image_w (bottom-up-attention.pytorch).
+
+    The pickled `info` in these files is never read. The workspace needs a data set (`itmkit prepare`).
+
+    \b
+    Example: itmkit import-features npz features/train2014 -w work
+    """
+    from itmkit.commands import console
+    from itmkit.regions.import_sets import import_npz
+
+    result = import_npz(workspace, folder, regions=regions, force=force, progress=console.ConsoleProgress())
+    _show_sets(result, as_json)
+
+
+def _show_sets(result: SetsResult, as_json: bool) -> None:
+    from itmkit.commands import console
+
+    if as_json:
+        console.print_json(asdict(result))
+        return
+    if result.unchanged:
+        console.out.print(f"{result.path}: complete, made from these files; nothing to do")
+        return
+    console.out.print(
+        f"{result.images} pictures (found by {result.matched_by}), up to {result.regions} regions x {result.dim}"
+        f" with {', '.join(result.extras)} -> {result.path}"
+    )
+    if result.left_out:
+        console.out.print(f"{result.left_out} pictures of the files are not in the data set and were left out")
+    if result.skipped:
+        place = result.path / "manifest.json"
+        console.out.print(f"{len(result.skipped)} pictures of the data set skipped (all are listed in {place}):")
+        for item in result.skipped[:SHOWN]:
+            console.out.print(f"  {item['id']}: {item['reason']}", markup=False)
+        if len(result.skipped) > SHOWN:
+            console.out.print(f"  and {len(result.skipped) - SHOWN} more")

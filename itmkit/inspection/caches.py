@@ -92,10 +92,16 @@ def inspect_hdf5(path: Path, *, verify: bool = False) -> Report:
         report.fact("verified", _verdict(1, len(report.problems)))
         if report.problems:
             return report
+    if entry is None:
+        report.fact("belongs to", "no cache; no stage reads it")
     answer = ask_child("walk", path)
     rows = [tuple(str(item[key]) for key in ("path", "what", "shape", "type", "chunks")) for item in answer["objects"]]
     title = "objects" if not answer["more"] else "objects (there are more)"
     report.tables.append(ReportTable.cut(title, ("path", "what", "shape", "type", "chunks"), rows))
+    wrong = [f"{row[0]} {row[1]}" for row in rows if row[1].startswith(("unreadable", "refused"))]
+    if wrong:
+        some = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+        report.problems.append(f"{path}: holds objects that no cache may hold: {some}")
     return report
 
 

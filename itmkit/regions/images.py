@@ -60,6 +60,9 @@ def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, expected_sha256: str
             width, height = image.size
             if width * height > max_pixels:
                 raise UnreadableImage(_too_large(f"{width} x {height}", max_pixels))
+            if any(tile[0] == "bmp_rle" for tile in image.tile):
+                # Pillow decodes damaged runs to a wrong picture without a word, and no photograph is stored so.
+                raise UnreadableImage("BMP with run lengths, in which damage goes unnoticed: not read")
             if width < 1 or height < 1:
                 raise UnreadableImage("has no pixels")
             with _one_at_a_time if width * height > _LARGE else nullcontext():

@@ -18,6 +18,7 @@ from itmkit.errors import ItmkitError
 from itmkit.files import digest
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.regions import region_columns
+from itmkit.regions.scan_blocks import block_columns, read_blocks
 from itmkit.regions.scan_check import read_split
 from itmkit.regions.scan_dataset import scan_dataset
 from itmkit.regions.scan_layout import ScanSplit, SizeOrder, find_splits, read_tags
@@ -102,10 +103,12 @@ def import_scan(
     cache_notes |= {what: what in splits[0].extras for what in ("boxes", "scores", "tags")} | {
         "sizes": sizes is not None
     }
+    blocks = "blocks" in splits[0].extras
+    cache_notes |= {"blocks": True} if blocks else {}
     with CacheWriter.open(
         workspace.cache("regions"),
         made_by=made_by,
-        columns=region_columns(regions, dim),
+        columns=region_columns(regions, dim) | (block_columns(regions) if blocks else {}),
         keys=keys,
         tables={"tags": [], "attributes": []},
         shard_size=shard_size,
@@ -115,7 +118,7 @@ def import_scan(
         unchanged = writer.manifest.complete
         _write(writer, splits, sizes, tag_form, progress)
         skipped = len(writer.manifest.skipped)
-    extras = tuple(what for what in ("boxes", "sizes", "scores", "tags") if cache_notes[what])
+    extras = tuple(what for what in ("boxes", "blocks", "sizes", "scores", "tags") if cache_notes.get(what))
     return ImportResult(
         path=writer.folder,
         images=len(keys),
@@ -245,6 +248,10 @@ def _columns(
         if name in split.arrays:
             values = split.arrays[name].take(rows).astype(np.float32)
             columns[name] = np.where(real[..., None] if name == "boxes" else real, values, 0)
+    if "blocks" in split.arrays:
+        numbers, shares = read_blocks(split.arrays["blocks"].take(rows))
+        columns["blocks"] = np.where(real[..., None], numbers, 0)
+        columns["block_weights"] = np.where(real[..., None], shares, 0)
     if tags is not None:
         pairs = [split_tag(tag, tag_form) for row in tags for tag in row]
         for place, table in ((0, "attributes"), (1, "tags")):

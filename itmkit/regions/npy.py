@@ -10,12 +10,34 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from itmkit.errors import ItmkitError
 
 _BLOCK_BYTES = 16 << 20
+
+
+def read_header(file: IO[bytes], label: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """(shape, whether it is stored column by column, dtype); `file` is left at the first byte of the data.
+
+    Raises:
+        ItmkitError: not a .npy file, or Python objects or records, which only unpickling could read.
+    """
+    try:
+        version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+        elif version == (2, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)  # type: ignore[no-untyped-call]
+        else:
+            raise ValueError(f"format version {version}")
+    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, RecursionError) as error:
+        raise ItmkitError(f"{label}: not an array file that numpy.save wrote ({error})") from None
+    if dtype.hasobject or dtype.fields is not None:
+        raise ItmkitError(f"{label}: holds Python objects or records ({dtype}), a plain array is needed")
+    return tuple(int(n) for n in shape), bool(fortran), dtype
 
 
 class NpyRows:
@@ -29,28 +51,17 @@ class NpyRows:
                 what the header says (a truncated download).
         """
         self.path = path
-        try:
-            with open(path, "rb") as file:
-                version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
-                if version == (1, 0):
-                    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
-                elif version == (2, 0):
-                    shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)  # type: ignore[no-untyped-call]
-                else:
-                    raise ValueError(f"format version {version}")
-                self._start = file.tell()
-                size = os.fstat(file.fileno()).st_size
-        except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, RecursionError) as error:
-            raise ItmkitError(f"{path}: not an array file that numpy.save wrote ({error})") from None
-        if dtype.hasobject or dtype.fields is not None:
-            raise ItmkitError(f"{path}: holds Python objects or records ({dtype}), a plain array is needed")
+        with open(path, "rb") as file:
+            shape, fortran, dtype = read_header(file, str(path))
+            self._start = file.tell()
+            size = os.fstat(file.fileno()).st_size
         if not shape:
             raise ItmkitError(f"{path}: holds a single number, an array with one row a picture is needed")
         if fortran and len(shape) > 1:
             raise ItmkitError(
                 f"{path}: is stored column by column; save it with numpy.save(path, numpy.ascontiguousarray(array))"
             )
-        self.shape: tuple[int, ...] = tuple(int(n) for n in shape)
+        self.shape = shape
         self._stored = dtype
         self.dtype = dtype.newbyteorder("=")
         self._row_items = int(np.prod(self.shape[1:], dtype=np.int64))

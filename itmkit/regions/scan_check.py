@@ -12,6 +12,8 @@ from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
 from itmkit.progress import Progress
 from itmkit.regions.npy import NpyRows
+from itmkit.regions.region_sets import BOX_SLACK
+from itmkit.regions.scan_blocks import WIDTHS, check_blocks
 from itmkit.regions.scan_layout import (
     OPTIONAL_ARRAYS,
     ScanSplit,
@@ -23,8 +25,6 @@ from itmkit.regions.scan_layout import (
     read_tags,
     some,
 )
-
-_BOX_SLACK = 1.5  # pixels a box may lie outside its picture: detectors round, and some count the last pixel
 
 
 def read_split(
@@ -51,7 +51,7 @@ def read_split(
         if path(f"{what}.npy").exists():
             array = _open(path(f"{what}.npy"), problems)
             if array is not None and _fits(array, what, found, problems):
-                found.arrays[what] = array
+                found.arrays["blocks" if _are_blocks(array, what) else what] = array
     found.tags = path("tags.json") if path("tags.json").exists() else None
 
     names = _row_names(found, ids)
@@ -60,7 +60,7 @@ def read_split(
         sha256, digests, wrong = read_features(found.features, names, digest_rows=repeats, advance=advance)
     problems += wrong
     found.digests = {"ims": sha256}
-    for what in ("caps.txt", "ids.txt", "tags.json", *(f"{a}.npy" for a in found.arrays)):
+    for what in ("caps.txt", "ids.txt", "tags.json", *(f"{a}.npy" for a in OPTIONAL_ARRAYS)):
         if path(what).exists():
             found.digests[what.split(".")[0]] = sha256_file(path(what))
     if captions is not None:
@@ -71,6 +71,7 @@ def read_split(
         except ItmkitError as error:
             problems += [f"{folder / name}_*: {problem}" for problem in error.problems]
     problems += _check_boxes(found, names, size_order) + _check_scores(found, names) + _check_tags(found)
+    problems += check_blocks(found.arrays["blocks"], names) if "blocks" in found.arrays else []
     return found, problems
 
 
@@ -114,13 +115,16 @@ def _fits(array: NpyRows, what: str, found: ScanSplit, problems: list[str]) -> b
     """Whether an optional array has the shape that goes with the features."""
     n, regions, _ = found.features.shape
     expected = {"boxes": (n, regions, 4), "sizes": (n, 2), "scores": (n, regions)}[what]
-    if array.shape == expected and array.dtype.kind in "fiu":
+    shapes = {expected} | ({(n, regions, width) for width in WIDTHS} if what == "boxes" else set())
+    if array.shape in shapes and array.dtype.kind in "fiu":
         return True
-    hint = ""
-    if what == "boxes" and len(array.shape) == 3 and array.shape[2] in (30, 31):
-        hint = "; it seems to hold block numbers of PFAN or GLFN, not boxes: rename it to leave it out"
+    hint = f" (or {WIDTHS[0]} or {WIDTHS[1]} columns, block positions)" if what == "boxes" else ""
     problems.append(f"{array.path}: shape {array.shape} of {array.dtype}, {expected} expected{hint}")
     return False
+
+
+def _are_blocks(array: NpyRows, what: str) -> bool:
+    return what == "boxes" and array.shape[-1] in WIDTHS
 
 
 def _check_boxes(found: ScanSplit, names: Callable[[int], str], size_order: str) -> list[str]:
@@ -155,7 +159,7 @@ def _check_boxes(found: ScanSplit, names: Callable[[int], str], size_order: str)
         )
         largest = max(largest, float(box.max(initial=0)))
         if sizes is not None:
-            limit, low = size[start : start + len(box)] + _BOX_SLACK, box.min(axis=(1, 2)) < -_BOX_SLACK
+            limit, low = size[start : start + len(box)] + BOX_SLACK, box.min(axis=(1, 2)) < -BOX_SLACK
             far = box[..., 2:].max(axis=1)
             note("a box beyond the edge of the picture", low | (far > limit).any(axis=1), start)
             inside &= bool((far <= limit).all())

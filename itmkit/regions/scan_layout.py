@@ -3,7 +3,7 @@
 {name}_ims.npy    (N, R, D) float16 or float32, one row a picture or one row a caption
 {name}_caps.txt   UTF-8, one caption a line, those of a picture in a row
 {name}_ids.txt    one id a row, a picture or a caption                            (optional)
-{name}_boxes.npy  (N, R, 4) x1 y1 x2 y2 in pixels                                 (optional)
+{name}_boxes.npy  (N, R, 4) x1 y1 x2 y2 in pixels, or block positions (scan_blocks) (optional)
 {name}_sizes.npy  (N, 2) width, height in pixels                                  (optional)
 {name}_scores.npy (N, R) confidence                                               (optional)
 {name}_tags.json  N lists of R strings "colour class", split at the first space   (optional)
@@ -54,7 +54,7 @@ class ScanSplit:
 
     @property
     def extras(self) -> tuple[str, ...]:
-        """Which of boxes, sizes, scores and tags there are."""
+        """Which of boxes (or blocks), sizes, scores and tags there are."""
         return (*self.arrays, *(["tags"] if self.tags else []))
 
 

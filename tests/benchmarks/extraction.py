@@ -2,7 +2,7 @@
 
     python tests/benchmarks/extraction.py --model MODEL [--pictures 200] [--side 640]
 
-MODEL is the folder of any vision model (MobileNetV2, ...). Pictures are JPEG files of random scenes-like content, made for
+MODEL is the folder of any vision model (MobileNetV2, ...). The pictures are JPEG files of random blobs, made for
 the run. "busy" is the share of the time, from the first picture to the last row on disk, in which the model's
 forward pass runs. Both ways in one run, over the same pictures.
 """

@@ -18,6 +18,7 @@ import pytest
 from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy
 from itmkit.cache.shard_file import ShardFile
 from itmkit.errors import ItmkitError
+from itmkit.files import sha256_file
 
 COLUMNS = {"features": Column("float32", (4,)), "words": Column("int32", (), "ragged")}
 KEYS = ["a", "b", "c"]
@@ -47,6 +48,15 @@ def read(folder: Path) -> None:
     _ = reader.ids
 
 
+def forge(folder: Path) -> None:
+    """Makes the manifest say that the shards are as they are now: a cache of hostile origin, not a damaged one."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for shard in manifest["shards"]:
+        path = folder / shard["file"]
+        shard |= {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 def external_link(shard: h5py.File, secret: Path) -> None:
     shard["features"] = h5py.ExternalLink(str(secret), "features")
 
@@ -63,6 +73,16 @@ def virtual(shard: h5py.File, secret: Path) -> None:
 
 def external_storage(shard: h5py.File, secret: Path) -> None:
     shard.create_dataset("features", (2, 4), "float32", external=[(str(secret), 0, 32)])
+
+
+def unlimited(shard: h5py.File, secret: Path) -> None:
+    """A virtual data set whose shape HDF5 can only tell after looking into the other file."""
+    plist, endless = h5py.h5p.create(h5py.h5p.DATASET_CREATE), (h5py.h5s.UNLIMITED,)
+    spaces = [h5py.h5s.create_simple((1, 4), (*endless, 4)) for _ in range(2)]
+    for space in spaces:
+        space.select_hyperslab((0, 0), (*endless, 1), (1, 1), (1, 4))
+    plist.set_virtual(spaces[0], str(secret).encode(), b"features", spaces[1])
+    h5py.h5d.create(shard.id, b"features", h5py.h5t.NATIVE_FLOAT, spaces[0], plist)
 
 
 def group(shard: h5py.File, secret: Path) -> None:
@@ -87,6 +107,7 @@ def short(shard: h5py.File, secret: Path) -> None:
         (external_link, "ExternalLink, not data of this file"),
         (soft_link, "SoftLink, not data of this file"),
         (virtual, "keeps its data in other files"),
+        (unlimited, "keeps its data in other files"),
         (external_storage, "keeps its data in other files"),
         (group, "is not a data set"),
         (gone, "is missing"),
@@ -103,9 +124,90 @@ def test_shards_that_point_elsewhere_are_refused(
     with h5py.File(cache / "shard-00000.h5", "r+") as shard:
         del shard["features"]
         replace(shard, secret)
+    forge(cache)
     with pytest.raises(ItmkitError, match=message) as caught:
         read(cache)
     assert "shard-00000.h5" in caught.value.problems[0]
+
+
+READ_ALL = """
+import sys; from pathlib import Path; from itmkit.cache import CacheReader; from itmkit.errors import ItmkitError
+for folder in sys.argv[1:]:
+    try:
+        reader = CacheReader.open(Path(folder))
+        reader.read_all("features"), reader.read_ragged(["words"], range(len(reader))), reader.ids
+        print("read")
+    except ItmkitError as error:
+        print("refused:", error.problems[0].replace(chr(10), " "))
+"""
+
+
+def read_in_a_child(folders: list[Path], seconds: float) -> list[str]:
+    """What each cache says; a crash or a hang is this test's failure, not its end."""
+    command = [sys.executable, "-c", READ_ALL, *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True)
+    return done.stdout.splitlines()
+
+
+def test_nothing_outside_a_shard_is_opened(cache: Path, tmp_path: Path) -> None:
+    """The other file is a named pipe: whoever opens it waits for ever."""
+    os.mkfifo(tmp_path / "secret.h5")
+    folders = []
+    for replace in (external_link, virtual, unlimited, external_storage):
+        folder = shutil.copytree(cache, tmp_path / replace.__name__)
+        with h5py.File(folder / "shard-00000.h5", "r+") as shard:
+            del shard["features"]
+            replace(shard, tmp_path / "secret.h5")
+        forge(folder)
+        folders.append(folder)
+    told = read_in_a_child(folders, 60)
+    assert len(told) == 4 and all(line.startswith("refused") and "shard-00000.h5" in line for line in told)
+    (cache / "shard-00001.h5").unlink()
+    os.mkfifo(cache / "shard-00001.h5")  # a shard that is such a pipe itself
+    assert "shard-00001.h5: is not a regular file" in read_in_a_child([cache], 60)[0]
+
+
+def test_real_malformed_files_as_shards(cache: Path, tmp_path: Path, test_data: Path) -> None:
+    """Whatever the manifest says of them, none is read as a cache, and none ends the process."""
+    folders = []
+    for number, file in enumerate(sorted((test_data / "nasty_hdf5").glob("*files/*"))):
+        folder = shutil.copytree(cache, tmp_path / str(number))
+        shutil.copy(file, folder / "shard-00000.h5")
+        forge(folder)
+        folders.append(folder)
+    told = read_in_a_child(folders, 300)
+    assert len(told) == len(folders) > 60
+    assert all(line.startswith("refused") and "shard-00000.h5" in line for line in told)
+
+
+def test_a_shard_that_was_touched_is_compared_before_hdf5_sees_it(cache: Path) -> None:
+    manifest, path = cache / "manifest.json", cache / "shard-00000.h5"
+    data = bytearray(path.read_bytes())
+    path.write_bytes(data)  # as a copy would: newer, the same
+    os.utime(path, ns=(0, manifest.stat().st_mtime_ns + 10**9))
+    read(cache)
+    assert path.stat().st_mtime_ns == manifest.stat().st_mtime_ns  # and is not compared again
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(0, manifest.stat().st_mtime_ns + 10**9))
+    with pytest.raises(ItmkitError, match=r"shard-00000\.h5: its content is not what was written; restore it"):
+        read(cache)
+    path.write_bytes(data[:-1])
+    with pytest.raises(ItmkitError, match=r"shard-00000\.h5: has [\d,]+ bytes, [\d,]+ were written"):
+        read(cache)
+
+
+def test_errors_of_hdf5_while_reading_name_the_file(cache: Path) -> None:
+    """A chunk that lies beyond the end of the file."""
+    path = cache / "shard-00000.h5"
+    with h5py.File(path, "r") as shard:
+        place = shard["features"].id.get_chunk_info(0).byte_offset
+    data = path.read_bytes()
+    assert data.count(place.to_bytes(8, "little")) >= 1
+    path.write_bytes(data.replace(place.to_bytes(8, "little"), (1 << 40).to_bytes(8, "little")))
+    forge(cache)
+    with pytest.raises(ItmkitError, match=r"shard-00000\.h5"):
+        read(cache)
 
 
 def test_links_in_ids_and_offsets_are_refused(cache: Path) -> None:
@@ -114,6 +216,7 @@ def test_links_in_ids_and_offsets_are_refused(cache: Path) -> None:
             shard[f"away.{name}"] = shard[name]
             del shard[name]
             shard[name] = h5py.SoftLink(f"/away.{name}")
+        forge(cache)
         with pytest.raises(ItmkitError, match="SoftLink"):
             read(cache)
         with h5py.File(cache / "shard-00000.h5", "r+") as shard:
@@ -124,6 +227,7 @@ def test_links_in_ids_and_offsets_are_refused(cache: Path) -> None:
 def test_offsets_that_do_not_fit(cache: Path) -> None:
     with h5py.File(cache / "shard-00000.h5", "r+") as shard:
         shard["tokens.offsets"][...] = [0, 900, 6]
+    forge(cache)
     with pytest.raises(ItmkitError, match="offsets of 'tokens' do not fit"):
         read(cache)
 

@@ -9,6 +9,7 @@ import pytest
 
 from itmkit.commands import cli
 from itmkit.commands.console import run
+from tests.regions.feature_files import data_set, drawn, write_npz, write_tsv
 from tests.regions.scan_folder import write_scan
 
 
@@ -39,6 +40,28 @@ def test_problems_are_listed_with_exit_code_2(tmp_path: Path, capsys: pytest.Cap
     assert run(cli, ["import-features", "scan", str(tmp_path / "nothing"), "-w", str(tmp_path / "work")]) == 2
     assert "no such folder" in capsys.readouterr().err
     assert run(cli, ["import-features", "tsv2"]) == 2
+
+
+def test_bottom_up_and_npz(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data_set(tmp_path / "work", [str(k) for k in range(30)])
+    files = [str(write_tsv(tmp_path / f"{k}.tsv", [drawn(str(k)), drawn(f"other{k}")])) for k in range(2)]
+    command = ["import-features", "bottom-up", *files, "-w", str(tmp_path / "work")]
+    assert run(cli, command) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "2 pictures (found by id), up to 3 regions x 6 with boxes, sizes" in shown
+    assert "2 pictures of the files are not in the data set" in shown
+    assert "28 pictures of the data set skipped" in shown and "and 8 more" in shown
+    assert run(cli, command) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    write_npz(tmp_path / "npz", drawn("4"))
+    command = ["import-features", "npz", str(tmp_path / "npz"), "-w", str(tmp_path / "work")]
+    assert run(cli, command) == 2
+    assert "--force" in capsys.readouterr().err
+    assert run(cli, [*command, "--force", "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["images"] == 1 and "pickled" in told.err
+    assert run(cli, ["import-features", "bottom-up", "gone.tsv", "-w", str(tmp_path / "work")]) == 2
+    assert "gone.tsv: no such file" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -1,0 +1,53 @@
+"""Looks at a shard before HDF5 does, since a damaged file can crash the library and with it the process.
+
+A shard is older than the manifest, which is written after it. One that is newer was copied, restored or changed since:
+its sha256 is compared once, and where it is right the file is dated back, so that no later process compares it again.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from itmkit.cache.manifest import NAME
+from itmkit.errors import ItmkitError
+from itmkit.files import sha256_file
+
+# As HDF5 meets damaged structures.
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+
+
+def check_shard_file(folder: Path, shard: Mapping[str, Any]) -> None:
+    """Raises ItmkitError unless the file of a shard of the manifest is the one that was written.
+
+    Costs two `stat` calls where nothing was touched since the manifest was written.
+    """
+    path = folder / shard["file"]
+    advice = "restore it, or rerun the stage with --force"
+    try:
+        found, manifest = path.stat(), (folder / NAME).stat()
+    except FileNotFoundError:
+        raise ItmkitError(f"{path}: missing; {advice}") from None
+    if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
+        raise ItmkitError(f"{path}: is not a regular file; {advice}")
+    if found.st_size != shard["bytes"]:
+        raise ItmkitError(f"{path}: has {found.st_size:,} bytes, {shard['bytes']:,} were written; {advice}")
+    if found.st_mtime_ns > manifest.st_mtime_ns:
+        if sha256_file(path) != shard["sha256"]:
+            raise ItmkitError(f"{path}: its content is not what was written; {advice}")
+        with suppress(OSError):  # of another user, or on a disk that cannot be written
+            os.utime(path, ns=(found.st_atime_ns, manifest.st_mtime_ns))
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of HDF5 while it reads `path` become one that names the file."""
+    try:
+        yield
+    except DAMAGE as error:
+        words = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ItmkitError(f"{path}: is damaged ({words}); restore it, or rerun the stage with --force") from None

@@ -1,0 +1,51 @@
+"""The names of objects and attributes that a bottom-up-attention detector numbers: text files beside its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from itmkit.errors import ItmkitError
+from itmkit.files import decode_utf8
+
+OBJECTS, ATTRIBUTES = "objects_vocab.txt", "attributes_vocab.txt"
+_MOST_BYTES = 1 << 22
+
+
+def read_vocabulary(folder: Path) -> dict[str, list[str]]:
+    """{"tags": names of the objects, "attributes": names of the attributes} of a folder with the two files.
+
+    A line is a name, or several of one meaning with commas between them, of which the first is taken. Line k
+    (from 0) is number k of the detector.
+
+    Raises:
+        ItmkitError: with everything that is wrong with the two files.
+    """
+    tables: dict[str, list[str]] = {}
+    problems: list[str] = []
+    for table, name in (("tags", OBJECTS), ("attributes", ATTRIBUTES)):
+        path = folder / name
+        try:
+            tables[table] = _names(path)
+        except ItmkitError as error:
+            problems += error.problems
+    limit = np.iinfo(np.int16).max
+    if len(tables.get("attributes", [])) > limit:
+        problems.append(f"{folder / ATTRIBUTES}: has {len(tables['attributes'])} lines; at most {limit} fit")
+    if problems:
+        raise ItmkitError(problems)
+    return tables
+
+
+def _names(path: Path) -> list[str]:
+    if not path.is_file():
+        raise ItmkitError(f"{path}: no such file; --vocabulary names a folder with {OBJECTS} and {ATTRIBUTES}")
+    if path.stat().st_size > _MOST_BYTES:
+        raise ItmkitError(f"{path}: has {path.stat().st_size:,} bytes; a list of names is needed")
+    lines = decode_utf8(path.read_bytes(), path).removesuffix("\n").split("\n")
+    names = [" ".join(line.split(",")[0].split()) for line in lines]
+    empty = [str(number) for number, name in enumerate(names, 1) if not name]
+    if empty:
+        raise ItmkitError(f"{path}: no name in line {', '.join(empty[:5])}")
+    return names
