@@ -201,8 +201,8 @@ class CacheReader:
         self._drop_after_fork()
         key = (shard, name)
         if key not in self._stored:
-            data = self._dataset(shard, name)
-            self._stored[key] = StoredRows.of(self.folder / self.manifest.shards[shard]["file"], data)
+            with naming(self._path(shard)):
+                self._stored[key] = StoredRows.of(self._path(shard), self._dataset(shard, name))
         return self._stored[key]
 
     def _drop_after_fork(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +13,10 @@ from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, read_manifest
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.progress import SILENT, Progress
+from itmkit.regions.decoding import Picture
 from itmkit.regions.device import enough_memory, usable_device
 from itmkit.regions.hub import find_model, model_record
-from itmkit.regions.pictures import Picture, extract_pictures
+from itmkit.regions.pictures import extract_pictures
 from itmkit.regions.skipped import check_files, check_skipped
 from itmkit.vectors.dual import KINDS, DualEncoder, load_dual
 from itmkit.workspace import VECTORS, Workspace
@@ -59,7 +59,7 @@ def embed(
     batch_size: int | None = None,
     device: str | None = None,
     shard_size: int = 2000,
-    threads: int | None = None,
+    workers: int | None = None,
     strict: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
@@ -77,7 +77,7 @@ def embed(
         batch_size: pictures or captions a batch; has no influence on the result beyond rounding.
         device: as torch names it; default cuda where there is one, else cpu.
         shard_size: rows of one shard, the unit that a killed run may lose.
-        threads: that decode; default one a core, at most 4.
+        workers: processes that decode pictures; default one a core, at most 8.
         strict: stop where a picture cannot be read, instead of leaving it out and listing it.
 
     Raises:
@@ -115,8 +115,7 @@ def embed(
 
     done_now, images, captions, truncated, skipped = 0, None, None, None, []
     if "images" in parts:
-        threads = threads or min(4, os.cpu_count() or 1)
-        done_now += _images(workspace, dataset, dual, options("images"), batch, threads, strict, progress)
+        done_now += _images(workspace, dataset, dual, options("images"), batch, workers, strict, progress)
         manifest = CacheReader.open(workspace.cache(f"{VECTORS}{name}/images")).manifest
         images, skipped = manifest.count, manifest.skipped
         check_skipped(workspace, dataset.images, skipped, strict=strict)
@@ -145,7 +144,7 @@ def _images(
     dual: DualEncoder,
     options: dict[str, Any],
     batch: int,
-    threads: int,
+    workers: int | None,
     strict: bool,
     progress: Progress,
 ) -> int:
@@ -165,7 +164,7 @@ def _images(
             writer,
             rows,
             strict=strict,
-            threads=threads,
+            workers=workers,
             title=f"{STAGE}: images",
             progress=progress,
         )
