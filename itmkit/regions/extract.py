@@ -57,6 +57,10 @@ def extract_regions(
     model: str | None = None,
     regions: int | None = None,
     size: int | None = None,
+    config: str | Path | None = None,
+    vocabulary: str | Path | None = None,
+    selection: str | None = None,
+    min_regions: int | None = None,
     batch_size: int | None = None,
     device: str | None = None,
     shard_size: int = 2000,
@@ -69,10 +73,11 @@ def extract_regions(
     """Extracts the regions of all pictures into caches/regions.
 
     Args:
-        backend: "detector" (any object-detection model of transformers) or "grid" (windows over the feature map of
-            any vision model). model: a path, a hub name, or "scenes-detector", which is shipped. Where neither is
-            given, see `itmkit.regions.choose.choose`.
+        backend: "detector" (any object-detection model of transformers), "grid" (windows over the feature map of
+            any vision model) or "detectron2" (bottom-up attention, or any R-CNN of detectron2). model: a path, a hub
+            name, or "scenes-detector", which is shipped. Where neither is given, see `itmkit.regions.choose.choose`.
         regions: R, 36 by default. size: pixels of the grid's input.
+        config, vocabulary, selection, min_regions: of detectron2; see `itmkit.regions.bottom_up.settings`.
         batch_size: pictures a batch; has no influence on the result beyond rounding.
         device: as torch names it; default cuda where there is one, else cpu.
         threads: that decode; default one a core, at most 4.
@@ -88,7 +93,18 @@ def extract_regions(
         raise ItmkitError(
             f"{workspace.dataset_path}: names no picture files (its features were imported); nothing can be extracted"
         )
-    choice = choose(workspace, dataset, backend=backend, model=model, regions=regions, size=size)
+    choice = choose(
+        workspace,
+        dataset,
+        backend=backend,
+        model=model,
+        regions=regions,
+        size=size,
+        config=config,
+        vocabulary=vocabulary,
+        selection=selection,
+        min_regions=min_regions,
+    )
     folder, start, begun = workspace.cache("regions"), time.perf_counter(), len(dataset.images)
     if not choice.settled or force:
         device = _usable_device(device)
@@ -100,9 +116,9 @@ def extract_regions(
             made_by=made_by(choice, loaded, workspace.inputs("regions", dataset)),
             columns=region_columns(choice.regions, loaded.dim),
             keys=[image.id for image in dataset.images],
-            tables={"tags": loaded.names, "attributes": list(COLOUR_NAMES)},
+            tables={"tags": loaded.names, "attributes": loaded.attribute_names or list(COLOUR_NAMES)},
             shard_size=shard_size,
-            notes={"model": choice.model, "device": device},
+            notes={**choice.notes, "device": device},
             force=force,
         ) as writer:
             begun = writer.done
@@ -260,7 +276,11 @@ def _columns(
         columns["features"][at, :count] = one.features
         columns["boxes"][at, :count] = one.boxes * scale
         columns["scores"][at, :count] = one.scores
-        columns["attributes"][at, :count] = region_colours(picture.image, one.boxes)
+        columns["attributes"][at, :count] = (
+            region_colours(picture.image, one.boxes)
+            if one.attributes is None
+            else writer.index("attributes", one.attributes)
+        )
         named = np.flatnonzero([bool(tag) for tag in one.tags])
         columns["tags"][at, named] = writer.index("tags", [one.tags[place] for place in named])
     return columns

@@ -52,6 +52,7 @@ class Grid:
     scale: float
     resample: int
     device: torch.device
+    attribute_names: None = None
 
     def detect(
         self,

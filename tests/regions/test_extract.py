@@ -33,6 +33,7 @@ class Model:
     sha256: str = "weights"
     dim: int = DIM
     names: list[str] = field(default_factory=lambda: ["thing", "half"])
+    attribute_names: list[str] | None = None
     seen: list[int] = field(default_factory=list)
     stop_after: int | None = None
 
@@ -57,7 +58,7 @@ class Model:
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     model = Model()
     monkeypatch.setattr(extract, "load", lambda choice, *, device, download: model)
-    monkeypatch.setattr(choose, "_settings_digest", lambda choice: "settings")
+    monkeypatch.setattr(choose, "_settings_digest", lambda choice, backend: "settings")
     return model
 
 
