@@ -230,19 +230,17 @@ def made_by(choice: Choice, backend: Backend, inputs: dict[str, str]) -> MadeBy:
     if choice.bottom_up is not None:
         settings |= choice.bottom_up.recorded
     local = choice.bottom_up.weights if choice.bottom_up else Path(choice.model)
+    loaded: Any = backend  # of detectron2: a configuration may be based on others, which only the loaded model has seen
     model = {
         "id": local.name if local.exists() else choice.model,
         "sha256": backend.sha256,
-        "settings_sha256": _settings_digest(choice, backend),
+        "settings_sha256": loaded.settings_sha256 if choice.bottom_up else _settings_digest(choice),
     }
     return MadeBy(STAGE, settings, model, inputs)
 
 
-def _settings_digest(choice: Choice, backend: Backend) -> str:
+def _settings_digest(choice: Choice) -> str:
     """Digest of the files that say how pictures are scaled and what the layers are."""
-    if choice.bottom_up is not None:
-        knows: Any = backend  # a configuration may be based on others, which only the loaded model has seen
-        return str(knows.settings_sha256)
     from itmkit.regions.detector import SCENES_DETECTOR
     from itmkit.regions.hub import find_model
 

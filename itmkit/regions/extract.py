@@ -276,14 +276,18 @@ def _columns(
         columns["features"][at, :count] = one.features
         columns["boxes"][at, :count] = one.boxes * scale
         columns["scores"][at, :count] = one.scores
-        columns["attributes"][at, :count] = (
-            region_colours(picture.image, one.boxes)
-            if one.attributes is None
-            else writer.index("attributes", one.attributes)
-        )
-        named = np.flatnonzero([bool(tag) for tag in one.tags])
-        columns["tags"][at, named] = writer.index("tags", [one.tags[place] for place in named])
+        _name(writer, "tags", columns["tags"][at], one.tags)
+        if one.attributes is None:
+            columns["attributes"][at, :count] = region_colours(picture.image, one.boxes)
+        else:
+            _name(writer, "attributes", columns["attributes"][at], one.attributes)
     return columns
+
+
+def _name(writer: CacheWriter, table: str, row: np.ndarray, names: Sequence[str]) -> None:
+    """Writes the numbers of names into a row; "" stays -1."""
+    named = np.flatnonzero([bool(name) for name in names])
+    row[named] = writer.index(table, [names[place] for place in named])
 
 
 def _status(skipped: int) -> str | None:

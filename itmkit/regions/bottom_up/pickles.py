@@ -82,10 +82,16 @@ def _latin(text: Any, encoding: Any = "latin1") -> bytes:
     return text.encode("latin-1")
 
 
+def _no_bytes() -> bytes:
+    return b""  # which old protocols write as a call of bytes()
+
+
 _TABLE: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): PickledArray,
     ("numpy", "dtype"): _NumberType,
     ("_codecs", "encode"): _latin,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("builtins", "bytes"): _no_bytes,
     ("collections", "OrderedDict"): dict,
 }
 for _core in ("numpy.core", "numpy._core"):

@@ -85,17 +85,22 @@ def surviving_scores(boxes: np.ndarray, scores: np.ndarray, *, nms: float, floor
 
 
 def _survivors(boxes: np.ndarray, scores: np.ndarray, nms: float, floor: float = 0.0) -> np.ndarray:
-    """(n, C) which scores are left; see `surviving_scores`."""
-    close = overlaps(boxes) > nms
-    order = np.argsort(-scores, axis=0, kind="stable")
-    place = np.empty_like(order)
-    np.put_along_axis(place, order, np.arange(len(boxes))[:, None], axis=0)
-    alive = scores >= floor
-    every = np.arange(scores.shape[1])
-    for turn in range(int(alive.sum(0).max(initial=0))):  # all classes at once: the turn-th best box of each
-        first = order[turn]
-        alive &= ~(close[first].T & alive[first, every] & (place > turn))
-    return alive
+    """(n, C) which scores are left; see `surviving_scores`.
+
+    All classes take their turns at once: first the best box of each, then the second best, ... A box that is left when
+    its turn comes overlaps none that was left before, so it can put out all it overlaps without looking at their order.
+    Sets of boxes are rows of bits.
+    """
+    n, classes = scores.shape
+    spared = np.packbits((overlaps(boxes) <= nms) | np.eye(n, dtype=bool), axis=1)  # (n, n / 8)
+    left = np.packbits((scores >= floor).T, axis=1)  # (C, n / 8)
+    order = np.argsort(-scores.T, axis=1, kind="stable")
+    every = np.arange(classes)
+    for turn in range(int((scores >= floor).sum(0).max(initial=0))):
+        box = order[:, turn]
+        on = np.flatnonzero(left[every, box >> 3] & (128 >> (box & 7)))
+        left[on] &= spared[box[on]]
+    return np.unpackbits(left, axis=1, count=n).T.astype(bool)
 
 
 def overlaps(boxes: np.ndarray) -> np.ndarray:
