@@ -87,9 +87,7 @@ class Loads(Runs):
         return np.load, (str(self.path), None, True)
 
 
-@pytest.mark.parametrize(
-    ("kind", "named"), [(Runs, "posix.mkdir"), (Evaluates, "builtins.eval"), (Loads, "numpy.load")]
-)
+@pytest.mark.parametrize(("kind", "named"), [(Runs, "mkdir"), (Evaluates, "eval"), (Loads, "load")])
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_nothing_is_run(tmp_path: Path, kind: type[Runs], named: str, protocol: int) -> None:
     made = tmp_path / "made"
@@ -98,7 +96,7 @@ def test_nothing_is_run(tmp_path: Path, kind: type[Runs], named: str, protocol: 
         read_weights(path)
     assert not made.exists()
     assert str(path) in str(caught.value) and "refused" in str(caught.value)
-    assert named.split(".")[1] in str(caught.value)
+    assert f".{named}, and a pickle" in str(caught.value)
 
 
 @pytest.mark.parametrize(
