@@ -59,6 +59,8 @@ def write_checkpoint(path: Path, *, seed: int = 0) -> dict[str, np.ndarray]:
             value = np.full(shape, 0.1 if name.endswith("conv3.norm.weight") else float(one), np.float32)
         else:
             scale = np.sqrt(2 / np.prod(shape[1:]))
+            if name.startswith("backbone.stem"):
+                scale *= 0.02  # pixels go up to 150, features should be about 1
             if name.endswith("cls_score.weight"):
                 scale *= 3  # sure of something
             if "bbox_pred" in name or "anchor_deltas" in name:
