@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import click
 
@@ -15,12 +16,32 @@ from itmkit.workspace import Workspace
 @click.command("extract-regions")
 @options.workspace_option
 @click.option(
-    "--backend", type=click.Choice(["detector", "grid"]),
-    help="detector: the boxes of an object detector. grid: fixed windows over any vision model's feature map.",
+    "--backend", type=click.Choice(["detector", "grid", "detectron2"]),
+    help="detector: the boxes of an object detector. grid: fixed windows over any vision model's feature map."
+    " detectron2: bottom-up attention, or any R-CNN of detectron2.",
 )  # fmt: skip
-@click.option("--model", metavar="PATH|NAME", help="Folder of a transformers model, or its name on the hub.")
+@click.option(
+    "--model", metavar="PATH|NAME",
+    help="Folder of a transformers model, or its name on the hub. For detectron2: a weight file, or its folder.",
+)  # fmt: skip
 @click.option("--regions", type=click.IntRange(1, 1000), metavar="R", help="Regions a picture (36).")
 @click.option("--size", type=click.IntRange(32, 4096), metavar="PIXELS", help="Side of the grid's input picture.")
+@click.option(
+    "--config", type=options.Path_, metavar="FILE.yaml",
+    help="detectron2: the model's configuration (without it: the Visual Genome model with attributes).",
+)  # fmt: skip
+@click.option(
+    "--vocabulary", type=options.Path_, metavar="DIR",
+    help="detectron2: folder with objects_vocab.txt and attributes_vocab.txt (that of the weights, if they are there).",
+)  # fmt: skip
+@click.option(
+    "--selection", type=click.Choice(["original", "regressed"]),
+    help="detectron2, Visual Genome: proposals with NMS in each class (original), or regressed boxes with one NMS.",
+)  # fmt: skip
+@click.option(
+    "--min-regions", type=click.IntRange(1, 1000), metavar="N",
+    help="detectron2: keep so many though their scores are low (as --regions).",
+)  # fmt: skip
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
@@ -40,6 +61,10 @@ def command(
     model: str | None,
     regions: int | None,
     size: int | None,
+    config: Path | None,
+    vocabulary: Path | None,
+    selection: str | None,
+    min_regions: int | None,
     batch_size: int | None,
     device: str | None,
     workers: int | None,
@@ -59,6 +84,7 @@ def command(
     \b
     Examples: itmkit extract-regions -w work
               itmkit extract-regions -w work --backend grid --model models/mobilenet_v2
+              itmkit extract-regions -w work --backend detectron2 --model models/bottom-up
               itmkit extract-regions -w work --shard 0/4      (one of four jobs; then itmkit merge -w work)
               torchrun --nproc-per-node 4 -m itmkit extract-regions -w work
     """
@@ -73,6 +99,10 @@ def command(
         model=model,
         regions=regions,
         size=size,
+        config=config,
+        vocabulary=vocabulary,
+        selection=selection,
+        min_regions=min_regions,
         batch_size=batch_size,
         device=device or rank_device(),
         workers=workers,

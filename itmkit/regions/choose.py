@@ -12,6 +12,7 @@ from itmkit.cache.parts import parts_in
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import digest, sha256_file
+from itmkit.regions.bottom_up.settings import BottomUpSettings, check_files, resolve
 from itmkit.regions.regions import Regions
 from itmkit.workspace import Workspace
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 STAGE = "extract-regions"
-BackendName = Literal["detector", "grid"]
-BACKENDS: tuple[BackendName, ...] = ("detector", "grid")
+BackendName = Literal["detector", "grid", "detectron2"]
+BACKENDS: tuple[BackendName, ...] = ("detector", "grid", "detectron2")
+BOTTOM_UP = ("config", "vocabulary", "selection", "min_regions")  # settings of detectron2 only
 # By revision: the main one of this model takes its backbone from timm, which is not installed with itmkit.
 DEFAULT_DETECTOR = "facebook/detr-resnet-50@no_timm"
 SCENES = "scenes-detector"  # the name under which the shipped detector can be asked for
@@ -28,7 +30,10 @@ REGIONS = 36
 
 
 class Backend(Protocol):
-    """A loaded model that gives the regions of pictures. What it gives for one does not depend on the others."""
+    """A loaded model that gives the regions of pictures. What it gives for one does not depend on the others.
+
+    `names` are its tags, as far as they are known; `attribute_names` likewise, None where it names no attributes.
+    """
 
     @property
     def sha256(self) -> str: ...
@@ -38,6 +43,9 @@ class Backend(Protocol):
 
     @property
     def names(self) -> list[str]: ...
+
+    @property
+    def attribute_names(self) -> list[str] | None: ...
 
     def detect(
         self, images: Sequence[Image.Image], *, regions: int, labels: Sequence[str] | None, batch: int
@@ -59,6 +67,12 @@ class Choice:
     why: str
     named: bool
     settled: bool = False
+    bottom_up: BottomUpSettings | None = None
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Where the model lies: for a run without options, which goes on as the cache was begun."""
+        return {"model": self.model} | (self.bottom_up.places if self.bottom_up else {})
 
 
 def choose(
@@ -69,6 +83,10 @@ def choose(
     model: str | None,
     regions: int | None,
     size: int | None,
+    config: str | Path | None = None,
+    vocabulary: str | Path | None = None,
+    selection: str | None = None,
+    min_regions: int | None = None,
 ) -> Choice:
     """Completes the options given.
 
@@ -79,6 +97,7 @@ def choose(
         ItmkitError: with every setting that does not exist or does not fit.
     """
     given: dict[str, Any] = {"backend": backend, "model": model, "regions": regions, "size": size}
+    given |= {"config": config, "vocabulary": vocabulary, "selection": selection, "min_regions": min_regions}
     options = {key: value for key, value in given.items() if value is not None}
     table = workspace.settings(STAGE)
     problems = [
@@ -88,19 +107,22 @@ def choose(
     name, model, size = source.get("backend", "detector"), source.get("model"), source.get("size")
     regions = source.get("regions", REGIONS)
     if name not in BACKENDS:
-        problems.append(f"backend {name!r}: there is {' and '.join(BACKENDS)}")
+        problems.append(f"backend {name!r}: there are {', '.join(BACKENDS)}")
     if not isinstance(regions, int) or isinstance(regions, bool) or not 1 <= regions <= 1000:
         problems.append(f"regions is {regions!r}; a whole number from 1 to 1000 is needed")
     if size is not None and (not isinstance(size, int) or not 32 <= size <= 4096):
         problems.append(f"size is {size!r}; a number of pixels from 32 to 4096 is needed")
-    if size is not None and name == "detector":
+    if size is not None and name in ("detector", "detectron2"):
         problems.append("size is a setting of the grid backend; a detector scales pictures as its own settings say")
+    if name != "detectron2" and (foreign := [key for key in BOTTOM_UP if source.get(key) is not None]):
+        problems.append(f"{', '.join(foreign)}: for the detectron2 backend only; add --backend detectron2")
     if model is not None and not isinstance(model, str):
         problems.append(f"model is {model!r}; a path or a hub name is needed")
     if name == "grid" and model is None:
         problems.append(
             "--backend grid needs --model: the path or hub name of a vision model (MobileNetV2, ResNet, ...)"
         )
+    bottom_up = _bottom_up(workspace, source, problems, settled=settled) if name == "detectron2" else None
     if problems:
         raise ItmkitError(problems)
     named = model != SCENES and ("model" in options or (source.get("model") == table.get("model") is not None))
@@ -108,7 +130,32 @@ def choose(
         model = SCENES if dataset.kind == "scenes" else DEFAULT_DETECTOR
         why = "the detector shipped for scenes" if model == SCENES else "the default for photographs"
     assert isinstance(model, str) and isinstance(regions, int)
-    return Choice(name, _local(workspace, model), regions, size, why, named, settled)
+    return Choice(name, _local(workspace, model), regions, size, why, named, settled, bottom_up)
+
+
+def _bottom_up(
+    workspace: Workspace, source: dict[str, Any], problems: list[str], *, settled: bool
+) -> BottomUpSettings | None:
+    paths: dict[str, str | None] = {}
+    for key in ("model", "config", "vocabulary"):
+        value = source.get(key)
+        if value is not None and not isinstance(value, (str, Path)):
+            problems.append(f"{key} is {value!r}; a path is needed")
+            value = None
+        paths[key] = None if value is None else _local(workspace, str(value))
+    regions = source.get("regions", REGIONS)
+    settings = resolve(
+        model=paths["model"],
+        config=Path(paths["config"]) if paths["config"] else None,
+        vocabulary=Path(paths["vocabulary"]) if paths["vocabulary"] else None,
+        selection=source.get("selection"),
+        min_regions=source.get("min_regions"),
+        regions=regions if isinstance(regions, int) else REGIONS,
+        problems=problems,
+    )
+    if settings and not settled:  # of a finished cache, nothing is needed any more
+        check_files(settings, problems)
+    return settings
 
 
 def _merged(
@@ -133,7 +180,7 @@ def _merged(
 def _local(workspace: Workspace, model: str) -> str:
     """The absolute path of a local model, also where it is given relative to the workspace; else the name as it is."""
     for path in (Path(model).expanduser(), workspace.root / model):
-        if model != SCENES and path.is_dir():
+        if model != SCENES and path.exists():
             return str(path.resolve())
     return model
 
@@ -146,8 +193,9 @@ def _earlier(workspace: Workspace, dataset: Dataset) -> tuple[dict[str, Any], bo
     )
     if manifest is None or manifest.made_by.stage != STAGE:
         return {}, False
-    found = {key: manifest.made_by.settings.get(key) for key in ("backend", "regions", "size")}
-    found["model"] = manifest.notes.get("model")
+    kept = ("backend", "regions", "size", "selection", "min_regions")
+    found = {key: manifest.made_by.settings.get(key) for key in kept}
+    found |= {key: manifest.notes.get(key) for key in ("model", "config", "vocabulary")}
     if found["model"] == SCENES and dataset.kind != "scenes":
         return {}, False  # other data has come into the workspace since
     current = manifest.complete and not parts_in(folder) and not workspace.stale_inputs("regions", manifest, dataset)
@@ -157,6 +205,14 @@ def _earlier(workspace: Workspace, dataset: Dataset) -> tuple[dict[str, Any], bo
 def load(choice: Choice, *, device: str, download: bool) -> Backend:
     """Loads the model; the hub is asked only where the user named a model or allowed it."""
     allow = download or choice.named
+    if choice.bottom_up is not None:
+        if choice.bottom_up.config is not None:
+            from itmkit.regions.bottom_up.stock import load_stock
+
+            return load_stock(choice.bottom_up, device=device)
+        from itmkit.regions.bottom_up.backend import load_bottom_up
+
+        return load_bottom_up(choice.bottom_up, device=device)
     if choice.backend == "grid":
         from itmkit.regions.grid import load_grid
 
@@ -175,11 +231,14 @@ def made_by(choice: Choice, backend: Backend, inputs: dict[str, str]) -> MadeBy:
     settings: dict[str, Any] = {"backend": choice.backend, "regions": choice.regions}
     if choice.size is not None:
         settings["size"] = choice.size
-    local = Path(choice.model)
+    if choice.bottom_up is not None:
+        settings |= choice.bottom_up.recorded
+    local = choice.bottom_up.weights if choice.bottom_up else Path(choice.model)
+    loaded: Any = backend  # of detectron2: a configuration may be based on others, which only the loaded model has seen
     model = {
-        "id": local.name if local.is_dir() else choice.model,
+        "id": local.name if local.exists() else choice.model,
         "sha256": backend.sha256,
-        "settings_sha256": _settings_digest(choice),
+        "settings_sha256": loaded.settings_sha256 if choice.bottom_up else _settings_digest(choice),
     }
     return MadeBy(STAGE, settings, model, inputs)
 

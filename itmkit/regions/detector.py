@@ -50,6 +50,7 @@ class Detector:
     model: Any
     processor: Any
     device: torch.device
+    attribute_names: None = None
 
     def detect(
         self,

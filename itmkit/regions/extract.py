@@ -49,6 +49,10 @@ def extract_regions(
     model: str | None = None,
     regions: int | None = None,
     size: int | None = None,
+    config: str | Path | None = None,
+    vocabulary: str | Path | None = None,
+    selection: str | None = None,
+    min_regions: int | None = None,
     batch_size: int | None = None,
     device: str | None = None,
     shard_size: int | None = None,
@@ -63,10 +67,11 @@ def extract_regions(
     """Extracts the regions of all pictures into caches/regions.
 
     Args:
-        backend: "detector" (any object-detection model of transformers) or "grid" (windows over the feature map of
-            any vision model). model: a path, a hub name, or "scenes-detector", which is shipped. Where neither is
-            given, see `itmkit.regions.choose.choose`.
+        backend: "detector" (any object-detection model of transformers), "grid" (windows over the feature map of
+            any vision model) or "detectron2" (bottom-up attention, or any R-CNN of detectron2). model: a path, a hub
+            name, or "scenes-detector", which is shipped. Where neither is given, see `itmkit.regions.choose.choose`.
         regions: R, 36 by default. size: pixels of the grid's input.
+        config, vocabulary, selection, min_regions: of detectron2; see `itmkit.regions.bottom_up.settings`.
         batch_size: pictures a batch; has no influence on the result beyond rounding.
         device: as torch names it; default cuda where there is one, else cpu.
         shard_size: pictures a shard, what a killed run may lose; default as the cache was begun, else 2,000.
@@ -83,7 +88,18 @@ def extract_regions(
     """
     dataset = workspace.dataset()
     check_files(workspace, dataset)
-    choice = choose(workspace, dataset, backend=backend, model=model, regions=regions, size=size)
+    choice = choose(
+        workspace,
+        dataset,
+        backend=backend,
+        model=model,
+        regions=regions,
+        size=size,
+        config=config,
+        vocabulary=vocabulary,
+        selection=selection,
+        min_regions=min_regions,
+    )
     folder, start, done_now, manifest = workspace.cache("regions"), time.perf_counter(), 0, None
     if not choice.settled or force:
         device = usable_device(device)
@@ -95,9 +111,9 @@ def extract_regions(
             made_by=made_by(choice, loaded, workspace.inputs("regions", dataset)),
             columns=region_columns(choice.regions, loaded.dim),
             keys=[image.id for image in dataset.images],
-            tables={"tags": loaded.names, "attributes": list(COLOUR_NAMES)},
+            tables={"tags": loaded.names, "attributes": loaded.attribute_names or list(COLOUR_NAMES)},
             shard_size=shard_size or (SHARD if force else shard_size_of(folder, SHARD)),
-            notes={"model": choice.model, "device": device},
+            notes={**choice.notes, "device": device},
             part=part,
             force=force,
         ) as writer:
@@ -165,10 +181,18 @@ def _columns(
         columns["features"][at, :count] = one.features
         columns["boxes"][at, :count] = one.boxes * scale
         columns["scores"][at, :count] = one.scores
-        columns["attributes"][at, :count] = region_colours(picture.image, one.boxes)
-        named = np.flatnonzero([bool(tag) for tag in one.tags])
-        columns["tags"][at, named] = writer.index("tags", [one.tags[place] for place in named])
+        _name(writer, "tags", columns["tags"][at], one.tags)
+        if one.attributes is None:
+            columns["attributes"][at, :count] = region_colours(picture.image, one.boxes)
+        else:
+            _name(writer, "attributes", columns["attributes"][at], one.attributes)
     return columns
+
+
+def _name(writer: CacheWriter, table: str, row: np.ndarray, names: Sequence[str]) -> None:
+    """Writes the numbers of names into a row; "" stays -1."""
+    named = np.flatnonzero([bool(name) for name in names])
+    row[named] = writer.index(table, [names[place] for place in named])
 
 
 def _default_batch(choice: Choice, device: str) -> int:

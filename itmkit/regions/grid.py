@@ -50,6 +50,7 @@ class Grid:
     head: Callable[[Any], Any] | None
     scaling: Scaling
     device: torch.device
+    attribute_names: None = None
 
     def detect(
         self,

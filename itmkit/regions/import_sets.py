@@ -19,7 +19,7 @@ from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import digest
 from itmkit.progress import SILENT, Progress
-from itmkit.regions.bottom_up import check_bottom_up
+from itmkit.regions.bottom_up_tsv import check_bottom_up
 from itmkit.regions.imports import STAGE
 from itmkit.regions.matching import Matched, match
 from itmkit.regions.npz import check_npz
@@ -79,7 +79,7 @@ def import_bottom_up(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> SetsResult:
-    """Imports bottom-up TSV files, plain or LXMERT's (see `itmkit.regions.bottom_up`).
+    """Imports bottom-up TSV files, plain or LXMERT's (see `itmkit.regions.bottom_up_tsv`).
 
     Pictures are found in the data set by id, file name or COCO's number, whichever finds most.
 

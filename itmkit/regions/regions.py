@@ -17,12 +17,14 @@ class Regions:
     scores: (n,) float32, the backend's confidence, 0 where it has none.
     tags: n class names; "" where the backend names none.
     features: (n, D) float32.
+    attributes: n words for what the regions look like, where the backend names them; None: their colours are stored.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     features: np.ndarray
     tags: list[str] = field(default_factory=list)
+    attributes: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -33,6 +33,7 @@ class Model:
     sha256: str = "weights"
     dim: int = DIM
     names: list[str] = field(default_factory=lambda: ["thing", "half"])
+    attribute_names: list[str] | None = None
     seen: list[int] = field(default_factory=list)
     stop_after: int | None = None
 
