@@ -130,4 +130,6 @@ def command(
             f"{result.images} pictures, {result.regions} regions x {result.dim} -> {result.path}"
             f" ({result.seconds:.0f} s, {rate:.1f} pictures/s)"
         )
+    if shard:
+        console.out.print(f"this was part {part}; `itmkit merge` makes one cache of the parts when all are done")
     console.skipped_pictures(result.path, result.skipped)

@@ -21,7 +21,7 @@ from tests.regions.tiny_models import build
 
 def test_two_ranks_write_what_one_process_writes(tmp_path: Path) -> None:
     model = build("vit", tmp_path / "vit")
-    options = ["--backend", "grid", "--model", str(model), "--regions", "3", "--shard-size", "2", "--device", "cpu"]
+    options = ["--backend", "grid", "--model", str(model), "--regions", "5", "--shard-size", "2", "--device", "cpu"]
     whole, ranks = make(tmp_path / "whole"), make(tmp_path / "ranks")
     (whole.root / "images" / "4.jpg").write_bytes(b"no picture")
     (ranks.root / "images" / "4.jpg").write_bytes(b"no picture")
@@ -44,7 +44,7 @@ def test_two_ranks_write_what_one_process_writes(tmp_path: Path) -> None:
         [*launch, *command], capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr
-    assert "8 pictures, 3 regions" in done.stdout  # of all ranks, said once
+    assert "8 pictures, 5 regions" in done.stdout  # of all ranks, said once
     assert done.stdout.count("pictures,") == 1 and "1 pictures skipped" in done.stdout
     assert files(ranks.cache("regions")) == files(whole.cache("regions"))
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from itmkit.cache import CacheReader
 from itmkit.errors import ItmkitError
-from itmkit.regions import bottom_up
-from itmkit.regions.bottom_up import BOTTOM_UP, WrongLine, parse_line
+from itmkit.regions import bottom_up_tsv
+from itmkit.regions.bottom_up_tsv import BOTTOM_UP, WrongLine, parse_line
 from itmkit.regions.import_sets import import_bottom_up
 from itmkit.workspace import Workspace
 from tests.regions.feature_files import data_set, drawn, tsv_line, write_tsv
@@ -173,7 +173,7 @@ def test_other_files(tmp_path: Path, work: Workspace, monkeypatch: pytest.Monkey
         import_bottom_up(work, [file], regions=2)
     assert import_bottom_up(work, [file], regions=5).regions == 5
     assert regions(work).read_all("features").shape == (5, 5, 6)
-    monkeypatch.setattr(bottom_up, "LONGEST_LINE", 300)
+    monkeypatch.setattr(bottom_up_tsv, "LONGEST_LINE", 300)
     (tmp_path / "b.tsv").write_bytes(tsv_line(drawn("1")) + b"x" * 1000)
     with pytest.raises(ItmkitError, match="has lines longer than"):
         import_bottom_up(work, [tmp_path / "b.tsv"])
