@@ -93,16 +93,17 @@ class CacheReader:
         """(len(rows), *shape) in the column's dtype, for any order of rows, repeats allowed."""
         spec, rows = self.columns[column], np.asarray(rows, dtype=np.int64)
         out = np.empty((len(rows), *spec.shape), dtype=spec.dtype)
-        flat = memoryview(out.data).cast("B") if out.size else memoryview(b"")
-        for shard, place, start, length in self._runs(rows):
+        flat = out.reshape(-1).view(np.uint8)
+        for shard, places in self._by_shard(rows):
             stored = self._stored_rows(shard, column)
-            if stored is None:
-                source, target = np.s_[start : start + length], np.s_[place : place + length]
+            if stored is not None:
+                stored.gather(flat, places, rows[places] - self._first[shard])
+                continue
+            for _, place, start, length in self._runs(rows[places]):
+                values = np.empty((length, *spec.shape), spec.dtype)
                 with naming(self._path(shard)):
-                    self._dataset(shard, column).read_direct(out, source, target)
-            else:
-                bounds = slice(place * stored.row_bytes, (place + length) * stored.row_bytes)
-                stored.read_into(flat[bounds], start, length)
+                    self._dataset(shard, column).read_direct(values, np.s_[start : start + length])
+                out[places[place : place + length]] = values
         return out
 
     def prepare(self, columns: Sequence[str]) -> None:
@@ -165,12 +166,25 @@ class CacheReader:
                 )
         return problems
 
+    def _by_shard(self, rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """The shards that hold some of the rows, each with the places of these rows within `rows`."""
+        if len(rows) == 0:
+            return []
+        self._check_range(rows)
+        shards = np.searchsorted(self._first, rows, side="right") - 1
+        order = np.argsort(shards, kind="stable")
+        numbers, begins = np.unique(shards[order], return_index=True)
+        return list(zip(numbers.tolist(), np.split(order, begins[1:]), strict=True))
+
+    def _check_range(self, rows: np.ndarray) -> None:
+        if rows.min() < 0 or rows.max() >= len(self):
+            raise IndexError(f"row {int(rows.max())} of a cache of {len(self)} rows")
+
     def _runs(self, rows: np.ndarray) -> list[tuple[int, int, int, int]]:
         """Splits rows into runs of consecutive rows of one shard: (shard, place in `rows`, first row, length)."""
         if len(rows) == 0:
             return []
-        if rows.min() < 0 or rows.max() >= len(self):
-            raise IndexError(f"row {int(rows.max())} of a cache of {len(self)} rows")
+        self._check_range(rows)
         shards = np.searchsorted(self._first, rows, side="right") - 1
         breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(shards) != 0)) + 1
         starts = np.concatenate([[0], breaks])

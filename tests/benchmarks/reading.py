@@ -71,7 +71,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(dir=args.folder))
     try:
         reader, plain = make(folder, args.rows)
-        files = [h5py.File(folder / "cache" / shard["file"], "r") for shard in reader.manifest.shards]
+        files = [h5py.File(folder / "cache" / shard["file"], "r", locking=False) for shard in reader.manifest.shards]
         order = np.random.default_rng([0, 1]).permutation(args.rows)  # that of shuffled_batches below
         batches = [order[start : start + args.batch] for start in range(0, args.rows, args.batch)]
         reader.prepare(["features"])
