@@ -91,12 +91,14 @@ def merge_parts(folder: Path) -> Manifest:
         ItmkitError: parts are missing, unfinished, still being written, or were made from different data or
             settings; everything that is wrong at once.
     """
-    parts = parts_in(folder)
-    if not parts:
-        found = read_manifest(folder)
-        if found is None:
-            raise ItmkitError(f"{folder}: holds no parts of a cache; run the stage with --shard i/n first")
-        return found
+    parts, whole = parts_in(folder), read_manifest(folder)
+    if whole is None and not parts:
+        raise ItmkitError(f"{folder}: holds no parts of a cache; run the stage with --shard i/n first")
+    if whole is not None:
+        if whole.complete:  # a merge that was killed may have left some
+            for part in parts:
+                (folder / part.manifest_name).unlink(missing_ok=True)
+        return whole
     with writing(folder, WHOLE):
         manifests = {part: read_manifest(folder, part.manifest_name) for part in parts}
         problems = _wrong(folder, {part: m for part, m in manifests.items() if m is not None})

@@ -98,6 +98,18 @@ def test_a_merged_cache_needs_no_part(tmp_path: Path) -> None:
     assert files(tmp_path) == before
 
 
+def test_a_merge_killed_before_its_end_is_finished_by_the_next(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    folder = tmp_path / "parts"
+    for index in (0, 1):
+        write(folder, Part(index, 2))
+    left = (folder / Part(1, 2).manifest_name).read_bytes()
+    merge_parts(folder)
+    (folder / Part(1, 2).manifest_name).write_bytes(left)
+    write(folder, Part(1, 2))  # nothing to do
+    assert merge_parts(folder).complete
+    assert files(folder) == whole
+
+
 def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
     write(tmp_path, Part(0, 4))
     write(tmp_path, Part(1, 4), settings={"a": 2})

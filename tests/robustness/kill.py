@@ -1,4 +1,4 @@
-"""Kills extraction, parsing and training with SIGKILL at random moments and compares what reruns end in.
+"""Kills extraction (by one process, and by two), parsing and training with SIGKILL at random moments and compares what reruns end in.
 
     python tests/robustness/kill.py [--times 10] [--seed 0] [--folder DIR]
 
@@ -19,12 +19,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # forked children share no threads
 
 import torch
 
+from itmkit.cache import Part, merge_parts
 from itmkit.datasets.scenes import make_scenes
 from itmkit.files import sha256_file
 from itmkit.graphs import build_graphs
@@ -43,6 +46,17 @@ def extract(workspace: Workspace) -> None:
     extract_regions(workspace, regions=8, shard_size=8)
 
 
+def extract_in_two(workspace: Workspace) -> None:
+    """Two processes, each with every second shard; the last step makes one cache of their parts."""
+    running = [
+        child(partial(extract_regions, regions=8, shard_size=4, part=Part(index, 2)), workspace) for index in (0, 1)
+    ]
+    for pid in running:
+        if os.waitpid(pid, 0)[1]:
+            raise RuntimeError("a part failed")
+    merge_parts(workspace.cache("regions"))
+
+
 def parse(workspace: Workspace) -> None:
     parse_text(workspace, shard_size=40)
 
@@ -53,15 +67,24 @@ def learn(workspace: Workspace) -> None:
 
 STAGES: dict[str, tuple[Callable[[Workspace], None], str, str]] = {
     "extract-regions": (extract, "caches/regions", "shard-*.h5"),
+    "extract-regions, two parts": (extract_in_two, "caches/regions", "shard-*.h5"),
     "parse-text": (parse, "caches/text", "shard-*.h5"),
     "train": (learn, "runs/mpsm", "best-*.safetensors"),
 }
 
 
-def child(stage: Callable[[Workspace], None], workspace: Workspace) -> int:
+LEADER = os.getpgrp()
+
+
+def child(stage: Callable[[Workspace], object], workspace: Workspace) -> int:
     pid = os.fork()
     if pid:
+        if os.getpgrp() == LEADER:
+            with suppress(OSError):  # the child may have done it itself, and ended
+                os.setpgid(pid, pid)
         return pid
+    if os.getpgrp() == LEADER:
+        os.setpgrp()  # so that a kill takes the processes of the stage with it
     try:
         stage(workspace)
         os._exit(0)
@@ -88,7 +111,7 @@ def disturbed(stage: Callable[[Workspace], None], workspace: Workspace, seconds:
             if os.waitpid(pid, os.WNOHANG)[0]:
                 return kills
             time.sleep(0.002)
-        os.kill(pid, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     finish(stage, workspace)
     return 5
@@ -112,6 +135,7 @@ def main() -> None:
         if name == "train":
             build_graphs(workspace)
         folder = args.folder / output
+        shutil.rmtree(folder, ignore_errors=True)
         seconds = finish(stage, workspace)
         expected = content(folder, pattern)
         kills = wrong = 0
