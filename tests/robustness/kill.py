@@ -1,9 +1,10 @@
-"""Kills extraction (by one process, and by two), parsing and training with SIGKILL at random moments and compares what reruns end in.
+"""Kills extraction, parsing and training with SIGKILL at random moments and compares what reruns end in.
 
     python tests/robustness/kill.py [--times 10] [--seed 0] [--folder DIR]
 
 For each stage: one undisturbed run; then, `times` times, a run that is killed (again and again, up to five times, each
 time later than the last) until a rerun finishes. Shards and weights must be equal byte for byte, whatever the moment.
+Extraction is done by one process, and by two that share the shards.
 Stages run in forked children of one process that has loaded everything, so that a kill falls into the work and
 not into the start of Python. Exit code 1 if anything differs.
 """
