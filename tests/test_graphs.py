@@ -15,9 +15,9 @@ from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, text_key
 from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.graphs import block_positions, build_graphs, dependency_edges, polar_coordinates
-from itmkit.regions.imports import import_scan
+from itmkit.imports.scan import import_scan
 from itmkit.workspace import Workspace
-from tests.regions.scan_folder import write_scan
+from tests.imports.scan_folder import write_scan
 
 
 def literal_blocks(

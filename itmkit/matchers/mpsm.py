@@ -33,6 +33,7 @@ from itmkit.matchers.parts.pooling import MeanQueryPooling
 
 BLOCK = 1 << 21  # numbers of a (Bi, T, D) block: 8 MB in float32, near the size of a core's caches
 KEEP = 1 << 25  # numbers of all blocks beyond which training computes them again instead of keeping them
+Kind = Literal["distance", "direction"]
 NEEDS = ("regions", "text", "graphs/images", "graphs/texts")
 
 
@@ -42,7 +43,8 @@ class Config:
 
     embed: int = Field(default=1024, ge=1, description="D, size of the common space")
     word: int = Field(default=300, ge=1, description="size of a learned word vector")
-    similarity: int = Field(default=256, ge=1, description="S, size of a similarity vector")
+    similarity: int = Field(default=256, ge=3, description="S, size of a similarity vector")
+    similarity_bias: bool = Field(default=False, description="a bias in the maps of eqs 10 and 13 (see below)")
     sharpness: float = Field(default=9.0, gt=0, description="lambda of eqs 1, 3, 9 and of the cross attention")
     kgid_layers: int = Field(default=3, ge=0, description="N, layers of KGID (table 3); 0 = without KGID")
     visual_kgid: bool = Field(default=True, description="KGID on the image side (table 2)")
@@ -134,13 +136,31 @@ class SimilarityRepresentation(nn.Module):
 
     `dir(x, y)` of eq 13 prints as a scalar, but `W_c` needs a D-vector: the elementwise product of the unit vectors,
     whose sum is that scalar, is meant.
+
+    Unit length hides how much is alike: `W_d dis(x, y)` and `W_d (2 dis(x, y))` give the same vector. With `bias` there
+    is something to measure it by (as in SGRAF's published code, which this extends; the print has none).
     """
 
-    def __init__(self, kind: Literal["distance", "direction"], embed: int, size: int, *, unit: bool) -> None:
+    def __init__(self, kind: Kind, embed: int, size: int, *, unit: bool, bias: bool = False) -> None:
         super().__init__()
         self.kind, self.unit = kind, unit  # unit: x and y come with unit length already
-        self.project = nn.Linear(embed, size, bias=False)
+        self.project = nn.Linear(embed, size, bias=bias)
         nn.init.xavier_uniform_(self.project.weight)
+
+    @torch.no_grad()
+    def start_as_plain_similarity(self, *, mark: bool) -> None:
+        """Number 0 of the vector begins as the sum over D, 1 as a constant to measure it by, 2 as constant or 0."""
+        size, embed = self.project.weight.shape
+        # Of two unit vectors with a cosine of 0.3: the sum of the D numbers, and their length in units of 1/sqrt(D).
+        total, spread = (1.4, 2.4) if self.kind == "distance" else (0.3, 1.0)
+        length = spread * math.sqrt(2 * size / (embed + size) / embed)  # of the random rest: W times those numbers
+        self.project.weight[0] = length / total
+        self.project.bias[1] = length
+        self.project.bias[2] = length if mark else 0
+        # Unit length takes this factor out again. It only slows the map's learning, which on few images fits the
+        # training pairs faster than the vectors that it compares do.
+        self.project.weight.mul_(10)
+        self.project.bias.mul_(10)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """x, y broadcastable to (..., D) -> (..., S), unit length."""
@@ -175,6 +195,17 @@ class _ReconstructionStep(nn.Module):
         self.refine_incoming = nn.Linear(size, size, bias=False)  # W*_2, eq 19
         self.fuse = nn.Linear(size, size)  # W*, b*, eq 20
 
+    @torch.no_grad()
+    def start_as_mean(self, *, of_mark: int) -> None:
+        """Begins as a weighted mean of the nodes. The one in which number `of_mark` is large weighs about 20 others."""
+        for edge, norm in ((self.outgoing, self.outgoing_norm), (self.incoming, self.incoming_norm)):
+            edge.weight.zero_()
+            edge.weight[0, of_mark] = 1
+            norm.bias.fill_(-3.5)
+        self.refine_outgoing.weight.mul_(0.1)
+        self.refine_incoming.weight.mul_(0.1)
+        self.fuse.weight.copy_(torch.eye(len(self.fuse.weight)) / 2)
+
     def forward(self, nodes: Tensor, mask: Tensor, wanted: int) -> Tensor:
         """-> (Bi, Bt, wanted, S): the first `wanted` nodes reconstructed from all."""
         # The print concatenates two scalars; a linear map of a concatenation is the sum of two linear maps.
@@ -193,20 +224,33 @@ class _ReconstructionStep(nn.Module):
 class _Perspective(nn.Module):
     """One similarity (distance or direction) from two encoded modalities to a score: sections 3.3 and 3.4."""
 
-    def __init__(self, config: Config, kind: Literal["distance", "direction"]) -> None:
+    def __init__(self, config: Config, kind: Kind) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.kind = config, kind
+        size, form = config.similarity, {"unit": config.unit_nodes, "bias": config.similarity_bias}
         if config.alignment != "global":
-            self.local_similarity = SimilarityRepresentation(
-                kind, config.embed, config.similarity, unit=config.unit_nodes
-            )
+            self.local_similarity = SimilarityRepresentation(kind, config.embed, size, **form)
         if config.alignment != "local":
-            self.global_similarity = SimilarityRepresentation(
-                kind, config.embed, config.similarity, unit=config.unit_nodes
-            )
+            self.global_similarity = SimilarityRepresentation(kind, config.embed, size, **form)
         if config.srgr:
-            self.relations = RelationReconstruction(config.similarity, config.srgr_steps)
-        self.predict = nn.Linear(config.similarity, 1)
+            self.relations = RelationReconstruction(size, config.srgr_steps)
+        self.predict = nn.Linear(size, 1)
+
+    @torch.no_grad()
+    def start_as_plain_similarity(self) -> None:
+        """Initial weights with which the score begins as sigmoid(4 cos) of mostly the global vectors (with the bias).
+
+        The first number of a similarity vector begins as the plain distance or cosine, the second as a constant to
+        measure it by, the third marks the global node; the rest are random. SRGR begins as a weighted mean in
+        which the global node has about twice the weight of all words. All of it is learned from there.
+        """
+        for name, similarity in self.named_children():
+            if isinstance(similarity, SimilarityRepresentation):
+                similarity.start_as_plain_similarity(mark=name == "global_similarity")
+        self.predict.weight[0, 0] = -4 if self.kind == "distance" else 4
+        for step in self.relations.steps if self.config.srgr else ():
+            assert isinstance(step, _ReconstructionStep)
+            step.start_as_mean(of_mark=2)
 
     def forward(self, images: Encoded, texts: Encoded, words: FlatWords) -> Tensor:
         """Scores (Bi, Bt) of every image with every text."""
@@ -290,6 +334,9 @@ class Matcher(nn.Module):
             if ".infer." in name and name.endswith("weight"):
                 parameter.mul_(0.1)
         self.words.embedding.weight.mul_(3)
+        if self.config.similarity_bias:
+            for view in self.perspectives.values():
+                view.start_as_plain_similarity()  # type: ignore[operator]
 
     def encode_images(self, batch: ImageBatch) -> Encoded:
         """-> {"nodes": (Bi, R, D), "mask": (Bi, R) bool, "global": (Bi, D) unless alignment is local}"""

@@ -27,7 +27,7 @@ def read_vocabulary(folder: Path) -> dict[str, list[str]]:
     for table, name in (("tags", OBJECTS), ("attributes", ATTRIBUTES)):
         path = folder / name
         try:
-            tables[table] = _names(path)
+            tables[table] = read_names(path)
         except ItmkitError as error:
             problems += error.problems
     limit = np.iinfo(np.int16).max
@@ -38,14 +38,27 @@ def read_vocabulary(folder: Path) -> dict[str, list[str]]:
     return tables
 
 
-def _names(path: Path) -> list[str]:
+def read_names(path: Path, count: int | None = None) -> list[str]:
+    """The names of one of the two files, in lower case, single spaces.
+
+    Args:
+        count: how many the detector numbers, where that is known.
+
+    Raises:
+        ItmkitError: no such file, not text, a line without a name, or not `count` lines.
+    """
     if not path.is_file():
         raise ItmkitError(f"{path}: no such file; --vocabulary names a folder with {OBJECTS} and {ATTRIBUTES}")
     if path.stat().st_size > _MOST_BYTES:
         raise ItmkitError(f"{path}: has {path.stat().st_size:,} bytes; a list of names is needed")
     lines = decode_utf8(path.read_bytes(), path).removesuffix("\n").split("\n")
-    names = [" ".join(line.split(",")[0].split()) for line in lines]
+    names = [" ".join(line.split(",")[0].lower().split()) for line in lines]
+    problems = []
     empty = [str(number) for number, name in enumerate(names, 1) if not name]
     if empty:
-        raise ItmkitError(f"{path}: no name in line {', '.join(empty[:5])}")
+        problems.append(f"{path}: no name in line {', '.join(empty[:5])}")
+    if count is not None and len(names) != count:
+        problems.append(f"{path}: has {len(names):,} lines, the model has {count:,} of them")
+    if problems:
+        raise ItmkitError(problems)
     return names

@@ -88,7 +88,7 @@ def stage(name: str, folder: Path) -> None:
         choose._settings_digest = lambda choice: "none"
         extract.extract_regions(Workspace(folder / "extract"), backend="grid", model="none", device="cpu")
     elif name == "import":
-        from itmkit.regions.imports import import_scan
+        from itmkit.imports.scan import import_scan
 
         import_scan(imported, folder / "scan")
     elif name == "graphs":

@@ -171,9 +171,10 @@ def attend(regions: list[Vector], words: list[Vector], sharpness: float) -> list
     return attended
 
 
-def similarity(kind: str, x: Vector, y: Vector, projection: np.ndarray) -> Vector:
-    """Eq 10 or 13."""
-    return unit(projection @ ((x - y) ** 2 if kind == "distance" else unit(x) * unit(y)))
+def similarity(kind: str, x: Vector, y: Vector, weights: Weights) -> Vector:
+    """Eq 10 or 13; the print has no bias."""
+    mapped = weights["project.weight"] @ ((x - y) ** 2 if kind == "distance" else unit(x) * unit(y))
+    return unit(mapped + weights.get("project.bias", 0))
 
 
 @dataclass
@@ -303,13 +304,13 @@ def scores(
             nodes = []
             if config.alignment != "local":
                 assert image_global is not None and text_global is not None
-                nodes.append(similarity(kind, image_global, text_global, mine["global_similarity.project.weight"]))
+                nodes.append(similarity(kind, image_global, text_global, below(mine, "global_similarity.")))
             if config.alignment != "global":
                 attended = attend(regions, words, config.sharpness)
                 if config.unit_nodes:
                     attended = [unit(vector) for vector in attended]
                 for vector, word in zip(attended, words, strict=True):
-                    nodes.append(similarity(kind, vector, word, mine["local_similarity.project.weight"]))
+                    nodes.append(similarity(kind, vector, word, below(mine, "local_similarity.")))
             graphs[i, t] = nodes
     if config.srgr:
         for step in range(config.srgr_steps):

@@ -57,6 +57,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"visual_kgid": False},
     {"text_kgid": False},
     {"kgid_softmax": "node"},
+    {"similarity_bias": True},
+    {"similarity_bias": True, "training": "joint"},
     {"unit_nodes": False},
     {"unit_nodes": False, "kgid_softmax": "node", "srgr_steps": 2},
     {"kernels": 3, "sharpness": 4.0},
@@ -84,7 +86,8 @@ def matcher_of(settings: dict[str, Any], member: str | None = None, seed: int = 
             for parameter in matcher.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.05)
             for perspective in matcher.perspectives.values():
-                perspective.get_parameter("predict.weight").mul_(10)  # scores that differ from pair to pair
+                if not config.similarity_bias:  # scores that differ from pair to pair
+                    perspective.get_parameter("predict.weight").mul_(10)
             for name, buffer in matcher.named_buffers():
                 buffer.add_(torch.rand_like(buffer) * 0.2)
                 assert "running" in name
@@ -241,13 +244,41 @@ def test_words_laid_end_to_end_find_back() -> None:
 
 
 @pytest.mark.parametrize("kind", ["distance", "direction"])
-def test_similarity_representations(kind: Any) -> None:
+@pytest.mark.parametrize("bias", [False, True])
+def test_similarity_representations(kind: Any, bias: bool) -> None:
     x, y = nodes_of(3, seed=1)[0], nodes_of(3, seed=2)[0]
-    module = SimilarityRepresentation(kind, D, S, unit=False)
-    projection = module.project.weight.detach().double().numpy()
+    module = SimilarityRepresentation(kind, D, S, unit=False, bias=bias)
+    weights = literal.weights_of(module)
     for a, b in zip(x, y, strict=True):
-        close(module(a, b), literal.similarity(kind, a.double().numpy(), b.double().numpy(), projection))
+        close(module(a, b), literal.similarity(kind, a.double().numpy(), b.double().numpy(), weights))
     assert torch.isfinite(module(x[0], x[0])).all()  # no distance at all has no direction either
+
+
+def test_with_a_bias_a_similarity_vector_shows_how_far_apart() -> None:
+    torch.manual_seed(0)
+    x, step = torch.randn(D), torch.randn(D)
+    plain, biased = (SimilarityRepresentation("distance", D, S, unit=True, bias=bias) for bias in (False, True))
+    close(plain(x, x + step), plain(x, x + 2 * step).detach().double().numpy())
+    assert not torch.allclose(biased(x, x + step), biased(x, x + 2 * step), atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["distance", "direction"])
+@pytest.mark.parametrize("alignment", ["both", "global", "local"])
+def test_with_a_bias_the_first_scores_follow_the_cosine(kind: Any, alignment: str) -> None:
+    """Before any training: vectors that are more alike score higher, as a plain cosine would have it."""
+    torch.manual_seed(0)
+    config = Config(embed=256, similarity=64, similarity_bias=True, alignment=alignment)  # type: ignore[arg-type]
+    matcher = Matcher(config, member=kind, feature_size=4, vocabulary_size=3).eval()
+    word = torch.nn.functional.normalize(torch.randn(256), dim=0)
+    other = torch.nn.functional.normalize(torch.randn(20, 256), dim=-1)
+    share = torch.linspace(0, 1, 20)[:, None]
+    images = torch.nn.functional.normalize(share * word + (1 - share) * other, dim=-1)
+    encoded = {"nodes": images[:, None], "mask": torch.ones(20, 1, dtype=torch.bool), "global": images}
+    text = {"nodes": word[None, None], "mask": torch.ones(1, 1, dtype=torch.bool), "global": word[None]}
+    scores = matcher.score(encoded, text)[:, 0]
+    cosines = images @ word
+    ranks = torch.stack([scores.argsort().argsort(), cosines.argsort().argsort()]).double()
+    assert torch.corrcoef(ranks)[0, 1] > 0.95
 
 
 @pytest.mark.parametrize("steps", [1, 3])

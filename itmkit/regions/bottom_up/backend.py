@@ -16,16 +16,10 @@ from itmkit.files import digest, sha256_file
 from itmkit.regions.bottom_up.network import FEATURES, LONGEST, SHORTEST, attribute_model, require_detectron2
 from itmkit.regions.bottom_up.pictures import channels_first, equal_sizes, scaled_size
 from itmkit.regions.bottom_up.selection import select_original, select_regressed
-from itmkit.regions.bottom_up.settings import (
-    ATTRIBUTE_COUNT,
-    ATTRIBUTES,
-    CLASSES,
-    OBJECTS,
-    BottomUpSettings,
-    read_vocabulary,
-)
+from itmkit.regions.bottom_up.settings import ATTRIBUTE_COUNT, CLASSES, BottomUpSettings
 from itmkit.regions.bottom_up.weights import fitted, read_weights
 from itmkit.regions.regions import Regions
+from itmkit.regions.vg_vocabulary import ATTRIBUTES, OBJECTS, read_names
 
 if TYPE_CHECKING:
     import torch
@@ -139,7 +133,7 @@ def load_bottom_up(settings: BottomUpSettings, *, device: str | torch.device = "
     require_detectron2()
     assert settings.vocabulary is not None
     objects, attributes = settings.vocabulary / OBJECTS, settings.vocabulary / ATTRIBUTES
-    names = read_vocabulary(objects, CLASSES), read_vocabulary(attributes, ATTRIBUTE_COUNT)
+    names = read_names(objects, CLASSES), read_names(attributes, ATTRIBUTE_COUNT)
     network = attribute_model()
     load_weights(network, settings)
     network.to(device)

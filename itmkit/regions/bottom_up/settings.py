@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from itmkit.errors import ItmkitError
-from itmkit.files import read_text
 from itmkit.regions.bottom_up.selection import KEEP, ORIGINAL_NMS, REGRESSED_NMS
 from itmkit.regions.bottom_up.weights import SUFFIXES
+from itmkit.regions.vg_vocabulary import ATTRIBUTES, OBJECTS, read_names
 
-OBJECTS, ATTRIBUTES = "objects_vocab.txt", "attributes_vocab.txt"
 CLASSES, ATTRIBUTE_COUNT = 1600, 400  # of the Visual Genome model
 PROPOSALS = 300  # of the Visual Genome model, best first, from which the regions are selected
 SELECTIONS = ("original", "regressed")
@@ -119,25 +118,9 @@ def check_files(settings: BottomUpSettings, problems: list[str]) -> None:
         for name, count in ((OBJECTS, CLASSES), (ATTRIBUTES, ATTRIBUTE_COUNT)):
             if settings.config is None or name == OBJECTS:
                 try:
-                    read_vocabulary(settings.vocabulary / name, count if settings.config is None else None)
+                    read_names(settings.vocabulary / name, count if settings.config is None else None)
                 except ItmkitError as error:
                     problems += error.problems
-
-
-def read_vocabulary(path: Path, count: int | None) -> list[str]:
-    """The names in a vocabulary file: a line each, of which the first of comma-separated synonyms counts.
-
-    Raises:
-        ItmkitError: no such file, an empty line, or not `count` lines.
-    """
-    lines = read_text(path).rstrip("\n").split("\n")
-    names = [line.split(",")[0].strip().lower() for line in lines]
-    problems = [f"{path}: line {number}: is empty" for number, name in enumerate(names, 1) if not name]
-    if count is not None and len(names) != count:
-        problems.append(f"{path}: has {len(names):,} lines, the model has {count:,} of them")
-    if problems:
-        raise ItmkitError(problems[:20])
-    return names
 
 
 def _only(folder: Path, suffixes: tuple[str, ...], what: str, problems: list[str]) -> Path | None:

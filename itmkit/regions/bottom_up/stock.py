@@ -18,8 +18,9 @@ from itmkit.files import digest, sha256_file
 from itmkit.regions.bottom_up.backend import load_weights
 from itmkit.regions.bottom_up.network import require_detectron2
 from itmkit.regions.bottom_up.pictures import channels_first, equal_sizes, scaled_size
-from itmkit.regions.bottom_up.settings import OBJECTS, BottomUpSettings, read_vocabulary
+from itmkit.regions.bottom_up.settings import BottomUpSettings
 from itmkit.regions.regions import Regions
+from itmkit.regions.vg_vocabulary import OBJECTS, read_names
 
 if TYPE_CHECKING:
     import torch
@@ -202,7 +203,7 @@ def _class_names(cfg: Any, settings: BottomUpSettings) -> list[str]:
 
     count = int(cfg.MODEL.ROI_HEADS.NUM_CLASSES)
     if settings.vocabulary is not None:
-        return read_vocabulary(settings.vocabulary / OBJECTS, count)
+        return read_names(settings.vocabulary / OBJECTS, count)
     for dataset in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
         names = MetadataCatalog.get(dataset).get("thing_classes") if dataset in MetadataCatalog else None
         if names and len(names) == count:

@@ -19,9 +19,9 @@ from itmkit.dataset import read_dataset
 from itmkit.errors import ItmkitError
 from itmkit.regions import choose, extract
 from itmkit.regions.bottom_up import settings
-from itmkit.regions.bottom_up.settings import read_vocabulary
 from itmkit.regions.extract import extract_regions
 from itmkit.regions.regions import Regions
+from itmkit.regions.vg_vocabulary import read_names
 from itmkit.workspace import Workspace
 from tests.workspaces import make_dataset
 
@@ -104,7 +104,7 @@ def test_everything_wrong_at_once(work: Workspace, folder: Path, monkeypatch: py
         "needs torchvision and detectron2, which are not installed",
         "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2",
         "none.pkl: no such file",
-        "objects_vocab.txt: line 2: is empty",
+        "objects_vocab.txt: no name in line 2",
         "objects_vocab.txt: has 3 lines, the model has 1,600",
         "attributes_vocab.txt: no such file",
     ):
@@ -136,8 +136,8 @@ def test_what_goes_together(work: Workspace, folder: Path, tmp_path: Path) -> No
 
 
 def test_vocabulary_of_visual_genome(test_data: Path) -> None:
-    objects = read_vocabulary(test_data / "vg_vocab" / "objects_vocab.txt", 1600)
-    attributes = read_vocabulary(test_data / "vg_vocab" / "attributes_vocab.txt", 400)
+    objects = read_names(test_data / "vg_vocab" / "objects_vocab.txt", 1600)
+    attributes = read_names(test_data / "vg_vocab" / "attributes_vocab.txt", 400)
     assert objects[0] == "yolk" and len(set(objects)) == 1600 and len(set(attributes)) == 400
 
 

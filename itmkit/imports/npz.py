@@ -19,9 +19,9 @@ import numpy as np
 
 from itmkit.dataset import wrong_id
 from itmkit.errors import ItmkitError
+from itmkit.imports.npy import read_header
+from itmkit.imports.region_sets import Findings, RegionSet, wrong_values
 from itmkit.progress import Progress
-from itmkit.regions.npy import read_header
-from itmkit.regions.region_sets import Findings, RegionSet, wrong_values
 
 MOST_BYTES = 64 << 20  # of a file, and of an array in it; 100 boxes of 2,048 numbers take 0.8 million
 _ENTRIES = 100

@@ -18,14 +18,14 @@ from itmkit.cache.writer import ShardWriter
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import digest
+from itmkit.imports.bottom_up_tsv import check_bottom_up
+from itmkit.imports.matching import Matched, match
+from itmkit.imports.npz import check_npz
+from itmkit.imports.region_sets import RegionSet
+from itmkit.imports.scan import STAGE
+from itmkit.imports.scan_layout import some
 from itmkit.progress import SILENT, Progress
-from itmkit.regions.bottom_up_tsv import check_bottom_up
-from itmkit.regions.imports import STAGE
-from itmkit.regions.matching import Matched, match
-from itmkit.regions.npz import check_npz
-from itmkit.regions.region_sets import RegionSet
 from itmkit.regions.regions import region_columns
-from itmkit.regions.scan_layout import some
 from itmkit.regions.vg_vocabulary import read_vocabulary
 from itmkit.workspace import Workspace
 
@@ -79,7 +79,7 @@ def import_bottom_up(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> SetsResult:
-    """Imports bottom-up TSV files, plain or LXMERT's (see `itmkit.regions.bottom_up_tsv`).
+    """Imports bottom-up TSV files, plain or LXMERT's (see `itmkit.imports.bottom_up_tsv`).
 
     Pictures are found in the data set by id, file name or COCO's number, whichever finds most.
 
@@ -111,7 +111,7 @@ def import_npz(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> SetsResult:
-    """Imports a folder with one .npz file a picture (see `itmkit.regions.npz`); arguments as `import_bottom_up`."""
+    """Imports a folder with one .npz file a picture (see `itmkit.imports.npz`); arguments as `import_bottom_up`."""
     dataset = workspace.dataset()
     files = check_npz(folder, progress)
     notes = []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from itmkit.regions.scan_layout import FLOAT16_LIMIT, some
+from itmkit.imports.scan_layout import FLOAT16_LIMIT, some
 
 BOX_SLACK = 1.5  # pixels a box may lie outside its picture: detectors round, and some count the last pixel
 MOST_PIXELS = 1 << 20  # a side of a picture

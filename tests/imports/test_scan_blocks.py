@@ -10,13 +10,13 @@ import pytest
 from itmkit.cache import CacheReader
 from itmkit.errors import ItmkitError
 from itmkit.graphs import build_graphs
+from itmkit.imports.scan import import_scan
+from itmkit.imports.scan_blocks import read_blocks
 from itmkit.inputs import Inputs
-from itmkit.regions.imports import import_scan
-from itmkit.regions.scan_blocks import read_blocks
 from itmkit.text.parse import parse_text
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.workspace import Workspace
-from tests.regions.scan_folder import write_scan
+from tests.imports.scan_folder import write_scan
 
 
 def block_file(pictures: int = 4, regions: int = 3, columns: int = 30) -> np.ndarray:

@@ -26,7 +26,7 @@ import numpy as np
 from itmkit.dataset import SPLITS
 from itmkit.errors import ItmkitError
 from itmkit.files import decode_utf8
-from itmkit.regions.npy import NpyRows
+from itmkit.imports.npy import NpyRows
 
 SizeOrder = Literal["width-height", "height-width"]
 DEFAULT_SPLITS = {"train": "train", "restval": "train", "dev": "val", "val": "val", "test": "test", "testall": "test"}

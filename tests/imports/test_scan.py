@@ -11,10 +11,10 @@ import pytest
 from itmkit.cache import CacheReader
 from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.errors import ItmkitError
-from itmkit.regions import npy
-from itmkit.regions.imports import import_scan, split_tag
+from itmkit.imports import npy
+from itmkit.imports.scan import import_scan, split_tag
 from itmkit.workspace import Workspace
-from tests.regions.scan_folder import write_scan
+from tests.imports.scan_folder import write_scan
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from itmkit.cache import CacheReader
 from itmkit.errors import ItmkitError
-from itmkit.regions import npz
-from itmkit.regions.import_sets import import_npz
-from itmkit.regions.npz import WrongFile, parse_npz
-from itmkit.regions.region_sets import RegionSet
+from itmkit.imports import npz
+from itmkit.imports.npz import WrongFile, parse_npz
+from itmkit.imports.region_sets import RegionSet
+from itmkit.imports.sets import import_npz
 from itmkit.workspace import Workspace
-from tests.regions.feature_files import data_set, drawn, write_npz
+from tests.imports.feature_files import data_set, drawn, write_npz
 
 NAMES = ["COCO_val2014_000000000042.jpg", "7.jpg", "9.jpg", "missing.jpg"]
 

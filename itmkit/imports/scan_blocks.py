@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from itmkit.cache import Column
-from itmkit.regions.npy import NpyRows
-from itmkit.regions.scan_layout import some
+from itmkit.imports.npy import NpyRows
+from itmkit.imports.scan_layout import some
 
 KEEP, PADDING = 15, 256
 WIDTHS = (2 * KEEP, 2 * KEEP + 1)

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from itmkit.cache import CacheReader
 from itmkit.errors import ItmkitError
-from itmkit.regions import bottom_up_tsv
-from itmkit.regions.bottom_up_tsv import BOTTOM_UP, WrongLine, parse_line
-from itmkit.regions.import_sets import import_bottom_up
+from itmkit.imports import bottom_up_tsv
+from itmkit.imports.bottom_up_tsv import BOTTOM_UP, WrongLine, parse_line
+from itmkit.imports.sets import import_bottom_up
 from itmkit.workspace import Workspace
-from tests.regions.feature_files import data_set, drawn, tsv_line, write_tsv
+from tests.imports.feature_files import data_set, drawn, tsv_line, write_tsv
 
 KEYS = ["7", "3", "9", "1", "4"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from itmkit.errors import ItmkitError
-from itmkit.regions.scan_layout import read_tags
+from itmkit.imports.scan_layout import read_tags
 
 
 def test_tags_are_read_row_by_row_across_blocks(tmp_path: Path) -> None:

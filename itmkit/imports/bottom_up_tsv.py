@@ -21,8 +21,8 @@ import numpy as np
 
 from itmkit.dataset import wrong_id
 from itmkit.errors import ItmkitError
+from itmkit.imports.region_sets import Findings, RegionSet, wrong_values
 from itmkit.progress import Progress
-from itmkit.regions.region_sets import Findings, RegionSet, wrong_values
 
 BOTTOM_UP = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
 LXMERT = ("img_id", "img_h", "img_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf", "num_boxes", "boxes",

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from itmkit.dataset import ImageRecord
 from itmkit.errors import ItmkitError
-from itmkit.regions.scan_layout import some
+from itmkit.imports.scan_layout import some
 
 _ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm"}
 _COCO = re.compile(r"(?:COCO_(?:train|val|test)[0-9]{4}_)?0*([0-9]{1,12})")

@@ -16,12 +16,12 @@ import numpy as np
 from itmkit.cache import CacheWriter, MadeBy
 from itmkit.errors import ItmkitError
 from itmkit.files import digest
+from itmkit.imports.scan_blocks import block_columns, read_blocks
+from itmkit.imports.scan_check import read_split
+from itmkit.imports.scan_dataset import scan_dataset
+from itmkit.imports.scan_layout import ScanSplit, SizeOrder, find_splits, read_tags
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.regions import region_columns
-from itmkit.regions.scan_blocks import block_columns, read_blocks
-from itmkit.regions.scan_check import read_split
-from itmkit.regions.scan_dataset import scan_dataset
-from itmkit.regions.scan_layout import ScanSplit, SizeOrder, find_splits, read_tags
 from itmkit.workspace import Workspace
 
 TagForm = Literal["colour-class", "class"]
@@ -61,7 +61,7 @@ def import_scan(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> ImportResult:
-    """Imports a folder in the SCAN layout (see `itmkit.regions.scan_layout`).
+    """Imports a folder in the SCAN layout (see `itmkit.imports.scan_layout`).
 
     Where the workspace has no data set, or one that an import made, `dataset.jsonl` is written from the captions
     (pictures without files, caption ids "<image>#k"). Where `itmkit prepare` made the data set, its captions and

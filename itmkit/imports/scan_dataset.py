@@ -11,7 +11,7 @@ import numpy as np
 
 from itmkit.dataset import Caption, Dataset, ImageRecord, dataset_info, read_dataset, write_dataset
 from itmkit.errors import ItmkitError
-from itmkit.regions.scan_layout import ScanSplit, SizeOrder
+from itmkit.imports.scan_layout import ScanSplit, SizeOrder
 from itmkit.workspace import Workspace
 
 

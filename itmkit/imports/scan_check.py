@@ -10,11 +10,10 @@ import numpy as np
 
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
-from itmkit.progress import Progress
-from itmkit.regions.npy import NpyRows
-from itmkit.regions.region_sets import BOX_SLACK
-from itmkit.regions.scan_blocks import WIDTHS, check_blocks
-from itmkit.regions.scan_layout import (
+from itmkit.imports.npy import NpyRows
+from itmkit.imports.region_sets import BOX_SLACK
+from itmkit.imports.scan_blocks import WIDTHS, check_blocks
+from itmkit.imports.scan_layout import (
     OPTIONAL_ARRAYS,
     ScanSplit,
     arrange,
@@ -25,6 +24,7 @@ from itmkit.regions.scan_layout import (
     read_tags,
     some,
 )
+from itmkit.progress import Progress
 
 
 def read_split(

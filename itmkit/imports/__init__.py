@@ -1,0 +1,1 @@
+"""Region features that users have already, in: the SCAN layout, bottom-up TSV, npz, GLFN's blocks."""
