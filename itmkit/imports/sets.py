@@ -25,7 +25,7 @@ from itmkit.imports.region_sets import RegionSet
 from itmkit.imports.scan import STAGE
 from itmkit.imports.scan_layout import some
 from itmkit.progress import SILENT, Progress
-from itmkit.regions.regions import region_columns
+from itmkit.regions.regions import empty_rows, region_columns
 from itmkit.regions.vg_vocabulary import read_vocabulary
 from itmkit.workspace import Workspace
 
@@ -216,16 +216,8 @@ def _write_group(out: ShardWriter, keys: Sequence[str], files: Files, matched: M
 
 def set_columns(found: Sequence[RegionSet], regions: int, dim: int) -> dict[str, np.ndarray]:
     """The rows of some pictures; places past a picture's last region hold zeros, and -1 for "none"."""
-    n = len(found)
-    columns: dict[str, np.ndarray] = {
-        "features": np.zeros((n, regions, dim), np.float16),
-        "boxes": np.zeros((n, regions, 4), np.float32),
-        "count": np.array([len(one) for one in found], np.int16),
-        "tags": np.full((n, regions), -1, np.int32),
-        "attributes": np.full((n, regions), -1, np.int16),
-        "scores": np.zeros((n, regions), np.float32),
-        "size": np.array([(one.width, one.height) for one in found], np.int32),
-    }
+    counts, sizes = [len(one) for one in found], [(one.width, one.height) for one in found]
+    columns = empty_rows(counts, sizes, regions, dim, features=np.float16)
     for row, one in enumerate(found):
         for name in ("features", "boxes", "scores", "tags", "attributes"):
             values = getattr(one, name)

@@ -18,7 +18,7 @@ from itmkit.regions.colours import COLOUR_NAMES, region_colours
 from itmkit.regions.decoding import Picture
 from itmkit.regions.device import enough_memory, usable_device
 from itmkit.regions.pictures import extract_pictures
-from itmkit.regions.regions import Regions, region_columns
+from itmkit.regions.regions import Regions, empty_rows, region_columns
 from itmkit.regions.skipped import check_files, check_skipped
 from itmkit.workspace import Workspace
 
@@ -165,16 +165,8 @@ def _columns(
     writer: CacheWriter, pictures: Sequence[Picture], found: Sequence[Regions], regions: int, dim: int
 ) -> dict[str, np.ndarray]:
     """The rows of some pictures; places past a picture's last region hold zeros, and -1 for "none"."""
-    n = len(found)
-    columns: dict[str, np.ndarray] = {
-        "features": np.zeros((n, regions, dim), np.float32),
-        "boxes": np.zeros((n, regions, 4), np.float32),
-        "count": np.array([len(one) for one in found], np.int16),
-        "tags": np.full((n, regions), -1, np.int32),
-        "attributes": np.full((n, regions), -1, np.int16),
-        "scores": np.zeros((n, regions), np.float32),
-        "size": np.array([picture.size for picture in pictures], np.int32),
-    }
+    sizes = [picture.size for picture in pictures]
+    columns = empty_rows([len(one) for one in found], sizes, regions, dim, features=np.float32)
     for at, (picture, one) in enumerate(zip(pictures, found, strict=True)):
         count = len(one)
         scale = np.array(picture.size * 2, np.float32) / np.array(picture.image.size * 2, np.float32)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -40,4 +42,24 @@ def region_columns(regions: int, dim: int) -> dict[str, Column]:
         "attributes": Column("int16", (regions,)),
         "scores": Column("float32", (regions,)),
         "size": Column("int32", (2,)),
+    }
+
+
+def empty_rows(
+    counts: Sequence[int], sizes: Sequence[tuple[int, int]], regions: int, dim: int, *, features: Any
+) -> dict[str, np.ndarray]:
+    """The rows of n pictures before their regions are put in: zeros, and -1 for "no name".
+
+    Args:
+        counts: regions of each picture; sizes: (width, height) of each; features: dtype of the features.
+    """
+    n = len(counts)
+    return {
+        "features": np.zeros((n, regions, dim), features),
+        "boxes": np.zeros((n, regions, 4), np.float32),
+        "count": np.array(counts, np.int16),
+        "tags": np.full((n, regions), -1, np.int32),
+        "attributes": np.full((n, regions), -1, np.int16),
+        "scores": np.zeros((n, regions), np.float32),
+        "size": np.array(sizes, np.int32).reshape(n, 2),
     }
