@@ -8,6 +8,7 @@ from pathlib import Path
 
 from itmkit.cache.manifest import NAME, Column, MadeBy, Manifest, read_manifest
 from itmkit.cache.parts import WHOLE, Part, parts_in
+from itmkit.cache.recode import STAGED
 from itmkit.errors import ItmkitError
 
 
@@ -47,6 +48,7 @@ def clear(folder: Path, part: Part) -> None:
     """Removes what a writer must not find: all of the cache, or what belongs to a part."""
     # The manifests first: killed in between, shards without one are leftovers, not a cache.
     (folder / NAME).unlink(missing_ok=True)
+    shutil.rmtree(folder / STAGED, ignore_errors=True)  # of a merge that was killed: its shards are of the old cache
     stale = parts_in(folder) if part == WHOLE else [part]
     for old in stale:
         (folder / old.manifest_name).unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, Part, merge_parts, read_manifest, recode
+from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, Part, merge_parts, parts, read_manifest, recode
 from itmkit.cache.parts import WHOLE
 from itmkit.errors import ItmkitError
 
@@ -257,3 +257,16 @@ def test_a_merge_of_tables_killed_at_any_move(tmp_path: Path, kill: int, monkeyp
     merge_parts(tmp_path)
     assert words_of(tmp_path) == WORDS and not (tmp_path / recode.STAGED).exists()
     assert not list(tmp_path.glob("*part*"))
+
+
+def test_a_cache_begun_anew_forgets_a_killed_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(2):
+        write_words(tmp_path, Part(index, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "moved", lambda folder: None)
+        merge_parts(tmp_path)  # killed before the first move
+    assert (tmp_path / recode.STAGED).exists()
+    for index in range(2):
+        write(tmp_path, Part(index, 2), force=True)
+    merge_parts(tmp_path)
+    assert sorted(CacheReader.open(tmp_path).columns) == ["x"] and not (tmp_path / recode.STAGED).exists()
