@@ -20,3 +20,8 @@ class ItmkitError(Exception):
         if not self.problems:
             raise ValueError("an ItmkitError needs at least one problem")
         super().__init__("\n".join(self.problems))
+
+
+def first_line(error: Exception) -> str:
+    """What another library's error says, in one line; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0]

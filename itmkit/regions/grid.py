@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, first_line
 from itmkit.files import read_json
 from itmkit.regions.decoding import Square, squash
 from itmkit.regions.device import Precision, half
@@ -170,7 +170,7 @@ def load_grid(
             )
         except (ImportError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise ItmkitError(
-                f"{model}: is no vision model that transformers can load ({_first_line(error)})"
+                f"{model}: is no vision model that transformers can load ({first_line(error)})"
             ) from error
     lacking = [name for name in report["missing_keys"] if "num_batches_tracked" not in name and "pooler" not in name]
     if lacking or report.get("mismatched_keys"):
@@ -220,7 +220,7 @@ def _measure(grid: Grid, classifier: Any, *, doubled: bool) -> None:
                 feature_map(grid.body, pixels)
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise ItmkitError(
-            f"{grid.model_id}: gives no feature map of a {grid.size} x {grid.size} picture ({_first_line(error)})"
+            f"{grid.model_id}: gives no feature map of a {grid.size} x {grid.size} picture ({first_line(error)})"
         ) from error
     if grid.head is not None:
         labels = classifier.config.id2label
@@ -258,7 +258,3 @@ def _head(grid: Grid, classifier: Any, cells: torch.Tensor, logits: torch.Tensor
 
 def _both(first: Any, second: Any, value: Any) -> Any:
     return second(first(value))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]

@@ -135,6 +135,18 @@ def settings_sha256(folder: Path, *, tokenizer: bool = False) -> str:
     return digest({name: sha256_file(folder / name) for name in names if (folder / name).is_file()})
 
 
+def model_place(model: str, folder: Path) -> str:
+    """Where a run without options finds a model again: its absolute folder, or its name on the hub."""
+    return str(folder.resolve()) if Path(model).expanduser().is_dir() else model
+
+
+def short_name(model: str) -> str:
+    """The last part of a model's name, as the name of a cache."""
+    path = Path(model).expanduser()
+    last = path.resolve().name if path.is_dir() else model.partition("@")[0].rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^\w.-]+", "-", last)
+
+
 def model_record(model: str, folder: Path, *, tokenizer: bool = False) -> dict[str, str]:
     """What a cache records of a model: the place of a local one is no part of it, its name and contents are."""
     return {

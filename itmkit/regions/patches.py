@@ -15,7 +15,7 @@ from itmkit.errors import ItmkitError
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.decoding import Picture
 from itmkit.regions.device import Precision, check_precision, enough_memory, recorded, usable_device
-from itmkit.regions.hub import find_model, model_record
+from itmkit.regions.hub import find_model, model_place, model_record
 from itmkit.regions.pictures import Steps, extract_pictures
 from itmkit.regions.skipped import check_files, check_skipped
 from itmkit.regions.vit import KINDS, PatchModel, load_patch_model
@@ -119,7 +119,7 @@ def extract_patches(
     loaded = load_patch_model(model, size=size, device=device, precision=precision, allow_download=asked)
     path = find_model(model, allow_download=False)
     start = time.perf_counter()
-    local = str(path.resolve()) if Path(model).expanduser().is_dir() else model
+    local = model_place(model, path)
     with CacheWriter.open(
         folder,
         made_by=MadeBy(

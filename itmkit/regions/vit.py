@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, first_line
 from itmkit.files import read_json
 from itmkit.regions.decoding import Square, squash
 from itmkit.regions.device import Precision, half
@@ -165,7 +165,7 @@ def load_patch_model(
                 trust_remote_code=False,
             )
         except (ImportError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            reason = _first_line(error)
+            reason = first_line(error)
             raise ItmkitError(f"{model}: is no vision transformer that transformers can load ({reason})") from error
     lacking = sorted(name for name in report["missing_keys"] if "pooler" not in name and "mask_token" not in name)
     if lacking or report.get("mismatched_keys"):
@@ -213,7 +213,7 @@ def _measure(model: PatchModel) -> None:
         tokens, model.dim = states.shape[1:]
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise ItmkitError(
-            f"{name}: gives no patches of a {size} x {size} picture ({_first_line(error)}); {KINDS}"
+            f"{name}: gives no patches of a {size} x {size} picture ({first_line(error)}); {KINDS}"
         ) from error
     extra = tokens - model.patches
     if states.ndim != 3 or not 0 <= extra <= _MOST_EXTRA_TOKENS:
@@ -252,7 +252,3 @@ def _norm_of_the_pooled(body: Any, states: Any, pooler: Any) -> Any:
 
 def _arguments(body: Any) -> set[str]:
     return set(inspect.signature(body.forward).parameters)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]

@@ -117,7 +117,7 @@ def parse_text(
         force=force,
     ) as writer:
         pending = [(shard, shard * size, keys) for shard, keys in writer.pending()]
-        cuts = [chunks(texts, first, first + len(keys)) for _, first, keys in pending]
+        cuts = [chunks(texts, first, first + len(keys), CHUNK_CHARACTERS) for _, first, keys in pending]
         parsed = sum(len(keys) for _, _, keys in pending)
         processes = 1 if parser == "conllu" else count(workers, parsed)
         with (
@@ -172,12 +172,12 @@ def load_backend(parser: str, model: str | None, texts: Sequence[str] = ()) -> B
     return ShippedBackend(model)
 
 
-def chunks(texts: Sequence[str], first: int, last: int) -> list[tuple[int, int]]:
-    """Cuts texts[first:last] into ranges of about CHUNK_CHARACTERS characters, at least one text each."""
+def chunks(texts: Sequence[str], first: int, last: int, most: int) -> list[tuple[int, int]]:
+    """Cuts texts[first:last] into ranges of about `most` characters, at least one text each."""
     edges = [first]
     characters = 0
     for i in range(first, last):
-        if characters and characters + len(texts[i]) > CHUNK_CHARACTERS:
+        if characters and characters + len(texts[i]) > most:
             edges.append(i)
             characters = 0
         characters += len(texts[i])

@@ -15,9 +15,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import IO
 import numpy as np
 
 import itmkit
+from itmkit.ahead import work_ahead
 from itmkit.errors import ItmkitError
 from itmkit.text.parsed import Backend, Coded, ParsedTexts
 
@@ -75,13 +75,7 @@ def parsing_by(workers: int, parser: str, model: str | None, batch_size: int) ->
         return mine.child.parse(texts)
 
     def parse(parts: Iterable[Sequence[str]]) -> Iterator[ParsedTexts]:
-        waiting: deque[Future[ParsedTexts]] = deque()
-        for part in parts:
-            waiting.append(pool.submit(one, part))
-            if len(waiting) > AHEAD * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        return work_ahead(pool, one, parts, ahead=AHEAD * workers)
 
     pool = ThreadPoolExecutor(workers)
     try:

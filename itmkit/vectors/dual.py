@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, first_line
 from itmkit.files import read_json
 from itmkit.regions.device import Precision, half
 from itmkit.regions.hub import find_model, quiet_transformers, token_limit
@@ -128,14 +128,14 @@ def load_dual(
                 folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **offline
             )
         except failures as error:
-            raise ItmkitError(f"{model}: is no model that transformers can load ({_first_line(error)})") from error
+            raise ItmkitError(f"{model}: is no model that transformers can load ({first_line(error)})") from error
         if not all(hasattr(network, name) for name in ("get_image_features", "get_text_features")):
             raise ItmkitError(f"{model}: is no dual encoder of images and texts (model type {kind!r}); {KINDS}")
         try:
             processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **offline)
             tokenizer = AutoTokenizer.from_pretrained(folder, **offline)
         except failures as error:
-            raise ItmkitError(f"{model}: its tokeniser or picture settings fail ({_first_line(error)})") from error
+            raise ItmkitError(f"{model}: its tokeniser or picture settings fail ({first_line(error)})") from error
     lacking = sorted(name for name in report["missing_keys"] if "position_ids" not in name)
     if lacking or report.get("mismatched_keys"):
         raise ItmkitError(f"{model}: the weights do not fit the model ({', '.join(lacking[:3]) or 'shapes'} missing)")
@@ -168,13 +168,9 @@ def _measure(dual: DualEncoder) -> None:
         width = dual._pooled(dual.model.get_text_features(**text)).shape[1]
     except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise ItmkitError(
-            f"{dual.model_id}: gives no vectors of a picture and a caption ({_first_line(error)}); {KINDS}"
+            f"{dual.model_id}: gives no vectors of a picture and a caption ({first_line(error)}); {KINDS}"
         ) from error
     if width != dual.dim:
         raise ItmkitError(
             f"{dual.model_id}: vectors of pictures have {dual.dim} numbers, those of captions {width}: no common space"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]

@@ -17,7 +17,7 @@ from itmkit.errors import ItmkitError
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.decoding import Picture
 from itmkit.regions.device import Precision, check_precision, enough_memory, recorded, usable_device
-from itmkit.regions.hub import find_model, model_record
+from itmkit.regions.hub import find_model, model_place, model_record, short_name
 from itmkit.regions.pictures import Steps, extract_pictures
 from itmkit.regions.skipped import check_files, check_skipped
 from itmkit.vectors.dual import KINDS, DualEncoder, load_dual
@@ -121,7 +121,7 @@ def embed(
     dual = load_dual(model, device=device, precision=precision, allow_download=asked)
     path = find_model(model, allow_download=False)
     record = model_record(model, path, tokenizer=True)
-    local = str(path.resolve()) if Path(model).expanduser().is_dir() else model
+    local = model_place(model, path)
 
     def options(side: Side) -> dict[str, Any]:
         place = f"{VECTORS}{name}/{side}"
@@ -238,9 +238,7 @@ def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> s
         return names.pop()
     if cache is None:
         assert model is not None
-        path = Path(model).expanduser()
-        last = path.resolve().name if path.is_dir() else model.partition("@")[0].rstrip("/").rpartition("/")[2]
-        cache = re.sub(r"[^\w.-]+", "-", last)
+        cache = short_name(model)
     if not _NAME.fullmatch(cache):
         raise ItmkitError(f"--cache {cache!r}: a plain folder name is needed, such as clip")
     return cache

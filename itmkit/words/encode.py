@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,8 @@ from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.device import Precision, check_precision, enough_memory, recorded, usable_device
-from itmkit.regions.hub import find_model, model_record
+from itmkit.regions.hub import find_model, model_place, model_record, short_name
+from itmkit.text.parse import chunks
 from itmkit.text.store import TextCache
 from itmkit.words.alignment import Spans, means, pieces_of_words
 from itmkit.words.encoder import KINDS, LAST_FOUR, Layer, Padding, WordEncoder, load_word_encoder
@@ -109,7 +110,7 @@ def encode_text(
     encoder = load_word_encoder(model, layer=chosen, device=device, precision=precision, allow_download=asked)
     path = find_model(model, allow_download=False)
     record = model_record(model, path, tokenizer=True)
-    local = str(path.resolve()) if Path(model).expanduser().is_dir() else model
+    local = model_place(model, path)
 
     def options(side: Side) -> dict[str, Any]:
         settings = {"side": side, "layer": str(chosen), **recorded(precision)}
@@ -158,7 +159,7 @@ def _texts(
         for number, keys in writer.pending():
             first = number * writer.manifest.shard_size
             with writer.shard(number) as out:
-                for start, end in _groups(texts, first, first + len(keys)):
+                for start, end in chunks(texts, first, first + len(keys), CHARACTERS):
                     some = texts[start:end]
                     parsed = text.load_texts(some)
                     words = Spans(parsed.offsets, parsed.starts.astype(np.int64), parsed.ends.astype(np.int64))
@@ -194,7 +195,7 @@ def _tags(
         for number, keys in writer.pending():
             first = number * writer.manifest.shard_size
             with writer.shard(number) as out:
-                for start, end in _groups(phrases, first, first + len(keys)):
+                for start, end in chunks(phrases, first, first + len(keys), CHARACTERS):
                     some = phrases[start:end]
                     whole = Spans(
                         np.arange(len(some) + 1), np.zeros(len(some), np.int64), np.array([len(one) for one in some])
@@ -203,18 +204,6 @@ def _tags(
                     out.append(keys[start - first : end - first], {"vector": vectors})
                     advance(len(some))
     return now
-
-
-def _groups(texts: Sequence[str], first: int, last: int) -> Iterator[tuple[int, int]]:
-    """Ranges of texts[first:last] of about CHARACTERS characters; they begin anew with each shard."""
-    begin, characters = first, 0
-    for end in range(first, last):
-        if characters and characters + len(texts[end]) > CHARACTERS:
-            yield begin, end
-            begin, characters = end, 0
-        characters += len(texts[end])
-    if begin < last:
-        yield begin, last
 
 
 def _problems(
@@ -263,9 +252,7 @@ def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> s
         if len(found) != 1:
             raise ItmkitError(f"--model is needed: the folder or the hub name of a language model. {KINDS}")
         return found.pop()
-    path = Path(model).expanduser()
-    last = path.resolve().name if path.is_dir() else model.partition("@")[0].rstrip("/").rpartition("/")[2]
-    return re.sub(r"^[^A-Za-z0-9]+", "", re.sub(r"[^\w.-]+", "-", last)) or "model"
+    return re.sub(r"^[^A-Za-z0-9]+", "", short_name(model)) or "model"
 
 
 def _begun_with(

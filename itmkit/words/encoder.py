@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, first_line
 from itmkit.files import read_json
 from itmkit.regions.device import Precision, half
 from itmkit.regions.hub import find_model, quiet_transformers, token_limit
@@ -174,7 +174,7 @@ def load_word_encoder(
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, **offline)
         except failures as error:
-            raise ItmkitError(f"{model}: is no model that transformers can load ({_first_line(error)})") from error
+            raise ItmkitError(f"{model}: is no model that transformers can load ({first_line(error)})") from error
     lacking = sorted(name for name in report["missing_keys"] if "position_ids" not in name and "pooler" not in name)
     if lacking or report.get("mismatched_keys"):
         raise ItmkitError(f"{model}: the weights do not fit the model ({', '.join(lacking[:3]) or 'shapes'} missing)")
@@ -218,12 +218,8 @@ def _measure(encoder: WordEncoder, kind: str) -> None:
         ) from None
     except (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise ItmkitError(
-            f"{encoder.model_id}: gives no vectors of words (model type {kind!r}: {_first_line(error)}); {KINDS}"
+            f"{encoder.model_id}: gives no vectors of words (model type {kind!r}: {first_line(error)}); {KINDS}"
         ) from error
     if states.ndim != 3 or states.shape[:2] != tokens.shape:
         raise ItmkitError(f"{encoder.model_id}: gives no vector for each token (model type {kind!r}); {KINDS}")
     encoder.dim = states.shape[2]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, first_line
 from itmkit.files import digest, sha256_file
 from itmkit.regions.bottom_up.backend import load_weights
 from itmkit.regions.bottom_up.network import require_detectron2
@@ -146,7 +146,7 @@ def load_stock(settings: BottomUpSettings, *, device: str | torch.device = "cpu"
     try:
         network = build_model(cfg)
     except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ItmkitError(f"{settings.config}: no model can be built from it ({_first_line(error)})") from error
+        raise ItmkitError(f"{settings.config}: no model can be built from it ({first_line(error)})") from error
     heads: Any = getattr(network, "roi_heads", None)
     if not hasattr(network, "proposal_generator") or not (
         hasattr(heads, "_shared_roi_transform") or hasattr(heads, "box_pooler")
@@ -175,7 +175,7 @@ def load_stock(settings: BottomUpSettings, *, device: str | torch.device = "cpu"
     try:
         stock.dim = stock.detect([stock.prepare(grey)], regions=1)[0].features.shape[1]
     except (AttributeError, RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise ItmkitError(f"{settings.config}: the model gives no features of boxes ({_first_line(error)})") from error
+        raise ItmkitError(f"{settings.config}: the model gives no features of boxes ({first_line(error)})") from error
     return stock
 
 
@@ -199,7 +199,7 @@ def read_config(path: Path) -> Any:
     try:
         cfg.merge_from_file(str(path), allow_unsafe=False)
     except (OSError, yaml.YAMLError, AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ItmkitError(f"{path}: cannot be read as a configuration of detectron2 ({_first_line(error)})") from None
+        raise ItmkitError(f"{path}: cannot be read as a configuration of detectron2 ({first_line(error)})") from None
     return cfg
 
 
@@ -218,7 +218,3 @@ def _class_names(cfg: Any, settings: BottomUpSettings) -> list[str]:
         f"{settings.config}: detectron2 knows no names of its {count} classes; give --vocabulary, a folder with"
         f" {OBJECTS} that has a line for each"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]

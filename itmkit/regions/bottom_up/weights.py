@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, first_line
 from itmkit.regions.bottom_up.pickles import PickledArray, read_pickle
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _torch_file(path: Path) -> Any:
             " it is read; it was refused and nothing of it was run. Save the model's state_dict alone"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ItmkitError(f"{path}: is no file of torch.save, or damaged ({_first_line(error)})") from None
+        raise ItmkitError(f"{path}: is no file of torch.save, or damaged ({first_line(error)})") from None
 
 
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -131,8 +131,4 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ItmkitError(f"{path}: is no safetensors file, or damaged ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
+        raise ItmkitError(f"{path}: is no safetensors file, or damaged ({first_line(error)})") from None
