@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from itmkit.cache import CacheReader
 from itmkit.datasets.scenes import make_scenes
 from itmkit.evaluation.evaluate import Evaluation, evaluate, open_run
 from itmkit.graphs import build_graphs
 from itmkit.inputs import Inputs
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.extract import extract_regions
-from itmkit.scoring.blocks import score_matrix
+from itmkit.scoring.blocks import ensemble_of, score_matrix
 from itmkit.text.parse import parse_text
 from itmkit.training.loop import train
 from itmkit.training.settings import resolve
@@ -88,8 +89,8 @@ def quickstart(workspace: Workspace, *, seed: int = 0, force: bool = False, prog
 def retrieve(workspace: Workspace, run: str, *, queries: int = 2, top: int = 3) -> list[Example]:
     """The best answers of a run for the first test pictures and captions, in words."""
     opened = open_run(workspace, run, device=torch.device("cpu"))
-    inputs = Inputs(workspace, workspace.dataset().split("test"), opened.vocabulary, graphs=opened.graphs)
-    scores = np.mean(list(score_matrix(opened.members, inputs).values()), axis=0)
+    inputs = Inputs(workspace, workspace.dataset().split("test"), opened.vocabulary, opened.needs)
+    scores = ensemble_of(score_matrix(opened.members, inputs), opened.weights)
     described = [_in_words(inputs, workspace, image) for image in range(len(inputs.images))]
     examples = []
     for image in range(queries):
@@ -106,10 +107,11 @@ def retrieve(workspace: Workspace, run: str, *, queries: int = 2, top: int = 3) 
 
 def _in_words(inputs: Inputs, workspace: Workspace, image: int) -> str:
     """A picture by its id and the three objects its detector was surest of, such as `scene-200000 (red car, ...)`."""
-    row = inputs.regions.rows([inputs.images[image].id])
-    tags, colours = inputs.regions.tables["tags"], inputs.regions.tables["attributes"]
+    regions = CacheReader.open(workspace.cache("regions"))
+    row = regions.rows([inputs.images[image].id])
+    tags, colours = regions.tables["tags"], regions.tables["attributes"]
     names: list[str] = []
-    for tag, colour in zip(inputs.regions.read("tags", row)[0], inputs.regions.read("attributes", row)[0], strict=True):
+    for tag, colour in zip(regions.read("tags", row)[0], regions.read("attributes", row)[0], strict=True):
         name = f"{colours[colour]} {tags[tag]}" if colour >= 0 else tags[tag]
         if tag >= 0 and name not in names:
             names.append(name)

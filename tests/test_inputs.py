@@ -6,13 +6,13 @@ import h5py
 import numpy as np
 import pytest
 
-from itmkit import inputs as module
 from itmkit.cache import CacheReader
 from itmkit.errors import ItmkitError
-from itmkit.inputs import Inputs
+from itmkit.inputs import Inputs, Needs
+from itmkit.inputs import texts as module
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.workspace import Workspace
-from tests.training.tiny import FEATURES, REGIONS, THINGS, make_workspace
+from tests.training.tiny import FEATURES, GRAPHS, REGIONS, THINGS, make_workspace
 
 VOCABULARY = Vocabulary.build(["a", *THINGS], minimum=1)
 
@@ -23,12 +23,12 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def opened(workspace: Workspace, *, graphs: bool = True) -> Inputs:
-    return Inputs(workspace, workspace.dataset().split("train"), VOCABULARY, graphs=graphs)
+    return Inputs(workspace, workspace.dataset().split("train"), VOCABULARY, GRAPHS if graphs else Needs())
 
 
 def test_images_as_they_lie_in_the_caches(workspace: Workspace) -> None:
     inputs = opened(workspace)
-    assert inputs.feature_size == FEATURES and inputs.left_out == 0
+    assert inputs.sizes.feature == FEATURES and inputs.left_out == 0
     batch = inputs.image_batch(np.array([2, 0, 2]))
     regions, polar = CacheReader.open(workspace.cache("regions")), CacheReader.open(workspace.cache("graphs/images"))
     rows = regions.rows(["image02", "image00", "image02"])

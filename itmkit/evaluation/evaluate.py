@@ -14,10 +14,10 @@ from itmkit.errors import ItmkitError
 from itmkit.evaluation.metrics import Retrieval, chance, mean_over, retrieval
 from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
 from itmkit.files import read_json, write_json
-from itmkit.inputs import Inputs
+from itmkit.inputs import Inputs, Needs, Sizes
 from itmkit.matchers import build, method
 from itmkit.progress import SILENT, Progress
-from itmkit.scoring.blocks import score_matrix
+from itmkit.scoring.blocks import ensemble_of, score_matrix
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.checkpoint import load_weights
 from itmkit.training.settings import read_config
@@ -54,8 +54,9 @@ class Run:
 
     name: str
     members: dict[str, torch.nn.Module]
-    vocabulary: Vocabulary
-    graphs: bool
+    weights: dict[str, float]  # of the members, in the mean of their scores
+    vocabulary: Vocabulary | None
+    needs: Needs
     method: str
 
 
@@ -71,25 +72,19 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device) -> Run:
         raise ItmkitError(f"--run {name}: no such run; there are {', '.join(have) or 'none: run `itmkit train` first'}")
     config, facts = read_config(folder / "config.toml"), read_json(folder / "run.json")
     module = method(config.method)
-    workspace.require(*module.NEEDS)
+    needs = module.needs(config.matcher)
+    workspace.require(*needs.caches)
     changed = [cache for cache, value in facts["caches"].items() if workspace.fingerprint(cache) != value]
     if changed:
         raise ItmkitError(
             f"--run {name}: trained on other caches ({', '.join(changed)} changed since); train it anew with --force"
         )
-    vocabulary = Vocabulary.read(folder / "vocabulary.json")
-    members = build(
-        config.method,
-        config.matcher,
-        feature_size=facts["feature_size"],
-        vocabulary_size=len(vocabulary),
-        seed=config.training.seed,
-    )
+    vocabulary = Vocabulary.read(folder / "vocabulary.json") if needs.words else None
+    members = build(config.method, config.matcher, sizes=Sizes(**facts["sizes"]), seed=config.training.seed)
     for member, matcher in members.items():
         load_weights(folder / f"best-{member}.safetensors", matcher)
         matcher.to(device)
-    graphs = any(cache.startswith("graphs/") for cache in module.NEEDS)
-    return Run(name, members, vocabulary, graphs, config.method)
+    return Run(name, members, module.members(config.matcher), vocabulary, needs, config.method)
 
 
 def evaluate(
@@ -117,7 +112,7 @@ def evaluate(
 
     per_row: dict[str, tuple[str, list[Retrieval]]] = {}
     first: Inputs | None = None
-    all_inputs = [Inputs(workspace, records, run.vocabulary, graphs=run.graphs) for run in opened]
+    all_inputs = [Inputs(workspace, records, run.vocabulary, run.needs) for run in opened]
     first = all_inputs[0]
     for fold in folds_of(chosen, len(first.images)):
         texts = np.flatnonzero(np.isin(first.image_of, fold))
@@ -128,7 +123,7 @@ def evaluate(
             for member, matrix in scores.items():
                 name = f"{run.name}/{member}" if len(scores) > 1 else run.name
                 per_row.setdefault(name, ("single", []))[1].append(retrieval(matrix, image_of))
-            mean = np.mean(list(scores.values()), axis=0)
+            mean = ensemble_of(scores, run.weights)
             if len(scores) > 1:
                 kind = f"ensemble of {len(scores)}"
                 per_row.setdefault(run.name, (kind, []))[1].append(retrieval(mean, image_of))

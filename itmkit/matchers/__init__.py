@@ -1,13 +1,31 @@
 """The matchers, one file a method, behind one contract.
 
-A method module has a `Config` (pydantic dataclass: the settings of the method, each with its default), `NEEDS` (the
-caches it reads), `members(config)` (names of independently trained parts; one for most methods) and a matcher class:
+A method module has
 
-    Matcher(config, member=..., feature_size=F, vocabulary_size=...)
+    Config                  pydantic dataclass: the settings of the method, each with its default
+    needs(config)           -> `Needs`, the caches it reads with these settings
+    members(config)         -> {name: weight} of the independently trained parts; one for most methods. The score of the
+                            method is their weighted mean
+    Matcher(config, member=..., sizes=Sizes)
+
+and, where it differs from the rest,
+
+    PRESETS                 {method: settings}: other methods that are this module with some settings
+    stages(config, epochs)  -> the `Stage`s of training, one after the other; default one of `epochs` epochs
+    problems(config, training)  -> what is wrong with these settings of method and training together
+
+A matcher is an `nn.Module` with
+
     encode_images(ImageBatch) -> Encoded    tensors with leading dimension Bi, once per image
     encode_texts(TextBatch)   -> Encoded    tensors with leading dimension Bt, once per text
-    views(images, texts)      -> tuple of (Bi, Bt)   what the loss is summed over; one matrix for most methods
+    views(images, texts)      -> tuple of (Bi, Bt)   what the triplet loss is summed over; one matrix for most methods
     score(images, texts)      -> (Bi, Bt)   every pair of the block, the mean of the views
+
+and, where it differs,
+
+    loss(images, texts, image_of, triplet, stage) -> `Loss`   instead of the triplet loss of its views
+    begin(stage)            what is frozen in this stage; called before each of its epochs
+    after_step(stage)       called after each step of the optimizer
 
 Training, scoring and evaluation know nothing else of a method.
 """
@@ -15,6 +33,8 @@ Training, scoring and evaluation know nothing else of a method.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol, cast
 
@@ -22,12 +42,29 @@ import torch
 from torch import Tensor, nn
 
 from itmkit.errors import ItmkitError
-from itmkit.inputs import ImageBatch, TextBatch
+from itmkit.inputs.batch import ImageBatch, Sizes, TextBatch
 
 Encoded = dict[str, Tensor]
+Triplet = Callable[[Tensor], Tensor]  # scores (Bi, Bt) -> the triplet loss of the run's settings, a scalar
 
 # Method name -> module. Imported when asked for, so that listing the methods costs nothing.
 METHODS = {"mpsm": "itmkit.matchers.mpsm", "vsepp": "itmkit.matchers.vsepp"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of training with a loss of its own. Only the last one is validated."""
+
+    name: str
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Loss:
+    """total: a scalar, summed over the batch. views: (Bi, Bt) scores in which a collapse would show, if any."""
+
+    total: Tensor
+    views: tuple[Tensor, ...] = ()
 
 
 class Matcher(Protocol):
@@ -49,12 +86,54 @@ def method(name: str) -> ModuleType:
     return importlib.import_module(METHODS[name])
 
 
+def preset(name: str) -> dict[str, Any]:
+    """The settings by which a method differs from the defaults of its module."""
+    return dict(getattr(method(name), "PRESETS", {}).get(name, {}))
+
+
+def stages(name: str, config: Any, epochs: int) -> tuple[Stage, ...]:
+    """The stages of training, in order; those without epochs left out."""
+    module = method(name)
+    found = module.stages(config, epochs) if hasattr(module, "stages") else (Stage("", epochs),)
+    return tuple(stage for stage in found if stage.epochs)
+
+
 def as_matcher(module: nn.Module) -> Matcher:
     """The same object, seen as a matcher by the type checker (an `nn.Module` hides what its methods are)."""
     return cast(Matcher, module)
 
 
-def build(name: str, config: Any, *, feature_size: int, vocabulary_size: int, seed: int) -> dict[str, nn.Module]:
+def begin(module: nn.Module, stage: str) -> None:
+    """Freezes what a stage leaves alone, where the method has something to freeze."""
+    hook: Callable[[str], None] | None = getattr(module, "begin", None)
+    if hook is not None:
+        hook(stage)
+
+
+def after_step(module: nn.Module, stage: str) -> None:
+    """What a method does after each step of the optimizer, such as moving a slow copy of its weights."""
+    hook: Callable[[str], None] | None = getattr(module, "after_step", None)
+    if hook is not None:
+        hook(stage)
+
+
+def loss(
+    module: nn.Module, images: ImageBatch, texts: TextBatch, image_of: Tensor, triplet: Triplet, stage: str
+) -> Loss:
+    """The loss of a batch: the method's own where it has one, else the triplet loss of its views.
+
+    Args:
+        image_of: (Bt,) int64, the place among `images` of each text's image.
+    """
+    own: Callable[..., Loss] | None = getattr(module, "loss", None)
+    if own is not None:
+        return own(images, texts, image_of, triplet, stage)
+    matcher = as_matcher(module)
+    views = matcher.views(matcher.encode_images(images), matcher.encode_texts(texts))
+    return Loss(torch.stack([triplet(view) for view in views]).sum(), views)
+
+
+def build(name: str, config: Any, *, sizes: Sizes, seed: int) -> dict[str, nn.Module]:
     """One freshly initialised matcher per member.
 
     Each member draws its initial weights from a seed of its own (`seed` and its name), so that training a member
@@ -65,7 +144,5 @@ def build(name: str, config: Any, *, feature_size: int, vocabulary_size: int, se
     for member in module.members(config):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed * 1_000_003 + sum(member.encode()))
-            built[member] = module.Matcher(
-                config, member=member, feature_size=feature_size, vocabulary_size=vocabulary_size
-            )
+            built[member] = module.Matcher(config, member=member, sizes=sizes)
     return built

@@ -24,17 +24,16 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from itmkit.inputs import ImageBatch, TextBatch
+from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import FlatWords, attend_regions, unit_attention
-from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder
+from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling
 
 BLOCK = 1 << 21  # numbers of a (Bi, T, D) block: 8 MB in float32, near the size of a core's caches
 KEEP = 1 << 25  # numbers of all blocks beyond which training computes them again instead of keeping them
 Kind = Literal["distance", "direction"]
-NEEDS = ("regions", "text", "graphs/images", "graphs/texts")
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
@@ -42,7 +41,9 @@ class Config:
     """Settings of MPSM. Defaults are the paper's; the switches are the rows of its tables 2-4 and figure 3."""
 
     embed: int = Field(default=1024, ge=1, description="D, size of the common space")
-    word: int = Field(default=300, ge=1, description="size of a learned word vector")
+    word: int = Field(default=300, ge=1, description="size of a word vector that the GRU reads")
+    words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
+    words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     similarity: int = Field(default=256, ge=3, description="S, size of a similarity vector")
     similarity_bias: bool = Field(default=False, description="a bias in the maps of eqs 10 and 13 (see below)")
     sharpness: float = Field(default=9.0, gt=0, description="lambda of eqs 1, 3, 9 and of the cross attention")
@@ -62,9 +63,18 @@ class Config:
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on word vectors")
 
 
-def members(config: Config) -> tuple[str, ...]:
-    both = ("distance", "direction") if config.similarities == "both" else (config.similarities,)
-    return ("joint",) if config.training == "joint" else both
+def needs(config: Config) -> Needs:
+    visual = config.visual_kgid and config.kgid_layers > 0
+    textual = config.text_kgid and config.kgid_layers > 0
+    return Needs(polar=visual, edges=textual, **word_needs(config.words, config.words_cache))
+
+
+def kinds(config: Config) -> tuple[Kind, ...]:
+    return ("distance", "direction") if config.similarities == "both" else (config.similarities,)
+
+
+def members(config: Config) -> dict[str, float]:
+    return {"joint": 1.0} if config.training == "joint" else dict.fromkeys(kinds(config), 1.0)
 
 
 class SpatialKernels(nn.Module):
@@ -301,11 +311,12 @@ class _Perspective(nn.Module):
 class Matcher(nn.Module):
     """One member of MPSM, or the jointly trained model of table 4 (member "joint")."""
 
-    def __init__(self, config: Config, *, member: str, feature_size: int, vocabulary_size: int) -> None:
+    def __init__(self, config: Config, *, member: str, sizes: Sizes) -> None:
         super().__init__()
         self.config = config
-        self.regions = RegionEncoder(feature_size, config.embed)
-        self.words = WordEncoder(vocabulary_size, config.word, config.embed, dropout=config.dropout)
+        self.regions = RegionEncoder(sizes.feature, config.embed)
+        form = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
+        self.words = WordEncoder(sizes, config.words, **form)  # type: ignore[arg-type]
         layers = config.kgid_layers
         kgid = {"sharpness": config.sharpness, "softmax": config.kgid_softmax}
         self.visual_kgid = self.text_kgid = None
@@ -316,8 +327,8 @@ class Matcher(nn.Module):
             self.text_kgid = KnowledgeDissemination(config.embed, layers, **kgid)  # type: ignore[arg-type]
         if config.alignment != "local":
             self.image_pooling, self.text_pooling = MeanQueryPooling(config.embed), MeanQueryPooling(config.embed)
-        kinds = members(Config(similarities=config.similarities)) if member == "joint" else (member,)
-        self.perspectives = nn.ModuleDict({kind: _Perspective(config, kind) for kind in kinds})  # type: ignore[arg-type]
+        mine = kinds(config) if member == "joint" else (member,)
+        self.perspectives = nn.ModuleDict({kind: _Perspective(config, kind) for kind in mine})  # type: ignore[arg-type]
         self._start_apart()
 
     @torch.no_grad()
@@ -333,7 +344,8 @@ class Matcher(nn.Module):
                 parameter.zero_()
             if ".infer." in name and name.endswith("weight"):
                 parameter.mul_(0.1)
-        self.words.embedding.weight.mul_(3)
+        if self.config.words == "gru":
+            self.words.embedding.weight.mul_(3)
         if self.config.similarity_bias:
             for view in self.perspectives.values():
                 view.start_as_plain_similarity()  # type: ignore[operator]
@@ -349,7 +361,7 @@ class Matcher(nn.Module):
 
     def encode_texts(self, batch: TextBatch) -> Encoded:
         """-> {"nodes": (Bt, L, D), "mask": (Bt, L) bool, "global": (Bt, D) unless alignment is local}"""
-        nodes = self.words(batch.words, batch.mask)
+        nodes = self.words(batch)
         if self.text_kgid is not None:
             assert batch.edges is not None
             edges = semantic_edges(nodes, batch.mask, batch.edges.to(nodes.dtype), self.config.sharpness)

@@ -12,13 +12,11 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from itmkit.inputs import ImageBatch, TextBatch
+from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
-from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder
+from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.matchers.parts.norms import l2norm
 from itmkit.matchers.parts.pooling import masked_mean
-
-NEEDS = ("regions", "text")
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
@@ -26,19 +24,26 @@ class Config:
     """Settings of VSE++."""
 
     embed: int = Field(default=1024, ge=1, description="D, size of the common space")
-    word: int = Field(default=300, ge=1, description="size of a learned word vector")
+    word: int = Field(default=300, ge=1, description="size of a word vector that the GRU reads")
+    words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
+    words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on word vectors")
 
 
-def members(config: Config) -> tuple[str, ...]:
-    return ("global",)
+def needs(config: Config) -> Needs:
+    return Needs(**word_needs(config.words, config.words_cache))
+
+
+def members(config: Config) -> dict[str, float]:
+    return {"global": 1.0}
 
 
 class Matcher(nn.Module):
-    def __init__(self, config: Config, *, member: str, feature_size: int, vocabulary_size: int) -> None:
+    def __init__(self, config: Config, *, member: str, sizes: Sizes) -> None:
         super().__init__()
-        self.regions = RegionEncoder(feature_size, config.embed, unit=False)
-        self.words = WordEncoder(vocabulary_size, config.word, config.embed, dropout=config.dropout, unit=False)
+        self.regions = RegionEncoder(sizes.feature, config.embed, unit=False)
+        form = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
+        self.words = WordEncoder(sizes, config.words, **form, unit=False)  # type: ignore[arg-type]
 
     def encode_images(self, batch: ImageBatch) -> Encoded:
         """-> {"vector": (Bi, D), unit length}"""
@@ -46,7 +51,7 @@ class Matcher(nn.Module):
 
     def encode_texts(self, batch: TextBatch) -> Encoded:
         """-> {"vector": (Bt, D), unit length}"""
-        return {"vector": l2norm(masked_mean(self.words(batch.words, batch.mask), batch.mask))}
+        return {"vector": l2norm(masked_mean(self.words(batch), batch.mask))}
 
     def score(self, images: Encoded, texts: Encoded) -> Tensor:
         """(Bi, Bt) cosines."""

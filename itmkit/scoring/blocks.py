@@ -70,6 +70,11 @@ def score_matrix(
     return out
 
 
+def ensemble_of(scores: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
+    """The weighted mean of the members' score matrices."""
+    return np.average(list(scores.values()), axis=0, weights=[weights[name] for name in scores])
+
+
 def texts_by_length(inputs: Inputs, texts: np.ndarray) -> np.ndarray:
     """(len(texts),) places within `texts`, shortest caption first; captions of equal length in their own order."""
     return np.argsort(inputs.lengths[texts], kind="stable")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ from itmkit.errors import ItmkitError
 from itmkit.evaluation.metrics import Retrieval, retrieval
 from itmkit.files import atomic_path, write_json
 from itmkit.inputs import Inputs
-from itmkit.matchers import as_matcher, build, method
+from itmkit.matchers import Stage, after_step, begin, build, loss, method
 from itmkit.matchers.parts.losses import Negatives, triplet_loss
 from itmkit.progress import SILENT, Progress
-from itmkit.scoring.blocks import score_matrix
+from itmkit.scoring.blocks import ensemble_of, score_matrix
 from itmkit.training.batches import PairBatch, epoch_order, pair_batches
 from itmkit.training.checkpoint import load_state, save_state, save_weights
 from itmkit.training.collapse import GRACE, CollapseWatch, advice
-from itmkit.training.runs import clear_run, continues, run_facts, run_vocabulary
+from itmkit.training.runs import clear_run, continues, run_facts, run_vocabulary, settled
 from itmkit.training.settings import RunConfig
 from itmkit.workspace import Workspace
 
@@ -74,8 +75,7 @@ def train(
         ItmkitError: missing or stale caches, a run of other settings or data, a collapse, a loss that is not finite.
     """
     folder = workspace.run(run or config.method)
-    module = method(config.method)
-    workspace.require(*module.NEEDS)
+    config = settled(workspace, config, folder)
     dataset = workspace.dataset()
     facts = run_facts(workspace, dataset, config)
     if force:
@@ -87,17 +87,15 @@ def train(
         clear_run(folder)
 
     vocabulary = run_vocabulary(workspace, dataset, config, folder)
-    graphs = any(name.startswith("graphs/") for name in module.NEEDS)
-    training = Inputs(workspace, dataset.split("train"), vocabulary, graphs=graphs)
-    validation = Inputs(workspace, dataset.split("val"), vocabulary, graphs=graphs)
+    module = method(config.method)
+    needs = module.needs(config.matcher)
+    training = Inputs(workspace, dataset.split("train"), vocabulary, needs)
+    validation = Inputs(workspace, dataset.split("val"), vocabulary, needs)
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    size = training.feature_size
-    members = build(
-        config.method, config.matcher, feature_size=size, vocabulary_size=len(vocabulary), seed=config.training.seed
-    )
+    members = build(config.method, config.matcher, sizes=training.sizes, seed=config.training.seed)
     for matcher in members.values():
         matcher.to(chosen)
-    facts |= {"members": list(members), "feature_size": size, "vocabulary_size": len(vocabulary)}
+    facts |= {"members": module.members(config.matcher), "sizes": asdict(training.sizes)}
     if not found:
         config.write(folder / "config.toml")
         write_json(folder / "run.json", facts | {"epochs_done": 0, "best": {}, "finished": False})
@@ -123,6 +121,10 @@ class _Run:
         self.training, self.validation = training, validation
         self.device, self.progress = device, progress
         parameters = [p for matcher in members.values() for p in matcher.parameters()]
+        self.stages = config.stages
+        self.epochs = sum(stage.epochs for stage in self.stages)
+        # A method without parameters is not trained, but Adam wants something to hold.
+        parameters = parameters or [nn.Parameter(torch.zeros(1))]
         self.optimizer = torch.optim.Adam(parameters, lr=self.settings.learning_rate, fused=True)
         self.state = _State(loss_sum=dict.fromkeys(members, 0.0), watch=dict.fromkeys(members, -GRACE))
 
@@ -138,14 +140,27 @@ class _Run:
             self.progress.note(f"continuing {self.folder} at {at}")
         self._trim_metrics()
         self._stop_if_collapsed()
-        while self.state.epoch < self.settings.epochs:
+        if not self.epochs and not self.state.best:
+            self._record(self._validate(0, 1, "none", 0.0))
+        while self.state.epoch < self.epochs:
             self._epoch()
         self._write_facts(finished=True)
         self.state_path.unlink(missing_ok=True)
         return TrainResult(self.folder, self.config, self.state.epoch, self.state.best)
 
+    def _stage(self, epoch: int) -> tuple[Stage, int]:
+        """The stage that an epoch (1..) belongs to, and its number within the stage (1..)."""
+        for stage in self.stages:
+            if epoch <= stage.epochs:
+                return stage, epoch
+            epoch -= stage.epochs
+        raise ValueError("past the last epoch")
+
     def _epoch(self) -> None:
         epoch = self.state.epoch + 1
+        stage, within = self._stage(epoch)
+        for matcher in self.members.values():
+            begin(matcher, stage.name)
         batches = epoch_order(
             self.training.image_of,
             batch_size=self.settings.batch_size,
@@ -153,14 +168,14 @@ class _Run:
             seed=self.settings.seed,
             epoch=epoch,
         )
-        negatives = self._negatives(epoch)
+        negatives = self._negatives(within)
         began, done_before = time.perf_counter(), self.state.pairs
-        title = f"epoch {epoch}/{self.settings.epochs}"
+        title = f"epoch {epoch}/{self.epochs}" + (f" ({stage.name})" if stage.name else "")
         with self.progress.task(title, len(batches), done=self.state.step, unit="steps") as advance:
             coming = pair_batches(self.training, batches[self.state.step :])
             for number, batch in enumerate(coming, self.state.step):
-                self._set_learning_rate(epoch, number, len(batches))
-                losses = self._step(batch, negatives, (epoch, number))
+                self._set_learning_rate(within, number, len(batches))
+                losses = self._step(batch, stage.name, negatives, (epoch, number))
                 self.state.step = number + 1
                 mean = sum(losses.values()) / len(losses) / len(batches[number])
                 advance(1, status=f"loss {mean:.4f} a pair")
@@ -170,17 +185,25 @@ class _Run:
         pairs_per_second = (self.state.pairs - done_before) / max(seconds, 1e-9)
         watches = {name: CollapseWatch(self.state.watch[name]) for name in self.members}
         self.state.collapsed = [name for name, watch in watches.items() if watch.collapsed(len(batches))]
-        record = self._validate(epoch, len(batches), negatives, pairs_per_second)
+        if stage == self.stages[-1]:
+            record = self._validate(epoch, len(batches), negatives, pairs_per_second)
+        else:
+            record = self._unvalidated(epoch, stage, len(batches), pairs_per_second)
         self.state.epoch, self.state.step, self.state.pairs = epoch, 0, 0
         self.state.loss_sum = dict.fromkeys(self.members, 0.0)
-        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as out:
-            out.write(json.dumps(record) + "\n")
+        self._record(record)
         save_state(self.state_path, self.members, self.optimizer, asdict(self.state))
         self._write_facts(finished=False)
         self._stop_if_collapsed()
 
+    def _record(self, metrics: dict[str, Any]) -> None:
+        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as out:
+            out.write(json.dumps(metrics) + "\n")
+
     def _stop_if_collapsed(self) -> None:
-        negatives = self._negatives(self.state.epoch)
+        if not self.state.collapsed:
+            return
+        negatives = self._negatives(self._stage(self.state.epoch)[1])
         problems = [advice(name, self.state.epoch, negatives) for name in self.state.collapsed]
         if problems and self.settings.stop_on_collapse:
             problems[-1] += ". Training stopped; --stop-on-collapse false goes on regardless"
@@ -188,45 +211,48 @@ class _Run:
         for problem in problems:
             self.progress.note(problem)
 
-    def _step(self, batch: PairBatch, negatives: Negatives, at: tuple[int, int]) -> dict[str, float]:
+    def _step(self, batch: PairBatch, stage: str, negatives: Negatives, at: tuple[int, int]) -> dict[str, float]:
         seed = int(np.random.SeedSequence([self.settings.seed, *at]).generate_state(1)[0])
         images, texts = batch.images.to(self.device), batch.texts.to(self.device)
         image_of = batch.image_of.to(self.device)
+        triplet = partial(
+            triplet_loss,
+            image_of=image_of,
+            margin=self.settings.margin,
+            negatives=negatives,
+            temperature=self.settings.temperature,
+        )
         self.optimizer.zero_grad(set_to_none=True)
         losses: dict[str, float] = {}
         for name, matcher in self.members.items():
             # The members share no parameter and no random number, so each is trained as if it were alone.
             torch.manual_seed(seed)
             matcher.train()
-            parts = as_matcher(matcher)
-            views = parts.views(parts.encode_images(images), parts.encode_texts(texts))
-            loss = torch.stack([self._loss(view, image_of, negatives) for view in views]).sum()
-            losses[name] = float(loss.detach())
+            found = loss(matcher, images, texts, image_of, triplet, stage)
+            losses[name] = float(found.total.detach())
             if not np.isfinite(losses[name]):
                 self._not_finite(name, "loss", batch, at)
-            loss.backward()  # type: ignore[no-untyped-call]
+            found.total.backward()  # type: ignore[no-untyped-call]
             if not torch.isfinite(nn.utils.clip_grad_norm_(matcher.parameters(), self.settings.clip)):
                 self._not_finite(name, "gradient", batch, at)
-            equal = sum(float(self._loss(torch.zeros_like(view), image_of, negatives)) for view in views)
-            watch = CollapseWatch(self.state.watch[name])
-            watch.step(torch.stack(views), losses[name], equal)
-            self.state.watch[name] = watch.count
+            if found.views:
+                equal = sum(float(triplet(torch.zeros_like(view))) for view in found.views)
+                watch = CollapseWatch(self.state.watch[name])
+                watch.step(torch.stack(found.views), losses[name], equal)
+                self.state.watch[name] = watch.count
             self.state.loss_sum[name] += losses[name] / len(batch.captions)
         self.optimizer.step()
+        for matcher in self.members.values():
+            after_step(matcher, stage)
         self.state.pairs += batch.image_of.numel() * images.features.shape[0]
         return losses
-
-    def _loss(self, scores: torch.Tensor, image_of: torch.Tensor, negatives: Negatives) -> torch.Tensor:
-        settings = self.settings
-        return triplet_loss(
-            scores, image_of, margin=settings.margin, negatives=negatives, temperature=settings.temperature
-        )
 
     def _negatives(self, epoch: int) -> Negatives:
         warming = self.settings.negatives == "hardest" and epoch <= self.settings.warmup_epochs
         return "all" if warming else self.settings.negatives
 
     def _set_learning_rate(self, epoch: int, step: int, steps: int) -> None:
+        """epoch: of its stage, each of which begins with the full rate."""
         settings = self.settings
         rate = settings.learning_rate
         if settings.decay_epoch:
@@ -236,6 +262,14 @@ class _Run:
             rate *= min(1.0, done / settings.warmup_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+
+    def _unvalidated(self, epoch: int, stage: Stage, steps: int, pairs_per_second: float) -> dict[str, Any]:
+        """A line of metrics.jsonl for an epoch of a stage that does not end in scores."""
+        mean = {name: total / steps for name, total in self.state.loss_sum.items()}
+        said = ", ".join(f"{name} {value:.3f}" for name, value in mean.items())
+        self.progress.note(f"epoch {epoch}/{self.epochs} ({stage.name}): loss {said}")
+        speed = {"pairs_per_second": round(pairs_per_second, 1)}
+        return {"epoch": epoch, "stage": stage.name, **speed, **{name: {"loss": v} for name, v in mean.items()}}
 
     def _validate(self, epoch: int, steps: int, negatives: str, pairs_per_second: float) -> dict[str, Any]:
         """Scores validation images with every member, keeps the best weights; returns a line of metrics.jsonl."""
@@ -260,12 +294,12 @@ class _Run:
                 facts = {"member": name, "epoch": epoch, "rsum": result.rsum}
                 save_weights(self.folder / f"best-{name}.safetensors", self.members[name], facts)
         if len(scores) > 1:
-            ensemble = retrieval(np.mean(list(scores.values()), axis=0), image_of)
+            ensemble = retrieval(ensemble_of(scores, self.facts["members"]), image_of)
             record["ensemble"] = {"rsum": ensemble.rsum, **ensemble.to_json()}
         said = ", ".join(f"{name} {r.rsum:.1f} (loss {record[name]['loss']:.3f})" for name, r in results.items())
         both = f", ensemble {record['ensemble']['rsum']:.1f}" if "ensemble" in record else ""
         speed = f"{pairs_per_second:,.0f} pairs/s"
-        self.progress.note(f"epoch {epoch}/{self.settings.epochs}: val rsum {said}{both}; {speed}")
+        self.progress.note(f"epoch {epoch}/{self.epochs}: val rsum {said}{both}; {speed}")
         return record
 
     def _not_finite(self, member: str, what: str, batch: PairBatch, at: tuple[int, int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,44 @@ from itmkit.cache import CacheReader, text_key
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json
+from itmkit.inputs.needs import is_open, missing, the_one
 from itmkit.matchers import method
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.settings import RunConfig, read_config
-from itmkit.workspace import Workspace
+from itmkit.workspace import VECTORS, WORDS, Workspace
 
 # Settings that do not change what a run ends in, so that a run may be continued with other values.
 FREE = ("stop_on_collapse", "checkpoint_steps")
 
 
+def settled(workspace: Workspace, config: RunConfig, folder: Path) -> RunConfig:
+    """The same settings with the names of caches that the user left open.
+
+    That is the cache of the run in `folder`, if there is one, else the only cache of its kind.
+
+    Raises:
+        ItmkitError: every cache that is missing or not done, and every name that has to be given, all at once.
+    """
+    module, chosen, problems = method(config.method), config.matcher, []
+    before = read_config(folder / "config.toml").matcher if (folder / "run.json").exists() else None
+    left_open = [name for name in module.needs(chosen).caches if is_open(name)]
+    for setting, prefix in (("words_cache", WORDS), ("vectors_cache", VECTORS)):
+        if any(name.startswith(prefix) for name in left_open):
+            try:
+                name = getattr(before, setting, "") or the_one(workspace, prefix, setting)
+                chosen = replace(chosen, **{setting: name})
+            except ItmkitError as error:
+                problems += error.problems
+    problems += missing(workspace, module.needs(chosen), config.method)
+    if problems:
+        raise ItmkitError(problems)
+    return replace(config, matcher=chosen)
+
+
 def run_facts(workspace: Workspace, dataset: Dataset, config: RunConfig) -> dict[str, Any]:
-    caches = {name: workspace.fingerprint(name) for name in method(config.method).NEEDS}
+    caches = {name: workspace.fingerprint(name) for name in method(config.method).needs(config.matcher).caches}
     facts: dict[str, Any] = {"schema": 1, "method": config.method, "recipe": config.recipe, "caches": caches}
-    return facts | {"captions": dataset.captions_digest, "epochs": config.training.epochs}
+    return facts | {"captions": dataset.captions_digest, "epochs": sum(s.epochs for s in config.stages)}
 
 
 def continues(folder: Path, facts: Mapping[str, Any], config: RunConfig) -> dict[str, Any] | None:
@@ -61,8 +87,10 @@ def clear_run(folder: Path) -> None:
             old.unlink()
 
 
-def run_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfig, folder: Path) -> Vocabulary:
-    """The vocabulary of the training captions, each caption counted as often as it occurs."""
+def run_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfig, folder: Path) -> Vocabulary | None:
+    """The vocabulary of the training captions, each caption counted as often as it occurs; None where none is used."""
+    if not method(config.method).needs(config.matcher).words:
+        return None
     path = folder / "vocabulary.json"
     if path.exists():
         return Vocabulary.read(path)

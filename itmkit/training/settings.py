@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from itmkit.errors import ItmkitError
 from itmkit.files import read_text, write_text
-from itmkit.matchers import method
+from itmkit.matchers import Stage, method, preset, stages
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -59,6 +59,10 @@ class RunConfig:
     recipe: str
     matcher: Any  # the Config of the method
     training: Training
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return stages(self.method, self.matcher, self.training.epochs)
 
     def to_json(self) -> dict[str, Any]:
         tables = {"matcher": asdict(self.matcher), "training": asdict(self.training)}
@@ -105,6 +109,7 @@ def resolve(name: str, *, recipe: str = "small", settings: Mapping[str, Any] | N
     """
     module = method(name)
     chosen = _recipe(name, recipe)
+    chosen["matcher"] = preset(name) | chosen.get("matcher", {})
     fields = {"matcher": _names(module.Config), "training": _names(Training)}
     problems = []
     for key, value in (settings or {}).items():
@@ -121,6 +126,8 @@ def resolve(name: str, *, recipe: str = "small", settings: Mapping[str, Any] | N
             for item in error.errors():
                 where = ".".join(str(part) for part in item["loc"])
                 problems.append(f"setting {where!r} = {item.get('input')!r}: {item['msg']}")
+    if len(built) == 2 and hasattr(module, "problems"):
+        problems += module.problems(built["matcher"], built["training"])
     if problems:
         raise ItmkitError(problems)
     return RunConfig(name, recipe, built["matcher"], built["training"])

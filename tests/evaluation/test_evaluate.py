@@ -36,7 +36,7 @@ def workspace(template: Path, tmp_path: Path) -> Workspace:
 
 def matrices(workspace: Workspace, run: str) -> tuple[dict[str, np.ndarray], Inputs]:
     opened = open_run(workspace, run, device=torch.device("cpu"))
-    inputs = Inputs(workspace, workspace.dataset().split("test"), opened.vocabulary, graphs=opened.graphs)
+    inputs = Inputs(workspace, workspace.dataset().split("test"), opened.vocabulary, opened.needs)
     return score_matrix(opened.members, inputs), inputs
 
 
@@ -81,7 +81,7 @@ def test_folds_are_scored_apart_and_averaged(workspace: Workspace, monkeypatch: 
     monkeypatch.setitem(PROTOCOLS, "tiny", Protocol("tiny", "train", 12, 4, "four folds of three"))
     found = evaluate(workspace, ["vsepp"], split="tiny")
     opened = open_run(workspace, "vsepp", device=torch.device("cpu"))
-    inputs = Inputs(workspace, workspace.dataset().split("train"), opened.vocabulary, graphs=False)
+    inputs = Inputs(workspace, workspace.dataset().split("train"), opened.vocabulary, opened.needs)
     whole = score_matrix(opened.members, inputs)["global"]
     parts = [
         retrieval(whole[start : start + 3, 2 * start : 2 * start + 6], np.repeat(np.arange(3), 2))

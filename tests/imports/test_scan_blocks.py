@@ -12,11 +12,12 @@ from itmkit.errors import ItmkitError
 from itmkit.graphs import build_graphs
 from itmkit.imports.scan import import_scan
 from itmkit.imports.scan_blocks import read_blocks
-from itmkit.inputs import Inputs
+from itmkit.inputs import Inputs, Needs
 from itmkit.text.parse import parse_text
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.workspace import Workspace
 from tests.imports.scan_folder import write_scan
+from tests.training.tiny import GRAPHS
 
 
 def block_file(pictures: int = 4, regions: int = 3, columns: int = 30) -> np.ndarray:
@@ -86,5 +87,5 @@ def test_matchers_that_need_polar_coordinates_say_so(tmp_path: Path) -> None:
     build_graphs(work)
     images, vocabulary = work.dataset().images, Vocabulary.build({"dog": 9})
     with pytest.raises(ItmkitError, match="no polar coordinates.*block positions instead of boxes"):
-        Inputs(work, images, vocabulary, graphs=True)
-    assert len(Inputs(work, images, vocabulary, graphs=False).images) == 4
+        Inputs(work, images, vocabulary, GRAPHS)
+    assert len(Inputs(work, images, vocabulary, Needs()).images) == 4

@@ -8,7 +8,7 @@ from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs
 from itmkit.inspection.trees import DEEPEST, EDGE, LOOP, NOTHING, Tree, matrix_lines, neighbour_lines, tree_lines
 from itmkit.text.vocabulary import Vocabulary
-from tests.training.tiny import THINGS, make_workspace
+from tests.training.tiny import GRAPHS, THINGS, make_workspace
 
 
 def tree(words: str, heads: list[int], sentences: list[int] | None = None) -> Tree:
@@ -108,7 +108,7 @@ def test_deep_trees_stay_narrow_and_need_no_recursion() -> None:
 
 def test_the_matrix_is_what_matchers_get(tmp_path: object) -> None:
     workspace = make_workspace(tmp_path, train=4, val=1, test=1)  # type: ignore[arg-type]
-    inputs = Inputs(workspace, workspace.dataset().split("train"), Vocabulary.build(["a", *THINGS]), graphs=True)
+    inputs = Inputs(workspace, workspace.dataset().split("train"), Vocabulary.build(["a", *THINGS]), GRAPHS)
     for caption, text in enumerate(inputs.caption_texts):
         edges = inputs.text_batch(np.array([caption])).edges
         assert edges is not None

@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import torch
+from torch import Tensor
 
-from itmkit.inputs import ImageBatch, TextBatch
+from itmkit.inputs import ImageBatch, Sizes, TextBatch
 
-FEATURE, VOCABULARY = 10, 20
+FEATURE, VOCABULARY, VECTOR, BLOCKS, LABELS, REGIONS = 10, 20, 7, 16, 5, 4
+SIZES = Sizes(
+    feature=FEATURE, regions=REGIONS, vocabulary=VOCABULARY, word_vector=VECTOR, tag_vector=VECTOR, blocks=BLOCKS
+)
 
 
-def image_batch(counts: list[int] | None = None, *, regions: int = 4, seed: int = 0) -> ImageBatch:
+def image_batch(counts: list[int] | None = None, *, regions: int = REGIONS, seed: int = 0) -> ImageBatch:
     """Rows past an image's count hold garbage: no matcher may look at them."""
     random = torch.Generator().manual_seed(seed)
     counts = [4, 2, 3] if counts is None else counts
-    shape = (len(counts), regions, regions)
+    images = len(counts)
+    shape = (images, regions, regions)
     mask = torch.arange(regions) < torch.tensor(counts)[:, None]
     rho = torch.rand(shape, generator=random)
     theta = (torch.rand(shape, generator=random) * 2 - 1) * math.pi
-    return ImageBatch(torch.randn(len(counts), regions, FEATURE, generator=random), mask, rho, theta)
+    features = torch.randn(images, regions, FEATURE, generator=random)
+    kept = torch.randint(1, 4, (images, regions, 1), generator=random)  # 1 to 3 blocks a region, of at most 3
+    blocks = torch.rand(images, regions, BLOCKS, generator=random).argsort(-1)[..., :3] + 1
+    blocks = blocks.masked_fill(torch.arange(3) >= kept, 0)
+    weights = torch.rand(images, regions, 3, generator=random) * (blocks > 0)
+    return ImageBatch(
+        features,
+        mask,
+        rho,
+        theta,
+        blocks=blocks,
+        block_weights=weights / weights.sum(-1, keepdim=True),
+        tags=torch.randn(images, regions, VECTOR, generator=random),
+        attention=torch.rand(images, regions, generator=random),
+        labels=torch.rand(images, LABELS, generator=random) < 0.5,
+    )
 
 
 def text_batch(lengths: list[int] | None = None, *, longest: int = 0, seed: int = 0) -> TextBatch:
-    """Dependency trees at random, with self loops; padding is word 0 without edges, as `itmkit.inputs` makes it."""
+    """Dependency trees at random, with self loops; padding has word 0, no edges and vectors of zeros."""
     random = torch.Generator().manual_seed(seed + 1)
     lengths = [3, 1, 5, 2] if lengths is None else lengths
     longest = max(longest, *lengths)
@@ -35,36 +56,46 @@ def text_batch(lengths: list[int] | None = None, *, longest: int = 0, seed: int 
         for word in range(1, length):
             head = int(torch.randint(0, word, (), generator=random))
             edges[text, word, head] = edges[text, head, word] = True
-    return TextBatch(words, mask, edges)
+    vectors = torch.randn(len(lengths), longest, VECTOR, generator=random) * mask.unsqueeze(-1)
+    return TextBatch(words, mask, edges, vectors)
+
+
+def _fields(batch: ImageBatch | TextBatch) -> dict[str, Tensor]:
+    return {field.name: value for field in fields(batch) if (value := getattr(batch, field.name)) is not None}
 
 
 def take_images(batch: ImageBatch, which: list[int]) -> ImageBatch:
-    assert batch.rho is not None and batch.theta is not None
-    return ImageBatch(batch.features[which], batch.mask[which], batch.rho[which], batch.theta[which])
+    return ImageBatch(**{name: value[which] for name, value in _fields(batch).items()})
 
 
 def take_texts(batch: TextBatch, which: list[int]) -> TextBatch:
-    assert batch.edges is not None
-    return TextBatch(batch.words[which], batch.mask[which], batch.edges[which])
+    return TextBatch(**{name: value[which] for name, value in _fields(batch).items()})
 
 
 def pad_images(batch: ImageBatch, extra: int) -> ImageBatch:
     """The same images with `extra` more regions that are not there, full of garbage."""
-    bi, r, _ = batch.features.shape
-    garbage = image_batch([0] * bi, regions=r + extra, seed=99)
-    features, mask = garbage.features * 100, garbage.mask.clone()
-    rho, theta = garbage.rho, garbage.theta
-    assert rho is not None and theta is not None and batch.rho is not None and batch.theta is not None
-    features[:, :r], mask[:, :r], rho[:, :r, :r], theta[:, :r, :r] = batch.features, batch.mask, batch.rho, batch.theta
-    return ImageBatch(features, mask, rho, theta)
+    images, regions, _ = batch.features.shape
+    garbage = _fields(image_batch([0] * images, regions=regions + extra, seed=99))
+    garbage["features"] *= 100
+    for name, value in _fields(batch).items():
+        if name in ("rho", "theta"):
+            garbage[name][:, :regions, :regions] = value
+        elif name == "labels":
+            garbage[name] = value
+        else:
+            garbage[name][:, :regions] = value
+    return ImageBatch(**garbage)
 
 
 def pad_texts(batch: TextBatch, extra: int) -> TextBatch:
     """The same texts with `extra` more columns of padding."""
-    bt, longest = batch.words.shape
-    words = torch.zeros(bt, longest + extra, dtype=torch.int64)
-    mask = torch.zeros(bt, longest + extra, dtype=torch.bool)
-    edges = torch.zeros(bt, longest + extra, longest + extra, dtype=torch.bool)
-    assert batch.edges is not None
-    words[:, :longest], mask[:, :longest], edges[:, :longest, :longest] = batch.words, batch.mask, batch.edges
-    return TextBatch(words, mask, edges)
+    texts, longest = batch.mask.shape
+    padded = {}
+    for name, value in _fields(batch).items():
+        if name == "edges":
+            padded[name] = value.new_zeros(texts, longest + extra, longest + extra)
+            padded[name][:, :longest, :longest] = value
+        else:
+            padded[name] = value.new_zeros(texts, longest + extra, *value.shape[2:])
+            padded[name][:, :longest] = value
+    return TextBatch(**padded)

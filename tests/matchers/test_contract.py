@@ -9,7 +9,7 @@ import torch
 
 from itmkit.errors import ItmkitError
 from itmkit.matchers import METHODS, as_matcher, build, method
-from tests.matchers.batches import FEATURE, VOCABULARY, image_batch, text_batch
+from tests.matchers.batches import SIZES, image_batch, text_batch
 
 SMALL = {"embed": 8, "word": 5}
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -17,7 +17,7 @@ every_method = pytest.mark.parametrize("name", METHODS)
 
 def built(name: str, seed: int = 0, **settings: Any) -> dict[str, torch.nn.Module]:
     config = method(name).Config(**SMALL, **settings)
-    return build(name, config, feature_size=FEATURE, vocabulary_size=VOCABULARY, seed=seed)
+    return build(name, config, sizes=SIZES, seed=seed)
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -33,8 +33,7 @@ def test_an_unknown_method_names_those_there_are() -> None:
 @every_method
 def test_a_method_module_has_what_the_contract_asks(name: str) -> None:
     module = method(name)
-    assert set(module.NEEDS) <= {"regions", "text", "graphs/images", "graphs/texts"}
-    assert {"regions", "text"} <= set(module.NEEDS)
+    assert {"regions", "text"} <= set(module.needs(module.Config()).caches)
     assert list(built(name)) == list(module.members(module.Config()))
     for setting in module.Config.__dataclass_fields__.values():
         assert setting.default.description, f"{setting.name} is explained nowhere"

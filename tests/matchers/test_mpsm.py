@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from itmkit.inputs import ImageBatch, TextBatch
+from itmkit.inputs import ImageBatch, Sizes, TextBatch
 from itmkit.matchers import mpsm
 from itmkit.matchers.mpsm import (
     Config,
@@ -26,8 +26,7 @@ from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.matchers.parts.pooling import MeanQueryPooling
 from tests.matchers import literal_mpsm as literal
 from tests.matchers.batches import (
-    FEATURE,
-    VOCABULARY,
+    SIZES,
     image_batch,
     pad_images,
     pad_texts,
@@ -81,7 +80,7 @@ def matcher_of(settings: dict[str, Any], member: str | None = None, seed: int = 
     config = config_of(settings)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        matcher = Matcher(config, member=member or members(config)[0], feature_size=FEATURE, vocabulary_size=VOCABULARY)
+        matcher = Matcher(config, member=member or next(iter(members(config))), sizes=SIZES)
         with torch.no_grad():
             for parameter in matcher.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -268,7 +267,7 @@ def test_with_a_bias_the_first_scores_follow_the_cosine(kind: Any, alignment: st
     """Before any training: vectors that are more alike score higher, as a plain cosine would have it."""
     torch.manual_seed(0)
     config = Config(embed=256, similarity=64, similarity_bias=True, alignment=alignment)  # type: ignore[arg-type]
-    matcher = Matcher(config, member=kind, feature_size=4, vocabulary_size=3).eval()
+    matcher = Matcher(config, member=kind, sizes=Sizes(feature=4, vocabulary=3)).eval()
     word = torch.nn.functional.normalize(torch.randn(256), dim=0)
     other = torch.nn.functional.normalize(torch.randn(20, 256), dim=-1)
     share = torch.linspace(0, 1, 20)[:, None]
@@ -465,10 +464,10 @@ def test_a_switch_without_parameters_changes_the_scores(settings: dict[str, Any]
 
 
 def test_members() -> None:
-    assert members(Config()) == ("distance", "direction")
-    assert members(Config(similarities="distance")) == ("distance",)
-    assert members(Config(similarities="direction")) == ("direction",)
-    assert members(Config(training="joint")) == ("joint",)
+    assert list(members(Config())) == ["distance", "direction"]
+    assert list(members(Config(similarities="distance"))) == ["distance"]
+    assert list(members(Config(similarities="direction"))) == ["direction"]
+    assert list(members(Config(training="joint"))) == ["joint"]
     joint = matcher_of({"training": "joint"})
     assert len(views(joint, image_batch(), text_batch())) == 2
     two, one = (

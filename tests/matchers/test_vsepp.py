@@ -9,8 +9,7 @@ from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.matchers.vsepp import Config, Matcher, members
 from tests.matchers import literal_mpsm as literal
 from tests.matchers.batches import (
-    FEATURE,
-    VOCABULARY,
+    SIZES,
     image_batch,
     pad_images,
     pad_texts,
@@ -23,7 +22,7 @@ from tests.matchers.batches import (
 def matcher() -> Matcher:
     torch.manual_seed(0)
     config = Config(embed=8, word=5)
-    return Matcher(config, member="global", feature_size=FEATURE, vocabulary_size=VOCABULARY).eval()
+    return Matcher(config, member="global", sizes=SIZES).eval()
 
 
 def scores(built: Matcher, images: ImageBatch, texts: TextBatch) -> Tensor:
@@ -68,12 +67,12 @@ def test_gradients_reach_every_parameter() -> None:
     triplet_loss(view, torch.tensor([0, 1, 1, 2]), margin=0.2, negatives="all").backward()  # type: ignore[no-untyped-call]
     for name, parameter in built.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
-    assert members(Config()) == ("global",)
+    assert members(Config()) == {"global": 1.0}
 
 
 def test_dropout_acts_in_training_only() -> None:
     config = Config(embed=8, word=5, dropout=0.5)
-    built = Matcher(config, member="global", feature_size=FEATURE, vocabulary_size=VOCABULARY)
+    built = Matcher(config, member="global", sizes=SIZES)
     images, texts = image_batch(), text_batch()
     assert torch.equal(scores(built.eval(), images, texts), scores(built.eval(), images, texts))
     assert not np.allclose(scores(built.train(), images, texts), scores(built.train(), images, texts))

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from itmkit.errors import ItmkitError
-from itmkit.inputs import Inputs
+from itmkit.inputs import Inputs, Sizes
 from itmkit.matchers import as_matcher, build, method
 from itmkit.scoring.blocks import score_matrix, text_blocks, texts_by_length
 from itmkit.text.vocabulary import Vocabulary
-from tests.training.tiny import FAST, FEATURES, THINGS, make_workspace
+from tests.training.tiny import FAST, FEATURES, GRAPHS, THINGS, make_workspace
 
 VOCABULARY = Vocabulary.build([*THINGS, "a", "left"], minimum=1)
 
@@ -19,12 +19,12 @@ VOCABULARY = Vocabulary.build([*THINGS, "a", "left"], minimum=1)
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     workspace = make_workspace(tmp_path_factory.mktemp("blocks"))
-    return Inputs(workspace, workspace.dataset().split("train"), VOCABULARY, graphs=True)
+    return Inputs(workspace, workspace.dataset().split("train"), VOCABULARY, GRAPHS)
 
 
 def matchers(name: str) -> dict[str, torch.nn.Module]:
     config = method(name).Config(**FAST[name])
-    return build(name, config, feature_size=FEATURES, vocabulary_size=len(VOCABULARY), seed=0)
+    return build(name, config, sizes=Sizes(feature=FEATURES, vocabulary=len(VOCABULARY)), seed=0)
 
 
 @pytest.mark.parametrize("name", ["mpsm", "vsepp"])
@@ -88,8 +88,8 @@ def test_nothing_is_learned_from_scoring(inputs: Inputs) -> None:
 def test_pictures_without_a_row_are_left_out(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path, train=4, val=1, test=1, skipped=("image01", "image05"))
     records = workspace.dataset()
-    found = Inputs(workspace, records.split("train"), VOCABULARY, graphs=True)
+    found = Inputs(workspace, records.split("train"), VOCABULARY, GRAPHS)
     assert found.left_out == 1 and [image.id for image in found.images] == ["image00", "image02", "image03"]
     assert found.image_of.tolist() == [0, 0, 1, 1, 2, 2]
     with pytest.raises(ItmkitError, match="none of the 1 images of this split has a row"):
-        Inputs(workspace, records.split("test"), VOCABULARY, graphs=True)
+        Inputs(workspace, records.split("test"), VOCABULARY, GRAPHS)

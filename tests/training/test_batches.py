@@ -9,7 +9,7 @@ from itmkit.inputs import Inputs
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.batches import epoch_order, pair_batch, pair_batches
 from itmkit.workspace import Workspace
-from tests.training.tiny import THINGS
+from tests.training.tiny import GRAPHS, THINGS
 
 captions_of_images = st.lists(st.integers(1, 7), min_size=1, max_size=12)
 
@@ -65,7 +65,7 @@ def test_captions_of_an_image_differ_in_company_from_epoch_to_epoch() -> None:
 
 def test_a_batch_holds_each_image_once(workspace: Workspace) -> None:
     vocabulary = Vocabulary.build(THINGS, minimum=1)
-    inputs = Inputs(workspace, workspace.dataset().split("train"), vocabulary, graphs=True)
+    inputs = Inputs(workspace, workspace.dataset().split("train"), vocabulary, GRAPHS)
     captions = np.array([5, 0, 4, 20])
     batch = pair_batch(inputs, captions)
     assert batch.images.features.shape == (3, 4, 8) and batch.image_of.tolist() == [1, 0, 1, 2]
@@ -78,7 +78,7 @@ def test_a_batch_holds_each_image_once(workspace: Workspace) -> None:
 
 
 def test_batches_read_ahead_are_those_of_the_order(workspace: Workspace) -> None:
-    inputs = Inputs(workspace, workspace.dataset().split("train"), Vocabulary.build(THINGS, minimum=1), graphs=True)
+    inputs = Inputs(workspace, workspace.dataset().split("train"), Vocabulary.build(THINGS, minimum=1), GRAPHS)
     order = epoch_order(inputs.image_of, batch_size=4, captions_per_image=1, seed=0, epoch=1)
     for ahead in (1, 50):
         found = list(pair_batches(inputs, order, ahead=ahead))

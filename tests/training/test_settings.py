@@ -85,11 +85,15 @@ def described(kind: Any) -> dict[str, tuple[str, str]]:
         default: Any = setting.default
         value = default.default
         text = written[value] if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+        text = text or "the only one"  # a cache that the run chooses when it begins
         found[setting.name] = (text, default.description)
     return found
 
 
-@pytest.mark.parametrize(("page", "kind"), [*((f"{name}.md", None) for name in METHODS), ("train.md", Training)])
+@pytest.mark.parametrize(
+    ("page", "kind"),
+    [*((f"{name}.md", None) for name, place in METHODS.items() if place.endswith(name)), ("train.md", Training)],
+)
 def test_pages_list_every_setting_with_its_default(page: str, kind: Any) -> None:
     kind = kind or method(page.removesuffix(".md")).Config
     rows = re.findall(r"^\| `--([a-z-]+)` \| ([^|]*) \| ([^|]*) \|$", (DOCS / page).read_text("utf-8"), re.MULTILINE)

@@ -10,6 +10,7 @@ import numpy as np
 from itmkit.cache import CacheWriter, Column, MadeBy, text_key
 from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.graphs import build_graphs
+from itmkit.inputs import Needs
 from itmkit.workspace import Workspace
 
 REGIONS, FEATURES = 4, 8
@@ -21,6 +22,8 @@ REGION_COLUMNS = {
     "size": Column("int32", (2,)),
 }
 TEXT_COLUMNS = {"words": Column("int32", kind="ragged"), "heads": Column("int32", kind="ragged")}
+
+GRAPHS = Needs(edges=True, polar=True)
 
 # Settings with which a run takes well under a second.
 FAST = {

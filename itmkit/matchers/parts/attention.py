@@ -57,6 +57,26 @@ def attend_regions(regions: Tensor, region_mask: Tensor, words: FlatWords, sharp
     return masked_softmax(sharpness * raised * norm, region_mask[:, None, :], dim=-1)
 
 
+def attend_words(regions: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
+    """Image-to-text attention: how much region r looks at word t, among the words of its text.
+
+    As `attend_regions` with the roles swapped: each word's row is L2-normalised over the regions, then a softmax over
+    the words of each text. SCAN's image-to-text form.
+
+    Args:
+        regions: (Bi, R, D); region_mask: (Bi, R) bool.
+
+    Returns:
+        (Bi, T, R) weights, zero for missing regions; those of the words of a text sum to one.
+    """
+    cosine = l2norm(words.vectors) @ l2norm(regions).transpose(1, 2)  # (Bi, T, R)
+    raised = functional.leaky_relu(cosine, 0.1) * region_mask[:, None, :]
+    # |normalised| <= 1, so the powers cannot overflow and no maximum has to be found text by text.
+    powers = torch.exp(sharpness * (l2norm(raised) - 1))
+    sums = (words.member @ powers).index_select(1, words.text_of)  # (Bi, T, R)
+    return powers / sums * region_mask[:, None, :]
+
+
 def unit_attention(weights: Tensor, regions: Tensor) -> Tensor:
     """Scales attention weights so that the attended vectors have unit length, without forming them.
 

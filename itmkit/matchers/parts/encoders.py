@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import torch
 from torch import Tensor, nn
 
+from itmkit.inputs.batch import Sizes, TextBatch
 from itmkit.matchers.parts.norms import l2norm
+from itmkit.workspace import WORDS
+
+Words = Literal["gru", "bert+gru", "bert"]
+
+
+def word_needs(kind: Words, cache: str) -> dict[str, Any]:
+    """What `WordEncoder` reads, as arguments of `Needs`."""
+    return {"words": kind == "gru", "vectors": None if kind == "gru" else f"{WORDS}{cache}/texts"}
 
 
 class RegionEncoder(nn.Module):
@@ -27,26 +38,53 @@ class RegionEncoder(nn.Module):
 
 
 class WordEncoder(nn.Module):
-    """Learned embedding -> one-layer bidirectional GRU, mean of the directions, L2-normalised."""
+    """Words of D numbers, L2-normalised. By `kind`:
 
-    def __init__(self, vocabulary_size: int, word: int, embed: int, *, dropout: float = 0.0, unit: bool = True) -> None:
+    "gru"       a learned embedding -> dropout -> bidirectional GRU, mean of the directions
+    "bert+gru"  frozen word vectors -> Linear(V -> word) -> dropout -> the same GRU (GLFN eqs 15-27)
+    "bert"      frozen word vectors -> dropout -> Linear(V -> D)
+    """
+
+    def __init__(
+        self, sizes: Sizes, kind: Words, *, word: int, embed: int, dropout: float = 0.0, unit: bool = True
+    ) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary_size, word, padding_idx=0)
+        self.kind, self.unit = kind, unit
         self.dropout = nn.Dropout(dropout)
-        self.gru = nn.GRU(word, embed, batch_first=True, bidirectional=True)
-        self.unit = unit
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        with torch.no_grad():
-            self.embedding.weight[0].zero_()
+        if kind == "gru":
+            self.embedding = nn.Embedding(sizes.vocabulary, word, padding_idx=0)
+        else:
+            self.reduce = nn.Linear(sizes.word_vector, embed if kind == "bert" else word)
+            nn.init.xavier_uniform_(self.reduce.weight)
+            nn.init.zeros_(self.reduce.bias)
+        if kind != "bert":
+            self.gru = nn.GRU(word, embed, batch_first=True, bidirectional=True)
+        if kind == "gru":
+            nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+            with torch.no_grad():
+                self.embedding.weight[0].zero_()
 
-    def forward(self, words: Tensor, mask: Tensor) -> Tensor:
-        """words (Bt, L) int64, mask (Bt, L) -> (Bt, L, D); rows of padding are zero."""
-        lengths = mask.sum(dim=1).cpu()
-        inputs = self.dropout(self.embedding(words))
-        packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-        states, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=words.shape[1])
-        forward, backward = states.chunk(2, dim=-1)
-        vectors = (forward + backward) / 2
+    def forward(self, batch: TextBatch) -> Tensor:
+        """-> (Bt, L, D); rows of padding are zero."""
+        if self.kind == "bert":
+            assert batch.vectors is not None
+            vectors = self.reduce(self.dropout(batch.vectors))
+        else:
+            vectors = self._recurrent(self.dropout(self._inputs(batch)), batch.mask)
         if self.unit:
             vectors = l2norm(vectors)
-        return vectors * mask.unsqueeze(-1)
+        return vectors * batch.mask.unsqueeze(-1)
+
+    def _inputs(self, batch: TextBatch) -> Tensor:
+        if self.kind == "gru":
+            assert batch.words is not None
+            return self.embedding(batch.words)  # type: ignore[no-any-return]
+        assert batch.vectors is not None
+        return self.reduce(batch.vectors)  # type: ignore[no-any-return]
+
+    def _recurrent(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        lengths = mask.sum(dim=1).cpu()
+        packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        states, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=mask.shape[1])
+        forward, backward = states.chunk(2, dim=-1)
+        return (forward + backward) / 2

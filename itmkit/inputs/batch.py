@@ -1,0 +1,55 @@
+"""A batch of images and a batch of texts, as matchers see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """What a method does not ask for (`Needs`) is None."""
+
+    features: Tensor  # (Bi, R, F) float32
+    mask: Tensor  # (Bi, R) bool, False where a picture has fewer regions
+    rho: Tensor | None = None  # (Bi, R, R) float32, distance of region centres over the image diagonal
+    theta: Tensor | None = None  # (Bi, R, R) float32, direction in radians
+    blocks: Tensor | None = None  # (Bi, R, K) int64, numbers 1.. of the blocks that a region overlaps most, 0 = none
+    block_weights: Tensor | None = None  # (Bi, R, K) float32, share of each block, 0 where there is none
+    tags: Tensor | None = None  # (Bi, R, V) float32, frozen vector of the region's tag phrase, zeros without one
+    attention: Tensor | None = None  # (Bi, R) float32, how much [CLS] of a vision transformer attends to each patch
+    labels: Tensor | None = None  # (Bi, Y) bool, which labels of the data set (else which tags) an image has
+
+    def to(self, device: torch.device) -> ImageBatch:
+        return ImageBatch(**_moved(self, device))
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    words: Tensor | None  # (Bt, L) int64 vocabulary numbers, 0 = padding
+    mask: Tensor  # (Bt, L) bool
+    edges: Tensor | None = None  # (Bt, L, L) bool dependency graph, undirected, with self loops
+    vectors: Tensor | None = None  # (Bt, L, V) float32, frozen vectors of the words, zeros for padding
+
+    def to(self, device: torch.device) -> TextBatch:
+        return TextBatch(**_moved(self, device))
+
+
+def _moved(batch: ImageBatch | TextBatch, device: torch.device) -> dict[str, Any]:
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return {name: None if value is None else value.to(device) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the caches decide about a matcher's shape. 0 stands for what it does not read."""
+
+    feature: int = 0  # F, of a region's, a patch's or a picture's vector
+    regions: int = 0  # R, the most regions of a picture
+    vocabulary: int = 0  # words, special ones counted
+    word_vector: int = 0  # V, of a frozen word vector
+    tag_vector: int = 0  # V, of a frozen tag vector
+    blocks: int = 0  # highest number of a block

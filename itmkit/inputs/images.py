@@ -1,0 +1,130 @@
+"""The image side of the inputs: rows of the region (or patch, or picture) cache and of what belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from itmkit.cache import CacheReader
+from itmkit.dataset import ImageRecord
+from itmkit.errors import ItmkitError
+from itmkit.inputs.batch import ImageBatch
+from itmkit.inputs.needs import Needs
+from itmkit.words.phrases import TagPhrases
+from itmkit.workspace import VECTORS, Workspace
+
+
+class ImageInputs:
+    """Batches of images, addressed by position."""
+
+    def __init__(self, workspace: Workspace, images: Sequence[ImageRecord], needs: Needs) -> None:
+        self.needs = needs
+        self.cache = CacheReader.open(workspace.cache(needs.images))
+        self._feature = "vector" if needs.images.startswith(VECTORS) else "features"
+        self.images = [image for image in images if image.id in self.cache]
+        if not self.images:
+            raise ItmkitError(f"{self.cache.folder}: none of the {len(images)} images of this split has a row")
+        ids = [image.id for image in self.images]
+        self._rows = self.cache.rows(ids)
+        if needs.attention and "attention" not in self.cache.columns:
+            raise ItmkitError(
+                f"{self.cache.folder}: does not say which vectors a transformer attends to, which choosing image nodes"
+                " needs; run `itmkit extract-patches`, or train with --image-nodes 0 (all of them)"
+            )
+        self._graphs = self._graph_rows = None
+        if needs.polar or needs.blocks:
+            self._graphs = CacheReader.open(workspace.cache("graphs/images"), stage="build-graphs")
+            self._graph_rows = self._graphs.rows(ids)
+            if needs.polar and "polar_rho" not in self._graphs.columns:
+                raise ItmkitError(
+                    f"{self._graphs.folder}: has no polar coordinates, which this method needs: the features were"
+                    " imported with block positions instead of boxes. Import features with boxes, or train another"
+                    " method"
+                )
+        self._phrases: TagPhrases | None = None
+        if needs.tags:
+            self._phrases = TagPhrases.of(self.cache)
+            self._phrase_vectors = CacheReader.open(workspace.cache(needs.tags)).read_all("vector")
+        self._labels: np.ndarray | None = None
+        if needs.labels and any(image.labels for image in self.images):
+            names = sorted({label for image in images for label in image.labels})
+            place = {name: number for number, name in enumerate(names)}
+            self._labels = np.zeros((len(self.images), len(names)), bool)
+            for row, image in enumerate(self.images):
+                self._labels[row, [place[label] for label in image.labels]] = True
+
+    @property
+    def feature_size(self) -> int:
+        return self.cache.columns[self._feature].shape[-1]
+
+    @property
+    def regions(self) -> int:
+        """R, the most vectors of an image."""
+        return 1 if self._feature == "vector" else self.cache.columns[self._feature].shape[0]
+
+    @property
+    def tag_size(self) -> int:
+        return int(self._phrase_vectors.shape[1]) if self._phrases else 0
+
+    @property
+    def blocks(self) -> int:
+        """The highest number of a block."""
+        if not self.needs.blocks:
+            return 0
+        assert self._graphs is not None
+        return int(self._graphs.manifest.made_by.settings["blocks"]) ** 2
+
+    def batch(self, which: np.ndarray) -> ImageBatch:
+        """The images at positions `which` (Bi,). Raises ItmkitError naming an image whose features hold NaN."""
+        rows = self._rows[which]
+        features = torch.from_numpy(self.cache.read(self._feature, rows)).float()
+        features = features.view(len(which), self.regions, -1)
+        sums = features.sum(dim=(1, 2))
+        if not torch.isfinite(sums).all():
+            bad = self.images[int(which[int(torch.isfinite(sums).int().argmin())])].id
+            raise ItmkitError(
+                f"{self.cache.folder}: the features of image {bad!r} hold NaN or infinity; extract it anew"
+            )
+        mask = torch.ones(features.shape[:2], dtype=torch.bool)
+        if "count" in self.cache.columns:
+            count = torch.from_numpy(self.cache.read("count", rows).astype(np.int64))
+            mask = torch.arange(features.shape[1]) < count[:, None]
+        polar, blocks, needs = self.needs.polar, self.needs.blocks, self.needs
+        return ImageBatch(
+            features,
+            mask,
+            rho=self._graph("polar_rho", which).float() if polar else None,
+            theta=self._graph("polar_theta", which).float() if polar else None,
+            blocks=self._graph("blocks", which).long() if blocks else None,
+            block_weights=self._graph("block_weights", which) if blocks else None,
+            tags=self._tags(rows) if needs.tags else None,
+            attention=torch.from_numpy(self.cache.read("attention", rows)) if needs.attention else None,
+            labels=self._labels_of(which, rows) if needs.labels else None,
+        )
+
+    def _graph(self, column: str, which: np.ndarray) -> Tensor:
+        assert self._graphs is not None and self._graph_rows is not None
+        return torch.from_numpy(self._graphs.read(column, self._graph_rows[which]))
+
+    def _tags(self, rows: np.ndarray) -> Tensor:
+        """(Bi, R, V). A vector is stored once a distinct phrase; regions only say which phrase they have."""
+        assert self._phrases is not None
+        numbers = self._phrases.numbers(self.cache.read("tags", rows), self.cache.read("attributes", rows))
+        vectors = self._phrase_vectors[np.maximum(numbers, 0)].astype(np.float32)
+        vectors[numbers < 0] = 0
+        return torch.from_numpy(vectors)
+
+    def _labels_of(self, which: np.ndarray, rows: np.ndarray) -> Tensor | None:
+        """(Bi, Y): the data set's labels, else the tags of the regions; None where there are neither."""
+        if self._labels is not None:
+            return torch.from_numpy(self._labels[which])
+        if "tags" not in self.cache.columns or not any(self.cache.tables["tags"]):
+            return None
+        tags = self.cache.read("tags", rows)
+        seen, numbers = np.unique(tags, return_inverse=True)
+        found = np.zeros((len(rows), len(seen)), bool)
+        found[np.arange(len(rows))[:, None], numbers.reshape(tags.shape)] = True
+        return torch.from_numpy(found[:, seen >= 0])
