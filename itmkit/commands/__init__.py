@@ -21,8 +21,10 @@ COMMANDS = {
     "parse-text": ("parse_text", "Words and dependency trees of the captions."),
     "encode-text": ("encode_text", "A vector of every word and tag by a frozen language model."),
     "build-graphs": ("build_graphs", "Graphs of regions and of words."),
+    "methods": ("methods", "The methods, their settings and what their papers report."),
     "train": ("train", "Train a matcher, or continue a killed run."),
     "evaluate": ("evaluate", "R@1/5/10 both ways, of single runs and ensembles."),
+    "compare": ("compare", "Several methods and seeds on one workspace: one table."),
     "status": ("status", "What is done, missing or stale, and what to run next."),
     "inspect": ("inspect", "Any file of a workspace in words."),
 }

@@ -35,13 +35,13 @@ def read_settings(extra: Sequence[str]) -> dict[str, str]:
 
 @click.command("train", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @workspace_option
-@click.option("--method", required=True, metavar="NAME", help="mpsm or vsepp.")
+@click.option("--method", required=True, metavar="NAME", help="mpsm, glfn, ...: `itmkit methods` lists them.")
 @click.option(
     "--recipe",
     default="small",
     show_default=True,
     metavar="NAME",
-    help="small (a laptop), paper, or scenes (the quickstart).",
+    help="small (a laptop), paper, coco, or scenes (the quickstart).",
 )
 @click.option("--run", metavar="NAME", show_default="the method", help="Folder under runs/.")
 @device_option
@@ -61,7 +61,7 @@ def command(
     """Train a matcher on the caches of the workspace; continue a run that was killed.
 
     Every setting of the method and of the training is an option: --epochs 5, --embed 128, --negatives soft,
-    --kgid-layers 0. docs/train.md and docs/mpsm.md list them.
+    --kgid-layers 0. `itmkit methods mpsm` and docs/train.md list them.
 
     \b
     Examples:

@@ -139,12 +139,12 @@ def evaluate(
     for run in opened:
         mine = [row for row in rows if row.name == run.name or row.name.startswith(f"{run.name}/")]
         alone = Evaluation(chosen, mine, images, captions, first.left_out, expected)
-        write_json(_result_path(workspace, run.name, split), alone.to_json())
+        write_json(result_path(workspace, run.name, split), alone.to_json())
     if len(opened) > 1:
-        write_json(_result_path(workspace, opened[0].name, split, together=runs), result.to_json())
+        write_json(result_path(workspace, opened[0].name, split, together=runs), result.to_json())
     return result
 
 
-def _result_path(workspace: Workspace, run: str, split: str, together: Sequence[str] = ()) -> Path:
+def result_path(workspace: Workspace, run: str, split: str, together: Sequence[str] = ()) -> Path:
     suffix = "".join(f"+{name}" for name in together[1:])
     return workspace.run(run) / f"eval-{split}{suffix}.json"

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from itmkit.commands import cli
+from itmkit.commands.console import run
+from tests.training.tiny import make_workspace
+
+FAST = ["--epochs", "1", "--batch-size", "8", "--minimum-count", "1", "--embed", "8", "--word", "6", "--seeds", "2"]
+
+
+def test_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_workspace(tmp_path)
+    command = ["compare", "-w", str(tmp_path), "--methods", "vsepp, vsepp:words=gru", *FAST]
+    assert run(cli, command) == 0
+    printed = capsys.readouterr().out
+    assert "6 images, 12 captions; mean and standard deviation over 2 seeds" in printed and "±" in printed
+    assert "vsepp:words=gru" in printed and "chance: rsum" in printed
+    assert run(cli, [*command, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert len(json.loads(captured.out)["rows"]) == 2 and "epoch 1/1" not in captured.err
+
+
+def test_problems_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_workspace(tmp_path)
+    assert run(cli, ["compare", "-w", str(tmp_path), "--methods", "scam,vsepp:embed=0"]) == 2
+    told = capsys.readouterr().err
+    assert "no such method" in told and "'embed'" in told and "2 problems" in told
