@@ -1,0 +1,93 @@
+"""Every method can learn: 32 scenes by heart, R@1 = 100 both ways."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from itmkit.datasets.scenes import make_scenes
+from itmkit.evaluation.metrics import Retrieval, retrieval
+from itmkit.graphs import build_graphs
+from itmkit.inputs import Inputs
+from itmkit.matchers import METHODS, after_step, begin, build, loss, method, preset, stages
+from itmkit.matchers.parts.losses import triplet_loss
+from itmkit.regions.extract import extract_regions
+from itmkit.scoring.blocks import ensemble_of, score_matrix
+from itmkit.text.parse import parse_text
+from itmkit.text.vocabulary import Vocabulary
+from itmkit.training.batches import epoch_order, pair_batch
+from itmkit.words.encode import encode_text
+from itmkit.workspace import Workspace
+from tests.words.tiny_encoders import build_encoder
+
+# Sizes with which a method learns the scenes in seconds.
+SMALL: dict[str, dict[str, Any]] = {
+    "mpsm": {"embed": 64, "word": 50, "similarity": 32, "similarity_bias": True, "similarities": "direction"},
+    "vsepp": {"embed": 128, "word": 50},
+}
+EPOCHS, BATCH, RATE, CAPTIONS = 120, 64, 3e-3, 2
+NO_TRAINING = ("dual",)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    folder = tmp_path_factory.mktemp("overfit")
+    workspace = Workspace(folder / "work")
+    make_scenes(workspace, train=32, val=1, test=1)
+    extract_regions(workspace, regions=12)
+    parse_text(workspace)
+    build_graphs(workspace)
+    encode_text(workspace, model=str(build_encoder("bert", folder / "bert")), cache="bert")
+    return workspace
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in NO_TRAINING])
+def test_32_scenes_by_heart(name: str, workspace: Workspace) -> None:
+    config = method(name).Config(**preset(name), **SMALL[name])
+    needs = method(name).needs(config)
+    train = [replace(image, captions=image.captions[:CAPTIONS]) for image in workspace.dataset().split("train")]
+    vocabulary = Vocabulary.build(
+        sorted({word for image in train for caption in image.captions for word in caption.text.lower().split()}),
+        minimum=1,
+    )
+    inputs = Inputs(workspace, train, vocabulary, needs)
+    members = build(name, config, sizes=inputs.sizes, seed=0)
+    parameters = [p for matcher in members.values() for p in matcher.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=RATE)
+    found: Retrieval | None = None
+    for stage in stages(name, config, EPOCHS):
+        for epoch in range(stage.epochs):
+            for group in optimizer.param_groups:
+                group["lr"] = RATE * (1 - epoch / stage.epochs)
+            _epoch(members, optimizer, inputs, stage.name, epoch)
+            if stage == stages(name, config, EPOCHS)[-1] and epoch % 5 == 4:
+                scores = ensemble_of(score_matrix(members, inputs), method(name).members(config))
+                found = retrieval(scores, inputs.image_of)
+                if found.i2t.r1 == found.t2i.r1 == 100:
+                    return
+    pytest.fail(f"after {EPOCHS} epochs: {found}")
+
+
+def _epoch(
+    members: dict[str, nn.Module], optimizer: torch.optim.Optimizer, inputs: Inputs, stage: str, epoch: int
+) -> None:
+    order = epoch_order(inputs.image_of, batch_size=BATCH, captions_per_image=CAPTIONS, seed=0, epoch=epoch)
+    for captions in order:
+        batch = pair_batch(inputs, np.asarray(captions))
+        triplet = partial(triplet_loss, image_of=batch.image_of, margin=0.2, negatives="soft")
+        optimizer.zero_grad()
+        for matcher in members.values():
+            begin(matcher, stage)
+            matcher.train()
+            loss(matcher, batch.images, batch.texts, batch.image_of, triplet, stage).total.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(matcher.parameters(), 2.0)
+        optimizer.step()
+        for matcher in members.values():
+            after_step(matcher, stage)
