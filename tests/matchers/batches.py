@@ -15,6 +15,8 @@ SIZES = Sizes(
     feature=FEATURE, regions=REGIONS, vocabulary=VOCABULARY, word_vector=VECTOR, tag_vector=VECTOR, blocks=BLOCKS
 )
 
+POOLED = Sizes(feature=FEATURE, regions=1, word_vector=FEATURE)  # one vector a picture and a caption, of one size
+
 
 def image_batch(counts: list[int] | None = None, *, regions: int = REGIONS, seed: int = 0) -> ImageBatch:
     """Rows past an image's count hold garbage: no matcher may look at them."""
@@ -58,6 +60,18 @@ def text_batch(lengths: list[int] | None = None, *, longest: int = 0, seed: int 
             edges[text, word, head] = edges[text, head, word] = True
     vectors = torch.randn(len(lengths), longest, VECTOR, generator=random) * mask.unsqueeze(-1)
     return TextBatch(words, mask, edges, vectors)
+
+
+def pooled_images(count: int = 3, *, seed: int = 0) -> ImageBatch:
+    """One vector a picture, as caches of `embed` give it."""
+    batch = image_batch([1] * count, regions=1, seed=seed)
+    return ImageBatch(batch.features, batch.mask, labels=batch.labels)
+
+
+def pooled_texts(count: int = 4, *, seed: int = 0) -> TextBatch:
+    """One vector a caption and no words."""
+    vectors = torch.randn(count, 1, FEATURE, generator=torch.Generator().manual_seed(seed + 2))
+    return TextBatch(None, torch.ones(count, 1, dtype=torch.bool), vectors=vectors)
 
 
 def _fields(batch: ImageBatch | TextBatch) -> dict[str, Tensor]:
