@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -79,11 +79,11 @@ def _fields(batch: ImageBatch | TextBatch) -> dict[str, Tensor]:
 
 
 def take_images(batch: ImageBatch, which: list[int]) -> ImageBatch:
-    return ImageBatch(**{name: value[which] for name, value in _fields(batch).items()})
+    return replace(batch, **{name: value[which] for name, value in _fields(batch).items()})
 
 
 def take_texts(batch: TextBatch, which: list[int]) -> TextBatch:
-    return TextBatch(**{name: value[which] for name, value in _fields(batch).items()})
+    return replace(batch, **{name: value[which] for name, value in _fields(batch).items()})
 
 
 def pad_images(batch: ImageBatch, extra: int) -> ImageBatch:
