@@ -138,7 +138,7 @@ class Transformer(nn.Module):
         x = torch.cat([self.start.expand(len(tokens), -1, -1), self.enter(tokens)], dim=1)  # (B, 1 + N, W)
         x = self.dropout(x + self.positions[: x.shape[1]])
         hidden = functional.pad(~mask, (1, 0), value=False)
-        # Of the attention kernels of a GPU the plain one alone repeats its gradients bit for bit, as a resume needs.
+        # A resume must repeat gradients bit for bit. The fast kernel that a GPU takes with a mask does not promise to.
         with sdpa_kernel(SDPBackend.MATH):
             for layer in self.layers:
                 x = layer(x, src_key_padding_mask=hidden)

@@ -150,7 +150,7 @@ def test_dual_is_scored_and_not_trained(workspace: Workspace) -> None:
     assert result.epochs == 0 and result.best["global"]["epoch"] == 0 and not result.did_nothing
     assert result.config.matcher.vectors_cache == "tiny"
     (line,) = lines_of(result.run)
-    assert line["epoch"] == 0 and line["global"]["rsum"] == result.best["global"]["rsum"] > 450  # chance: 356
+    assert line["epoch"] == 0 and line["global"]["rsum"] == result.best["global"]["rsum"] > 450  # chance: 383
     rows = evaluate(workspace, ["dual"], split="val").rows
     assert [row.name for row in rows] == ["dual"] and rows[0].result.rsum == pytest.approx(line["global"]["rsum"])
     assert train(workspace, dual()).did_nothing
