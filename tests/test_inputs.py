@@ -6,13 +6,14 @@ import h5py
 import numpy as np
 import pytest
 
-from itmkit.cache import CacheReader
+from itmkit.cache import CacheReader, text_key
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs, Needs
 from itmkit.inputs import texts as module
 from itmkit.text.vocabulary import Vocabulary
+from itmkit.words.phrases import TagPhrases
 from itmkit.workspace import Workspace
-from tests.training.tiny import FEATURES, GRAPHS, REGIONS, THINGS, make_workspace
+from tests.training.tiny import FEATURES, GRAPHS, REGIONS, THINGS, WORD_VECTOR, make_workspace
 
 VOCABULARY = Vocabulary.build(["a", *THINGS], minimum=1)
 
@@ -55,6 +56,42 @@ def test_texts_as_they_lie_in_the_caches(workspace: Workspace) -> None:
         apart = np.abs(np.subtract.outer(np.arange(length), np.arange(length)))
         np.testing.assert_array_equal(batch.edges[place, :length, :length].numpy(), apart <= 1)
         assert not batch.edges[place, length:].any() and not batch.edges[place, :, length:].any()
+
+
+def test_frozen_vectors_tags_and_labels_as_they_lie_in_the_caches(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, train=4, val=1, test=1, tags=True, words=True, vectors=True)
+    train = workspace.dataset().split("train")
+    frozen = Needs(words=False, vectors="words-tiny/texts", tags="words-tiny/tags", labels=True)
+    inputs = Inputs(workspace, train, None, frozen)
+    assert (inputs.sizes.word_vector, inputs.sizes.tag_vector, inputs.sizes.vocabulary) == (WORD_VECTOR, WORD_VECTOR, 0)
+    texts, images = inputs.text_batch(np.array([1, 0])), inputs.image_batch(np.array([2, 0]))
+    words = CacheReader.open(workspace.cache("words-tiny/texts"))
+    flat, offsets = words.read_ragged(["vectors"], words.rows([text_key(inputs.caption_texts[k]) for k in (1, 0)]))
+    assert texts.words is None and texts.vectors is not None and images.tags is not None
+    np.testing.assert_array_equal(texts.vectors[texts.mask].numpy(), flat["vectors"].astype(np.float32))
+    assert texts.mask.sum(1).tolist() == np.diff(offsets).tolist() and not texts.vectors[~texts.mask].any()
+    regions, phrases = (
+        CacheReader.open(workspace.cache("regions")),
+        CacheReader.open(workspace.cache("words-tiny/tags")),
+    )
+    rows = regions.rows(["image02", "image00"])
+    tags, colours = regions.read("tags", rows), regions.read("attributes", rows)
+    numbers = TagPhrases.of(regions).numbers(tags, colours)
+    stored = phrases.read_all("vector").astype(np.float32)
+    np.testing.assert_array_equal(images.tags.numpy(), np.where(numbers[..., None] < 0, 0, stored[numbers]))
+    assert images.labels is not None
+    assert images.labels.sum(1).tolist() == [len(set(row) - {-1}) for row in tags.tolist()]
+
+    pooled = Inputs(
+        workspace, train, None, Needs(images="vectors-tiny/images", vectors="vectors-tiny/texts", words=False)
+    )
+    assert (pooled.sizes.feature, pooled.sizes.regions, pooled.sizes.word_vector) == (FEATURES, 1, FEATURES)
+    found = pooled.image_batch(np.array([3])), pooled.text_batch(np.array([0, 5]))
+    assert found[0].features.shape == (1, 1, FEATURES) and found[1].mask.shape == (2, 1)
+    images_of = CacheReader.open(workspace.cache("vectors-tiny/images"))
+    np.testing.assert_array_equal(
+        found[0].features[:, 0].numpy(), images_of.read("vector", images_of.rows(["image03"]))
+    )
 
 
 def test_long_captions_are_cut(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

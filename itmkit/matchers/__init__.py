@@ -48,7 +48,12 @@ Encoded = dict[str, Tensor]
 Triplet = Callable[[Tensor], Tensor]  # scores (Bi, Bt) -> the triplet loss of the run's settings, a scalar
 
 # Method name -> module. Imported when asked for, so that listing the methods costs nothing.
-METHODS = {"mpsm": "itmkit.matchers.mpsm", "vsepp": "itmkit.matchers.vsepp"}
+METHODS = {
+    "mpsm": "itmkit.matchers.mpsm",
+    "scl": "itmkit.matchers.scl",
+    "vsepp": "itmkit.matchers.vsepp",
+    "dual": "itmkit.matchers.dual",
+}
 
 
 @dataclass(frozen=True)

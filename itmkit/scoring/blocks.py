@@ -43,7 +43,8 @@ def score_matrix(
     Raises:
         ItmkitError: a score is NaN or infinite; names the member.
     """
-    device = device or next(next(iter(matchers.values())).parameters()).device
+    weights = (parameter for matcher in matchers.values() for parameter in matcher.parameters())
+    device = device or next((weight.device for weight in weights), torch.device("cpu"))  # there may be no weights
     images = np.arange(len(inputs.images)) if images is None else images
     texts = np.arange(len(inputs.caption_texts)) if texts is None else texts
     order = texts_by_length(inputs, texts)

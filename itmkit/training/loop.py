@@ -296,6 +296,10 @@ class _Run:
         if len(scores) > 1:
             ensemble = retrieval(ensemble_of(scores, self.facts["members"]), image_of)
             record["ensemble"] = {"rsum": ensemble.rsum, **ensemble.to_json()}
+        if not epoch:
+            said = ", ".join(f"{name} {result.rsum:.1f}" for name, result in results.items())
+            self.progress.note(f"{self.config.method} has nothing to train: val rsum {said}")
+            return record
         said = ", ".join(f"{name} {r.rsum:.1f} (loss {record[name]['loss']:.3f})" for name, r in results.items())
         both = f", ensemble {record['ensemble']['rsum']:.1f}" if "ensemble" in record else ""
         speed = f"{pairs_per_second:,.0f} pairs/s"
@@ -318,7 +322,7 @@ class _Run:
         kept = []
         for line in lines:
             try:
-                if json.loads(line)["epoch"] <= self.state.epoch:
+                if 0 < json.loads(line)["epoch"] <= self.state.epoch:  # 0: of a method without training, made anew
                     kept.append(line + "\n")
             except (json.JSONDecodeError, KeyError):
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ FEATURE, VOCABULARY, VECTOR, BLOCKS, LABELS, REGIONS = 10, 20, 7, 16, 5, 4
 SIZES = Sizes(
     feature=FEATURE, regions=REGIONS, vocabulary=VOCABULARY, word_vector=VECTOR, tag_vector=VECTOR, blocks=BLOCKS
 )
+
+POOLED = Sizes(feature=FEATURE, regions=1, word_vector=FEATURE)  # one vector a picture and a caption, of one size
 
 
 def image_batch(counts: list[int] | None = None, *, regions: int = REGIONS, seed: int = 0) -> ImageBatch:
@@ -60,16 +62,28 @@ def text_batch(lengths: list[int] | None = None, *, longest: int = 0, seed: int 
     return TextBatch(words, mask, edges, vectors)
 
 
+def pooled_images(count: int = 3, *, seed: int = 0) -> ImageBatch:
+    """One vector a picture, as caches of `embed` give it."""
+    batch = image_batch([1] * count, regions=1, seed=seed)
+    return ImageBatch(batch.features, batch.mask, labels=batch.labels)
+
+
+def pooled_texts(count: int = 4, *, seed: int = 0) -> TextBatch:
+    """One vector a caption and no words."""
+    vectors = torch.randn(count, 1, FEATURE, generator=torch.Generator().manual_seed(seed + 2))
+    return TextBatch(None, torch.ones(count, 1, dtype=torch.bool), vectors=vectors)
+
+
 def _fields(batch: ImageBatch | TextBatch) -> dict[str, Tensor]:
     return {field.name: value for field in fields(batch) if (value := getattr(batch, field.name)) is not None}
 
 
 def take_images(batch: ImageBatch, which: list[int]) -> ImageBatch:
-    return ImageBatch(**{name: value[which] for name, value in _fields(batch).items()})
+    return replace(batch, **{name: value[which] for name, value in _fields(batch).items()})
 
 
 def take_texts(batch: TextBatch, which: list[int]) -> TextBatch:
-    return TextBatch(**{name: value[which] for name, value in _fields(batch).items()})
+    return replace(batch, **{name: value[which] for name, value in _fields(batch).items()})
 
 
 def pad_images(batch: ImageBatch, extra: int) -> ImageBatch:

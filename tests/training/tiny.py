@@ -7,13 +7,14 @@ from zlib import crc32
 
 import numpy as np
 
-from itmkit.cache import CacheWriter, Column, MadeBy, text_key
+from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, text_key
 from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.graphs import build_graphs
 from itmkit.inputs import Needs
+from itmkit.words.phrases import TagPhrases
 from itmkit.workspace import Workspace
 
-REGIONS, FEATURES = 4, 8
+REGIONS, FEATURES, WORD_VECTOR = 4, 8, 6
 THINGS = ("dog", "cat", "car", "tree", "ball", "boat", "bird", "horse")
 REGION_COLUMNS = {
     "features": Column("float16", (REGIONS, FEATURES)),
@@ -21,6 +22,8 @@ REGION_COLUMNS = {
     "count": Column("int16"),
     "size": Column("int32", (2,)),
 }
+TAG_COLUMNS = {"tags": Column("int32", (REGIONS,)), "attributes": Column("int16", (REGIONS,))}
+COLOURS = ("red", "blue")
 TEXT_COLUMNS = {"words": Column("int32", kind="ragged"), "heads": Column("int32", kind="ragged")}
 
 GRAPHS = Needs(edges=True, polar=True)
@@ -29,6 +32,8 @@ GRAPHS = Needs(edges=True, polar=True)
 FAST = {
     "mpsm": {"embed": 8, "word": 6, "similarity": 4, "kgid_layers": 2, "kernels": 2},
     "vsepp": {"embed": 8, "word": 6},
+    "scl": {"embed": 8, "width": 8, "layers": 1, "heads": 2, "text_epochs": 1, "image_epochs": 1},
+    "dual": {},
 }
 FAST_TRAINING = {"epochs": 3, "batch_size": 8, "minimum_count": 1, "learning_rate": 0.01, "warmup_epochs": 1}
 
@@ -46,40 +51,70 @@ def captions_of(pair: tuple[int, int]) -> list[str]:
 
 
 def make_workspace(
-    root: Path, *, train: int = 12, val: int = 6, test: int = 6, repeat: bool = False, skipped: tuple[str, ...] = ()
+    root: Path,
+    *,
+    train: int = 12,
+    val: int = 6,
+    test: int = 6,
+    repeat: bool = False,
+    skipped: tuple[str, ...] = (),
+    tags: bool = False,
+    words: bool = False,
+    vectors: bool = False,
 ) -> Workspace:
     """Two captions an image; regions are noisy vectors of its two things, caches and graphs complete.
 
     Args:
         repeat: val has the same things, features and captions as train.
         skipped: ids of images without a row in the region cache.
+        tags: regions are named, and have colours.
+        words: caches/words-tiny, frozen vectors of words (and of tag phrases, where there are tags).
+        vectors: caches/vectors-tiny, a pooled vector of each image and of each caption.
     """
     workspace, random = Workspace(root), np.random.default_rng(1)
-    vectors = random.normal(size=(len(THINGS), FEATURES))
+    of_things = random.normal(size=(len(THINGS), FEATURES))
     pairs = pairs_of_things(train + val + test)
-    records, features = [], {}
+    records, features, pair_of = [], {}, {}
     for number in range(train + val + test):
         split = "train" if number < train else "val" if number < train + val else "test"
         copied = repeat and split == "val"
         name = f"image{number:02d}"
         pair = pairs[number - train] if copied else pairs[number]
+        pair_of[name] = pair
         noise = random.normal(size=(REGIONS, FEATURES)) * 0.1
-        features[name] = vectors[[pair[0], pair[1], pair[0], pair[1]]] + noise
+        features[name] = of_things[[pair[0], pair[1], pair[0], pair[1]]] + noise
         if copied:
             features[name] = features[f"image{number - train:02d}"]
         captions = tuple(Caption(f"{name}#{k}", text) for k, text in enumerate(captions_of(pair)))
         records.append(ImageRecord(id=name, split=split, captions=captions))
     write_dataset(workspace, records, kind="made", settings={})
-    _write_regions(workspace, features, skipped)
+    _write_regions(workspace, features, skipped, pair_of if tags else None)
     _write_text(workspace)
     build_graphs(workspace)
+    if words:
+        _write_words(workspace, tags=tags)
+    if vectors:
+        _write_vectors(workspace, pair_of, of_things)
     return workspace
 
 
-def _write_regions(workspace: Workspace, features: dict[str, np.ndarray], skipped: tuple[str, ...]) -> None:
+def _write_regions(
+    workspace: Workspace,
+    features: dict[str, np.ndarray],
+    skipped: tuple[str, ...],
+    named: dict[str, tuple[int, int]] | None,
+) -> None:
+    """named: the two things of each image, of which its regions are to carry the names; None for no names."""
     made_by = MadeBy("extract-regions", {}, None, workspace.inputs("regions", workspace.dataset()))
+    columns = REGION_COLUMNS | (TAG_COLUMNS if named else {})
+    tables = {"tags": list(THINGS), "attributes": list(COLOURS)} if named else {}
     with CacheWriter.open(
-        workspace.cache("regions"), made_by=made_by, columns=REGION_COLUMNS, keys=list(features), shard_size=7
+        workspace.cache("regions"),
+        made_by=made_by,
+        columns=columns,
+        keys=list(features),
+        tables=tables,
+        shard_size=7,
     ) as writer:
         for shard, keys in writer.pending():
             with writer.shard(shard) as out:
@@ -94,6 +129,10 @@ def _write_regions(workspace: Workspace, features: dict[str, np.ndarray], skippe
                     real = np.arange(REGIONS) < count
                     row = {"features": features[key] * real[:, None], "boxes": boxes * real[:, None]}
                     rest = {"count": np.array([count]), "size": np.array([[100, 80]])}
+                    if named:
+                        a, b = named[key]
+                        row["tags"] = np.where(real, [a, b, a, b], -1)
+                        row["attributes"] = np.where(real, [0, 1, -1, 0], -1)
                     out.append([key], {name: value[None] for name, value in row.items()} | rest)
 
 
@@ -112,3 +151,48 @@ def _write_text(workspace: Workspace) -> None:
                     out.append(
                         [key], {"words": writer.index("words", words), "heads": heads}, lengths=np.array([len(words)])
                     )
+
+
+def _write_words(workspace: Workspace, *, tags: bool) -> None:
+    """The vector of a word follows from the word alone; that of a phrase is the mean of its words."""
+
+    def vector(word: str) -> np.ndarray:
+        return np.random.default_rng(crc32(word.encode())).normal(size=WORD_VECTOR)
+
+    texts = list(dict.fromkeys(c.text for image in workspace.dataset().images for c in image.captions))
+    phrases = TagPhrases.of(CacheReader.open(workspace.cache("regions"))).phrases if tags else []
+    for side, keyed, column in (
+        ("texts", texts, {"vectors": Column("float16", (WORD_VECTOR,), "ragged")}),
+        ("tags", phrases, {"vector": Column("float16", (WORD_VECTOR,))}),
+    ):
+        if not keyed:
+            continue
+        name = f"words-tiny/{side}"
+        made_by = MadeBy("encode-text", {}, None, workspace.inputs(name, workspace.dataset()))
+        keys = [text_key(text) for text in keyed]
+        with CacheWriter.open(workspace.cache(name), made_by=made_by, columns=column, keys=keys) as writer:
+            for shard, pending in writer.pending():
+                with writer.shard(shard) as out:
+                    for key, text in zip(pending, keyed, strict=True):
+                        found = np.stack([vector(word) for word in text.split()])
+                        if side == "texts":
+                            out.append([key], {"vectors": found}, lengths=np.array([len(found)]))
+                        else:
+                            out.append([key], {"vector": found.mean(axis=0)[None]})
+
+
+def _write_vectors(workspace: Workspace, pair_of: dict[str, tuple[int, int]], of_things: np.ndarray) -> None:
+    """A picture is the sum of its things, a caption that of the things it names, in the same space, with noise."""
+    random, records = np.random.default_rng(2), workspace.dataset().images
+    texts = {text_key(c.text): c.text.split() for image in records for c in image.captions}
+    named = {key: [THINGS.index(word) for word in words if word in THINGS] for key, words in texts.items()}
+    for side, things in (("images", {key: list(pair) for key, pair in pair_of.items()}), ("texts", named)):
+        name = f"vectors-tiny/{side}"
+        made_by = MadeBy("embed", {}, None, workspace.inputs(name, workspace.dataset()))
+        columns = {"vector": Column("float32", (FEATURES,))}
+        with CacheWriter.open(workspace.cache(name), made_by=made_by, columns=columns, keys=list(things)) as writer:
+            for shard, keys in writer.pending():
+                with writer.shard(shard) as out:
+                    noise = random.normal(size=(len(keys), FEATURES)) * 0.3
+                    found = np.stack([of_things[things[key]].sum(axis=0) for key in keys])
+                    out.append(keys, {"vector": found + noise})

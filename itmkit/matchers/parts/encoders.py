@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from itmkit.inputs.batch import Sizes, TextBatch
 from itmkit.matchers.parts.norms import l2norm
-from itmkit.workspace import WORDS
+from itmkit.workspace import VECTORS, WORDS
 
 Words = Literal["gru", "bert+gru", "bert"]
 
@@ -17,6 +17,11 @@ Words = Literal["gru", "bert+gru", "bert"]
 def word_needs(kind: Words, cache: str) -> dict[str, Any]:
     """What `WordEncoder` reads, as arguments of `Needs`."""
     return {"words": kind == "gru", "vectors": None if kind == "gru" else f"{WORDS}{cache}/texts"}
+
+
+def vector_needs(cache: str) -> dict[str, Any]:
+    """What reads one pooled vector a picture and one a caption, as arguments of `Needs`."""
+    return {"images": f"{VECTORS}{cache}/images", "vectors": f"{VECTORS}{cache}/texts", "words": False}
 
 
 class RegionEncoder(nn.Module):

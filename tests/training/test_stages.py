@@ -1,0 +1,192 @@
+"""Methods that train in several stages, and one that does not train at all, through the whole loop."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from itmkit.commands.console import run
+from itmkit.commands.train import command
+from itmkit.errors import ItmkitError
+from itmkit.evaluation.evaluate import evaluate
+from itmkit.training import loop
+from itmkit.training.loop import train
+from itmkit.training.settings import RunConfig, resolve
+from itmkit.workspace import Workspace
+from tests.training.test_resume import interrupt, results
+from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
+
+WAYS: dict[str, dict[str, Any]] = {
+    "frozen words": {"words": "bert"},
+    "learned words": {},
+    "pooled": {"inputs": "pooled"},
+    "joint": {"text_epochs": 0, "image_epochs": 0, "freeze_encoders": False},
+}
+STEPS = 3  # 24 captions in batches of 8, an epoch of each stage
+
+
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_workspace(tmp_path_factory.mktemp("rich") / "work", tags=True, words=True, vectors=True).root
+
+
+@pytest.fixture
+def workspace(rich: Path, tmp_path: Path) -> Workspace:
+    shutil.copytree(rich, tmp_path / "work")
+    return Workspace(tmp_path / "work")
+
+
+def configured(way: str = "frozen words", **settings: Any) -> RunConfig:
+    plain = {**FAST["scl"], **FAST_TRAINING, "epochs": 1, "captions_per_image": 2, "checkpoint_steps": 2}
+    return resolve("scl", settings=plain | {"dropout": 0.2, "warmup_steps": 0} | WAYS[way] | settings)
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(rich: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    found = {}
+    for way in ("frozen words", "pooled"):
+        root = tmp_path_factory.mktemp("undisturbed") / "work"
+        shutil.copytree(rich, root)
+        found[way] = results(train(Workspace(root), configured(way)).run)
+    return found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_stage_is_trained_and_the_last_one_validated(way: str, workspace: Workspace) -> None:
+    result = train(workspace, configured(way))
+    lines = lines_of(result.run)
+    if way == "joint":
+        assert len(lines) == 1
+    else:
+        assert [line.get("stage") for line in lines] == ["text", "image", None]
+        assert all(line["global"]["loss"] > 0 and "rsum" not in line["global"] for line in lines[:2])
+    assert result.epochs == len(lines) and result.best["global"]["epoch"] == len(lines)
+    assert 0 <= lines[-1]["global"]["rsum"] <= 600
+    (row,) = evaluate(workspace, ["scl"], split="val").rows
+    assert row.result.rsum == pytest.approx(result.best["global"]["rsum"])
+
+
+@pytest.mark.parametrize("backup", [True, False])
+def test_a_finished_stage_is_left_alone(backup: bool, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is saved after each epoch: a stage changes its own weights, and no others."""
+    states: list[dict[str, Tensor]] = []
+    real = loop.save_state
+
+    def kept(path: Path, members: dict[str, torch.nn.Module], *rest: Any) -> None:
+        states.append({name: value.clone() for name, value in members["global"].state_dict().items()})
+        real(path, members, *rest)
+
+    monkeypatch.setattr(loop, "save_state", kept)
+    train(workspace, configured(backup=backup, checkpoint_steps=100, backup_decay=0.5))
+    assert len(states) == 3
+    for before, after, moves in (
+        (states[0], states[1], ("encoders.image.", "backups.image.")),
+        (states[1], states[2], ("maps.",)),
+    ):
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        assert changed == {name for name in before if name.startswith(moves)}
+    assert any(name.startswith("backups.") for name in states[0]) == backup
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "after"),
+    [
+        ("_step", 1, False),
+        ("_step", 3, False),  # within the text stage, after a saved state
+        ("_step", STEPS, True),
+        ("save_state", 2, False),  # the text stage is done, but its state not saved
+        ("save_state", 2, True),  # between two stages
+        ("_step", STEPS + 3, False),  # within the image stage
+        ("_step", 2 * STEPS, True),
+        ("save_state", 4, True),
+        ("_step", 2 * STEPS + 3, False),  # within the last stage
+        ("_step", 3 * STEPS, True),
+        ("save_weights", 1, True),
+    ],
+)
+@pytest.mark.parametrize("way", ["frozen words", "pooled"])
+def test_a_run_killed_in_any_stage_ends_like_an_undisturbed_one(
+    way: str,
+    name: str,
+    call: int,
+    after: bool,
+    workspace: Workspace,
+    undisturbed: dict[str, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, name, call, after=after)
+        with pytest.raises(KeyboardInterrupt):
+            train(workspace, configured(way))
+    assert results(train(workspace, configured(way)).run) == undisturbed[way]
+
+
+def test_a_cache_of_patches_may_have_any_name(workspace: Workspace) -> None:
+    with pytest.raises(ItmkitError, match=r"caches/dinov2 is missing: run `itmkit extract-patches --cache dinov2`"):
+        train(workspace, configured(images="dinov2"))
+    with pytest.raises(ItmkitError, match=r"--captions-per-image 1: the text stage"):
+        configured(captions_per_image=1)
+
+
+# --- dual: nothing to train ---
+
+
+def dual(**settings: Any) -> RunConfig:
+    return resolve("dual", settings={**FAST["dual"], **settings})
+
+
+def test_dual_is_scored_and_not_trained(workspace: Workspace) -> None:
+    result = train(workspace, dual())
+    assert result.epochs == 0 and result.best["global"]["epoch"] == 0 and not result.did_nothing
+    assert result.config.matcher.vectors_cache == "tiny"
+    (line,) = lines_of(result.run)
+    assert line["epoch"] == 0 and line["global"]["rsum"] == result.best["global"]["rsum"] > 450  # chance: 383
+    rows = evaluate(workspace, ["dual"], split="val").rows
+    assert [row.name for row in rows] == ["dual"] and rows[0].result.rsum == pytest.approx(line["global"]["rsum"])
+    assert train(workspace, dual()).did_nothing
+    (state,) = [row for row in workspace.status() if row.stage == "run dual"]
+    assert state.state == "done" and state.detail == "dual, 0 of 0 epochs"
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "after"), [("save_weights", 1, True), ("write_json", 1, True), ("write_json", 2, False)]
+)
+def test_dual_interrupted(
+    name: str, call: int, after: bool, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = results(train(workspace, dual()).run)
+    with monkeypatch.context() as patch:
+        interrupt(patch, name, call, after=after)
+        with pytest.raises(KeyboardInterrupt):
+            train(workspace, dual(), force=True)
+    assert results(train(workspace, dual()).run) == plain
+
+
+def test_dual_says_what_it_did(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["-w", str(workspace.root), "--method", "dual"]
+    assert run(command, arguments) == 0
+    told = capsys.readouterr()
+    assert "dual has nothing to train: val rsum global" in told.err and "val rsum" in told.out
+    assert run(command, [*arguments, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["epochs"] == 0 and record["best"]["global"]["epoch"] == 0
+    shutil.rmtree(workspace.cache("vectors-tiny/texts"))
+    assert run(command, [*arguments, "--run", "other"]) == 2
+    assert "run `itmkit embed --cache tiny`" in " ".join(capsys.readouterr().err.split())
+
+
+def test_dual_scores_what_scl_begins_with(workspace: Workspace) -> None:
+    """The last stage of SCL on pooled vectors, not taught anything, has dual's ranks."""
+    settings = {"text_epochs": 0, "image_epochs": 0, "learning_rate": 1e-12, "embed": 16}
+    begun = train(workspace, configured("pooled", **settings)).best["global"]["rsum"]
+    assert begun == pytest.approx(train(workspace, dual()).best["global"]["rsum"])
