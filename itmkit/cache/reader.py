@@ -272,7 +272,7 @@ class CacheReader:
         groups = sorted({c.group for c in self.columns.values() if c.kind == "ragged"})
         expected = dict(self.columns) | {f"{group}.offsets": Column("int64") for group in groups}
         for name in ["ids", *expected]:
-            if (problem := _unsafe(file, name)) is not None:
+            if (problem := unsafe(file, name)) is not None:
                 return problem
             data, spec = file[name], expected.get(name)
             rows = count + 1 if name.endswith(".offsets") else count
@@ -284,7 +284,7 @@ class CacheReader:
         return None
 
 
-def _unsafe(file: h5py.File, name: str) -> str | None:
+def unsafe(file: h5py.File, name: str) -> str | None:
     """Why a data set must not be read: missing, a link to elsewhere, virtual, or stored outside the file."""
     if "/" in name or name in (".", ".."):
         return f"{name!r} is no name of a data set"

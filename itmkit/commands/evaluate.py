@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from itmkit.commands.options import device_option, json_option, workspace_option
+from itmkit.progress import SILENT
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -23,37 +25,86 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="train, val, test, or a protocol: coco5k, coco1k (five folds), flickr1k, f8k.",
 )
+@click.option(
+    "--scores",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A file of --save-scores instead of a run; several are averaged.",
+)
+@click.option(
+    "--save-scores", "save", type=click.Path(path_type=Path), metavar="FILE", help="Keep the score matrix, as HDF5."
+)
+@click.option(
+    "--memory", type=float, default=2.0, show_default=True, metavar="GB", help="What the process should stay under."
+)
 @device_option
 @json_option
-def command(workspace: Workspace, runs: tuple[str, ...], split: str, device: str | None, as_json: bool) -> None:
+def command(
+    workspace: Workspace,
+    runs: tuple[str, ...],
+    split: str,
+    files: tuple[Path, ...],
+    save: Path | None,
+    memory: float,
+    device: str | None,
+    as_json: bool,
+) -> None:
     """Score a split and print R@1/5/10 both ways; says of every figure whether it is a single model or an ensemble.
 
     Without --run the only run of the workspace is taken. Everything is also written to runs/NAME/eval-SPLIT.json.
+    A killed evaluation continues. Under torchrun the ranks share the images.
 
     \b
     Examples:
       itmkit evaluate --run mpsm
       itmkit evaluate --run mpsm --split coco1k
       itmkit evaluate --run mpsm-seed0 --run mpsm-seed1 --split val --json
+      itmkit evaluate --run mpsm --save-scores mpsm.h5
+      itmkit evaluate --scores mpsm.h5 --scores scan.h5
+      torchrun --nproc-per-node 2 -m itmkit evaluate --run mpsm --split coco5k
     """
     from itmkit.commands.console import ConsoleProgress, print_json
     from itmkit.errors import ItmkitError
-    from itmkit.evaluation.evaluate import evaluate
+    from itmkit.evaluation.evaluate import evaluate, evaluate_files
+    from itmkit.ranks import rank, rank_device
 
-    if not runs:
-        have = sorted(path.parent.name for path in (workspace.root / "runs").glob("*/run.json"))
-        if len(have) != 1:
-            raise ItmkitError(
-                f"--run NAME says which run to evaluate; there are {', '.join(have)}"
-                if have
-                else "nothing to evaluate yet; run `itmkit train --method mpsm` first"
-            )
-        runs = (have[0],)
-    result = evaluate(workspace, runs, split=split, device=device, progress=ConsoleProgress())
+    if runs and files:
+        raise ItmkitError("--run and --scores: give one of them; --save-scores turns a run into a file")
+    if files:
+        result = evaluate_files(workspace, files, split=split, save=save)
+    else:
+        leads = rank().index == 0
+        result = evaluate(
+            workspace,
+            runs or _only_run(workspace),
+            split=split,
+            device=device or rank_device(),
+            memory=int(memory * 1e9),
+            save=save,
+            part=rank(),
+            progress=ConsoleProgress() if leads else SILENT,
+        )
+        if not leads:
+            return
     if as_json:
         print_json(result.to_json())
     else:
         show(result)
+
+
+def _only_run(workspace: Workspace) -> tuple[str, ...]:
+    from itmkit.errors import ItmkitError
+
+    have = sorted(path.parent.name for path in (workspace.root / "runs").glob("*/run.json"))
+    if len(have) != 1:
+        raise ItmkitError(
+            f"--run NAME says which run to evaluate; there are {', '.join(have)}"
+            if have
+            else "nothing to evaluate yet; run `itmkit train --method mpsm` first"
+        )
+    return (have[0],)
 
 
 def show(result: Evaluation) -> None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from itmkit.cache import WHOLE, Part
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.metrics import Retrieval, chance, mean_over, retrieval
 from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
-from itmkit.files import read_json, write_json
+from itmkit.files import digest, read_json, sha256_file, write_json
 from itmkit.inputs import Inputs, Needs, Sizes
 from itmkit.matchers import build, method
 from itmkit.progress import SILENT, Progress
-from itmkit.scoring.blocks import ensemble_of, score_matrix
+from itmkit.ranks import merge_when_done
+from itmkit.scoring.engine import MEMORY, score_to_disk
+from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, save_scores
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.checkpoint import load_weights
 from itmkit.training.settings import read_config
@@ -58,6 +62,7 @@ class Run:
     vocabulary: Vocabulary | None
     needs: Needs
     method: str
+    made_from: dict[str, str]  # digests of weights and caches
 
 
 def open_run(workspace: Workspace, name: str, *, device: torch.device) -> Run:
@@ -84,7 +89,9 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device) -> Run:
     for member, matcher in members.items():
         load_weights(folder / f"best-{member}.safetensors", matcher)
         matcher.to(device)
-    return Run(name, members, module.members(config.matcher), vocabulary, needs, config.method)
+    made_from = dict(facts["caches"]) | {"captions": facts["captions"]}
+    made_from |= {f"weights of {member}": sha256_file(folder / f"best-{member}.safetensors") for member in members}
+    return Run(name, members, module.members(config.matcher), vocabulary, needs, config.method, made_from)
 
 
 def evaluate(
@@ -93,12 +100,24 @@ def evaluate(
     *,
     split: str = "test",
     device: str | None = None,
+    memory: int = MEMORY,
+    save: Path | None = None,
+    part: Part = WHOLE,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Scores a split with every member of every run.
 
     The table has a row per member ("single"), one per run of several members ("ensemble"), and, given several
     runs, one for the mean of all runs' score matrices. A run's result is also written to `eval-<split>.json`.
+
+    Finished rows of the score matrices lie in `runs/<name>/scores-<split>` until the result is written, so that a
+    killed evaluation continues.
+
+    Args:
+        memory: bytes the process should stay under.
+        save: a file for the score matrix, the mean of all members and runs; see `itmkit.scoring.stored`.
+        part: which rows to score, where several ranks share the work. The first one waits for the others and has
+            the result; that of the others has no rows.
     """
     if not runs:
         raise ItmkitError("no run named; --run NAME says which to evaluate")
@@ -106,43 +125,139 @@ def evaluate(
     if twice:
         raise ItmkitError(f"--run {', '.join(twice)}: named twice; an ensemble needs different runs")
     chosen = protocol(split)
+    _check_save(save, chosen)
     records = images_of(chosen, workspace.dataset())
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     opened = [open_run(workspace, name, device=where) for name in runs]
-
-    per_row: dict[str, tuple[str, list[Retrieval]]] = {}
-    first: Inputs | None = None
     all_inputs = [Inputs(workspace, records, run.vocabulary, run.needs) for run in opened]
     first = all_inputs[0]
-    for fold in folds_of(chosen, len(first.images)):
+    if any([i.id for i in inputs.images] != [i.id for i in first.images] for inputs in all_inputs):
+        raise ItmkitError("the runs read caches with different pictures left out; their scores do not fit together")
+    table = _Table()
+    for number, fold in enumerate(folds_of(chosen, len(first.images))):
         texts = np.flatnonzero(np.isin(first.image_of, fold))
         image_of = np.searchsorted(fold, first.image_of[texts])
-        totals = []
+        totals: list[Scores] = []
         for run, inputs in zip(opened, all_inputs, strict=True):
-            scores = score_matrix(run.members, inputs, images=fold, texts=texts, device=where, progress=progress)
-            for member, matrix in scores.items():
-                name = f"{run.name}/{member}" if len(scores) > 1 else run.name
-                per_row.setdefault(name, ("single", []))[1].append(retrieval(matrix, image_of))
-            mean = ensemble_of(scores, run.weights)
-            if len(scores) > 1:
-                kind = f"ensemble of {len(scores)}"
-                per_row.setdefault(run.name, (kind, []))[1].append(retrieval(mean, image_of))
+            folder = _scores_folder(workspace, run.name, split) / str(number)
+            score_to_disk(
+                run.members,
+                inputs,
+                folder,
+                made_from=run.made_from | {"order": _order_digest(inputs, fold, texts)},
+                images=fold,
+                texts=texts,
+                device=where,
+                memory=memory,
+                part=part,
+                progress=progress,
+            )
+            if part.index:
+                continue
+            if part != WHOLE:
+                for member in run.members:
+                    merge_when_done(folder / member)
+            kept = {member: Kept(folder / member) for member in run.members}
+            if len(kept) > 1:
+                for member, scores in kept.items():
+                    table.add(f"{run.name}/{member}", "single", retrieval(scores, image_of))
+            mean = Mean(list(kept.values()), [run.weights[member] for member in kept])
+            kind = f"ensemble of {len(kept)}" if len(kept) > 1 else "single"
+            table.add(run.name, kind, retrieval(mean, image_of))
             totals.append(mean)
+        if part.index:
+            continue
+        together = Mean(totals, [1.0] * len(totals))
         if len(totals) > 1:
             kind = f"ensemble of {sum(len(run.members) for run in opened)}"
-            mean = np.mean(totals, axis=0)
-            per_row.setdefault(" + ".join(runs), (kind, []))[1].append(retrieval(mean, image_of))
-    rows = [Row(name, kind, mean_over(folds)) for name, (kind, folds) in per_row.items()]
-    images, captions = len(first.images), len(first.caption_texts)
-    expected = chance(images // chosen.folds, captions / images)
-    result = Evaluation(chosen, rows, images, captions, first.left_out, expected)
+            table.add(" + ".join(runs), kind, retrieval(together, image_of))
+        if save is not None:
+            _save(save, together, first, " + ".join(runs))
+    result = table.evaluation(chosen, first)
+    if part.index:
+        return result
     for run in opened:
-        mine = [row for row in rows if row.name == run.name or row.name.startswith(f"{run.name}/")]
-        alone = Evaluation(chosen, mine, images, captions, first.left_out, expected)
-        write_json(result_path(workspace, run.name, split), alone.to_json())
+        mine = [row for row in result.rows if row.name == run.name or row.name.startswith(f"{run.name}/")]
+        write_json(result_path(workspace, run.name, split), replace(result, rows=mine).to_json())
     if len(opened) > 1:
         write_json(result_path(workspace, opened[0].name, split, together=runs), result.to_json())
+    for run in opened:
+        shutil.rmtree(_scores_folder(workspace, run.name, split), ignore_errors=True)
     return result
+
+
+def evaluate_files(
+    workspace: Workspace, files: Sequence[Path], *, split: str = "test", save: Path | None = None
+) -> Evaluation:
+    """The same of score matrices on disk (`--save-scores`), and of their mean where there are several.
+
+    Raises:
+        ItmkitError: a file that holds no scores, or not those of every image and caption of the split.
+    """
+    chosen = protocol(split)
+    _check_save(save, chosen)
+    records = images_of(chosen, workspace.dataset())
+    stored = [ScoreFile(path) for path in files]
+    has = set.intersection(*(set(one.images) for one in stored))
+    images = [image for image in records if image.id in has]
+    if not images:
+        raise ItmkitError(f"{files[0]}: has scores of none of the {len(records)} images of split {chosen.split!r}")
+    captions = [caption.id for image in images for caption in image.captions]
+    image_of = np.repeat(np.arange(len(images)), [len(image.captions) for image in images])
+    whole = [one.places([image.id for image in images], captions) for one in stored]
+    table = _Table()
+    for fold in folds_of(chosen, len(images)):
+        texts = np.flatnonzero(np.isin(image_of, fold))
+        owners = np.searchsorted(fold, image_of[texts])
+        parts = [Chosen(one.whole, one.rows[fold], one.columns[texts]) for one in whole]
+        for path, scores in zip(files, parts, strict=True):
+            table.add(str(path), "scores of a file", retrieval(scores, owners))
+        together = Mean(parts, [1.0] * len(parts))
+        if len(parts) > 1:
+            table.add(" + ".join(map(str, files)), f"mean of {len(parts)} files", retrieval(together, owners))
+        if save is not None:
+            save_scores(save, together, [i.id for i in images], captions, " + ".join(map(str, files)))
+    return table.summary(chosen, len(images), len(captions), len(records) - len(images))
+
+
+class _Table:
+    """Rows of an evaluation, fold by fold."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[str, list[Retrieval]]] = {}
+
+    def add(self, name: str, kind: str, result: Retrieval) -> None:
+        self._rows.setdefault(name, (kind, []))[1].append(result)
+
+    def evaluation(self, chosen: Protocol, inputs: Inputs) -> Evaluation:
+        return self.summary(chosen, len(inputs.images), len(inputs.caption_texts), inputs.left_out)
+
+    def summary(self, chosen: Protocol, images: int, captions: int, left_out: int) -> Evaluation:
+        rows = [Row(name, kind, mean_over(folds)) for name, (kind, folds) in self._rows.items()]
+        expected = chance(images // chosen.folds, captions / images)
+        return Evaluation(chosen, rows, images, captions, left_out, expected)
+
+
+def _check_save(save: Path | None, chosen: Protocol) -> None:
+    if save is not None and chosen.folds > 1:
+        raise ItmkitError(
+            f"--save-scores: {chosen.name} compares within {chosen.folds} folds only; save the scores of"
+            f" --split {chosen.split}, and evaluate the file with --scores FILE --split {chosen.name}"
+        )
+
+
+def _save(path: Path, scores: Scores, inputs: Inputs, made_by: str) -> None:
+    captions = [caption.id for image in inputs.images for caption in image.captions]
+    save_scores(path, scores, [image.id for image in inputs.images], captions, made_by)
+
+
+def _order_digest(inputs: Inputs, images: np.ndarray, texts: np.ndarray) -> str:
+    """Identifies the rows and columns of a matrix."""
+    return digest({"images": [inputs.images[i].id for i in images], "texts": [inputs.caption_texts[t] for t in texts]})
+
+
+def _scores_folder(workspace: Workspace, run: str, split: str) -> Path:
+    return workspace.run(run) / f"scores-{split}"
 
 
 def result_path(workspace: Workspace, run: str, split: str, together: Sequence[str] = ()) -> Path:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from itmkit.scoring.ranks import image_to_text_ranks, text_to_image_ranks
+from itmkit.scoring.ranks import ranks
+from itmkit.scoring.stored import InMemory, Scores
 
 KS = (1, 5, 10)
 
@@ -56,19 +57,16 @@ class Retrieval:
         return {**sides, "rsum": self.rsum, "mR": self.mean_recall, "images": self.images, "captions": self.captions}
 
 
-def retrieval(scores: np.ndarray, image_of: np.ndarray) -> Retrieval:
-    """All metrics of a score matrix.
+def retrieval(scores: np.ndarray | Scores, image_of: np.ndarray) -> Retrieval:
+    """All metrics of a score matrix, in memory or on disk.
 
     Args:
         scores: (n_images, n_texts), finite; higher is better.
         image_of: (n_texts,) the image (row) of each caption.
     """
-    return Retrieval(
-        Direction.of(image_to_text_ranks(scores, image_of)),
-        Direction.of(text_to_image_ranks(scores, image_of)),
-        images=scores.shape[0],
-        captions=scores.shape[1],
-    )
+    stored = InMemory(scores) if isinstance(scores, np.ndarray) else scores
+    of_images, of_texts = ranks(stored, image_of)
+    return Retrieval(Direction.of(of_images), Direction.of(of_texts), images=stored.shape[0], captions=stored.shape[1])
 
 
 def mean_over(folds: Sequence[Retrieval]) -> Retrieval:

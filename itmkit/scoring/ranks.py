@@ -1,58 +1,67 @@
-"""Where the right answer stands among all candidates."""
+"""Where the right answer stands among all candidates.
+
+A matrix is read in blocks of rows, so that it never has to be in memory as a whole, and nothing is sorted.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from itmkit.errors import ItmkitError
+from itmkit.scoring.stored import InMemory, Scores
 
-ROWS = 256  # rows compared at a time: bounds the memory of the comparison
+
+def ranks(scores: Scores, image_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both ranks, 0-based: (n_images,) int64 of images among captions, (n_texts,) int64 of captions among images.
+
+    The rank of an image is the smallest of its captions'. A tie counts against the query: the rank of a caption is the
+    number of captions *of other images* that score at least as high; captions of the image itself are not in each
+    other's way. The rank of an image for a caption is the number of other images that score at least as high.
+
+    Args:
+        scores: images x texts, finite; read twice, since how many images beat a caption's own is known only when the
+            score of that one is.
+        image_of: (n_texts,) the image of each caption; every image has at least one.
+
+    Raises:
+        ItmkitError: a score is not finite, nothing to rank, or an image without caption.
+    """
+    n_images, n_texts = scores.shape
+    if image_of.shape != (n_texts,):
+        raise ValueError(f"scores {scores.shape} and image_of {image_of.shape} do not fit")
+    if n_images == 0 or n_texts == 0:
+        raise ItmkitError("there is nothing to rank: no image or no caption")
+    counts = np.bincount(image_of, minlength=n_images)
+    if len(counts) > n_images or (counts == 0).any():
+        raise ItmkitError("every image needs at least one caption, and every caption an image, to be ranked")
+    of_images = np.empty(n_images, np.int64)
+    own_score = np.empty(n_texts)
+    for start, block in scores.blocks():
+        _check_finite(start, block)
+        mine = image_of == np.arange(start, start + len(block))[:, None]
+        best = np.where(mine, block, -np.inf).max(axis=1)
+        of_images[start : start + len(block)] = ((block >= best[:, None]) & ~mine).sum(axis=1)
+        here = (image_of >= start) & (image_of < start + len(block))
+        own_score[here] = block[image_of[here] - start, np.flatnonzero(here)]
+    of_texts = np.full(n_texts, -1, np.int64)  # a caption's own image is among those that score as high
+    for _, block in scores.blocks():
+        of_texts += (block >= own_score).sum(axis=0)
+    return of_images, of_texts
 
 
 def image_to_text_ranks(scores: np.ndarray, image_of: np.ndarray) -> np.ndarray:
-    """(n_images,) int64: for each image the smallest 0-based rank of one of its captions.
-
-    A tie counts against the query: the rank of a caption is the number of captions *of other images* that score at
-    least as high. Captions of the image itself are not in each other's way: only the best of them matters.
-
-    Args:
-        scores: (n_images, n_texts), finite.
-        image_of: (n_texts,) the image of each caption; every image has at least one.
-    """
-    _check(scores, image_of)
-    own = image_of == np.arange(len(scores))[:, None] if scores.size < 1 << 24 else None
-    ranks = np.empty(len(scores), np.int64)
-    for start in range(0, len(scores), ROWS):
-        rows = np.arange(start, min(start + ROWS, len(scores)))
-        block = scores[rows]
-        mine = own[rows] if own is not None else image_of == rows[:, None]
-        best = np.where(mine, block, -np.inf).max(axis=1)
-        ranks[rows] = ((block >= best[:, None]) & ~mine).sum(axis=1)
-    return ranks
+    """(n_images,) int64, see `ranks`. scores: (n_images, n_texts)."""
+    return ranks(InMemory(scores), image_of)[0]
 
 
 def text_to_image_ranks(scores: np.ndarray, image_of: np.ndarray) -> np.ndarray:
-    """(n_texts,) int64: for each caption the number of other images that score at least as high as its own."""
-    _check(scores, image_of)
-    ranks = np.empty(len(image_of), np.int64)
-    for start in range(0, len(image_of), ROWS):
-        texts = slice(start, start + ROWS)
-        block = scores[:, texts]
-        right = block[image_of[texts], np.arange(block.shape[1])]
-        ranks[texts] = (block >= right).sum(axis=0) - 1
-    return ranks
+    """(n_texts,) int64, see `ranks`. scores: (n_images, n_texts)."""
+    return ranks(InMemory(scores), image_of)[1]
 
 
-def _check(scores: np.ndarray, image_of: np.ndarray) -> None:
-    if scores.ndim != 2 or image_of.shape != (scores.shape[1],):
-        raise ValueError(f"scores {scores.shape} and image_of {image_of.shape} do not fit")
-    if scores.size == 0:
-        raise ItmkitError("there is nothing to rank: no image or no caption")
-    if not np.isfinite(scores).all():
-        image, text = np.argwhere(~np.isfinite(scores))[0]
+def _check_finite(start: int, block: np.ndarray) -> None:
+    if not np.isfinite(block).all():
+        row, text = np.argwhere(~np.isfinite(block))[0]
         raise ItmkitError(
-            f"the score of image {image} with caption {text} is {scores[image, text]}; ranks need numbers"
+            f"the score of image {start + row} with caption {text} is {block[row, text]}; ranks need numbers"
         )
-    counts = np.bincount(image_of, minlength=len(scores))
-    if len(counts) > len(scores) or (counts == 0).any():
-        raise ItmkitError("every image needs at least one caption, and every caption an image, to be ranked")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itmkit.errors import ItmkitError
-from itmkit.scoring import ranks
+from itmkit.scoring import stored
 from itmkit.scoring.ranks import image_to_text_ranks, text_to_image_ranks
 
 
@@ -54,7 +54,7 @@ def test_ranks_do_not_depend_on_how_many_rows_are_compared_at_a_time(
     scores, image_of = matrix[0], np.array(matrix[1])
     whole = image_to_text_ranks(scores, image_of), text_to_image_ranks(scores, image_of)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks, "ROWS", rows)
+        patch.setattr(stored, "ROWS", rows)
         np.testing.assert_array_equal(image_to_text_ranks(scores, image_of), whole[0])
         np.testing.assert_array_equal(text_to_image_ranks(scores, image_of), whole[1])
 
