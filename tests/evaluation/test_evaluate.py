@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from itmkit.cache import Part
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.evaluate import evaluate, open_run
+from itmkit.evaluation.evaluate import evaluate, evaluate_files, open_run
 from itmkit.evaluation.metrics import retrieval
 from itmkit.evaluation.protocols import PROTOCOLS, Protocol
 from itmkit.inputs import Inputs
+from itmkit.matchers import method
 from itmkit.scoring.blocks import score_matrix
 from itmkit.training.loop import train
 from itmkit.training.settings import resolve
@@ -23,8 +25,8 @@ from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = make_workspace(tmp_path_factory.mktemp("evaluate"), skipped=("image20",))
-    for method in ("mpsm", "vsepp"):
-        train(workspace, resolve(method, settings={**FAST[method], **FAST_TRAINING, "epochs": 1}))
+    for name in ("mpsm", "vsepp"):
+        train(workspace, resolve(name, settings={**FAST[name], **FAST_TRAINING, "epochs": 1}))
     return workspace.root
 
 
@@ -114,3 +116,56 @@ def test_stale_caches_are_refused(workspace: Workspace) -> None:
     workspace.dataset_path.write_text(text.replace("there", "here"))
     with pytest.raises(ItmkitError, match=r"caches/text is stale .*run `itmkit parse-text --force`"):
         evaluate(workspace, ["vsepp"])
+
+
+def test_a_saved_matrix_evaluates_to_the_same(workspace: Workspace, tmp_path: Path) -> None:
+    file, other = tmp_path / "mpsm.h5", tmp_path / "vsepp.h5"
+    mpsm, vsepp = evaluate(workspace, ["mpsm"], save=file), evaluate(workspace, ["vsepp"], save=other)
+    again = evaluate_files(workspace, [file])
+    assert again.rows[0].kind == "scores of a file" and again.rows[0].result == mpsm.rows[-1].result
+    assert (again.images, again.captions, again.left_out) == (5, 10, 1)
+    both = evaluate_files(workspace, [file, other], save=tmp_path / "mean.h5")
+    assert [row.result for row in both.rows[:2]] == [mpsm.rows[-1].result, vsepp.rows[0].result]
+    assert both.rows[2].kind == "mean of 2 files"
+    assert both.rows[2].result == evaluate(workspace, ["mpsm", "vsepp"]).rows[-1].result
+    assert evaluate_files(workspace, [tmp_path / "mean.h5"]).rows[0].result == both.rows[2].result
+
+
+def test_a_saved_matrix_in_folds(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROTOCOLS, "tiny", Protocol("tiny", "train", 12, 4, "four folds of three"))
+    with pytest.raises(ItmkitError, match=r"--save-scores: tiny compares within 4 folds only.*--split train"):
+        evaluate(workspace, ["vsepp"], split="tiny", save=tmp_path / "s.h5")
+    evaluate(workspace, ["vsepp"], split="train", save=tmp_path / "s.h5")
+    found = evaluate_files(workspace, [tmp_path / "s.h5"], split="tiny").rows[0].result
+    assert found.rsum == pytest.approx(evaluate(workspace, ["vsepp"], split="tiny").rows[0].result.rsum)
+    with pytest.raises(ItmkitError, match="has scores of none of the 6 images of split 'val'"):
+        evaluate_files(workspace, [tmp_path / "s.h5"], split="val")
+
+
+def test_a_killed_evaluation_goes_on_and_leaves_nothing(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = evaluate(workspace, ["mpsm"]).to_json()
+    assert not list(workspace.run("mpsm").glob("scores-*"))
+    matcher, scored = method("mpsm").Matcher, 0
+    real = matcher.score
+
+    def killed(self: object, *args: object) -> object:
+        nonlocal scored
+        scored += 1
+        if scored == 2:  # the second member
+            raise KeyboardInterrupt
+        return real(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(matcher, "score", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(workspace, ["mpsm"])
+        assert list(workspace.run("mpsm").glob("scores-test/0/distance/shard-*.h5"))
+        assert evaluate(workspace, ["mpsm"]).to_json() == expected
+    assert scored == 3  # the finished member was not scored again
+    assert not list(workspace.run("mpsm").glob("scores-*"))
+
+
+def test_ranks_share_the_images(workspace: Workspace) -> None:
+    expected = evaluate(workspace, ["mpsm", "vsepp"]).to_json()
+    assert evaluate(workspace, ["mpsm", "vsepp"], part=Part(1, 2)).rows == []
+    assert evaluate(workspace, ["mpsm", "vsepp"], part=Part(0, 2)).to_json() == expected
