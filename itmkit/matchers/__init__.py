@@ -50,6 +50,9 @@ Triplet = Callable[[Tensor], Tensor]  # scores (Bi, Bt) -> the triplet loss of t
 # Method name -> module. Imported when asked for, so that listing the methods costs nothing.
 METHODS = {
     "mpsm": "itmkit.matchers.mpsm",
+    "glfn": "itmkit.matchers.glfn",
+    "pfan": "itmkit.matchers.glfn",
+    "scan": "itmkit.matchers.glfn",
     "scl": "itmkit.matchers.scl",
     "vsepp": "itmkit.matchers.vsepp",
     "dual": "itmkit.matchers.dual",

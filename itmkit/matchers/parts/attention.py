@@ -1,17 +1,26 @@
-"""Cross attention between regions and words, as SCAN defines it.
+"""Cross attention between regions and words, as SCAN defines it, and the similarities that follow from it.
 
 The words of all texts of a block are laid end to end, (T, D), so that no time goes into padding.
+
+    `attend_regions`, `attend_words`    the weights, for matchers that go on with attended vectors
+    `text_to_image`, `image_to_text`    stacked cross attention: a similarity a pair, no attended vector ever formed
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from itmkit.matchers.parts.norms import l2norm, masked_softmax
+
+BLOCK = 1 << 20  # numbers of a (Bi, T, R) block of pairs: 4 MB in float32, near the size of a core's caches
+KEEP = 1 << 25  # numbers of all blocks beyond which training computes them again; it would keep about ten tensors
+MAX_SHARPNESS = 30.0  # of attention over words: see `weigh_words`
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,34 @@ class FlatWords:
         return x.index_select(1, self.padded.flatten()).view(x.shape[0], texts, longest, x.shape[-1])
 
 
+def cosines(regions: Tensor, words: FlatWords) -> Tensor:
+    """(Bi, T, R) of every word with every region, both of unit length: what either attention begins with.
+
+    One product of two matrices and a transposed copy, a third faster than a product for each image.
+    """
+    images, count, size = regions.shape
+    flat = words.vectors @ regions.reshape(images * count, size).T  # (T, Bi * R)
+    return flat.view(-1, images, count).transpose(0, 1).contiguous()
+
+
+def weigh_regions(cosine: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
+    """`attend_regions` from the cosines (Bi, T, R) on."""
+    raised = functional.leaky_relu(cosine, 0.1)
+    squares = words.member @ raised.square()  # (Bi, Bt, R) sums over the words of a text
+    norm = squares.clamp_min(1e-16).rsqrt().index_select(1, words.text_of)  # (Bi, T, R)
+    return masked_softmax(sharpness * raised * norm, region_mask[:, None, :], dim=-1)
+
+
+def weigh_words(cosine: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
+    """`attend_words` from the cosines (Bi, T, R) on."""
+    raised = functional.leaky_relu(cosine, 0.1) * region_mask[:, None, :]
+    # |normalised| <= 1, so the powers cannot overflow and no maximum has to be found text by text. Nor do all of a
+    # text vanish: at the worst they are exp(-2 sharpness), 1e-26 for `MAX_SHARPNESS`.
+    powers = torch.exp(sharpness * (l2norm(raised) - 1))
+    sums = (words.member @ powers).index_select(1, words.text_of)  # (Bi, T, R)
+    return powers / sums * region_mask[:, None, :]
+
+
 def attend_regions(regions: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
     """Text-to-image attention: how much word t looks at region r of each image.
 
@@ -50,11 +87,7 @@ def attend_regions(regions: Tensor, region_mask: Tensor, words: FlatWords, sharp
     Returns:
         (Bi, T, R) weights, zero for missing regions, summing to one.
     """
-    cosine = l2norm(words.vectors) @ l2norm(regions).transpose(1, 2)  # (Bi, T, R)
-    raised = functional.leaky_relu(cosine, 0.1)
-    squares = words.member @ raised.square()  # (Bi, Bt, R) sums over the words of a text
-    norm = squares.clamp_min(1e-16).rsqrt().index_select(1, words.text_of)  # (Bi, T, R)
-    return masked_softmax(sharpness * raised * norm, region_mask[:, None, :], dim=-1)
+    return weigh_regions(_cosines_of_any(regions, words), region_mask, words, sharpness)
 
 
 def attend_words(regions: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
@@ -64,17 +97,17 @@ def attend_words(regions: Tensor, region_mask: Tensor, words: FlatWords, sharpne
     the words of each text. SCAN's image-to-text form.
 
     Args:
-        regions: (Bi, R, D); region_mask: (Bi, R) bool.
+        regions: (Bi, R, D); region_mask: (Bi, R) bool; sharpness: at most `MAX_SHARPNESS`.
 
     Returns:
         (Bi, T, R) weights, zero for missing regions; those of the words of a text sum to one.
     """
-    cosine = l2norm(words.vectors) @ l2norm(regions).transpose(1, 2)  # (Bi, T, R)
-    raised = functional.leaky_relu(cosine, 0.1) * region_mask[:, None, :]
-    # |normalised| <= 1, so the powers cannot overflow and no maximum has to be found text by text.
-    powers = torch.exp(sharpness * (l2norm(raised) - 1))
-    sums = (words.member @ powers).index_select(1, words.text_of)  # (Bi, T, R)
-    return powers / sums * region_mask[:, None, :]
+    return weigh_words(_cosines_of_any(regions, words), region_mask, words, sharpness)
+
+
+def _cosines_of_any(regions: Tensor, words: FlatWords) -> Tensor:
+    """`cosines` of vectors of any length."""
+    return cosines(l2norm(regions), replace(words, vectors=l2norm(words.vectors)))
 
 
 def unit_attention(weights: Tensor, regions: Tensor) -> Tensor:
@@ -86,6 +119,104 @@ def unit_attention(weights: Tensor, regions: Tensor) -> Tensor:
     Args:
         weights: (Bi, T, R); regions: (Bi, R, D).
     """
-    gram = regions @ regions.transpose(1, 2)  # (Bi, R, R)
-    squared = ((weights @ gram) * weights).sum(dim=-1, keepdim=True)
-    return weights * torch.rsqrt(squared.clamp_min(1e-16))
+    return weights * _inverse_length(((weights @ gram(regions)) * weights).sum(dim=-1, keepdim=True))
+
+
+def gram(x: Tensor) -> Tensor:
+    """x (B, N, D) -> (B, N, N), the products of its vectors with each other. Once an image or a text."""
+    return x @ x.transpose(1, 2)
+
+
+def text_to_image(
+    regions: Tensor,
+    region_mask: Tensor,
+    region_gram: Tensor,
+    words: FlatWords,
+    *,
+    sharpness: float,
+    attention_bonus: float = 0.0,
+) -> Tensor:
+    """SCAN's text-to-image similarity: the mean over words of their cosine with the regions they attend to.
+
+    With `c_t = sum_i a_ti v_i` and `s_ti = v_i . w_t`, this cosine is `sum_i a_ti s_ti / sqrt(a_t^T G a_t)`.
+
+    Args:
+        regions: (Bi, R, D) of unit length, missing ones zero; region_mask: (Bi, R) bool.
+        region_gram: (Bi, R, R), `gram(regions)`.
+        words: of unit length.
+        attention_bonus: times its largest weight is added to each word's cosine.
+
+    Returns:
+        (Bi, Bt). An image without regions scores 0.
+    """
+
+    def block(regions: Tensor, region_mask: Tensor, region_gram: Tensor) -> Tensor:
+        cosine = cosines(regions, words)
+        weights = weigh_regions(cosine, region_mask, words, sharpness)  # (Bi, T, R)
+        squared = ((weights @ region_gram) * weights).sum(dim=-1)  # (Bi, T) |c_t|^2
+        similar = (weights * cosine).sum(dim=-1) * _inverse_length(squared)
+        if attention_bonus:
+            similar = similar + attention_bonus * weights.amax(dim=-1)
+        return similar @ words.member.T / words.member.sum(dim=1)
+
+    return _in_blocks(block, words, regions, region_mask, region_gram)
+
+
+def image_to_text(
+    regions: Tensor,
+    region_mask: Tensor,
+    words: FlatWords,
+    word_gram: Tensor,
+    *,
+    sharpness: float,
+    attention_bonus: float = 0.0,
+) -> Tensor:
+    """SCAN's image-to-text similarity: the mean over regions of their cosine with the words they attend to.
+
+    `text_to_image` with the roles swapped.
+
+    Args:
+        word_gram: (Bt, L, L), `gram` of the padded words.
+        sharpness: at most `MAX_SHARPNESS`.
+    """
+    texts, longest = words.mask.shape
+
+    def block(regions: Tensor, region_mask: Tensor) -> Tensor:
+        images, count = region_mask.shape
+        cosine = cosines(regions, words)
+        weights = weigh_words(cosine, region_mask, words, sharpness)  # (Bi, T, R)
+        # Words first, so that the Gram matrix of a text meets all regions of all images in one product.
+        padded = weights.transpose(0, 1).index_select(0, words.padded.flatten()).view(texts, longest, images * count)
+        padded = padded * words.mask.unsqueeze(-1)
+        squared = ((word_gram @ padded) * padded).sum(dim=1)  # (Bt, Bi * R) squared length of the attended vectors
+        length = _inverse_length(squared).view(texts, images, count).transpose(0, 1)
+        similar = (words.member @ (weights * cosine)) * length  # (Bi, Bt, R), 0 for missing regions
+        if attention_bonus:
+            largest = padded.amax(dim=1).view(texts, images, count).transpose(0, 1)
+            similar = similar + attention_bonus * largest
+        return similar.sum(dim=-1) / region_mask.sum(dim=1, keepdim=True).clamp_min(1)
+
+    return _in_blocks(block, words, regions, region_mask)
+
+
+def _inverse_length(squared: Tensor) -> Tensor:
+    """`1 / sqrt`, finite where the vector is zero."""
+    return squared.clamp_min(1e-16).rsqrt()
+
+
+def _in_blocks(block: Callable[..., Tensor], words: FlatWords, *images: Tensor) -> Tensor:
+    """`block` of a few images at a time, so that its (Bi, T, R) tensors stay small. A large training batch computes
+    them again in the backward pass instead of keeping them.
+
+    Args:
+        images: (Bi, R, ...) tensors, cut along Bi.
+    """
+    total, regions = images[0].shape[:2]
+    pairs = len(words.vectors) * regions  # of a word and a region, an image
+    size = max(1, BLOCK // pairs)
+    again = torch.is_grad_enabled() and total * pairs > KEEP
+    parts = []
+    for start in range(0, total, size):
+        some = [tensor[start : start + size] for tensor in images]
+        parts.append(checkpoint(block, *some, use_reentrant=False) if again else block(*some))
+    return torch.cat(parts)

@@ -1,0 +1,147 @@
+"""GLFN: Generative Label Fused Network (Zhao et al., Knowledge-Based Systems 2023), with its ancestors PFAN and SCAN.
+
+Read top to bottom like section 3 of the paper:
+
+    3.2  image representation     eqs 1, 13, 14   `Matcher.encode_images`
+         position attention       eqs 2-12        `BlockPositions`; eqs 2-5 are cached by `itmkit build-graphs`
+    3.3  sentence representation  eqs 15-27       `WordEncoder`
+    3.4  stacked cross attention  eqs 28-33       `itmkit.matchers.parts.attention`, `members`
+    3.5  loss                     eq 34           `itmkit.matchers.parts.losses`
+
+Two members, `t2i` and `i2t`, share this code and no parameter; eq 33 weighs their scores.
+SCAN (Lee et al., ECCV 2018) is this without tags, positions and BERT; PFAN (Wang et al., IJCAI 2019) is SCAN with the
+positions. Where the paper is silent or its print cannot be meant, the reading is said beside the line.
+Shape letters: see `itmkit.inputs`. K slots for the blocks of a region, M - 1 blocks of an image, P size of a position.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
+from itmkit.matchers import Encoded
+from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, gram, image_to_text, text_to_image
+from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
+from itmkit.workspace import WORDS
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "pfan": {"tags": False, "words": "gru", "dropout": 0.0},
+    "scan": {"tags": False, "positions": False, "words": "gru", "dropout": 0.0},
+}
+
+
+@dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
+class Config:
+    """Settings of GLFN. Defaults are the paper's; the switches are the rows of its table 3 and figures 4-6."""
+
+    embed: int = Field(default=1024, ge=1, description="D, size of the common space (figure 4)")
+    word: int = Field(default=300, ge=1, description="size of a word vector that the GRU reads (figure 5)")
+    words: Words = Field(
+        default="bert+gru", description="learned words, or frozen vectors with or without a GRU (table 3)"
+    )
+    words_cache: str = Field(default="", description="NAME of caches/words-NAME")
+    tags: bool = Field(default=True, description="vectors of the regions' tag phrases (table 3)")
+    positions: bool = Field(default=True, description="where a region lies, from blocks it attends to")
+    position: int = Field(default=200, ge=1, description="size of a block's vector")
+    directions: Literal["both", "t2i", "i2t"] = Field(default="both", description="members (tables 1-3)")
+    alpha: float = Field(default=0.5, ge=0, le=1, description="weight of i2t in the score, t2i has the rest (figure 6)")
+    sharpness_t2i: float = Field(default=9.0, gt=0, description="lambda of a word's attention over regions")
+    sharpness_i2t: float = Field(
+        default=4.0, gt=0, le=MAX_SHARPNESS, description="lambda of a region's attention over words"
+    )
+    attention_bonus: float = Field(
+        default=0.0,
+        ge=0,
+        description="times its largest attention is added to each similarity; the released code has 0.5",
+    )
+    dropout: float = Field(default=0.5, ge=0, lt=1, description="dropout on word vectors")
+
+
+def needs(config: Config) -> Needs:
+    tags = f"{WORDS}{config.words_cache}/tags" if config.tags else None
+    return Needs(tags=tags, blocks=config.positions, **word_needs(config.words, config.words_cache))
+
+
+def members(config: Config) -> dict[str, float]:
+    """Eq 33. A member without weight has no part in the score, so it is not trained."""
+    if config.directions != "both":
+        return {config.directions: 1.0}
+    return {name: weight for name, weight in (("t2i", 1 - config.alpha), ("i2t", config.alpha)) if weight}
+
+
+class BlockPositions(nn.Module):
+    """Eqs 6-12: where a region lies, the sum of the vectors of those blocks that it overlaps and attends to."""
+
+    def __init__(self, objects: int, blocks: int, size: int) -> None:
+        """objects: size of an object vector; blocks: their highest number."""
+        super().__init__()
+        self.embedding = nn.Embedding(blocks + 1, size, padding_idx=0)  # M x P, eq 6
+        self.query = nn.Linear(objects, size, bias=False)  # f of eq 7
+        # The paper does not say how it begins. A tenth of the usual weights keeps tanh off its flat ends, where nothing
+        # could be learned, for region features of a length near 20.
+        nn.init.xavier_uniform_(self.query.weight, gain=0.1)
+
+    def forward(self, objects: Tensor, blocks: Tensor, weights: Tensor) -> Tensor:
+        """objects (Bi, R, O), blocks (Bi, R, K) numbers, 0 = none, weights (Bi, R, K) of eq 5 -> (Bi, R, P)."""
+        # Each block has its own column, since a product with all M vectors needs no (Bi, R, K, P) copy of K of them.
+        shares = weights.new_zeros(*weights.shape[:2], self.embedding.num_embeddings).scatter_(2, blocks, weights)
+        logits = torch.tanh(self.query(objects) @ self.embedding.weight.T)  # eqs 7, 8, (Bi, R, M)
+        # Eqs 9 to 11: eq 11 cancels the sum that eq 9 divides by, and the weight of a block without overlap is 0.
+        attention = shares * logits.exp()
+        attention = attention / attention.sum(dim=-1, keepdim=True).clamp_min(1e-8)
+        return attention @ self.embedding.weight  # eq 12
+
+
+class Matcher(nn.Module):
+    """One member: attention from words to regions ("t2i") or from regions to words ("i2t")."""
+
+    def __init__(self, config: Config, *, member: str, sizes: Sizes) -> None:
+        super().__init__()
+        self.config, self.member = config, member
+        objects = sizes.feature + (sizes.tag_vector if config.tags else 0)  # size of o_i, eq 1
+        self.positions = BlockPositions(objects, sizes.blocks, config.position) if config.positions else None
+        self.regions = RegionEncoder(objects + (config.position if config.positions else 0), config.embed)
+        form = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
+        self.words = WordEncoder(sizes, config.words, **form)  # type: ignore[arg-type]
+
+    def encode_images(self, batch: ImageBatch) -> Encoded:
+        """-> {"nodes": (Bi, R, D), "mask": (Bi, R) bool, for t2i "gram": (Bi, R, R)}"""
+        objects = batch.features
+        if self.config.tags:
+            assert batch.tags is not None
+            objects = torch.cat([objects, batch.tags], dim=-1)  # eq 1
+        fused = objects
+        if self.positions is not None:
+            assert batch.blocks is not None and batch.block_weights is not None
+            # Eq 13 prints the tag twice, in o_i and as t_i; a second copy adds nothing to a linear map.
+            fused = torch.cat([objects, self.positions(objects, batch.blocks, batch.block_weights)], dim=-1)
+        nodes = self.regions(fused, batch.mask)  # eq 14
+        return self._with_gram(nodes, batch.mask, wanted=self.member == "t2i")
+
+    def encode_texts(self, batch: TextBatch) -> Encoded:
+        """-> {"nodes": (Bt, L, D), "mask": (Bt, L) bool, for i2t "gram": (Bt, L, L)}"""
+        return self._with_gram(self.words(batch), batch.mask, wanted=self.member == "i2t")
+
+    @staticmethod
+    def _with_gram(nodes: Tensor, mask: Tensor, *, wanted: bool) -> Encoded:
+        encoded = {"nodes": nodes, "mask": mask}
+        return encoded | {"gram": gram(nodes)} if wanted else encoded
+
+    def score(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(Bi, Bt), eq 31 or 32. Eq 29 prints no softmax: the attention of SCAN, which it cites, is meant."""
+        config, bonus = self.config, self.config.attention_bonus
+        words = FlatWords.of(texts["nodes"], texts["mask"])
+        regions = images["nodes"], images["mask"]
+        if self.member == "t2i":
+            sharpness = config.sharpness_t2i
+            return text_to_image(*regions, images["gram"], words, sharpness=sharpness, attention_bonus=bonus)
+        sharpness = config.sharpness_i2t
+        return image_to_text(*regions, words, texts["gram"], sharpness=sharpness, attention_bonus=bonus)
+
+    def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
+        return (self.score(images, texts),)
