@@ -29,6 +29,11 @@ from tests.words.tiny_encoders import build_encoder
 # Sizes with which a method learns the scenes in seconds.
 SMALL: dict[str, dict[str, Any]] = {
     "mpsm": {"embed": 64, "word": 50, "similarity": 32, "similarity_bias": True, "similarities": "direction"},
+    "glfn": {"words_cache": "bert", "embed": 64, "word": 50, "position": 20, "dropout": 0.0},
+    "pfan": {"embed": 64, "word": 50, "position": 20},
+    "scan": {"embed": 64, "word": 50},
+    "scl": {"words": "learned", "images": "regions", "embed": 128, "width": 128, "layers": 1, "heads": 2}
+    | {"text_epochs": 30, "image_epochs": 15, "dropout": 0.0, "backup_decay": 0.9},
     "vsepp": {"embed": 128, "word": 50},
 }
 EPOCHS, BATCH, RATE, CAPTIONS = 120, 64, 3e-3, 2
