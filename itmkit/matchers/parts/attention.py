@@ -51,6 +51,11 @@ def attend_regions(regions: Tensor, region_mask: Tensor, words: FlatWords, sharp
         (Bi, T, R) weights, zero for missing regions, summing to one.
     """
     cosine = l2norm(words.vectors) @ l2norm(regions).transpose(1, 2)  # (Bi, T, R)
+    return attention_over_regions(cosine, region_mask, words, sharpness)
+
+
+def attention_over_regions(cosine: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
+    """`attend_regions` from the cosines (Bi, T, R), for methods that need them for more than this."""
     raised = functional.leaky_relu(cosine, 0.1)
     squares = words.member @ raised.square()  # (Bi, Bt, R) sums over the words of a text
     norm = squares.clamp_min(1e-16).rsqrt().index_select(1, words.text_of)  # (Bi, T, R)
@@ -70,6 +75,11 @@ def attend_words(regions: Tensor, region_mask: Tensor, words: FlatWords, sharpne
         (Bi, T, R) weights, zero for missing regions; those of the words of a text sum to one.
     """
     cosine = l2norm(words.vectors) @ l2norm(regions).transpose(1, 2)  # (Bi, T, R)
+    return attention_over_words(cosine, region_mask, words, sharpness)
+
+
+def attention_over_words(cosine: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
+    """`attend_words` from the cosines (Bi, T, R), for methods that need them for more than this."""
     raised = functional.leaky_relu(cosine, 0.1) * region_mask[:, None, :]
     # |normalised| <= 1, so the powers cannot overflow and no maximum has to be found text by text.
     powers = torch.exp(sharpness * (l2norm(raised) - 1))
