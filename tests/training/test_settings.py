@@ -96,6 +96,6 @@ def described(kind: Any) -> dict[str, tuple[str, str]]:
 )
 def test_pages_list_every_setting_with_its_default(page: str, kind: Any) -> None:
     kind = kind or method(page.removesuffix(".md")).Config
-    rows = re.findall(r"^\| `--([a-z-]+)` \| ([^|]*) \| ([^|]*) \|$", (DOCS / page).read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| `--([a-z0-9-]+)` \| ([^|]*) \| ([^|]*) \|$", (DOCS / page).read_text("utf-8"), re.MULTILINE)
     listed = {name.replace("-", "_"): (default, says) for name, default, says in rows}
     assert listed == described(kind)
