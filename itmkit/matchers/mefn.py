@@ -53,7 +53,7 @@ class Config:
     local_attention: bool = Field(default=True, description="regions and words attend to each other (table 3)")
     global_attention: bool = Field(default=True, description="vectors of the whole image and sentence (table 3)")
     entropy: Literal["pair", "conditional"] = Field(default="pair", description="what H of eq 1 is the entropy of")
-    weight_temperature: float = Field(default=0.1, gt=0, description="of the softmax that turns entropies to weights")
+    weight_temperature: float = Field(default=0.3, gt=0, description="of the softmax that turns entropies to weights")
     mfe_weight: float = Field(default=0.0, ge=0, description="weight of the matching pairs' mean entropy in the loss")
     sharpness: float = Field(default=9.0, gt=0, description="lambda of the attention of words to regions")
     sharpness_i2t: float = Field(default=4.0, gt=0, description="lambda of the attention of regions to words")

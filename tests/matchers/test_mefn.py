@@ -47,7 +47,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"mfe": False, "global_attention": False},
     {"entropy": "conditional", "local_attention": False},
     {"entropy": "conditional", "global_attention": False},
-    {"weight_temperature": 0.3, "sharpness": 5.0, "sharpness_i2t": 6.0},
+    {"weight_temperature": 0.1, "sharpness": 5.0, "sharpness_i2t": 6.0},
     {"mfe_weight": 0.5},
     {"mfe_weight": 0.5, "entropy": "conditional"},
 ]
