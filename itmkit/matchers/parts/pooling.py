@@ -30,6 +30,10 @@ class MeanQueryPooling(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x (B, N, D), mask (B, N) bool -> (B, D)."""
+        return torch.einsum("bn,bnd->bd", self.weights(x, mask), x)
+
+    def weights(self, x: Tensor, mask: Tensor) -> Tensor:
+        """-> (B, N), summing to one; all zero where the mask is."""
         mean = masked_mean(x, mask)
         logits = self.weigh(self.key(x) * self.query(mean).unsqueeze(1)).squeeze(-1)  # (B, N)
-        return torch.einsum("bn,bnd->bd", masked_softmax(logits, mask), x)
+        return masked_softmax(logits, mask)

@@ -1,0 +1,324 @@
+"""MEFN: A Multi-scale Entropy-aware Fusion Network for Image-Text Retrieval (Liu, Fan).
+
+Read top to bottom like section 3 of the paper:
+
+    3.3  feature extraction            `RegionEncoder`, `WordEncoder`
+    3.4  entropy-aware modelling       eq 1        `ModalityFusionEntropy`, `entropy_map` (figure 2)
+    3.5  multi-scale attention fusion  figure 3    `Matcher._local`, `Matcher._global`, `WeightedFusion`
+    3.6  joint representation, loss    eq 2        `Matcher.loss`, `itmkit.matchers.parts.losses`
+
+The paper gives two equations and names the rest, so most of this is a reading, said beside the line.
+
+Both fused vectors depend on the pair, since the entropies do. Yet all that they are made of are weighted sums of the
+regions of the image (or of the words of the text) and linear maps of these. So a pair costs R (or L) weights, and D
+numbers only where its sums are fused at last: no (Bi, Bt, R, D) or (Bi, T, D) is formed. Attention looks at cosines,
+which the positive weights of the entropies leave as they are: they scale only what is gathered.
+Shape letters: see `itmkit.inputs`. N stands for R or L, and B, P for Bi, Bt or Bt, Bi.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from itmkit.errors import ItmkitError
+from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
+from itmkit.matchers import Encoded, Loss, Triplet
+from itmkit.matchers.parts.attention import FlatWords, weigh_regions, weigh_words
+from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
+from itmkit.matchers.parts.norms import l2norm, masked_softmax
+from itmkit.matchers.parts.pooling import MeanQueryPooling
+
+BLOCK = 1 << 21  # numbers of the pair tensors (Bi, Bt, D) and (Bi, T, R) of a block of images: 8 MB in float32
+KEEP = 1 << 25  # numbers of all blocks beyond which training computes them again instead of keeping them
+
+
+@dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
+class Config:
+    """Settings of MEFN. The three switches are the rows of table 3; the paper gives no numbers for the others."""
+
+    embed: int = Field(default=1024, ge=1, description="D, size of the common space")
+    word: int = Field(default=300, ge=1, description="size of a word vector that the GRU reads")
+    words: Words = Field(default="bert+gru", description="learned words, or frozen vectors with or without a GRU")
+    words_cache: str = Field(default="", description="NAME of caches/words-NAME")
+    images: Literal["regions", "patches"] = Field(default="regions", description="regions, or patches of a ViT")
+    mfe: bool = Field(default=True, description="entropy-aware weights (table 3)")
+    local_attention: bool = Field(default=True, description="regions and words attend to each other (table 3)")
+    global_attention: bool = Field(default=True, description="vectors of the whole image and sentence (table 3)")
+    entropy: Literal["pair", "conditional"] = Field(default="pair", description="what H of eq 1 is the entropy of")
+    weight_temperature: float = Field(default=0.3, gt=0, description="of the softmax that turns entropies to weights")
+    mfe_weight: float = Field(default=0.0, ge=0, description="weight of the matching pairs' mean entropy in the loss")
+    sharpness: float = Field(default=9.0, gt=0, description="lambda of the attention of words to regions")
+    sharpness_i2t: float = Field(default=4.0, gt=0, description="lambda of the attention of regions to words")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on word vectors")
+
+
+def needs(config: Config) -> Needs:
+    return Needs(images=config.images, **word_needs(config.words, config.words_cache))
+
+
+def members(config: Config) -> dict[str, float]:
+    return {"fusion": 1.0}
+
+
+def problems(config: Config, training: Any) -> list[str]:
+    found = []
+    if not (config.local_attention or config.global_attention):
+        found.append("--local-attention false, --global-attention false: nothing is left to compare")
+    if config.mfe_weight and not config.mfe:
+        found.append("--mfe-weight: with --mfe false there is no entropy that could enter the loss")
+    return found
+
+
+class ModalityFusionEntropy(nn.Module):
+    """MFE, eq 1: `sum_ij H(v_i, t_j)`, and the weights that follow from it. The paper leaves H open; the readings:
+
+    "pair"         `q = sigmoid((cos(v_i, t_j) - b) / tau)` is the probability that the two belong together, H its
+                   binary entropy in bits, high where that is undecided. b begins at 0: a region and a word without
+                   relation, their cosine near 0, are undecided, so that low entropy means relevance (section 3.4).
+    "conditional"  H(T | v_i) of `softmax_j(cos / tau)` for regions, H(V | t_j) of `softmax_i` for words, each over its
+                   largest value, log L or log R. Cell (i, j) holds both terms, so that means over cells are entropies.
+    """
+
+    def __init__(self, kind: Literal["pair", "conditional"], weight_temperature: float) -> None:
+        super().__init__()
+        self.kind, self.weight_temperature = kind, weight_temperature
+        self.log_tau = nn.Parameter(torch.tensor(math.log(0.1)))
+        if kind == "pair":
+            self.threshold = nn.Parameter(torch.zeros(()))  # b
+
+    def forward(self, cosine: Tensor, region_mask: Tensor, words: FlatWords) -> tuple[Tensor, Tensor]:
+        """What regions, and what words, have their entropy from: cosine (Bi, T, R), mask (Bi, R) -> twice (Bi, T, R).
+
+        Zero for missing regions. With "pair" both are the same tensor.
+        """
+        real = region_mask[:, None]
+        scaled = cosine * torch.exp(-self.log_tau)
+        if self.kind == "pair":
+            logit = scaled - self.threshold * torch.exp(-self.log_tau)
+            entropy = (functional.softplus(logit) - logit * torch.sigmoid(logit)) / math.log(2) * real
+            return entropy, entropy
+        regions, lengths = region_mask.sum(1), words.mask.sum(1)
+        of_words = _surprise(masked_softmax(scaled, real)) * _over_maximum(regions)[:, None, None]
+        chosen = masked_softmax(words.pad(scaled), words.mask[:, :, None], dim=2)[:, words.mask]  # softmax_j
+        of_regions = _surprise(chosen) * _over_maximum(lengths)[words.text_of, None] * real
+        return of_regions, of_words
+
+    def weights(self, cosine: Tensor, region_mask: Tensor, words: FlatWords) -> tuple[Tensor, Tensor, Tensor]:
+        """Fusion weights of regions (Bi, Bt, R) and words (Bi, Bt, L), 1 on average, and the mean of H (Bi, Bt)."""
+        of_regions, of_words = self(cosine, region_mask, words)
+        regions, lengths = region_mask.sum(1).clamp_min(1)[:, None], words.mask.sum(1)
+        region_entropy = words.member @ of_regions / lengths[:, None]  # (Bi, Bt, R) mean over words
+        word_entropy = _pad(of_words.sum(-1) / regions, words)  # (Bi, Bt, L) mean over regions
+        region_weights = masked_softmax(-region_entropy / self.weight_temperature, region_mask[:, None])
+        word_weights = masked_softmax(-word_entropy / self.weight_temperature, words.mask)
+        mean = (region_entropy.sum(-1) / regions + (word_entropy * words.mask).sum(-1) / lengths) / 2
+        return region_weights * regions[..., None], word_weights * lengths[:, None], mean
+
+
+def _surprise(p: Tensor) -> Tensor:
+    return -p * p.clamp_min(1e-12).log()
+
+
+def _over_maximum(count: Tensor) -> Tensor:
+    """n / log n: the mean over n cells times this is a share of the largest entropy. (One cell has none anyway.)"""
+    return count / count.clamp_min(2).log()
+
+
+def _pad(x: Tensor, words: FlatWords) -> Tensor:
+    """(Bi, T) -> (Bi, Bt, L); what lies in padded places is meaningless."""
+    return words.pad(x[..., None]).squeeze(-1)
+
+
+class SemanticConsistency(nn.Module):
+    """Global attention's gate: how far the image as a whole and the sentence as a whole agree (section 3.5).
+
+    A reading: `sigmoid(scale v_global . t_cls + offset)`, with a learned scale in place of 1/sqrt(D), since these are
+    sums of unit vectors, whose products do not grow with D.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(4.0))
+        self.offset = nn.Parameter(torch.zeros(()))
+
+    def forward(self, cosine: Tensor, regions: Tensor, weights: Tensor, words: FlatWords) -> Tensor:
+        """-> (Bi, Bt). cosine (Bi, T, R), and the weights that v_global and t_cls are sums with.
+
+        `(sum_i a_i v_i) . (sum_j b_j t_j) = sum_ij a_i b_j cos_ij`: no vector of D numbers is needed.
+        """
+        every = regions.expand(-1, len(words.mask), -1).index_select(1, words.text_of)  # (Bi, T, R)
+        product = (_pad((cosine * every).sum(-1), words) * weights).sum(-1)
+        return torch.sigmoid(self.scale * product + self.offset)
+
+
+class WeightedFusion(nn.Module):
+    """`f = LayerNorm(g * f_local + (1 - g) * f_global)`, scaled to unit length; g a sigmoid gate that sees both.
+
+    Unit length is a reading: after LayerNorm |f|^2 is about D, and squared distances of a thousand leave a margin of
+    0.2 without meaning. So they lie between 0 and 4.
+    """
+
+    def __init__(self, embed: int, *, gated: bool) -> None:
+        super().__init__()
+        self.gate = nn.Linear(2 * embed, embed) if gated else None
+        self.norm = nn.LayerNorm(embed, eps=1e-8)  # the variance of a vector of about unit length is 1/D
+
+    def gate_parts(self, nodes: Tensor) -> dict[str, Tensor]:
+        """nodes (B, N, D) -> {"gates": (B, 2N, D)}: the gate's maps of f_local and f_global, once a side."""
+        if self.gate is None:
+            return {}
+        return {"gates": torch.cat([nodes @ half.T for half in self.gate.weight.chunk(2, dim=1)], dim=1)}
+
+    def forward(self, weights: list[Tensor], side: Encoded) -> Tensor:
+        """-> (B, P, D), unit length.
+
+        Args:
+            weights: (B, P, N) with which P pairs sum up the nodes (B, N, D) of this side: to f_local, to f_global, or
+                to the only one there is.
+        """
+        fused, *others = [every @ side["nodes"] for every in weights]
+        if self.gate is not None:
+            gate = torch.sigmoid(torch.baddbmm(self.gate.bias, torch.cat(weights, dim=-1), side["gates"]))
+            fused = torch.lerp(others[0], fused, gate)
+        return l2norm(self.norm(fused))
+
+
+class Matcher(nn.Module):
+    """MEFN. It has one member."""
+
+    def __init__(self, config: Config, *, member: str, sizes: Sizes) -> None:
+        super().__init__()
+        self.config = config
+        self.regions = RegionEncoder(sizes.feature, config.embed)
+        form = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
+        self.words = WordEncoder(sizes, config.words, **form)  # type: ignore[arg-type]
+        if config.mfe:
+            self.entropy = ModalityFusionEntropy(config.entropy, config.weight_temperature)
+        if config.global_attention:
+            self.image_pooling = MeanQueryPooling(config.embed)
+        both = config.local_attention and config.global_attention
+        if both:  # LayerNorm takes the length of a single branch out again, and with it what would scale it
+            self.consistency = SemanticConsistency()
+        self.image_fusion = WeightedFusion(config.embed, gated=both)
+        self.text_fusion = WeightedFusion(config.embed, gated=both)
+        self._start_apart()
+
+    @torch.no_grad()
+    def _start_apart(self) -> None:
+        """Biases begin at zero: random ones give all words one large common part, and attention stays uniform."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias") or ".bias_" in name:  # of linear layers; of the GRU
+                parameter.zero_()
+
+    def encode_images(self, batch: ImageBatch) -> Encoded:
+        """-> {"nodes": (Bi, R, D) unit vectors, "mask": (Bi, R) bool, and as needed "pooling": (Bi, R), "gates"}"""
+        nodes = self.regions(batch.features, batch.mask)
+        encoded = {"nodes": nodes, "mask": batch.mask, **self.image_fusion.gate_parts(nodes)}
+        if self.config.global_attention:
+            encoded["pooling"] = self.image_pooling.weights(nodes, batch.mask)
+        return encoded
+
+    def encode_texts(self, batch: TextBatch) -> Encoded:
+        """-> {"nodes": (Bt, L, D) unit vectors, "mask": (Bt, L) bool, and as needed "gates"}"""
+        nodes = self.words(batch)
+        return {"nodes": nodes, "mask": batch.mask, **self.text_fusion.gate_parts(nodes)}
+
+    def score(self, images: Encoded, texts: Encoded) -> Tensor:
+        """(Bi, Bt): `-|f(v) - f(t)|^2`, from -4 to 0."""
+        return self._pairs(images, texts)[0]
+
+    def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
+        return (self.score(images, texts),)
+
+    def loss(self, images: ImageBatch, texts: TextBatch, image_of: Tensor, triplet: Triplet, stage: str) -> Loss:
+        """Eq 2 (both ways, a reading), and where asked for the mean of H over each matching pair, summed as eq 2 is."""
+        scores, entropy = self._pairs(self.encode_images(images), self.encode_texts(texts))
+        total = triplet(scores)
+        if self.config.mfe_weight:
+            total = total + self.config.mfe_weight * entropy[image_of].diagonal().sum()
+        return Loss(total, (scores,))
+
+    def _pairs(self, images: Encoded, texts: Encoded) -> tuple[Tensor, Tensor]:
+        """Scores and mean entropies, (Bi, Bt) each, a few images at a time.
+
+        Blocks keep the pair tensors inside the processor's caches; a large training batch computes its blocks again in
+        the backward pass instead of keeping them.
+        """
+        words = FlatWords.of(texts["nodes"], texts["mask"])
+        numbers = texts["nodes"].shape[0] * self.config.embed + len(words.vectors) * images["mask"].shape[1]
+        size = max(1, BLOCK // numbers)
+        again = torch.is_grad_enabled() and len(images["mask"]) * numbers > KEEP
+        parts = []
+        for start in range(0, len(images["mask"]), size):
+            block = {name: value[start : start + size] for name, value in images.items()}
+            if again:
+                parts.append(checkpoint(self._block, block, texts, words, use_reentrant=False))
+            else:
+                parts.append(self._block(block, texts, words))
+        scores, entropies = zip(*parts, strict=True)
+        return torch.cat(scores), torch.cat(entropies)
+
+    def _block(self, images: Encoded, texts: Encoded, words: FlatWords) -> tuple[Tensor, Tensor]:
+        cosine = words.vectors @ images["nodes"].transpose(1, 2)  # (Bi, T, R); all of unit length
+        if self.config.mfe:
+            region_weights, word_weights, entropy = self.entropy.weights(cosine, images["mask"], words)
+        else:
+            # Every region and word as it is: (Bi, 1, R) and (1, Bt, L), since no pair has weights of its own.
+            region_weights, word_weights = images["mask"][:, None].to(cosine.dtype), words.mask[None].to(cosine.dtype)
+            entropy = cosine.new_zeros(len(cosine), len(words.mask))
+        # What f_local and f_global are weighted sums of F = nodes with: weights of the regions, weights of the words.
+        sums: list[tuple[Tensor, Tensor]] = []
+        if self.config.local_attention:
+            sums.append(self._local(cosine, images["mask"], words, region_weights, word_weights))
+        if self.config.global_attention:
+            sums.append(self._global(cosine, images["pooling"], words, region_weights, word_weights))
+        image = self.image_fusion([of_regions for of_regions, _ in sums], images)  # f(v), (Bi, Bt, D)
+        text = self.text_fusion([of_words.transpose(0, 1) for _, of_words in sums], texts)  # f(t), (Bt, Bi, D)
+        return -(image - text.transpose(0, 1)).square().sum(dim=-1), entropy
+
+    def _local(
+        self, cosine: Tensor, mask: Tensor, words: FlatWords, region_weights: Tensor, word_weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """f_local: the mean over words of the F'_img that they see, the mean over regions of the F'_txt."""
+        to_regions = weigh_regions(cosine, mask, words, self.config.sharpness)  # (Bi, T, R)
+        to_words = weigh_words(cosine, mask, words, self.config.sharpness_i2t)  # (Bi, T, R)
+        seen_regions = words.member @ to_regions / words.mask.sum(dim=1)[:, None]  # (Bi, Bt, R)
+        seen_words = _pad(to_words.sum(dim=-1) / mask.sum(dim=1).clamp_min(1)[:, None], words)  # (Bi, Bt, L)
+        return seen_regions * region_weights, seen_words * word_weights
+
+    def _global(
+        self, cosine: Tensor, pooling: Tensor, words: FlatWords, region_weights: Tensor, word_weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """f_global: v_global, the pooled F'_img, and t_cls, the mean of F'_txt (a reading: there is no [CLS])."""
+        pooled, mean = pooling[:, None] * region_weights, word_weights / words.mask.sum(dim=1)[:, None]
+        if not self.config.local_attention:
+            return pooled, mean
+        agree = self.consistency(cosine, pooled, mean, words)[..., None]
+        return agree * pooled, agree * mean
+
+
+@torch.no_grad()
+def entropy_map(matcher: Matcher, images: Encoded, texts: Encoded) -> Tensor:
+    """Figure 2: H(v_i, t_j) of every region with every word, for every pair of a block, (Bi, Bt, R, L).
+
+    0 to 1 with `entropy = "pair"`; NaN where there is no such region or word, which plots leave blank.
+
+    Raises:
+        ItmkitError: the matcher was trained without entropies.
+    """
+    if not matcher.config.mfe:
+        raise ItmkitError("trained with --mfe false: there are no entropies to show")
+    words = FlatWords.of(texts["nodes"], texts["mask"])
+    cosine = words.vectors @ images["nodes"].transpose(1, 2)
+    of_regions, of_words = matcher.entropy(cosine, images["mask"], words)
+    padded = words.pad((of_regions + of_words) / 2).transpose(2, 3)  # (Bi, Bt, R, L)
+    real = images["mask"][:, None, :, None] & texts["mask"][None, :, None, :]
+    return padded.masked_fill(~real, torch.nan)
