@@ -1,0 +1,115 @@
+"""Scores the way the published code of the field computes them, to measure the engine against.
+
+Written from the papers' formulas: float32, shards of 128 images x 128 captions, a Python loop over the captions of a
+shard, each caption repeated for all images, attended vectors of D numbers formed, no work shared between pairs. The
+weights are those of itmkit's matchers, so that the scores are comparable as well as the speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from itmkit.matchers import Encoded
+from itmkit.matchers.parts.norms import l2norm
+
+SHARD = 128
+# The matcher, images, words (L, D) of one caption and its other parts -> (Bi,) scores
+OneCaption = Callable[[Any, Encoded, Tensor, Encoded], Tensor]
+
+
+def literal_scores(name: str, member: str, matcher: nn.Module, images: Encoded, texts: Encoded) -> Tensor:
+    """(Bi, Bt) by loops. images and texts: as the matcher encodes them."""
+    one = METHODS[name, member]
+    count_images, count_texts = len(images["mask"]), len(texts["mask"])
+    out = torch.zeros(count_images, count_texts)
+    for i in range(0, count_images, SHARD):
+        some = {key: value[i : i + SHARD] for key, value in images.items()}
+        for t in range(0, count_texts, SHARD):
+            for text in range(t, min(t + SHARD, count_texts)):
+                length = int(texts["mask"][text].sum())
+                mine = {key: value[text] for key, value in texts.items()}
+                out[i : i + SHARD, text] = one(matcher, some, texts["nodes"][text, :length], mine)
+    return out
+
+
+def _attend(queries: Tensor, context: Tensor, sharpness: float) -> Tensor:
+    """SCAN's attention: queries (n, Q, D), context (n, C, D) -> attended context (n, Q, D)."""
+    attention = functional.leaky_relu(torch.bmm(context, queries.transpose(1, 2)), 0.1)  # (n, C, Q)
+    attention = l2norm(attention, dim=2).transpose(1, 2).contiguous()  # (n, Q, C)
+    attention = torch.softmax(sharpness * attention, dim=2)
+    return torch.bmm(context.transpose(1, 2), attention.transpose(1, 2).contiguous()).transpose(1, 2)
+
+
+def _repeated(words: Tensor, images: Encoded) -> Tensor:
+    return words.unsqueeze(0).repeat(len(images["mask"]), 1, 1)
+
+
+def scan_t2i(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
+    caption = _repeated(words, images)
+    attended = _attend(caption, images["nodes"], matcher.config.sharpness_t2i)
+    return functional.cosine_similarity(caption, attended, dim=2).mean(dim=1)
+
+
+def scan_i2t(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
+    attended = _attend(images["nodes"], _repeated(words, images), matcher.config.sharpness_i2t)
+    return functional.cosine_similarity(images["nodes"], attended, dim=2).mean(dim=1)
+
+
+def _similarity_nodes(view: Any, sharpness: float, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
+    """(n, 1 + L, S): the similarity vector of the global vectors and of each word with what it attends to."""
+    caption = _repeated(words, images)
+    attended = l2norm(_attend(caption, images["nodes"], sharpness))
+    local = view.local_similarity(attended, caption)
+    return torch.cat([view.global_similarity(images["global"], text["global"]).unsqueeze(1), local], dim=1)
+
+
+def mpsm(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
+    (view,) = matcher.perspectives.values()
+    nodes = _similarity_nodes(view, matcher.config.sharpness, images, words, text)
+    for step in view.relations.steps:
+        out = _normed(step.outgoing_norm, step.outgoing(nodes).squeeze(-1))
+        into = _normed(step.incoming_norm, step.incoming(nodes).squeeze(-1))
+        to_b = torch.sigmoid(out[:, :, None] + into[:, None, :])
+        from_b = torch.sigmoid(into[:, :, None] + out[:, None, :])
+        leaving = (to_b / to_b.sum(-1, keepdim=True)) @ nodes
+        arriving = (from_b / from_b.sum(-1, keepdim=True)) @ nodes
+        kept = torch.sigmoid(step.gate(torch.cat([leaving, arriving], dim=-1)))
+        leaving = step.refine_outgoing(kept * leaving) + leaving
+        arriving = step.refine_incoming(kept * arriving) + arriving
+        nodes = step.fuse(leaving + arriving)
+    return torch.sigmoid(view.predict(nodes[:, 0]).squeeze(-1))
+
+
+def sgr(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
+    nodes = _similarity_nodes(matcher, matcher.config.sharpness, images, words, text)
+    for step in matcher.graph.steps:
+        edges = torch.softmax(torch.bmm(step.ask(nodes), step.answer(nodes).transpose(1, 2)), dim=-1)
+        nodes = torch.relu(step.infer(torch.bmm(edges, nodes)))
+    return torch.sigmoid(matcher.predict(nodes[:, 0]).squeeze(-1))
+
+
+def saf(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
+    nodes = _similarity_nodes(matcher, matcher.config.sharpness, images, words, text)
+    weights = torch.sigmoid(_normed(matcher.graph.norm, matcher.graph.weigh(nodes)))
+    filtered = (weights / weights.sum(dim=1, keepdim=True) * nodes).sum(dim=1)
+    filtered = l2norm(filtered) if matcher.config.unit_filtered else filtered
+    return torch.sigmoid(matcher.predict(filtered).squeeze(-1))
+
+
+def _normed(norm: Any, x: Tensor) -> Tensor:
+    return (x - norm.running_mean) * torch.rsqrt(norm.running_var + norm.eps) * norm.weight + norm.bias
+
+
+METHODS: dict[tuple[str, str], OneCaption] = {
+    ("scan", "t2i"): scan_t2i,
+    ("scan", "i2t"): scan_i2t,
+    ("mpsm", "distance"): mpsm,
+    ("mpsm", "direction"): mpsm,
+    ("sgraf", "sgr"): sgr,
+    ("sgraf", "saf"): saf,
+}

@@ -1,0 +1,161 @@
+"""Pairs a second of the scoring engine, against published code's way of scoring and against what no code can beat.
+
+    python tests/benchmarks/scoring.py [--methods scan,mpsm,...] [--embed 1024] [--images 128] [--captions 384]
+                                       [--rounds 5] [--threads N]
+
+Random weights, pictures of 36 regions, captions of 12 words on average (6 to 18). Of each method and member, in one
+run:
+
+    engine    tiles as `itmkit.scoring.engine` scores them, everything encoded beforehand
+    literal   `literal_scoring`: a loop over captions, shards of 128 x 128, D-vectors formed (on part of the pairs)
+    floor     the products of matrices that the method cannot do without (`FLOPS`), at the speed of one large product
+              of the same type, measured in turn with the engine
+
+Each is timed in turn, round after round, and its best round counts. The machine must be idle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from itmkit.inputs import ImageBatch, Sizes, TextBatch
+from itmkit.matchers import Encoded, as_matcher, build, method, preset
+from itmkit.scoring.blocks import text_blocks
+from itmkit.scoring.engine import IMAGE_TILE, WORDS_TILE
+from tests.benchmarks.literal_scoring import literal_scores
+
+REGIONS, FEATURE, VOCABULARY, VECTOR = 36, 512, 1000, 384
+LITERAL_IMAGES, LITERAL_CAPTIONS = 128, 16
+SIDE = 2048  # of the large product
+
+
+def alignment(words: float, d: int, s: int) -> float:
+    """Cosines, attended vectors, their length by the Gram matrix, the map to S numbers, and the global pair's map."""
+    r = REGIONS
+    return 2 * words * r * d + 2 * words * r * d + 2 * words * r * r + 2 * words * d * s + 2 * d * s
+
+
+# Multiplications and additions of a pair, of matrix products alone: w words, d embedding, c the method's config.
+FLOPS: dict[tuple[str, str], Callable[[float, int, Any], float]] = {
+    # Cosines, and the length of the attended vector: a^T G a.
+    ("scan", "t2i"): lambda w, d, c: 2 * w * REGIONS * d + 2 * w * REGIONS * REGIONS,
+    ("scan", "i2t"): lambda w, d, c: 2 * w * REGIONS * d + 2 * w * w * REGIONS,
+    # SRGR: edges need two numbers a node; the global node alone is gated (2S x S), refined twice and fused (S x S).
+    ("mpsm", "distance"): lambda w, d, c: (
+        alignment(w, d, c.similarity) + 4 * (w + 1) * c.similarity + 2 * 5 * c.similarity**2
+    ),
+    ("mpsm", "direction"): lambda w, d, c: FLOPS["mpsm", "distance"](w, d, c),
+    # SGR: of all but the last step one map for the edges and one after them a node, M x M edges twice; of the last
+    # step the global node alone.
+    ("sgraf", "sgr"): lambda w, d, c: (
+        alignment(w, d, c.similarity)
+        + (c.steps - 1) * (4 * (w + 1) * c.similarity**2 + 4 * (w + 1) ** 2 * c.similarity)
+        + 4 * c.similarity**2
+        + 4 * (w + 1) * c.similarity
+    ),
+    ("sgraf", "saf"): lambda w, d, c: alignment(w, d, c.similarity) + 2 * (w + 1) * c.similarity,
+}
+
+
+def random_inputs(images: int, captions: int, seed: int = 0) -> tuple[ImageBatch, TextBatch]:
+    random = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(6, 19, (captions,), generator=random).sort().values
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    near = torch.arange(mask.shape[1])
+    edges = ((near[:, None] - near).abs() <= 1) & mask[:, :, None] & mask[:, None, :]
+    shape = (images, REGIONS, REGIONS)
+    pictures = ImageBatch(
+        torch.randn(images, REGIONS, FEATURE, generator=random),
+        torch.ones(images, REGIONS, dtype=torch.bool),
+        torch.rand(shape, generator=random),
+        torch.rand(shape, generator=random),
+    )
+    words = torch.randint(3, VOCABULARY, mask.shape, generator=random) * mask
+    return pictures, TextBatch(words, mask, edges)
+
+
+def tiles(encoded: Encoded, size: int) -> list[Encoded]:
+    count = len(next(iter(encoded.values())))
+    return [{k: v[start : start + size].clone() for k, v in encoded.items()} for start in range(0, count, size)]
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--methods", default=",".join(dict.fromkeys(name for name, _ in FLOPS)))
+    options.add_argument("--embed", type=int, default=1024)
+    options.add_argument("--images", type=int, default=128)
+    options.add_argument("--captions", type=int, default=384)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = options.parse_args()
+    torch.set_num_threads(args.threads)
+    pictures, captions = random_inputs(args.images, args.captions)
+    lengths = captions.mask.sum(dim=1).numpy()
+    words = float(lengths.mean())
+    left, right = torch.randn(SIDE, args.embed), torch.randn(args.embed, SIDE)
+    print(
+        f"{args.images} images x {args.captions} captions of {words:.1f} words, D {args.embed}, {args.threads} threads"
+    )
+    print(f"{'':20}{'engine':>12}{'literal':>12}{'':>8}{'floor':>12}")
+    with torch.inference_mode():
+        for name, member in FLOPS:
+            if name in args.methods.split(","):
+                measure(name, member, pictures, captions, lengths, args, left, right)
+    return 0
+
+
+def measure(
+    name: str,
+    member: str,
+    pictures: ImageBatch,
+    captions: TextBatch,
+    lengths: np.ndarray,
+    args: argparse.Namespace,
+    left: torch.Tensor,
+    right: torch.Tensor,
+) -> None:
+    config = method(name).Config(**preset(name), embed=args.embed)
+    sizes = Sizes(feature=FEATURE, regions=REGIONS, vocabulary=VOCABULARY, word_vector=VECTOR)
+    matcher = build(name, config, sizes=sizes, seed=0)[member].eval()
+    parts = as_matcher(matcher)
+    images = parts.encode_images(pictures)
+    texts = parts.encode_texts(captions)
+    rows = tiles(images, IMAGE_TILE)
+    columns = [{k: v[block].clone() for k, v in texts.items()} for block in text_blocks(lengths, WORDS_TILE)]
+    some_images = {k: v[:LITERAL_IMAGES] for k, v in images.items()}
+    some_texts = {k: v[:: max(1, args.captions // LITERAL_CAPTIONS)] for k, v in texts.items()}
+
+    def engine() -> torch.Tensor:
+        return torch.cat([torch.cat([parts.score(row, column) for column in columns], dim=1) for row in rows])
+
+    def literal() -> torch.Tensor:
+        return literal_scores(name, member, matcher, some_images, some_texts)
+
+    scores, reference = engine(), literal()
+    difference = float((scores[: len(reference), :: max(1, args.captions // LITERAL_CAPTIONS)] - reference).abs().max())
+    best = dict.fromkeys(("engine", "literal", "product"), float("inf"))
+    ways = {"engine": engine, "literal": literal, "product": lambda: left @ right}
+    for _ in range(args.rounds):
+        for way, run in ways.items():
+            began = time.perf_counter()
+            run()
+            best[way] = min(best[way], time.perf_counter() - began)
+    speed = scores.numel() / best["engine"]
+    loop = reference.numel() / best["literal"]
+    rate = 2 * SIDE * SIDE * args.embed / best["product"]
+    floor = rate / FLOPS[name, member](float(lengths.mean()), args.embed, config)
+    print(
+        f"{name + ' ' + member:20}{speed:12,.0f}{loop:12,.0f}{speed / loop:7.1f}x{floor:12,.0f}"
+        f"  {100 * speed / floor:.0f}% of floor ({rate / 1e9:.0f} GFLOP/s; differs by {difference:.0e})"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
