@@ -280,13 +280,12 @@ class Matcher(nn.Module):
         part (cosines of 0.95 and 0.79 between different words and regions). The cross attention then sees no
         difference and stays uniform. So biases begin at zero, and KGID near the identity.
         """
+        self.words.start_apart()
         for name, parameter in self.named_parameters():
-            if name.endswith("bias") or ".bias_" in name:  # of linear layers; of the GRU
+            if name.endswith("bias"):
                 parameter.zero_()
             if ".infer." in name and name.endswith("weight"):
                 parameter.mul_(0.1)
-        if self.config.words == "gru":
-            self.words.embedding.weight.mul_(3)
         if self.config.similarity_bias:
             for view in self.perspectives.values():
                 view.start_as_plain_similarity()  # type: ignore[operator]

@@ -66,7 +66,7 @@ def test_options_that_do_not_exist_are_told_at_once(root: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--method", "scam"], "--method 'scam': no such method; there are mpsm, vsepp"),
+        (["--method", "scam"], "--method 'scam': no such method; there are mpsm, "),
         ([], "--method"),
         (["--method", "vsepp", "--recipe", "huge"], "--recipe 'huge': vsepp has no such recipe"),
         (["--method", "vsepp", "--run", "../other"], "one folder name"),
