@@ -143,8 +143,6 @@ class _ReasoningStep(nn.Module):
         self.infer = nn.Linear(size, size)  # W
         for linear in (self.ask, self.answer, self.infer):
             nn.init.xavier_uniform_(linear.weight)
-            if linear.bias is not None:
-                nn.init.zeros_(linear.bias)
 
     def forward(self, nodes: Tensor, graphs: Graphs, *, only_first: bool) -> Tensor:
         """-> (Bi, N, S), or (Bi, Bt, S) where only the first node of each graph is needed."""
@@ -213,7 +211,9 @@ class Matcher(nn.Module):
             )
         self.predict = nn.Linear(size, 1)
         nn.init.xavier_uniform_(self.predict.weight)
-        nn.init.zeros_(self.predict.bias)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):  # random ones would be a part that all nodes have in common
+                nn.init.zeros_(parameter)
         if config.plain_start:
             self._start_as_plain_similarity()
 

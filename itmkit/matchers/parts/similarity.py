@@ -37,8 +37,6 @@ class SimilarityRepresentation(nn.Module):
         self.kind, self.unit = kind, unit  # unit: x and y come with unit length already
         self.project = nn.Linear(embed, size, bias=bias)
         nn.init.xavier_uniform_(self.project.weight)
-        if bias:
-            nn.init.zeros_(self.project.bias)
 
     @torch.no_grad()
     def start_as_plain_similarity(self, *, mark: bool) -> None:
