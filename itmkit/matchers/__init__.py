@@ -53,6 +53,7 @@ METHODS = {
     "glfn": "itmkit.matchers.glfn",
     "pfan": "itmkit.matchers.glfn",
     "scan": "itmkit.matchers.glfn",
+    "sgraf": "itmkit.matchers.sgraf",
     "mefn": "itmkit.matchers.mefn",
     "scl": "itmkit.matchers.scl",
     "vsepp": "itmkit.matchers.vsepp",

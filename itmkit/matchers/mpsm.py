@@ -4,7 +4,7 @@ Read top to bottom like section 3 of the paper:
 
     3.1  semantic knowledge graphs     eqs 1-4     `SpatialKernels`, `semantic_edges`
     3.2  KGID                          eqs 5-9     `KnowledgeDissemination`
-    3.3  similarity representations    eqs 10-15   `SimilarityRepresentation`
+    3.3  similarity representations    eqs 10-15   `itmkit.matchers.parts.similarity`
     3.4  SRGR                          eqs 16-20   `RelationReconstruction`
     3.5  training objective            eq 21       `itmkit.matchers.parts.losses`
 
@@ -22,18 +22,14 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
-from itmkit.matchers.parts.attention import FlatWords, attend_regions, unit_attention
+from itmkit.matchers.parts.attention import FlatWords
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling
-
-BLOCK = 1 << 21  # numbers of a (Bi, T, D) block: 8 MB in float32, near the size of a core's caches
-KEEP = 1 << 25  # numbers of all blocks beyond which training computes them again instead of keeping them
-Kind = Literal["distance", "direction"]
+from itmkit.matchers.parts.similarity import Kind, SimilarityRepresentation, local_similarities
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
@@ -141,44 +137,6 @@ class KnowledgeDissemination(nn.Module):
         return nodes
 
 
-class SimilarityRepresentation(nn.Module):
-    """Eqs 10-15: a similarity vector of S numbers for a pair of vectors, local and global with their own weights.
-
-    `dir(x, y)` of eq 13 prints as a scalar, but `W_c` needs a D-vector: the elementwise product of the unit vectors,
-    whose sum is that scalar, is meant.
-
-    Unit length hides how much is alike: `W_d dis(x, y)` and `W_d (2 dis(x, y))` give the same vector. With `bias` there
-    is something to measure it by (as in SGRAF's published code, which this extends; the print has none).
-    """
-
-    def __init__(self, kind: Kind, embed: int, size: int, *, unit: bool, bias: bool = False) -> None:
-        super().__init__()
-        self.kind, self.unit = kind, unit  # unit: x and y come with unit length already
-        self.project = nn.Linear(embed, size, bias=bias)
-        nn.init.xavier_uniform_(self.project.weight)
-
-    @torch.no_grad()
-    def start_as_plain_similarity(self, *, mark: bool) -> None:
-        """Number 0 of the vector begins as the sum over D, 1 as a constant to measure it by, 2 as constant or 0."""
-        size, embed = self.project.weight.shape
-        # Of two unit vectors with a cosine of 0.3: the sum of the D numbers, and their length in units of 1/sqrt(D).
-        total, spread = (1.4, 2.4) if self.kind == "distance" else (0.3, 1.0)
-        length = spread * math.sqrt(2 * size / (embed + size) / embed)  # of the random rest: W times those numbers
-        self.project.weight[0] = length / total
-        self.project.bias[1] = length
-        self.project.bias[2] = length if mark else 0
-        # Unit length takes this factor out again. It only slows the map's learning, which on few images fits the
-        # training pairs faster than the vectors that it compares do.
-        self.project.weight.mul_(10)
-        self.project.bias.mul_(10)
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """x, y broadcastable to (..., D) -> (..., S), unit length."""
-        if self.kind == "distance":
-            return l2norm(self.project((x - y).square()))
-        return l2norm(self.project(x * y if self.unit else l2norm(x) * l2norm(y)))
-
-
 class RelationReconstruction(nn.Module):
     """SRGR, eqs 16-20: nodes are the similarity vectors of a pair, the global one first."""
 
@@ -269,7 +227,15 @@ class _Perspective(nn.Module):
             nodes.append(self.global_similarity(images["global"][:, None], texts["global"]).unsqueeze(2))
             masks.append(torch.ones_like(words.mask[:, :1]))
         if self.config.alignment != "global":
-            nodes.append(words.pad(self._local(images["nodes"], images["mask"], words)))
+            local = local_similarities(
+                self.local_similarity,
+                images["nodes"],
+                images["mask"],
+                words,
+                sharpness=self.config.sharpness,
+                unit=self.config.unit_nodes,
+            )
+            nodes.append(words.pad(local))
             masks.append(words.mask)
         graph, mask = torch.cat(nodes, dim=2), torch.cat(masks, dim=1)  # (Bi, Bt, M, S), (Bt, M)
         graph = graph * mask.unsqueeze(-1)
@@ -281,31 +247,6 @@ class _Perspective(nn.Module):
         weights = mask.to(graph.dtype) / mask.sum(dim=1, keepdim=True)
         final = graph[:, :, 0] if first else torch.einsum("tm,itms->its", weights, graph)
         return torch.sigmoid(self.predict(final).squeeze(-1))
-
-    def _local(self, regions: Tensor, region_mask: Tensor, words: FlatWords) -> Tensor:
-        """(Bi, T, S) local similarity vectors of every image with every word, a few images at a time.
-
-        A D-vector per image and word is what costs memory. Blocks keep it inside the processor's caches; a
-        large training batch computes its blocks again in the backward pass instead of keeping them.
-        """
-        size = max(1, BLOCK // words.vectors.numel())
-        again = torch.is_grad_enabled() and len(regions) * words.vectors.numel() > KEEP
-        parts = []
-        for start in range(0, len(regions), size):
-            block = slice(start, start + size)
-            if again:
-                part = checkpoint(self._local_block, regions[block], region_mask[block], words, use_reentrant=False)
-            else:
-                part = self._local_block(regions[block], region_mask[block], words)
-            parts.append(part)
-        return torch.cat(parts)
-
-    def _local_block(self, regions: Tensor, region_mask: Tensor, words: FlatWords) -> Tensor:
-        weights = attend_regions(regions, region_mask, words, self.config.sharpness)
-        if self.config.unit_nodes:
-            weights = unit_attention(weights, regions)
-        attended = weights @ regions  # (Bi, T, D): v_j^t of section 3.3
-        return self.local_similarity(attended, words.vectors)
 
 
 class Matcher(nn.Module):
@@ -339,13 +280,12 @@ class Matcher(nn.Module):
         part (cosines of 0.95 and 0.79 between different words and regions). The cross attention then sees no
         difference and stays uniform. So biases begin at zero, and KGID near the identity.
         """
+        self.words.start_apart()
         for name, parameter in self.named_parameters():
-            if name.endswith("bias") or ".bias_" in name:  # of linear layers; of the GRU
+            if name.endswith("bias"):
                 parameter.zero_()
             if ".infer." in name and name.endswith("weight"):
                 parameter.mul_(0.1)
-        if self.config.words == "gru":
-            self.words.embedding.weight.mul_(3)
         if self.config.similarity_bias:
             for view in self.perspectives.values():
                 view.start_as_plain_similarity()  # type: ignore[operator]

@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "scan": {"embed": 64, "word": 50},
     "scl": {"words": "learned", "images": "regions", "embed": 128, "width": 128, "layers": 1, "heads": 2}
     | {"text_epochs": 30, "image_epochs": 15, "dropout": 0.0, "backup_decay": 0.9},
+    "sgraf": {"embed": 64, "word": 50, "similarity": 32, "modules": "saf", "saf_dropout": 0.0, "plain_start": True},
     "mefn": {"words_cache": "bert", "embed": 64, "word": 50, "dropout": 0.0},
     "vsepp": {"embed": 128, "word": 50},
 }

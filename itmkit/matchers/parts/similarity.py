@@ -1,0 +1,116 @@
+"""Similarity vectors: S numbers, instead of one, for how a word and its part of an image compare.
+
+SGRAF compares by distance; MPSM has two of them, distance and direction, each with weights of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from itmkit.matchers.parts.attention import FlatWords, attend_regions, unit_attention
+from itmkit.matchers.parts.norms import l2norm
+
+BLOCK = 1 << 21  # numbers of a (Bi, T, D) block: 8 MB in float32, near the size of a core's caches
+KEEP = 1 << 25  # numbers of all blocks beyond which training computes them again instead of keeping them
+Kind = Literal["distance", "direction"]
+
+
+class SimilarityRepresentation(nn.Module):
+    """A similarity vector of S numbers for a pair of vectors, local or global: SGRAF eqs 1-3, MPSM eqs 10-15.
+
+    `dir(x, y)` of MPSM's eq 13 prints as a scalar, but `W_c` needs a D-vector: the elementwise product of the unit
+    vectors, whose sum is that scalar, is meant.
+
+    Unit length hides how much is alike: `W_d dis(x, y)` and `W_d (2 dis(x, y))` give the same vector. With `bias` there
+    is something to measure it by (as in SGRAF's published code, which MPSM extends; the print has none).
+    """
+
+    def __init__(self, kind: Kind, embed: int, size: int, *, unit: bool, bias: bool = False) -> None:
+        super().__init__()
+        self.kind, self.unit = kind, unit  # unit: x and y come with unit length already
+        self.project = nn.Linear(embed, size, bias=bias)
+        nn.init.xavier_uniform_(self.project.weight)
+
+    @torch.no_grad()
+    def start_as_plain_similarity(self, *, mark: bool) -> None:
+        """Number 0 of the vector begins as the sum over D, 1 as a constant to measure it by, 2 as constant or 0."""
+        size, embed = self.project.weight.shape
+        # Of two unit vectors with a cosine of 0.3: the sum of the D numbers, and their length in units of 1/sqrt(D).
+        total, spread = (1.4, 2.4) if self.kind == "distance" else (0.3, 1.0)
+        length = spread * math.sqrt(2 * size / (embed + size) / embed)  # of the random rest: W times those numbers
+        self.project.weight[0] = length / total
+        self.project.bias[1] = length
+        self.project.bias[2] = length if mark else 0
+        # Unit length takes this factor out again. It only slows the map's learning, which on few images fits the
+        # training pairs faster than the vectors that it compares do.
+        self.project.weight.mul_(10)
+        self.project.bias.mul_(10)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """x, y broadcastable to (..., D) -> (..., S), unit length."""
+        if self.kind == "distance":
+            return l2norm(self.project((x - y).square()))
+        return l2norm(self.project(x * y if self.unit else l2norm(x) * l2norm(y)))
+
+
+def local_similarities(
+    compare: SimilarityRepresentation,
+    regions: Tensor,
+    region_mask: Tensor,
+    words: FlatWords,
+    *,
+    sharpness: float,
+    unit: bool,
+) -> Tensor:
+    """Every word with the part of every image that it attends to (text-to-image attention).
+
+    Args:
+        regions: (Bi, R, D); region_mask: (Bi, R) bool.
+        unit: scale what a word attends to to unit length.
+
+    Returns:
+        (Bi, T, S).
+    """
+    block = partial(_local_block, compare, words=words, sharpness=sharpness, unit=unit)
+    return in_blocks(block, regions, region_mask, numbers=words.vectors.numel())
+
+
+def _local_block(
+    compare: SimilarityRepresentation,
+    regions: Tensor,
+    region_mask: Tensor,
+    *,
+    words: FlatWords,
+    sharpness: float,
+    unit: bool,
+) -> Tensor:
+    weights = attend_regions(regions, region_mask, words, sharpness)
+    if unit:
+        weights = unit_attention(weights, regions)
+    return compare(weights @ regions, words.vectors)  # (Bi, T, D) and (T, D) -> (Bi, T, S)
+
+
+def in_blocks(compute: Callable[..., Tensor], *per_image: Tensor, numbers: int) -> Tensor:
+    """`compute(*per_image)` a few images at a time, the results joined along the images.
+
+    The vectors of an image beside every word are what costs memory. Blocks keep them inside the processor's caches; a
+    large training batch computes its blocks again in the backward pass instead of keeping them.
+
+    Args:
+        per_image: each with leading dimension Bi.
+        numbers: how many `compute` holds of an image at once.
+    """
+    again = torch.is_grad_enabled() and len(per_image[0]) * numbers > KEEP
+    size = max(1, BLOCK // numbers)
+    parts = []
+    for start in range(0, len(per_image[0]), size):
+        block = [tensor[start : start + size] for tensor in per_image]
+        parts.append(checkpoint(compute, *block, use_reentrant=False) if again else compute(*block))
+    return torch.cat(parts)

@@ -1,0 +1,406 @@
+"""SGRAF against the literal version in `literal_sgraf`, and what must not change its scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from itmkit.errors import ItmkitError
+from itmkit.inputs import ImageBatch, Sizes, TextBatch
+from itmkit.matchers.parts import similarity
+from itmkit.matchers.parts.attention import FlatWords
+from itmkit.matchers.parts.losses import triplet_loss
+from itmkit.matchers.sgraf import (
+    AttentionFiltration,
+    Config,
+    Graphs,
+    Matcher,
+    SimilarityReasoning,
+    members,
+    needs,
+)
+from itmkit.training.settings import resolve
+from tests.matchers import literal_mpsm, literal_sgraf
+from tests.matchers.batches import (
+    SIZES,
+    image_batch,
+    pad_images,
+    pad_texts,
+    take_images,
+    take_texts,
+    text_batch,
+)
+
+TOLERANCE = 1e-5
+D, S = 12, 10  # with a smaller S, a ReLU of SGR may leave nothing alive
+MEMBERS = ("sgr", "saf")
+
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"alignment": "global"},
+    {"alignment": "local"},
+    {"steps": 1},
+    {"steps": 2, "alignment": "local"},
+    {"similarity_bias": False},
+    {"unit_nodes": False},
+    {"unit_filtered": False},
+    {"unit_filtered": False, "alignment": "local"},
+    {"sharpness": 4.0},
+    {"plain_start": True},
+    {"plain_start": True, "alignment": "global"},
+    {"plain_start": True, "alignment": "local"},
+    {"words": "bert"},
+    {"words": "bert+gru"},
+]
+
+
+def named(settings: dict[str, Any]) -> str:
+    return ",".join(f"{key}={value}" for key, value in settings.items()) or "default"
+
+
+every_setting = pytest.mark.parametrize("settings", SETTINGS, ids=named)
+every_member = pytest.mark.parametrize("member", MEMBERS)
+
+
+def config_of(settings: dict[str, Any]) -> Config:
+    return Config(**{"embed": D, "word": 7, "similarity": S, "saf_dropout": 0, **settings})
+
+
+def matcher_of(settings: dict[str, Any], member: str, seed: int = 0) -> Matcher:
+    """A matcher none of whose weights and statistics are at their tidy first values."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        matcher = Matcher(config_of(settings), member=member, sizes=SIZES)
+        with torch.no_grad():
+            for name, parameter in matcher.named_parameters():
+                parameter.add_(torch.randn_like(parameter) * (0.05 if "weight" in name else 0.2))
+            if not matcher.config.plain_start:  # scores that differ from pair to pair
+                matcher.predict.weight.mul_(10)
+            for name, buffer in matcher.named_buffers():
+                buffer.add_(torch.rand_like(buffer) * 0.2)
+                assert "running" in name
+    return matcher.eval()
+
+
+def literal_scores(matcher: Matcher, member: str, images: ImageBatch, texts: TextBatch, training: bool) -> np.ndarray:
+    assert texts.words is not None and texts.vectors is not None
+    return literal_sgraf.scores(
+        literal_mpsm.weights_of(matcher),
+        matcher.config,
+        member,
+        [images.features[i, :n].double().numpy() for i, n in enumerate(images.mask.sum(1).tolist())],
+        [
+            literal_sgraf.Text(texts.words[t, :n].tolist(), texts.vectors[t, :n].double().numpy())
+            for t, n in enumerate(texts.mask.sum(1).tolist())
+        ],
+        literal_mpsm.Statistics(training),
+    )
+
+
+def scores(matcher: Matcher, images: ImageBatch, texts: TextBatch) -> np.ndarray:
+    with torch.no_grad():
+        return matcher.score(matcher.encode_images(images), matcher.encode_texts(texts)).numpy()
+
+
+def close(actual: Tensor | np.ndarray, expected: Any) -> None:
+    actual = actual.detach().numpy() if isinstance(actual, Tensor) else actual
+    np.testing.assert_allclose(actual, np.array(expected), rtol=0, atol=TOLERANCE)
+
+
+# --- the parts ---
+
+
+def graphs_of(lengths: list[int], *, with_global: bool, images: int = 2) -> tuple[Graphs, Tensor]:
+    """The layout of graphs with so many words, and nodes (images, N, S) of unit length."""
+    texts = text_batch(lengths)
+    words = FlatWords.of(torch.zeros(*texts.mask.shape, 1), texts.mask)
+    graphs = Graphs.of(words, with_global=with_global)
+    random = torch.Generator().manual_seed(2)
+    return graphs, normalize(torch.randn(images, len(graphs.text_of), S, generator=random), dim=-1)
+
+
+def listed(nodes: Tensor, lengths: list[int], *, with_global: bool) -> literal_mpsm.Graphs:
+    """The nodes of each pair's graph, counted off one by one: all global ones come before the first word."""
+    found: literal_mpsm.Graphs = {}
+    for i, row in enumerate(nodes.detach().double().numpy()):
+        word = len(lengths) if with_global else 0
+        for t, length in enumerate(lengths):
+            found[i, t] = [row[t]] if with_global else []
+            found[i, t] += list(row[word : word + length])
+            word += length
+    return found
+
+
+@pytest.mark.parametrize("with_global", [True, False])
+def test_graphs_lie_end_to_end_and_find_back(with_global: bool) -> None:
+    lengths = [3, 1, 4]
+    graphs, nodes = graphs_of(lengths, with_global=with_global)
+    padded, sums = graphs.pad(nodes), graphs.sum(nodes)
+    assert padded.shape == (2, 3, 4 + with_global, S)
+    for (i, t), own in listed(nodes, lengths, with_global=with_global).items():
+        close(padded[i, t][graphs.mask[t]], own)
+        close(sums[i, t], sum(own))
+    assert torch.equal(graphs.unpad(padded), nodes)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("with_global", [True, False])
+def test_reasoning(steps: int, with_global: bool) -> None:
+    lengths = [3, 1, 4]
+    graphs, nodes = graphs_of(lengths, with_global=with_global)
+    torch.manual_seed(1)
+    module = SimilarityReasoning(S, steps)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    found = module(nodes, graphs, with_global=with_global)
+    assert found.shape == (2, 3, S)
+    weights = literal_mpsm.weights_of(module)
+    for (i, t), graph in listed(nodes, lengths, with_global=with_global).items():
+        for step in range(steps):
+            graph = literal_sgraf.reason(literal_mpsm.below(weights, f"steps.{step}."), graph)
+        close(found[i, t], graph[0] if with_global else sum(graph) / len(graph))
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("unit", [False, True])
+def test_filtration(training: bool, unit: bool) -> None:
+    lengths = [3, 1, 4]
+    graphs, nodes = graphs_of(lengths, with_global=True)
+    torch.manual_seed(1)
+    module = AttentionFiltration(S, unit=unit).train(training)
+    with torch.no_grad():
+        module.norm.weight.fill_(1.7)
+        module.norm.bias.fill_(-0.4)
+        module.norm.running_mean.fill_(0.2)
+    weights, statistics = literal_mpsm.weights_of(module), literal_mpsm.Statistics(training)
+    found = module(nodes, graphs)
+    expected = literal_sgraf.filter_graphs(weights, listed(nodes, lengths, with_global=True), statistics)
+    for pair, vector in expected.items():
+        close(found[pair], literal_mpsm.unit(vector) if unit else vector)
+    if training:
+        close(torch.stack([module.norm.running_mean, module.norm.running_var]), statistics.running["norm"])
+
+
+# --- the whole ---
+
+
+@every_member
+@every_setting
+def test_scores_are_those_of_the_equations(settings: dict[str, Any], member: str) -> None:
+    images, texts, matcher = image_batch([4, 2, 1]), text_batch(), matcher_of(settings, member)
+    expected = literal_scores(matcher, member, images, texts, training=False)
+    close(scores(matcher, images, texts), expected)
+    assert expected.std() > 1e-3  # not a comparison of constants
+
+
+@every_member
+@pytest.mark.parametrize("settings", SETTINGS[:3], ids=named)
+def test_training_scores_are_those_of_the_equations(settings: dict[str, Any], member: str) -> None:
+    """In training SAF's normalisation takes its statistics from all nodes of the batch."""
+    images, texts, matcher = image_batch(), text_batch(), matcher_of(settings, member)
+    expected = literal_scores(matcher, member, images, texts, training=True)
+    close(scores(matcher.train(), images, texts), expected)
+
+
+@every_member
+@every_setting
+@pytest.mark.parametrize("training", [False, True])
+def test_padding_does_not_change_scores(settings: dict[str, Any], member: str, training: bool) -> None:
+    images, texts = image_batch(), text_batch()
+    plain = scores(matcher_of(settings, member).train(training), images, texts)
+    padded = scores(matcher_of(settings, member).train(training), pad_images(images, 3), pad_texts(texts, 4))
+    close(padded, plain)
+
+
+@every_member
+@every_setting
+def test_a_pair_scores_the_same_in_any_company(settings: dict[str, Any], member: str) -> None:
+    images, texts, matcher = image_batch(), text_batch(), matcher_of(settings, member)
+    together = scores(matcher, images, texts)
+    for order, some in (([2, 0, 1], [1, 0, 3, 2]), ([1], [3, 1]), ([2, 2], [1, 0, 3, 2]), ([0], [1])):
+        close(scores(matcher, take_images(images, order), take_texts(texts, some)), together[np.ix_(order, some)])
+
+
+@every_member
+@pytest.mark.parametrize("alignment", ["both", "global", "local"])
+def test_nothing_changes_with_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch, member: str, alignment: str) -> None:
+    images, texts, matcher = image_batch([4, 2, 3, 1, 4]), text_batch(), matcher_of({"alignment": alignment}, member)
+    whole = scores(matcher, images, texts)
+    for block in (1, 2 * 11 * D, 3 * 11 * D):
+        monkeypatch.setattr(similarity, "BLOCK", block)
+        close(scores(matcher, images, texts), whole)
+
+
+@every_member
+def test_recomputed_blocks_have_the_gradients_of_kept_ones(monkeypatch: pytest.MonkeyPatch, member: str) -> None:
+    monkeypatch.setattr(similarity, "BLOCK", 2 * 11 * D)
+    gradients = []
+    for keep in (0, 1 << 40):
+        monkeypatch.setattr(similarity, "KEEP", keep)
+        gradients.append(gradients_of({}, member))
+    for kept, again in zip(*(found.values() for found in gradients), strict=True):
+        assert kept is not None and again is not None
+        torch.testing.assert_close(kept, again, rtol=1e-5, atol=1e-7)
+
+
+def gradients_of(settings: dict[str, Any], member: str) -> dict[str, Tensor | None]:
+    matcher = matcher_of(settings, member).train()
+    view = matcher.views(matcher.encode_images(image_batch()), matcher.encode_texts(text_batch()))[0]
+    triplet_loss(view, torch.tensor([0, 1, 1, 2]), margin=0.2, negatives="all").backward()  # type: ignore[no-untyped-call]
+    return {name: parameter.grad for name, parameter in matcher.named_parameters()}
+
+
+@every_member
+@every_setting
+def test_gradients_reach_every_parameter(settings: dict[str, Any], member: str) -> None:
+    """What the settings do not use is not built at all, so there is no parameter without use."""
+    for name, gradient in gradients_of(settings, member).items():
+        assert gradient is not None, name
+        assert torch.isfinite(gradient).all() and gradient.abs().max() > 0, name
+
+
+@every_member
+@every_setting
+def test_an_image_without_regions_still_has_finite_scores(settings: dict[str, Any], member: str) -> None:
+    for batch in (image_batch([0, 4]), image_batch([0])):
+        assert np.isfinite(scores(matcher_of(settings, member), batch, text_batch())).all()
+
+
+@every_member
+def test_it_learns_which_text_belongs_to_which_image(member: str) -> None:
+    images, texts = image_batch([4] * 16), text_batch([3, 4, 5, 6] * 4)
+    torch.manual_seed(0)
+    config = config_of({"embed": 32, "word": 16, "similarity": 16, "plain_start": True})
+    matcher = Matcher(config, member=member, sizes=SIZES).train()
+    optimizer, own = torch.optim.Adam(matcher.parameters(), lr=5e-3), torch.arange(16)
+    for _ in range(60):
+        optimizer.zero_grad()
+        view = matcher.views(matcher.encode_images(images), matcher.encode_texts(texts))[0]
+        triplet_loss(view, own, margin=0.2, negatives="soft").backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    found = scores(matcher.eval(), images, texts)
+    assert (found.argmax(0) == own.numpy()).all() and (found.argmax(1) == own.numpy()).all()
+
+
+# --- the switches ---
+
+
+@pytest.mark.parametrize(
+    ("settings", "gone", "kept"),
+    [
+        (
+            {"alignment": "global"},
+            ("local_similarity", "graph"),
+            ("global_similarity", "image_pooling", "text_pooling"),
+        ),
+        ({"alignment": "local"}, ("global_similarity", "image_pooling", "text_pooling"), ("local_similarity", "graph")),
+        ({"similarity_bias": False}, ("global_similarity.project.bias", "local_similarity.project.bias"), ("graph",)),
+        ({"words": "bert"}, ("words.gru", "words.embedding"), ("words.reduce",)),
+        ({"words": "bert+gru"}, ("words.embedding",), ("words.reduce", "words.gru")),
+    ],
+    ids=str,
+)
+@every_member
+def test_a_part_switched_off_is_not_there(
+    settings: dict[str, Any], gone: tuple[str, ...], kept: tuple[str, ...], member: str
+) -> None:
+    full, names = ([name for name, _ in matcher_of(each, member).named_parameters()] for each in ({}, settings))
+    for part in gone:
+        assert any(name.startswith(part) for name in full) and not any(name.startswith(part) for name in names), part
+    for part in kept:
+        assert any(name.startswith(part) for name in names), part
+
+
+def test_members_differ_in_what_they_do_with_the_graph() -> None:
+    assert members(Config()) == {"sgr": 1.0, "saf": 1.0}
+    assert members(Config(modules="sgr")) == {"sgr": 1.0} and members(Config(modules="saf")) == {"saf": 1.0}
+    sgr, saf = (set(matcher_of({}, member).state_dict()) for member in MEMBERS)
+    assert {name for name in sgr ^ saf if not name.startswith("graph.")} == set()
+    assert {name for name in saf if name.startswith("graph.")} == {
+        "graph.weigh.weight",
+        *(f"graph.norm.{name}" for name in ("weight", "bias", "running_mean", "running_var")),
+    }
+
+
+def test_steps_are_counted() -> None:
+    for steps in (1, 2, 4):
+        graph = matcher_of({"steps": steps}, "sgr").graph
+        assert isinstance(graph, SimilarityReasoning) and len(graph.steps) == steps
+
+
+@pytest.mark.parametrize(
+    ("settings", "member"),
+    [
+        ({"unit_nodes": False}, "sgr"),
+        ({"unit_nodes": False}, "saf"),
+        ({"unit_filtered": False}, "saf"),
+        ({"sharpness": 4.0}, "sgr"),
+        ({"sharpness": 4.0}, "saf"),
+    ],
+    ids=str,
+)
+def test_a_switch_without_parameters_changes_the_scores(settings: dict[str, Any], member: str) -> None:
+    changed, plain = matcher_of(settings, member), matcher_of({}, member)
+    assert [n for n, _ in changed.named_parameters()] == [n for n, _ in plain.named_parameters()]
+    images, texts = image_batch(), text_batch()
+    assert abs(scores(changed, images, texts) - scores(plain, images, texts)).max() > 1e-3
+
+
+@every_member
+def test_each_member_has_its_dropout_in_training_only(member: str) -> None:
+    images, texts = image_batch(), text_batch()
+    for other in MEMBERS:
+        matcher = matcher_of({"sgr_dropout": 0.0, "saf_dropout": 0.0, f"{other}_dropout": 0.5}, member)
+        resting = scores(matcher.eval(), images, texts)
+        assert np.array_equal(resting, scores(matcher.eval(), images, texts))
+        acts = not np.allclose(scores(matcher.train(), images, texts), scores(matcher.train(), images, texts))
+        assert acts == (other == member)
+
+
+@every_member
+@pytest.mark.parametrize("alignment", ["both", "global", "local"])
+def test_with_a_plain_start_the_first_scores_follow_the_cosine(member: str, alignment: str) -> None:
+    """Before any training: vectors that are more alike score higher, as a plain cosine would have it."""
+    torch.manual_seed(0)
+    config = Config(embed=256, similarity=64, plain_start=True, alignment=alignment)  # type: ignore[arg-type]
+    matcher = Matcher(config, member=member, sizes=Sizes(feature=4, vocabulary=3)).eval()
+    word, other = normalize(torch.randn(256), dim=0), normalize(torch.randn(20, 256), dim=-1)
+    share = torch.linspace(0, 1, 20)[:, None]
+    images = normalize(share * word + (1 - share) * other, dim=-1)
+    encoded = {"nodes": images[:, None], "mask": torch.ones(20, 1, dtype=torch.bool), "global": images}
+    text = {"nodes": word[None, None], "mask": torch.ones(1, 1, dtype=torch.bool), "global": word[None]}
+    found, cosines = matcher.score(encoded, text)[:, 0], images @ word
+    ranks = torch.stack([found.argsort().argsort(), cosines.argsort().argsort()]).double()
+    assert torch.corrcoef(ranks)[0, 1] > 0.95
+
+
+@every_member
+def test_with_a_plain_start_the_global_node_weighs_more_than_words(member: str) -> None:
+    torch.manual_seed(0)
+    config = Config(embed=64, word=8, similarity=32, plain_start=True, saf_dropout=0)
+    matcher = Matcher(config, member=member, sizes=SIZES).train()  # SAF by the statistics of the batch
+    images, texts = matcher.encode_images(image_batch()), matcher.encode_texts(text_batch([9] * 3))
+    words = FlatWords.of(texts["nodes"], texts["mask"])
+    nodes = matcher._similarities(images, texts, words).detach().requires_grad_()
+    assert matcher.graph is not None
+    layout = {"with_global": True} if member == "sgr" else {}
+    matcher.graph(nodes, Graphs.of(words, with_global=True), **layout)[..., 0].sum().backward()
+    assert nodes.grad is not None
+    weights = nodes.grad[..., 0].abs()
+    assert weights[:, :3].sum() > weights[:, 3:].sum()  # three global nodes, then 27 words
+
+
+def test_a_plain_start_asks_for_the_bias() -> None:
+    with pytest.raises(ItmkitError, match="--plain-start false"):
+        resolve("sgraf", settings={"plain_start": True, "similarity_bias": False})
+
+
+def test_it_needs_no_graphs() -> None:
+    assert needs(Config()).caches == ("regions", "text")
+    assert needs(Config(words="bert", words_cache="x")).caches == ("regions", "text", "words-x/texts")
