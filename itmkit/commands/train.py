@@ -71,9 +71,9 @@ def command(
     """
     from itmkit.commands.console import ConsoleProgress, print_json, table
     from itmkit.training.loop import train
-    from itmkit.training.settings import resolve
+    from itmkit.training.runs import configured
 
-    config = resolve(method, recipe=recipe, settings=read_settings(context.args))
+    config = configured(workspace, method, recipe=recipe, settings=read_settings(context.args), run=run)
     progress = ConsoleProgress()
     result = train(workspace, config, run=run, device=device, force=force, progress=progress)
     if as_json:

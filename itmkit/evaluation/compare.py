@@ -15,8 +15,8 @@ from itmkit.evaluation.protocols import protocol
 from itmkit.files import read_json, write_json
 from itmkit.progress import SILENT, Progress
 from itmkit.training.loop import train
-from itmkit.training.runs import settled
-from itmkit.training.settings import RunConfig, resolve
+from itmkit.training.runs import configured
+from itmkit.training.settings import RunConfig
 from itmkit.workspace import Workspace
 
 FIGURES = ("i2t R@1", "i2t R@5", "i2t R@10", "t2i R@1", "t2i R@5", "t2i R@10", "rsum")
@@ -144,11 +144,11 @@ def _checked(
             contender = Contender.read(text)
             contenders.append(contender)
             for seed in seeds:
-                chosen = resolve(
-                    contender.method, recipe=recipe, settings={**settings, **contender.settings, "seed": seed}
+                chosen = {**settings, **contender.settings, "seed": seed}
+                run = contender.run(seed, prefix)
+                configs[contender.label, seed] = configured(
+                    workspace, contender.method, recipe=recipe, settings=chosen, run=run
                 )
-                run = workspace.run(contender.run(seed, prefix))
-                configs[contender.label, seed] = settled(workspace, chosen, run)
         except ItmkitError as error:
             problems += [f"{text}: {problem}" for problem in error.problems]
     if problems:

@@ -17,11 +17,46 @@ from itmkit.files import read_json
 from itmkit.inputs.needs import is_open, missing, the_one
 from itmkit.matchers import method
 from itmkit.text.vocabulary import Vocabulary
-from itmkit.training.settings import RunConfig, read_config
+from itmkit.training.settings import RunConfig, read_config, resolve
 from itmkit.workspace import VECTORS, WORDS, Workspace
 
 # Settings that do not change what a run ends in, so that a run may be continued with other values.
 FREE = ("stop_on_collapse", "checkpoint_steps")
+
+
+def configured(
+    workspace: Workspace, name: str, *, recipe: str, settings: Mapping[str, Any], run: str | None = None
+) -> RunConfig:
+    """The settings of a run in this workspace: `resolve`, then `settled`.
+
+    Raises:
+        ItmkitError: unknown settings, values out of range, caches that are missing: all of it at once.
+    """
+    problems: list[str] = []
+    try:
+        config = resolve(name, recipe=recipe, settings=settings)
+    except ItmkitError as error:
+        problems += error.problems
+        config = resolve(name, recipe=recipe, settings=_sound(name, recipe, settings))
+    try:
+        config = settled(workspace, config, workspace.run(run or name))
+    except ItmkitError as error:
+        problems += error.problems
+    if problems:
+        raise ItmkitError(problems)
+    return config
+
+
+def _sound(name: str, recipe: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are nothing wrong with, each by itself: they decide which caches are looked for."""
+    kept: dict[str, Any] = {}
+    for key, value in settings.items():
+        try:
+            resolve(name, recipe=recipe, settings={**kept, key: value})
+        except ItmkitError:
+            continue
+        kept[key] = value
+    return kept
 
 
 def settled(workspace: Workspace, config: RunConfig, folder: Path) -> RunConfig:

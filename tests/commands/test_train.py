@@ -63,6 +63,20 @@ def test_options_that_do_not_exist_are_told_at_once(root: Path, capsys: pytest.C
     assert not (root / "runs").exists()
 
 
+def test_settings_and_missing_caches_are_told_in_one_error(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """GLFN on regions without tags, without word vectors, with settings that are wrong beside."""
+    assert run(command, ["-w", str(root), "--method", "glfn", "--alpha", "2", "--nonsense", "1"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "setting 'alpha' = '2'" in told and "setting 'nonsense': glfn has no such setting" in told
+    assert "caches/words-NAME is missing: run `itmkit encode-text --model MODEL`" in told
+    assert "caches/regions: its regions have no tags, which glfn reads" in told and "--tags false" in told
+    assert "4 problems" in told and not (root / "runs").exists()
+    # What the other settings make unnecessary is not asked for.
+    assert run(command, ["-w", str(root), "--method", "glfn", "--tags", "false", "--words", "gru", "--embed", "0"]) == 2
+    told = capsys.readouterr().err
+    assert "setting 'embed' = '0'" in told and "problems" not in told and "tags" not in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

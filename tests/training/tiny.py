@@ -31,6 +31,12 @@ GRAPHS = Needs(edges=True, polar=True)
 # Settings with which a run takes well under a second.
 FAST = {
     "mpsm": {"embed": 8, "word": 6, "similarity": 4, "kgid_layers": 2, "kernels": 2},
+    "glfn": {"embed": 8, "word": 6, "position": 4},
+    "pfan": {"embed": 8, "word": 6, "position": 4},
+    "scan": {"embed": 8, "word": 6},
+    "sgraf": {"embed": 8, "word": 6, "similarity": 4},
+    "mefn": {"embed": 8, "word": 6},
+    "cmfg": {"embed": 8, "query": 4, "images": "regions"},
     "vsepp": {"embed": 8, "word": 6},
     "scl": {"embed": 8, "width": 8, "layers": 1, "heads": 2, "text_epochs": 1, "image_epochs": 1},
     "dual": {},
