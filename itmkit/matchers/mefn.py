@@ -26,18 +26,15 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded, Loss, Triplet
 from itmkit.matchers.parts.attention import FlatWords, weigh_regions, weigh_words
+from itmkit.matchers.parts.blocks import in_blocks
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.matchers.parts.norms import l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling
-
-BLOCK = 1 << 21  # numbers of the pair tensors (Bi, Bt, D) and (Bi, T, R) of a block of images: 8 MB in float32
-KEEP = 1 << 25  # numbers of all blocks beyond which training computes them again instead of keeping them
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
@@ -247,26 +244,18 @@ class Matcher(nn.Module):
         return Loss(total, (scores,))
 
     def _pairs(self, images: Encoded, texts: Encoded) -> tuple[Tensor, Tensor]:
-        """Scores and mean entropies, (Bi, Bt) each, a few images at a time.
-
-        Blocks keep the pair tensors inside the processor's caches; a large training batch computes its blocks again in
-        the backward pass instead of keeping them.
-        """
+        """Scores and mean entropies, (Bi, Bt) each."""
         words = FlatWords.of(texts["nodes"], texts["mask"])
-        numbers = texts["nodes"].shape[0] * self.config.embed + len(words.vectors) * images["mask"].shape[1]
-        size = max(1, BLOCK // numbers)
-        again = torch.is_grad_enabled() and len(images["mask"]) * numbers > KEEP
-        parts = []
-        for start in range(0, len(images["mask"]), size):
-            block = {name: value[start : start + size] for name, value in images.items()}
-            if again:
-                parts.append(checkpoint(self._block, block, texts, words, use_reentrant=False))
-            else:
-                parts.append(self._block(block, texts, words))
-        scores, entropies = zip(*parts, strict=True)
-        return torch.cat(scores), torch.cat(entropies)
 
-    def _block(self, images: Encoded, texts: Encoded, words: FlatWords) -> tuple[Tensor, Tensor]:
+        def block(*tensors: Tensor) -> Tensor:
+            return self._block(dict(zip(images, tensors, strict=True)), texts, words)
+
+        numbers = texts["nodes"].shape[0] * self.config.embed + len(words.vectors) * images["mask"].shape[1]
+        scores, entropies = in_blocks(block, *images.values(), numbers=numbers).unbind(dim=-1)
+        return scores, entropies
+
+    def _block(self, images: Encoded, texts: Encoded, words: FlatWords) -> Tensor:
+        """(Bi, Bt, 2): score and mean entropy."""
         cosine = words.vectors @ images["nodes"].transpose(1, 2)  # (Bi, T, R); all of unit length
         if self.config.mfe:
             region_weights, word_weights, entropy = self.entropy.weights(cosine, images["mask"], words)
@@ -282,7 +271,7 @@ class Matcher(nn.Module):
             sums.append(self._global(cosine, images["pooling"], words, region_weights, word_weights))
         image = self.image_fusion([of_regions for of_regions, _ in sums], images)  # f(v), (Bi, Bt, D)
         text = self.text_fusion([of_words.transpose(0, 1) for _, of_words in sums], texts)  # f(t), (Bt, Bi, D)
-        return -(image - text.transpose(0, 1)).square().sum(dim=-1), entropy
+        return torch.stack([-(image - text.transpose(0, 1)).square().sum(dim=-1), entropy], dim=-1)
 
     def _local(
         self, cosine: Tensor, mask: Tensor, words: FlatWords, region_weights: Tensor, word_weights: Tensor

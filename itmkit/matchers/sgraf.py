@@ -28,10 +28,11 @@ from torch.nn import functional
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import FlatWords
+from itmkit.matchers.parts.blocks import in_blocks
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling
-from itmkit.matchers.parts.similarity import SimilarityRepresentation, in_blocks, local_similarities
+from itmkit.matchers.parts.similarity import SimilarityRepresentation, local_similarities
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from itmkit.inputs import ImageBatch, Needs, TextBatch
 from itmkit.matchers import method, preset
 from itmkit.matchers.glfn import BlockPositions, Config, Matcher, members, needs
-from itmkit.matchers.parts import attention
+from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.attention import (
     MAX_SHARPNESS,
     FlatWords,
@@ -180,8 +180,8 @@ def test_size_of_blocks_and_computing_again_change_nothing(member: str, monkeypa
 
     plain = run()
     for block, keep in ((1, 1 << 30), (100, 0), (1 << 20, 0)):
-        monkeypatch.setattr(attention, "BLOCK", block)
-        monkeypatch.setattr(attention, "KEEP", keep)
+        monkeypatch.setattr(blocks, "BLOCK", block)
+        monkeypatch.setattr(blocks, "KEEP", keep)
         for value, expected in zip(run(), plain, strict=True):
             torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, TextBatch
-from itmkit.matchers import loss, mefn
+from itmkit.matchers import loss
 from itmkit.matchers.mefn import Config, Matcher, entropy_map, members, needs
+from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.training.settings import resolve
 from tests.matchers import literal_mefn as literal
@@ -177,7 +178,7 @@ def test_nothing_changes_with_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch
     images, texts, matcher = image_batch([4, 2, 3, 1, 4]), text_batch(), matcher_of(settings)
     whole = scores(matcher, images, texts)
     for block in (1, 2 * (4 * D + 11 * 4), 3 * (4 * D + 11 * 4)):
-        monkeypatch.setattr(mefn, "BLOCK", block)
+        monkeypatch.setattr(blocks, "BLOCK", block)
         close(scores(matcher, images, texts), whole)
 
 
@@ -213,10 +214,10 @@ def test_gradients_reach_every_parameter(settings: dict[str, Any]) -> None:
 def test_recomputed_blocks_have_the_gradients_of_kept_ones(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(mefn, "BLOCK", 2 * (4 * D + 11 * 4))
+    monkeypatch.setattr(blocks, "BLOCK", 2 * (4 * D + 11 * 4))
     gradients = []
     for keep in (0, 1 << 40):
-        monkeypatch.setattr(mefn, "KEEP", keep)
+        monkeypatch.setattr(blocks, "KEEP", keep)
         gradients.append(gradients_of(settings))
     for kept, again in zip(*(found.values() for found in gradients), strict=True):
         assert kept is not None and again is not None

@@ -19,7 +19,7 @@ from itmkit.matchers.mpsm import (
     members,
 )
 from itmkit.matchers.mpsm import semantic_edges as edges_of
-from itmkit.matchers.parts import similarity
+from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.attention import FlatWords, attend_regions, unit_attention
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.matchers.parts.pooling import MeanQueryPooling
@@ -366,7 +366,7 @@ def test_nothing_changes_with_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch
     images, texts, matcher = image_batch([4, 2, 3, 1, 4]), text_batch(), matcher_of({})
     whole = scores(matcher, images, texts)
     for block in (1, 2 * 11 * D, 3 * 11 * D):
-        monkeypatch.setattr(similarity, "BLOCK", block)
+        monkeypatch.setattr(blocks, "BLOCK", block)
         close(scores(matcher, images, texts), whole)
 
 
@@ -374,10 +374,10 @@ def test_nothing_changes_with_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch
 def test_recomputed_blocks_have_the_gradients_of_kept_ones(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(similarity, "BLOCK", 2 * 11 * D)
+    monkeypatch.setattr(blocks, "BLOCK", 2 * 11 * D)
     gradients = []
     for keep in (0, 1 << 40):
-        monkeypatch.setattr(similarity, "KEEP", keep)
+        monkeypatch.setattr(blocks, "KEEP", keep)
         gradients.append(gradients_of(settings, "distance"))
     for kept, again in zip(*(found.values() for found in gradients), strict=True):
         assert kept is not None and again is not None

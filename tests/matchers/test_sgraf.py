@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Sizes, TextBatch
-from itmkit.matchers.parts import similarity
+from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.attention import FlatWords
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.matchers.sgraf import (
@@ -233,16 +233,16 @@ def test_nothing_changes_with_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch
     images, texts, matcher = image_batch([4, 2, 3, 1, 4]), text_batch(), matcher_of({"alignment": alignment}, member)
     whole = scores(matcher, images, texts)
     for block in (1, 2 * 11 * D, 3 * 11 * D):
-        monkeypatch.setattr(similarity, "BLOCK", block)
+        monkeypatch.setattr(blocks, "BLOCK", block)
         close(scores(matcher, images, texts), whole)
 
 
 @every_member
 def test_recomputed_blocks_have_the_gradients_of_kept_ones(monkeypatch: pytest.MonkeyPatch, member: str) -> None:
-    monkeypatch.setattr(similarity, "BLOCK", 2 * 11 * D)
+    monkeypatch.setattr(blocks, "BLOCK", 2 * 11 * D)
     gradients = []
     for keep in (0, 1 << 40):
-        monkeypatch.setattr(similarity, "KEEP", keep)
+        monkeypatch.setattr(blocks, "KEEP", keep)
         gradients.append(gradients_of({}, member))
     for kept, again in zip(*(found.values() for found in gradients), strict=True):
         assert kept is not None and again is not None

@@ -8,18 +8,15 @@ The words of all texts of a block are laid end to end, (T, D), so that no time g
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
+from itmkit.matchers.parts.blocks import in_blocks
 from itmkit.matchers.parts.norms import l2norm, masked_softmax
 
-BLOCK = 1 << 20  # numbers of a (Bi, T, R) block of pairs: 4 MB in float32, near the size of a core's caches
-KEEP = 1 << 25  # numbers of all blocks beyond which training computes them again; it would keep about ten tensors
 MAX_SHARPNESS = 30.0  # of attention over words: see `weigh_words`
 
 
@@ -159,7 +156,7 @@ def text_to_image(
             similar = similar + attention_bonus * weights.amax(dim=-1)
         return similar @ words.member.T / words.member.sum(dim=1)
 
-    return _in_blocks(block, words, regions, region_mask, region_gram)
+    return in_blocks(block, regions, region_mask, region_gram, numbers=_numbers(regions, words))
 
 
 def image_to_text(
@@ -196,7 +193,7 @@ def image_to_text(
             similar = similar + attention_bonus * largest
         return similar.sum(dim=-1) / region_mask.sum(dim=1, keepdim=True).clamp_min(1)
 
-    return _in_blocks(block, words, regions, region_mask)
+    return in_blocks(block, regions, region_mask, numbers=_numbers(regions, words))
 
 
 def _inverse_length(squared: Tensor) -> Tensor:
@@ -204,19 +201,6 @@ def _inverse_length(squared: Tensor) -> Tensor:
     return squared.clamp_min(1e-16).rsqrt()
 
 
-def _in_blocks(block: Callable[..., Tensor], words: FlatWords, *images: Tensor) -> Tensor:
-    """`block` of a few images at a time, so that its (Bi, T, R) tensors stay small. A large training batch computes
-    them again in the backward pass instead of keeping them.
-
-    Args:
-        images: (Bi, R, ...) tensors, cut along Bi.
-    """
-    total, regions = images[0].shape[:2]
-    pairs = len(words.vectors) * regions  # of a word and a region, an image
-    size = max(1, BLOCK // pairs)
-    again = torch.is_grad_enabled() and total * pairs > KEEP
-    parts = []
-    for start in range(0, total, size):
-        some = [tensor[start : start + size] for tensor in images]
-        parts.append(checkpoint(block, *some, use_reentrant=False) if again else block(*some))
-    return torch.cat(parts)
+def _numbers(regions: Tensor, words: FlatWords) -> int:
+    """Of an image's words and regions: a cosine and what is being made of it."""
+    return 2 * len(words.vectors) * regions.shape[1]

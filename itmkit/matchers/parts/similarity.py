@@ -6,19 +6,16 @@ SGRAF compares by distance; MPSM has two of them, distance and direction, each w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from itmkit.matchers.parts.attention import FlatWords, attend_regions, unit_attention
+from itmkit.matchers.parts.blocks import in_blocks
 from itmkit.matchers.parts.norms import l2norm
 
-BLOCK = 1 << 21  # numbers of a (Bi, T, D) block: 8 MB in float32, near the size of a core's caches
-KEEP = 1 << 25  # numbers of all blocks beyond which training computes them again instead of keeping them
 Kind = Literal["distance", "direction"]
 
 
@@ -95,22 +92,3 @@ def _local_block(
     if unit:
         weights = unit_attention(weights, regions)
     return compare(weights @ regions, words.vectors)  # (Bi, T, D) and (T, D) -> (Bi, T, S)
-
-
-def in_blocks(compute: Callable[..., Tensor], *per_image: Tensor, numbers: int) -> Tensor:
-    """`compute(*per_image)` a few images at a time, the results joined along the images.
-
-    The vectors of an image beside every word are what costs memory. Blocks keep them inside the processor's caches; a
-    large training batch computes its blocks again in the backward pass instead of keeping them.
-
-    Args:
-        per_image: each with leading dimension Bi.
-        numbers: how many `compute` holds of an image at once.
-    """
-    again = torch.is_grad_enabled() and len(per_image[0]) * numbers > KEEP
-    size = max(1, BLOCK // numbers)
-    parts = []
-    for start in range(0, len(per_image[0]), size):
-        block = [tensor[start : start + size] for tensor in per_image]
-        parts.append(checkpoint(compute, *block, use_reentrant=False) if again else compute(*block))
-    return torch.cat(parts)

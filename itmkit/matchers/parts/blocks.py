@@ -1,0 +1,31 @@
+"""A few images at a time, so that what is computed of every pair stays inside the processor's caches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+BLOCK = 1 << 21  # numbers of the pair tensors of a block of images: 8 MB in float32, near the size of a core's caches
+KEEP = 1 << 25  # numbers of all blocks beyond which training computes them again instead of keeping them
+
+
+def in_blocks(compute: Callable[..., Tensor], *per_image: Tensor, numbers: int) -> Tensor:
+    """`compute(*per_image)` a few images at a time, the results joined along the images.
+
+    The vectors of an image beside every word are what costs memory. Blocks keep them inside the processor's caches; a
+    large training batch computes its blocks again in the backward pass instead of keeping them.
+
+    Args:
+        per_image: each with leading dimension Bi.
+        numbers: how many `compute` holds of an image at once.
+    """
+    again = torch.is_grad_enabled() and len(per_image[0]) * numbers > KEEP
+    size = max(1, BLOCK // numbers)
+    parts = []
+    for start in range(0, len(per_image[0]), size):
+        block = [tensor[start : start + size] for tensor in per_image]
+        parts.append(checkpoint(compute, *block, use_reentrant=False) if again else compute(*block))
+    return torch.cat(parts)
