@@ -48,7 +48,7 @@ Encoded = dict[str, Tensor]
 Triplet = Callable[[Tensor], Tensor]  # scores (Bi, Bt) -> the triplet loss of the run's settings, a scalar
 
 # Method name -> module. Imported when asked for, so that listing the methods costs nothing.
-METHODS = {"mpsm": "itmkit.matchers.mpsm", "vsepp": "itmkit.matchers.vsepp"}
+METHODS = {"mpsm": "itmkit.matchers.mpsm", "cmfg": "itmkit.matchers.cmfg", "vsepp": "itmkit.matchers.vsepp"}
 
 
 @dataclass(frozen=True)
