@@ -10,6 +10,7 @@ from itmkit.cache import CacheReader, text_key
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs, Needs
 from itmkit.inputs import texts as module
+from itmkit.inputs.needs import missing
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.words.phrases import TagPhrases
 from itmkit.workspace import Workspace
@@ -127,3 +128,14 @@ def test_a_caption_that_was_not_parsed(workspace: Workspace) -> None:
     workspace.dataset_path.write_text(lines.replace("left of", "right of"))
     with pytest.raises(ItmkitError, match=r"caches/text: no row for 4 of 8 ids"):
         opened(workspace)
+
+
+def test_regions_are_offered_where_patches_are_missing(workspace: Workspace) -> None:
+    told = missing(workspace, Needs(images="patches"), "cmfg")
+    assert told == [
+        f"{workspace.cache('patches')} is missing: run `itmkit extract-patches`, or train with --images regions"
+    ]
+    (workspace.cache("regions") / "manifest.json").unlink()
+    without = missing(workspace, Needs(images="patches"), "cmfg")
+    assert without == [f"{workspace.cache('patches')} is missing: run `itmkit extract-patches`"]
+    assert all("--images" not in problem for problem in missing(workspace, Needs(), "vsepp"))

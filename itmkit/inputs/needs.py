@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from itmkit.cache import read_manifest
 from itmkit.errors import ItmkitError
-from itmkit.workspace import VECTORS, WORDS, Workspace, command_for
+from itmkit.workspace import VECTORS, WORDS, Workspace, command_for, named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,11 @@ def missing(workspace: Workspace, needs: Needs, method: str) -> list[str]:
     try:
         workspace.require(*(name for name in needs.caches if name not in passed))
     except ItmkitError as error:
-        problems += error.problems
+        told = list(error.problems)
+        if named(needs.images) and _done(workspace, "regions"):
+            wanted = f"{workspace.cache(needs.images)} is missing"
+            told = [f"{each}, or train with --images regions" if each.startswith(wanted) else each for each in told]
+        problems += told
     return problems
 
 
@@ -86,3 +90,8 @@ def the_one(workspace: Workspace, prefix: str, setting: str) -> str:
 def _untagged(workspace: Workspace) -> bool:
     manifest = read_manifest(workspace.cache("regions"))
     return manifest is not None and manifest.complete and not any(manifest.tables.get("tags", ()))
+
+
+def _done(workspace: Workspace, cache: str) -> bool:
+    manifest = read_manifest(workspace.cache(cache))
+    return manifest is not None and manifest.complete

@@ -55,6 +55,7 @@ METHODS = {
     "scan": "itmkit.matchers.glfn",
     "sgraf": "itmkit.matchers.sgraf",
     "mefn": "itmkit.matchers.mefn",
+    "cmfg": "itmkit.matchers.cmfg",
     "scl": "itmkit.matchers.scl",
     "vsepp": "itmkit.matchers.vsepp",
     "dual": "itmkit.matchers.dual",

@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "glfn": {"words_cache": "bert", "embed": 64, "word": 50, "position": 20, "dropout": 0.0},
     "pfan": {"embed": 64, "word": 50, "position": 20},
     "scan": {"embed": 64, "word": 50},
+    "cmfg": {"images": "regions", "words": "gru", "word": 50, "embed": 64, "query": 32},
     "scl": {"words": "learned", "images": "regions", "embed": 128, "width": 128, "layers": 1, "heads": 2}
     | {"text_epochs": 30, "image_epochs": 15, "dropout": 0.0, "backup_decay": 0.9},
     "sgraf": {"embed": 64, "word": 50, "similarity": 32, "modules": "saf", "saf_dropout": 0.0, "plain_start": True},

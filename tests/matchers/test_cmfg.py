@@ -1,0 +1,282 @@
+"""CMFG against the literal version in `literal_cmfg`, and what must not change its scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from itmkit.errors import ItmkitError
+from itmkit.inputs import ImageBatch, Needs, TextBatch
+from itmkit.matchers import cmfg
+from itmkit.matchers.cmfg import Config, Layer, Matcher, members, most_attended, needs
+from itmkit.matchers.parts.losses import triplet_loss
+from itmkit.training.settings import resolve
+from tests.matchers import literal_cmfg as literal
+from tests.matchers.batches import SIZES, image_batch, pad_images, pad_texts, take_images, take_texts, text_batch
+from tests.matchers.literal_mpsm import weights_of
+
+TOLERANCE = 1e-5
+D = 12
+
+# Every combination of what shapes the graph, and each of the rest by itself.
+GRAPHS: list[dict[str, Any]] = [
+    {"edges": edges, "residual": residual, "layers": layers}
+    for edges, residual, layers in product(("both", "intra", "cross"), (True, False), (1, 2, 3))
+]
+REST: list[dict[str, Any]] = [
+    {"layers": 0},
+    *({"renew_edges": False, "edges": edges} for edges in ("both", "intra", "cross")),
+    {"renew_edges": False, "layers": 3, "residual": False},
+    {"unit_nodes": False},
+    {"image_nodes": 2},
+    {"image_nodes": 9},
+    {"image_nodes": 1, "edges": "intra", "words": "gru"},
+    {"query": 20},
+    {"words": "gru"},
+    {"words": "bert+gru"},
+]
+SETTINGS = GRAPHS + REST
+SWITCHES: list[dict[str, Any]] = [{}, {"edges": "intra"}, {"edges": "cross"}, {"layers": 1}, *REST]
+
+
+def named(settings: dict[str, Any]) -> str:
+    return ",".join(f"{key}={value}" for key, value in settings.items()) or "default"
+
+
+def matcher_of(settings: dict[str, Any]) -> Matcher:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        matcher = Matcher(Config(**{"embed": D, "query": 5, "word": 7, **settings}), member="graph", sizes=SIZES)
+        with torch.no_grad():
+            for parameter in matcher.parameters():  # queries that differ from keys, biases that are not zero
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    return matcher.eval()
+
+
+def scores(matcher: Matcher, images: ImageBatch, texts: TextBatch) -> np.ndarray:
+    with torch.no_grad():
+        return matcher.score(matcher.encode_images(images), matcher.encode_texts(texts)).numpy()
+
+
+def literally(matcher: Matcher, images: ImageBatch, texts: TextBatch) -> np.ndarray:
+    assert images.attention is not None and texts.words is not None and texts.vectors is not None
+    weights = weights_of(matcher)
+    every_image = [
+        literal.Image(images.features[i, :count].double().numpy(), images.attention[i, :count].tolist())
+        for i, count in enumerate(images.mask.sum(1).tolist())
+    ]
+    every_text = [
+        literal.Text(texts.words[t, :length].tolist(), texts.vectors[t, :length].double().numpy())
+        for t, length in enumerate(texts.mask.sum(1).tolist())
+    ]
+    return np.array([[literal.score(weights, matcher.config, i, t) for t in every_text] for i in every_image])
+
+
+def close(actual: Any, expected: Any) -> None:
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=named)
+def test_scores_are_those_of_the_equations(settings: dict[str, Any]) -> None:
+    """Among them an image of one region, one of none, a caption of one word."""
+    images, texts, matcher = image_batch([4, 1, 2, 0, 3]), text_batch(), matcher_of(settings)
+    expected = literally(matcher, images, texts)
+    close(scores(matcher, images, texts), expected)
+    assert expected[[0, 1, 2, 4]].std() > 1e-2  # not a comparison of constants
+    close(scores(matcher, take_images(images, [1]), take_texts(texts, [1])), expected[1:2, 1:2])
+
+
+@pytest.mark.parametrize("settings", SWITCHES, ids=named)
+@pytest.mark.parametrize("training", [False, True])
+def test_padding_does_not_change_scores(settings: dict[str, Any], training: bool) -> None:
+    images, texts, matcher = image_batch(), text_batch(), matcher_of(settings).train(training)
+    close(scores(matcher, pad_images(images, 3), pad_texts(texts, 4)), scores(matcher, images, texts))
+
+
+@pytest.mark.parametrize("settings", SWITCHES, ids=named)
+def test_a_pair_scores_the_same_in_any_company(settings: dict[str, Any]) -> None:
+    images, texts, matcher = image_batch(), text_batch(), matcher_of(settings)
+    together = scores(matcher, images, texts)
+    for some_images, some_texts in (([2, 0, 1], [1, 0, 3, 2]), ([1], [3, 1]), ([2, 2], [0]), ([0, 1], [2])):
+        found = scores(matcher, take_images(images, some_images), take_texts(texts, some_texts))
+        close(found, together[np.ix_(some_images, some_texts)])
+
+
+@pytest.mark.parametrize("settings", [{}, {"edges": "cross"}, {"renew_edges": False}], ids=named)
+def test_nothing_changes_with_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
+    images, texts, matcher = image_batch([4, 2, 0, 1, 4]), text_batch([3, 1, 5, 2, 2, 4]), matcher_of(settings)
+    whole = scores(matcher, images, texts)
+    for pairs in (0, 1, 2, 5, 7, 29):
+        monkeypatch.setattr(cmfg, "BLOCK", pairs * 9 * D)
+        close(scores(matcher, images, texts), whole)
+
+
+def test_a_block_holds_no_more_pairs_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    real = Matcher._pairs
+
+    def spy(self: Matcher, images: Any, texts: Any) -> Tensor:
+        found = real(self, images, texts)
+        seen.append((*found.shape, images["nodes"].shape[1], texts["nodes"].shape[1]))
+        return found
+
+    monkeypatch.setattr(Matcher, "_pairs", spy)
+    monkeypatch.setattr(cmfg, "BLOCK", 6 * 9 * D)
+    scores(matcher_of({}), image_batch([4, 2, 0, 1, 4]), text_batch([3, 1, 5, 2, 2, 4]))
+    assert all(images * texts <= 6 for images, texts, *_ in seen)
+    assert sum(images * texts for images, texts, *_ in seen) == 30
+    assert {regions for _, _, regions, _ in seen} == {1, 4} and {words for *_, words in seen} == {2, 5}
+
+
+def gradients_of(settings: dict[str, Any]) -> dict[str, Tensor | None]:
+    matcher, image_of = matcher_of(settings).train(), torch.tensor([0, 1, 1, 2])
+    (view,) = matcher.views(matcher.encode_images(image_batch()), matcher.encode_texts(text_batch()))
+    triplet_loss(view, image_of, margin=0.2, negatives="all").backward()  # type: ignore[no-untyped-call]
+    return {name: parameter.grad for name, parameter in matcher.named_parameters()}
+
+
+@pytest.mark.parametrize("settings", [{}, {"edges": "cross"}, {"renew_edges": False}], ids=named)
+def test_recomputed_blocks_have_the_gradients_of_kept_ones(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(cmfg, "BLOCK", 4 * 9 * D)
+    gradients = []
+    for keep in (0, 1 << 40):
+        monkeypatch.setattr(cmfg, "KEEP", keep)
+        gradients.append(gradients_of(settings))
+    for kept, again in zip(*(found.values() for found in gradients), strict=True):
+        assert kept is not None and again is not None
+        torch.testing.assert_close(kept, again, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=named)
+def test_gradients_reach_every_parameter(settings: dict[str, Any]) -> None:
+    """Parameters that these settings do not use are not built at all."""
+    for name, gradient in gradients_of(settings).items():
+        assert gradient is not None and torch.isfinite(gradient).all() and gradient.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=named)
+def test_images_without_regions_have_finite_scores_and_gradients(settings: dict[str, Any]) -> None:
+    matcher = matcher_of(settings).train()
+    score = matcher.score(matcher.encode_images(image_batch([0, 4])), matcher.encode_texts(text_batch()))
+    score.sum().backward()  # type: ignore[no-untyped-call]
+    assert torch.isfinite(score).all() and not score[0].any()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in matcher.parameters())
+
+
+# --- the switches ---
+
+
+def names_of(settings: dict[str, Any]) -> set[str]:
+    return {name for name, _ in matcher_of(settings).named_parameters()}
+
+
+def test_layers_and_their_edges_are_counted() -> None:
+    for layers in range(4):
+        assert len(matcher_of({"layers": layers}).layers) == layers
+        plain, once = names_of({"layers": layers}), names_of({"layers": layers, "renew_edges": False})
+        later = {f"layers.{k}.{part}.weight" for k in range(1, layers) for part in ("query", "key")}
+        assert plain - once == later and once <= plain
+    assert not any(name.startswith("layers") for name in names_of({"layers": 0}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"edges": "intra"}, {"edges": "cross"}, {"residual": False}, {"unit_nodes": False}, {"image_nodes": 2}],
+    ids=named,
+)
+def test_a_switch_without_parameters_changes_the_scores(settings: dict[str, Any]) -> None:
+    assert names_of(settings) == names_of({})
+    images, texts = image_batch(), text_batch()
+    found = [scores(matcher_of(each), images, texts) for each in (settings, {})]
+    assert abs(found[0] - found[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("settings", [{"edges": "intra"}, {"layers": 0}], ids=named)
+def test_without_edges_across_an_image_is_one_vector(settings: dict[str, Any]) -> None:
+    matcher = matcher_of(settings)
+    images, texts = matcher.encode_images(image_batch()), matcher.encode_texts(text_batch())
+    assert images.keys() == texts.keys() == {"vector"}
+    close(images["vector"].norm(dim=1).detach(), np.ones(3))
+    assert torch.equal(matcher.score(images, texts), images["vector"] @ texts["vector"].T)
+
+
+def test_what_is_encoded_suffices_for_the_first_layer() -> None:
+    """With edges across, the maps of the first layer are applied once an image and once a text, not once a pair."""
+    matcher = matcher_of({"layers": 1})
+    images, texts = matcher.encode_images(image_batch()), matcher.encode_texts(text_batch())
+    whole = matcher.score(images, texts)
+    with torch.no_grad():
+        for parameter in matcher.parameters():
+            parameter.fill_(torch.nan)
+    assert torch.equal(matcher.score(images, texts), whole)
+
+
+def test_the_patches_that_cls_attends_to_are_kept_the_first_of_equals() -> None:
+    attention = torch.tensor([[0.2, 0.5, 0.2, 0.5], [0.1, 0.3, 9.0, 9.0]])
+    images = replace(image_batch([4, 2]), attention=attention)
+    for count, kept in ((1, [[1], [1]]), (2, [[1, 3], [1, 0]]), (3, [[1, 3, 0], [1, 0]])):
+        features, mask = most_attended(images, count)
+        assert features.shape[1] == mask.shape[1] == count
+        for image, patches in enumerate(kept):
+            assert mask[image].sum() == len(patches)
+            assert torch.equal(features[image][mask[image]], images.features[image, patches])
+    matcher = matcher_of({"image_nodes": 1})
+    close(scores(matcher, images, text_batch()), literally(matcher, images, text_batch()))
+
+
+def test_edges_begin_as_likeness() -> None:
+    """A random start with unit nodes gives all edges nearly one weight, and every node the same message."""
+    torch.manual_seed(0)
+    layer = Layer(64, 64, attends=True)
+    nodes = torch.nn.functional.normalize(torch.randn(6, 64), dim=1)
+    nodes[1] = nodes[0]
+    edges = layer.edges(nodes, nodes, ~torch.eye(6, dtype=torch.bool))
+    assert edges[0].argmax() == 1 and edges[0, 1] > 0.9
+    assert torch.equal(layer.query.weight, layer.key.weight)
+
+
+def test_needs() -> None:
+    assert needs(Config()) == Needs(images="patches", words=False, vectors="words-/texts")
+    assert needs(Config(image_nodes=49, images="dinov2", words_cache="bert")) == Needs(
+        images="dinov2", attention=True, words=False, vectors="words-bert/texts"
+    )
+    assert needs(Config(images="regions", words="gru")) == Needs()
+    assert members(Config()) == {"graph": 1.0}
+    bare = scores(
+        matcher_of({"words": "gru"}),
+        ImageBatch(image_batch().features, image_batch().mask),
+        TextBatch(text_batch().words, text_batch().mask),
+    )
+    assert np.array_equal(bare, scores(matcher_of({"words": "gru"}), image_batch(), text_batch()))
+
+
+def test_other_caches_are_refused() -> None:
+    for name in ("text", "graphs", "words-bert", "vectors-clip/images", "../patches", ""):
+        with pytest.raises(ItmkitError, match="setting 'images' = .*neither regions nor a name of a cache"):
+            resolve("cmfg", settings={"images": name})
+    assert resolve("cmfg", recipe="paper").matcher.images == "patches"
+    for recipe in ("small", "scenes"):
+        assert resolve("cmfg", recipe=recipe).matcher.images == "regions"
+
+
+def test_sixteen_random_pairs_are_learnt() -> None:
+    random = torch.Generator().manual_seed(0)
+    images = ImageBatch(torch.randn(16, 4, 10, generator=random), torch.ones(16, 4, dtype=torch.bool))
+    vectors = torch.randn(16, 5, 7, generator=random)
+    texts = TextBatch(None, torch.ones(16, 5, dtype=torch.bool), vectors=vectors)
+    matcher, image_of = matcher_of({"embed": 32}).train(), torch.arange(16)
+    optimizer = torch.optim.Adam(matcher.parameters(), lr=3e-3)
+    for _ in range(60):
+        score = matcher.score(matcher.encode_images(images), matcher.encode_texts(texts))
+        optimizer.zero_grad()
+        triplet_loss(score, image_of, margin=0.2, negatives="soft").backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert torch.equal(score.argmax(0), image_of) and torch.equal(score.argmax(1), image_of)
