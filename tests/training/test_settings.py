@@ -54,7 +54,7 @@ def test_everything_wrong_is_told_at_once() -> None:
 
 
 def test_unknown_recipes_and_methods() -> None:
-    with pytest.raises(ItmkitError, match=r"--recipe 'huge': mpsm has no such recipe; it has paper, .*small"):
+    with pytest.raises(ItmkitError, match=r"--recipe 'huge': mpsm has no such recipe; it has .*paper, .*small"):
         resolve("mpsm", recipe="huge")
     with pytest.raises(ItmkitError, match="--method 'mps'"):
         resolve("mps")
