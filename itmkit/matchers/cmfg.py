@@ -32,7 +32,7 @@ from torch.utils.checkpoint import checkpoint
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
-from itmkit.matchers.parts.norms import l2norm, masked_softmax
+from itmkit.matchers.parts.norms import barrier, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import masked_mean
 from itmkit.workspace import named
 
@@ -256,10 +256,10 @@ def others(mask: Tensor) -> Tensor:
 def softmax_and_total(logits: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
     """`masked_softmax` (..., U, V) and the logarithm of the sum it divides by (..., U, 1).
 
-    Where nothing is allowed the weights are 0 and the logarithm is about the least number there is.
+    Where nothing is allowed the weights are 0 and the logarithm is about half the least number there is.
     """
-    logits = logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
-    return masked_softmax(logits, allowed), logits.logsumexp(dim=-1, keepdim=True)
+    barred = logits + barrier(allowed, logits.dtype)
+    return barred.softmax(dim=-1) * allowed, barred.logsumexp(dim=-1, keepdim=True)
 
 
 def most_attended(batch: ImageBatch, count: int) -> tuple[Tensor, Tensor]:

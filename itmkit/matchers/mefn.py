@@ -277,8 +277,9 @@ class Matcher(nn.Module):
         self, cosine: Tensor, mask: Tensor, words: FlatWords, region_weights: Tensor, word_weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """f_local: the mean over words of the F'_img that they see, the mean over regions of the F'_txt."""
-        to_regions = weigh_regions(cosine, mask, words, self.config.sharpness)  # (Bi, T, R)
-        to_words = weigh_words(cosine, mask, words, self.config.sharpness_i2t)  # (Bi, T, R)
+        words_first = cosine.transpose(0, 1)
+        to_regions = weigh_regions(words_first, mask, words, self.config.sharpness).transpose(0, 1)  # (Bi, T, R)
+        to_words = weigh_words(words_first, mask, words, self.config.sharpness_i2t).transpose(0, 1)  # (Bi, T, R)
         seen_regions = words.member @ to_regions / words.mask.sum(dim=1)[:, None]  # (Bi, Bt, R)
         seen_words = _pad(to_words.sum(dim=-1) / mask.sum(dim=1).clamp_min(1)[:, None], words)  # (Bi, Bt, L)
         return seen_regions * region_weights, seen_words * word_weights

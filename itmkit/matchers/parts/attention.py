@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from itmkit.matchers.parts.blocks import in_blocks
-from itmkit.matchers.parts.norms import l2norm, masked_softmax
+from itmkit.matchers.parts.norms import barrier, l2norm
 
-MAX_SHARPNESS = 30.0  # of attention over words: see `weigh_words`
+MAX_SHARPNESS = 20.0  # of attention over words: see `_powers_of_words`
 
 
 @dataclass(frozen=True)
@@ -45,31 +45,43 @@ class FlatWords:
 
 
 def cosines(regions: Tensor, words: FlatWords) -> Tensor:
-    """(Bi, T, R) of every word with every region, both of unit length: what either attention begins with.
+    """(T, Bi, R) of every word with every region, both of unit length: what either attention begins with.
 
-    One product of two matrices and a transposed copy, a third faster than a product for each image.
+    Words come first, because then it is one product of two matrices.
     """
     images, count, size = regions.shape
-    flat = words.vectors @ regions.reshape(images * count, size).T  # (T, Bi * R)
-    return flat.view(-1, images, count).transpose(0, 1).contiguous()
+    return (words.vectors @ regions.reshape(images * count, size).T).view(-1, images, count)
 
 
 def weigh_regions(cosine: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
-    """`attend_regions` from the cosines (Bi, T, R) on."""
+    """`attend_regions` from the cosines (T, Bi, R) on, in that order of dimensions."""
+    return _weigh_regions(cosine, region_mask, words.member, words.text_of, sharpness) * region_mask
+
+
+def _weigh_regions(cosine: Tensor, region_mask: Tensor, member: Tensor, text_of: Tensor, sharpness: float) -> Tensor:
+    """Weights (T, Bi, R); those of an image without regions are no weights."""
     raised = functional.leaky_relu(cosine, 0.1)
-    squares = words.member @ raised.square()  # (Bi, Bt, R) sums over the words of a text
-    norm = squares.clamp_min(1e-16).rsqrt().index_select(1, words.text_of)  # (Bi, T, R)
-    return masked_softmax(sharpness * raised * norm, region_mask[:, None, :], dim=-1)
+    squares = member @ (raised * raised).flatten(1)  # (Bt, Bi * R) sums over the words of a text
+    norm = (sharpness * squares.clamp_min(1e-16).rsqrt()).index_select(0, text_of).view_as(cosine)
+    return torch.addcmul(barrier(region_mask, cosine.dtype), raised, norm).softmax(dim=-1)
 
 
 def weigh_words(cosine: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
-    """`attend_words` from the cosines (Bi, T, R) on."""
-    raised = functional.leaky_relu(cosine, 0.1) * region_mask[:, None, :]
-    # |normalised| <= 1, so the powers cannot overflow and no maximum has to be found text by text. Nor do all of a
-    # text vanish: at the worst they are exp(-2 sharpness), 1e-26 for `MAX_SHARPNESS`.
-    powers = torch.exp(sharpness * (l2norm(raised) - 1))
-    sums = (words.member @ powers).index_select(1, words.text_of)  # (Bi, T, R)
-    return powers / sums * region_mask[:, None, :]
+    """`attend_words` from the cosines (T, Bi, R) on, in that order of dimensions."""
+    powers = _powers_of_words(cosine, sharpness)
+    sums = (words.member @ powers.flatten(1)).index_select(0, words.text_of).view_as(powers)
+    return powers / sums * region_mask
+
+
+def _powers_of_words(cosine: Tensor, sharpness: float) -> Tensor:
+    """(T, Bi, R): the weights of `attend_words` before they are made to sum to one, 1 for missing regions.
+
+    What they are powers of lies between -1 and 1 times the sharpness, so with at most `MAX_SHARPNESS` they and their
+    squares, up to exp(40), stay far from the ends of float32, and no maximum has to be found text by text.
+    """
+    raised = functional.leaky_relu(cosine, 0.1)
+    norm = (raised * raised).sum(dim=-1, keepdim=True).clamp_min(1e-16).rsqrt()
+    return torch.exp(raised * (sharpness * norm))
 
 
 def attend_regions(regions: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
@@ -84,7 +96,7 @@ def attend_regions(regions: Tensor, region_mask: Tensor, words: FlatWords, sharp
     Returns:
         (Bi, T, R) weights, zero for missing regions, summing to one.
     """
-    return weigh_regions(_cosines_of_any(regions, words), region_mask, words, sharpness)
+    return weigh_regions(_cosines_of_any(regions, words), region_mask, words, sharpness).transpose(0, 1)
 
 
 def attend_words(regions: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
@@ -99,7 +111,7 @@ def attend_words(regions: Tensor, region_mask: Tensor, words: FlatWords, sharpne
     Returns:
         (Bi, T, R) weights, zero for missing regions; those of the words of a text sum to one.
     """
-    return weigh_words(_cosines_of_any(regions, words), region_mask, words, sharpness)
+    return weigh_words(_cosines_of_any(regions, words), region_mask, words, sharpness).transpose(0, 1)
 
 
 def _cosines_of_any(regions: Tensor, words: FlatWords) -> Tensor:
@@ -148,15 +160,30 @@ def text_to_image(
     """
 
     def block(regions: Tensor, region_mask: Tensor, region_gram: Tensor) -> Tensor:
-        cosine = cosines(regions, words)
-        weights = weigh_regions(cosine, region_mask, words, sharpness)  # (Bi, T, R)
-        squared = ((weights @ region_gram) * weights).sum(dim=-1)  # (Bi, T) |c_t|^2
-        similar = (weights * cosine).sum(dim=-1) * _inverse_length(squared)
-        if attention_bonus:
-            similar = similar + attention_bonus * weights.amax(dim=-1)
-        return similar @ words.member.T / words.member.sum(dim=1)
+        found = _seen_by_words(
+            cosines(regions, words), region_mask, region_gram, words.member, words.text_of, sharpness, attention_bonus
+        )
+        return (words.member @ found / words.member.sum(dim=1, keepdim=True)).T
 
     return in_blocks(block, regions, region_mask, region_gram, numbers=_numbers(regions, words))
+
+
+def _seen_by_words(
+    cosine: Tensor,
+    region_mask: Tensor,
+    region_gram: Tensor,
+    member: Tensor,
+    text_of: Tensor,
+    sharpness: float,
+    attention_bonus: float,
+) -> Tensor:
+    """(T, Bi): the cosine of each word with what it attends to."""
+    weights = _weigh_regions(cosine, region_mask, member, text_of, sharpness)  # (T, Bi, R)
+    squared = ((weights.transpose(0, 1) @ region_gram).transpose(0, 1) * weights).sum(dim=-1)  # |c_t|^2
+    similar = (weights * cosine).sum(dim=-1) * _inverse_length(squared)
+    if attention_bonus:
+        similar = similar + attention_bonus * weights.amax(dim=-1)
+    return similar * region_mask.any(dim=1)
 
 
 def image_to_text(
@@ -176,31 +203,55 @@ def image_to_text(
         word_gram: (Bt, L, L), `gram` of the padded words.
         sharpness: at most `MAX_SHARPNESS`.
     """
-    texts, longest = words.mask.shape
 
     def block(regions: Tensor, region_mask: Tensor) -> Tensor:
-        images, count = region_mask.shape
-        cosine = cosines(regions, words)
-        weights = weigh_words(cosine, region_mask, words, sharpness)  # (Bi, T, R)
-        # Words first, so that the Gram matrix of a text meets all regions of all images in one product.
-        padded = weights.transpose(0, 1).index_select(0, words.padded.flatten()).view(texts, longest, images * count)
-        padded = padded * words.mask.unsqueeze(-1)
-        squared = ((word_gram @ padded) * padded).sum(dim=1)  # (Bt, Bi * R) squared length of the attended vectors
-        length = _inverse_length(squared).view(texts, images, count).transpose(0, 1)
-        similar = (words.member @ (weights * cosine)) * length  # (Bi, Bt, R), 0 for missing regions
-        if attention_bonus:
-            largest = padded.amax(dim=1).view(texts, images, count).transpose(0, 1)
-            similar = similar + attention_bonus * largest
-        return similar.sum(dim=-1) / region_mask.sum(dim=1, keepdim=True).clamp_min(1)
+        found = _seen_by_regions(
+            cosines(regions, words),
+            region_mask,
+            word_gram,
+            words.member,
+            words.text_of,
+            words.padded,
+            words.mask,
+            sharpness,
+            attention_bonus,
+        )
+        return (found.sum(dim=-1) / region_mask.sum(dim=1).clamp_min(1)).T
 
     return in_blocks(block, regions, region_mask, numbers=_numbers(regions, words))
 
 
+def _seen_by_regions(
+    cosine: Tensor,
+    region_mask: Tensor,
+    word_gram: Tensor,
+    member: Tensor,
+    text_of: Tensor,
+    padded: Tensor,
+    mask: Tensor,
+    sharpness: float,
+    attention_bonus: float,
+) -> Tensor:
+    """(Bt, Bi, R): the cosine of each region with what it attends to, 0 for missing regions."""
+    texts, longest = mask.shape
+    images, count = region_mask.shape
+    # A cosine is the same for all multiples of a vector, so the powers do for weights.
+    powers = _powers_of_words(cosine, sharpness)  # (T, Bi, R)
+    # The Gram matrix of a text meets all regions of all images in one product.
+    by_text = powers.index_select(0, padded.flatten()).view(texts, longest, images * count) * mask.unsqueeze(-1)
+    squared = ((word_gram @ by_text) * by_text).sum(dim=1)  # (Bt, Bi * R) squared length of the attended vectors
+    similar = (member @ (powers * cosine).flatten(1)) * _inverse_length(squared)
+    if attention_bonus:
+        similar = similar + attention_bonus * by_text.amax(dim=1) / by_text.sum(dim=1)
+    similar = similar * region_mask.flatten()
+    return similar.view(texts, images, count)
+
+
 def _inverse_length(squared: Tensor) -> Tensor:
-    """`1 / sqrt`, finite where the vector is zero."""
-    return squared.clamp_min(1e-16).rsqrt()
+    """`1 / sqrt`, finite where the vector is zero, and its gradient, the third power, too."""
+    return squared.clamp_min(1e-24).rsqrt()
 
 
 def _numbers(regions: Tensor, words: FlatWords) -> int:
-    """Of an image's words and regions: a cosine and what is being made of it."""
-    return 2 * len(words.vectors) * regions.shape[1]
+    """Of an image's words and regions: the cosines and what is made of them, several tensors."""
+    return 6 * len(words.vectors) * regions.shape[1]
