@@ -1,4 +1,4 @@
-"""Kills extraction, parsing, encoding and training with SIGKILL at random moments and compares what reruns end in.
+"""Kills extraction, parsing, encoding, training and scoring with SIGKILL at random moments; compares what reruns end in.
 
     python tests/robustness/kill.py [--times 10] [--seed 0] [--folder DIR]
 
@@ -31,9 +31,11 @@ import torch
 
 from itmkit.cache import Part, merge_parts
 from itmkit.datasets.scenes import make_scenes
+from itmkit.evaluation.evaluate import evaluate
 from itmkit.files import sha256_file
 from itmkit.graphs import build_graphs
 from itmkit.regions.extract import extract_regions
+from itmkit.scoring import engine
 from itmkit.text.parse import parse_text
 from itmkit.training.loop import train
 from itmkit.training.settings import resolve
@@ -77,12 +79,33 @@ def learn(workspace: Workspace) -> None:
     train(workspace, resolve("mpsm", settings={**SETTINGS, "minimum_count": 1}))
 
 
+def score(workspace: Workspace) -> None:
+    """Small tiles, so that there are some to be killed between."""
+    engine.IMAGE_TILE, engine.ROWS, engine.WORDS_TILE = 4, 8, 60
+    (workspace.root / "scores").mkdir(exist_ok=True)
+    evaluate(workspace, ["mpsm"], split="train", device="cpu", save=workspace.root / "scores" / "mpsm.h5")
+
+
+def score_in_two(workspace: Workspace) -> None:
+    """Two ranks, each with every second shard of images."""
+    engine.IMAGE_TILE, engine.ROWS, engine.WORDS_TILE = 4, 4, 60
+    file = workspace.root / "scores" / "mpsm.h5"
+    file.parent.mkdir(exist_ok=True)
+    parts = [partial(evaluate, runs=["mpsm"], split="train", device="cpu", part=Part(1, 2))]
+    parts += [partial(evaluate, runs=["mpsm"], split="train", device="cpu", part=Part(0, 2), save=file)]
+    for pid in [child(part, workspace) for part in parts]:
+        if os.waitpid(pid, 0)[1]:
+            raise RuntimeError("a rank failed")
+
+
 STAGES: dict[str, tuple[Callable[[Workspace], None], str, str]] = {
     "extract-regions": (extract, "caches/regions", "shard-*.h5"),
     "extract-regions, two parts": (extract_in_two, "caches/regions", "shard-*.h5"),
     "parse-text": (parse, "caches/text", "shard-*.h5"),
     "encode-text": (encode, "caches/words-minilm/texts", "shard-*.h5"),
     "train": (learn, "runs/mpsm", "best-*.safetensors"),
+    "evaluate": (score, "scores", "*.h5"),
+    "evaluate, two ranks": (score_in_two, "scores", "*.h5"),
 }
 
 
@@ -156,6 +179,8 @@ def main() -> None:
         kills = wrong = 0
         for _ in range(args.times):
             shutil.rmtree(folder)
+            for unfinished in args.folder.glob("runs/*/scores-*"):
+                shutil.rmtree(unfinished)
             kills += disturbed(stage, workspace, seconds, moment)
             wrong += content(folder, pattern) != expected
         if name != "train" and not expected:
