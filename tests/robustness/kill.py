@@ -1,4 +1,4 @@
-"""Kills extraction, parsing, encoding, training and scoring with SIGKILL at random moments; compares what reruns end in.
+"""Kills extraction, parsing, encoding, training and scoring with SIGKILL at random moments; compares what reruns give.
 
     python tests/robustness/kill.py [--times 10] [--seed 0] [--folder DIR]
 
