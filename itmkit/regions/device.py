@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from itmkit.errors import ItmkitError
@@ -40,21 +40,6 @@ def half(device: torch.device, precision: Precision) -> AbstractContextManager[A
     import torch
 
     return torch.autocast(device.type, dtype=getattr(torch, precision), enabled=precision != "float32")
-
-
-def keep_freed_memory() -> None:
-    """Lets the next picture use the memory of the last one, where the model runs on a CPU.
-
-    glibc gives blocks of many megabytes back to the system when they are freed and asks for new ones, which the
-    system clears page by page. MobileNetV2 at 448 pixels is 1.5 times as fast where they are kept.
-    """
-    import ctypes
-
-    trim_threshold, mmap_max = -1, -4  # names of malloc.h
-    with suppress(AttributeError, OSError):  # other systems have no mallopt
-        libc = ctypes.CDLL(None)
-        libc.mallopt(mmap_max, 0)
-        libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def check_precision(precision: Any, problems: list[str]) -> None:

@@ -10,7 +10,6 @@ Of a matrix only `rows_of` images are in memory at a time; captions that do not 
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from itmkit.cache.begin import begun_manifest
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs
 from itmkit.matchers import Encoded, as_matcher
+from itmkit.memory import keep_freed_memory, resident
 from itmkit.progress import SILENT, Progress
 from itmkit.scoring.blocks import text_blocks, texts_by_length
 
@@ -65,6 +65,8 @@ def score_to_disk(
     Raises:
         ItmkitError: a score is NaN or infinite (names the member), or the memory is too small.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     tiles = text_tiles(inputs, texts)
     ids = [inputs.images[i].id for i in images]
     for name, matcher in members.items():
@@ -174,11 +176,3 @@ class _Captions:
 
     def __exit__(self, *error: object) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def resident() -> int:
-    """Bytes of memory that this process uses now; 0 where the system does not say."""
-    if sys.platform.startswith("linux"):
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * 4096
-    return 0

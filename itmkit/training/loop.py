@@ -23,6 +23,7 @@ from itmkit.files import atomic_path, write_json
 from itmkit.inputs import Inputs
 from itmkit.matchers import Stage, after_step, begin, build, loss, method
 from itmkit.matchers.parts.losses import Negatives, triplet_loss
+from itmkit.memory import keep_freed_memory
 from itmkit.progress import SILENT, Progress
 from itmkit.scoring.blocks import ensemble_of, score_matrix
 from itmkit.training.batches import PairBatch, epoch_order, pair_batches
@@ -134,6 +135,8 @@ class _Run:
 
     def train(self) -> TrainResult:
         torch.use_deterministic_algorithms(True, warn_only=True)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if self.state_path.exists():
             self.state = _State(**load_state(self.state_path, self.members, self.optimizer))
             at = f"epoch {self.state.epoch + 1}, step {self.state.step}"

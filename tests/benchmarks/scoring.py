@@ -27,6 +27,7 @@ import torch
 
 from itmkit.inputs import ImageBatch, Sizes, TextBatch
 from itmkit.matchers import Encoded, as_matcher, build, method, preset
+from itmkit.memory import keep_freed_memory
 from itmkit.scoring.blocks import text_blocks
 from itmkit.scoring.engine import IMAGE_TILE, WORDS_TILE
 from tests.benchmarks.literal_scoring import literal_scores
@@ -96,6 +97,7 @@ def main() -> int:
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = options.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     pictures, captions = random_inputs(args.images, args.captions)
     lengths = captions.mask.sum(dim=1).numpy()
     words = float(lengths.mean())

@@ -12,9 +12,10 @@ from itmkit.cache import WHOLE, Part, merge_parts
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs, Sizes
 from itmkit.matchers import build, method
+from itmkit.memory import resident
 from itmkit.scoring import engine
 from itmkit.scoring.blocks import score_matrix
-from itmkit.scoring.engine import resident, rows_of, score_to_disk
+from itmkit.scoring.engine import rows_of, score_to_disk
 from itmkit.scoring.stored import Kept
 from itmkit.text.vocabulary import Vocabulary
 from tests.training.tiny import FAST, FEATURES, GRAPHS, THINGS, make_workspace
