@@ -30,6 +30,7 @@ from itmkit.training.batches import PairBatch, epoch_order, pair_batches
 from itmkit.training.checkpoint import load_state, save_state, save_weights
 from itmkit.training.collapse import GRACE, CollapseWatch, advice
 from itmkit.training.runs import clear_run, continues, run_facts, run_vocabulary, settled
+from itmkit.training.schedule import learning_rate, negatives_of, stage_of
 from itmkit.training.settings import RunConfig
 from itmkit.workspace import Workspace
 
@@ -151,17 +152,9 @@ class _Run:
         self.state_path.unlink(missing_ok=True)
         return TrainResult(self.folder, self.config, self.state.epoch, self.state.best)
 
-    def _stage(self, epoch: int) -> tuple[Stage, int]:
-        """The stage that an epoch (1..) belongs to, and its number within the stage (1..)."""
-        for stage in self.stages:
-            if epoch <= stage.epochs:
-                return stage, epoch
-            epoch -= stage.epochs
-        raise ValueError("past the last epoch")
-
     def _epoch(self) -> None:
         epoch = self.state.epoch + 1
-        stage, within = self._stage(epoch)
+        stage, within = stage_of(self.stages, epoch)
         for matcher in self.members.values():
             begin(matcher, stage.name)
         batches = epoch_order(
@@ -171,13 +164,14 @@ class _Run:
             seed=self.settings.seed,
             epoch=epoch,
         )
-        negatives = self._negatives(within)
+        negatives = negatives_of(self.settings, within)
         began, done_before = time.perf_counter(), self.state.pairs
         title = f"epoch {epoch}/{self.epochs}" + (f" ({stage.name})" if stage.name else "")
         with self.progress.task(title, len(batches), done=self.state.step, unit="steps") as advance:
             coming = pair_batches(self.training, batches[self.state.step :])
             for number, batch in enumerate(coming, self.state.step):
-                self._set_learning_rate(within, number, len(batches))
+                for group in self.optimizer.param_groups:
+                    group["lr"] = learning_rate(self.settings, within, number, len(batches))
                 losses = self._step(batch, stage.name, negatives, (epoch, number))
                 self.state.step = number + 1
                 mean = sum(losses.values()) / len(losses) / len(batches[number])
@@ -206,7 +200,7 @@ class _Run:
     def _stop_if_collapsed(self) -> None:
         if not self.state.collapsed:
             return
-        negatives = self._negatives(self._stage(self.state.epoch)[1])
+        negatives = negatives_of(self.settings, stage_of(self.stages, self.state.epoch)[1])
         problems = [advice(name, self.state.epoch, negatives) for name in self.state.collapsed]
         if problems and self.settings.stop_on_collapse:
             problems[-1] += ". Training stopped; --stop-on-collapse false goes on regardless"
@@ -249,22 +243,6 @@ class _Run:
             after_step(matcher, stage)
         self.state.pairs += batch.image_of.numel() * images.features.shape[0]
         return losses
-
-    def _negatives(self, epoch: int) -> Negatives:
-        warming = self.settings.negatives == "hardest" and epoch <= self.settings.warmup_epochs
-        return "all" if warming else self.settings.negatives
-
-    def _set_learning_rate(self, epoch: int, step: int, steps: int) -> None:
-        """epoch: of its stage, each of which begins with the full rate."""
-        settings = self.settings
-        rate = settings.learning_rate
-        if settings.decay_epoch:
-            rate *= settings.decay ** ((epoch - 1) // settings.decay_epoch)
-        done = (epoch - 1) * steps + step + 1
-        if settings.warmup_steps:
-            rate *= min(1.0, done / settings.warmup_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
 
     def _unvalidated(self, epoch: int, stage: Stage, steps: int, pairs_per_second: float) -> dict[str, Any]:
         """A line of metrics.jsonl for an epoch of a stage that does not end in scores."""

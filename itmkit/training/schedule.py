@@ -1,0 +1,35 @@
+"""What changes from epoch to epoch: the stage, the learning rate, which negatives count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from itmkit.matchers import Stage
+from itmkit.matchers.parts.losses import Negatives
+from itmkit.training.settings import Training
+
+
+def stage_of(stages: Sequence[Stage], epoch: int) -> tuple[Stage, int]:
+    """The stage that an epoch (1..) belongs to, and its number within the stage (1..)."""
+    for stage in stages:
+        if epoch <= stage.epochs:
+            return stage, epoch
+        epoch -= stage.epochs
+    raise ValueError("past the last epoch")
+
+
+def negatives_of(settings: Training, epoch: int) -> Negatives:
+    """The negatives of an epoch (1..): all of them while "hardest" warms up."""
+    warming = settings.negatives == "hardest" and epoch <= settings.warmup_epochs
+    return "all" if warming else settings.negatives
+
+
+def learning_rate(settings: Training, epoch: int, step: int, steps: int) -> float:
+    """The learning rate of a step (0..) of an epoch (1..) of `steps` steps; each stage begins with the full rate."""
+    rate = settings.learning_rate
+    if settings.decay_epoch:
+        rate *= settings.decay ** ((epoch - 1) // settings.decay_epoch)
+    done = (epoch - 1) * steps + step + 1
+    if settings.warmup_steps:
+        rate *= min(1.0, done / settings.warmup_steps)
+    return rate
