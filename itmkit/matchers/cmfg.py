@@ -57,8 +57,8 @@ class Config:
         default="both", description="edges within a modality and across, or only one kind"
     )
     renew_edges: bool = Field(default=True, description="edges computed in each layer, or once from the first nodes")
-    residual: bool = Field(default=True, description="a node is added to what it receives (a reading; see below)")
-    unit_nodes: bool = Field(default=True, description="nodes begin with unit length (a reading; see below)")
+    residual: bool = Field(default=True, description="a node is added to what it receives (a reading)")
+    unit_nodes: bool = Field(default=True, description="nodes begin with unit length (a reading)")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on word vectors")
 
 

@@ -41,7 +41,7 @@ class Config:
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     similarity: int = Field(default=256, ge=3, description="S, size of a similarity vector")
-    similarity_bias: bool = Field(default=False, description="a bias in the maps of eqs 10 and 13 (see below)")
+    similarity_bias: bool = Field(default=False, description="a bias in the maps of eqs 10 and 13")
     sharpness: float = Field(default=9.0, gt=0, description="lambda of eqs 1, 3, 9 and of the cross attention")
     kgid_layers: int = Field(default=3, ge=0, description="N, layers of KGID (table 3); 0 = without KGID")
     visual_kgid: bool = Field(default=True, description="KGID on the image side (table 2)")
@@ -55,7 +55,7 @@ class Config:
     training: Literal["independent", "joint"] = Field(
         default="independent", description="two members, or one whose encoders both similarities share (table 4)"
     )
-    unit_nodes: bool = Field(default=True, description="compare unit vectors in eqs 11 and 12 (a reading; see below)")
+    unit_nodes: bool = Field(default=True, description="compare unit vectors in eqs 11 and 12 (a reading)")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on word vectors")
 
 

@@ -53,7 +53,7 @@ class Config:
     unit_filtered: bool = Field(default=True, description="SAF scales its sum to unit length (a reading)")
     sgr_dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on word vectors of the member sgr")
     saf_dropout: float = Field(default=0.4, ge=0, lt=1, description="dropout on word vectors of the member saf")
-    plain_start: bool = Field(default=False, description="begin as a plain similarity (see below)")
+    plain_start: bool = Field(default=False, description="begin as a plain similarity")
 
 
 def needs(config: Config) -> Needs:
