@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from itmkit.matchers import Stage
+from itmkit.training.schedule import learning_rate, negatives_of, stage_of
+from itmkit.training.settings import Training
+
+
+def test_stages_one_after_the_other() -> None:
+    stages = (Stage("text", 2), Stage("shared", 3))
+    found = [stage_of(stages, epoch) for epoch in range(1, 6)]
+    assert [(stage.name, within) for stage, within in found] == [
+        ("text", 1), ("text", 2), ("shared", 1), ("shared", 2), ("shared", 3),
+    ]  # fmt: skip
+    with pytest.raises(ValueError):
+        stage_of(stages, 6)
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    settings = Training(learning_rate=1.0, warmup_steps=4, decay_epoch=2, decay=0.5)
+    rates = [learning_rate(settings, epoch, step, 3) for epoch in range(1, 6) for step in range(3)]
+    assert rates[:6] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert rates[6:] == [0.5] * 6 + [0.25] * 3
+    assert learning_rate(Training(learning_rate=0.1, decay_epoch=0), 1000, 0, 3) == 0.1
+
+
+def test_hardest_negatives_warm_up() -> None:
+    assert [negatives_of(Training(warmup_epochs=2), epoch) for epoch in (1, 2, 3)] == ["all", "all", "hardest"]
+    assert negatives_of(Training(negatives="soft", warmup_epochs=2), 1) == "soft"
