@@ -14,6 +14,8 @@ from itmkit.workspace import Workspace
 if TYPE_CHECKING:
     from itmkit.evaluation.evaluate import Evaluation
 
+LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scores need in any case
+
 
 @click.command("evaluate")
 @workspace_option
@@ -68,8 +70,14 @@ def command(
     from itmkit.commands.console import ConsoleProgress, print_json
     from itmkit.errors import ItmkitError
     from itmkit.evaluation.evaluate import evaluate, evaluate_files
+    from itmkit.memory import resident
     from itmkit.ranks import rank, rank_device
 
+    if memory * 1e9 < resident() + LEAST:
+        raise ItmkitError(
+            f"--memory {memory:g}: {resident() / 1e9:.1f} GB are in use before anything is read; give at least"
+            f" {(resident() + LEAST) / 1e9:.1f}"
+        )
     if runs and files:
         raise ItmkitError("--run and --scores: give one of them; --save-scores turns a run into a file")
     if files:

@@ -63,7 +63,7 @@ def score_to_disk(
         part: which shards of rows to do, where several ranks share the work; `itmkit.ranks.merge_when_done` joins them.
 
     Raises:
-        ItmkitError: a score is NaN or infinite (names the member), or the memory is too small.
+        ItmkitError: a score is NaN or infinite; names the member.
     """
     if device.type == "cpu":
         keep_freed_memory()
@@ -140,11 +140,7 @@ class _Captions:
     ) -> None:
         self._matcher, self._inputs, self._texts, self._tiles = matcher, inputs, texts, tiles
         self._device, self._folder = device, folder
-        self._room = int(TEXTS_SHARE * (memory - resident()))
-        if self._room < 0:
-            raise ItmkitError(
-                f"--memory is {memory / 1e9:.1f} GB, of which {resident() / 1e9:.1f} GB are in use already; give more"
-            )
+        self._room = int(TEXTS_SHARE * (memory - resident()))  # below 0, all of them wait in files
         self._kept: list[Encoded | Path] = []
 
     def __enter__(self) -> _Captions:

@@ -71,3 +71,8 @@ def test_the_only_run_needs_no_name(root: Path, tmp_path: Path, capsys: pytest.C
     shutil.rmtree(tmp_path / "work" / "runs")
     assert run(command, ["-w", str(tmp_path / "work")]) == 2
     assert "run `itmkit train --method mpsm` first" in capsys.readouterr().err
+
+
+def test_too_little_memory_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, ["-w", str(root), "--run", "vsepp", "--memory", "0.01"]) == 2
+    assert "GB are in use before anything is read; give at least" in capsys.readouterr().err

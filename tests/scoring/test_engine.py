@@ -12,7 +12,6 @@ from itmkit.cache import WHOLE, Part, merge_parts
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs, Sizes
 from itmkit.matchers import build, method
-from itmkit.memory import resident
 from itmkit.scoring import engine
 from itmkit.scoring.blocks import score_matrix
 from itmkit.scoring.engine import rows_of, score_to_disk
@@ -168,10 +167,10 @@ def test_scores_that_are_no_numbers_name_the_member(inputs: Inputs, tmp_path: Pa
         scored(tmp_path, inputs, built)
 
 
-def test_too_little_memory_is_told(inputs: Inputs, tmp_path: Path) -> None:
-    with pytest.raises(ItmkitError, match=r"--memory is 0.0 GB, of which \d+\.\d GB are in use already"):
-        scored(tmp_path, inputs, matchers("vsepp"), memory=1000)
-    assert resident() > 1 << 20
+def test_a_process_that_uses_more_already_keeps_no_captions(inputs: Inputs, tmp_path: Path) -> None:
+    """As after a training in the same process."""
+    built = matchers("vsepp")
+    same(scored(tmp_path / "short", inputs, built, memory=1000), scored(tmp_path / "whole", inputs, built))
 
 
 def test_rows_of_a_shard_are_whole_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
