@@ -55,14 +55,14 @@ def cosines(regions: Tensor, words: FlatWords) -> Tensor:
 
 def weigh_regions(cosine: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
     """`attend_regions` from the cosines (T, Bi, R) on, in that order of dimensions."""
-    return _weigh_regions(cosine, region_mask, words.member, words.text_of, sharpness) * region_mask
+    return _weigh_regions(cosine, region_mask, words, sharpness) * region_mask
 
 
-def _weigh_regions(cosine: Tensor, region_mask: Tensor, member: Tensor, text_of: Tensor, sharpness: float) -> Tensor:
+def _weigh_regions(cosine: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
     """Weights (T, Bi, R); those of an image without regions are no weights."""
     raised = functional.leaky_relu(cosine, 0.1)
-    squares = member @ (raised * raised).flatten(1)  # (Bt, Bi * R) sums over the words of a text
-    norm = (sharpness * squares.clamp_min(1e-16).rsqrt()).index_select(0, text_of).view_as(cosine)
+    squares = words.member @ (raised * raised).flatten(1)  # (Bt, Bi * R) sums over the words of a text
+    norm = (sharpness * squares.clamp_min(1e-16).rsqrt()).index_select(0, words.text_of).view_as(cosine)
     return torch.addcmul(barrier(region_mask, cosine.dtype), raised, norm).softmax(dim=-1)
 
 
@@ -160,9 +160,8 @@ def text_to_image(
     """
 
     def block(regions: Tensor, region_mask: Tensor, region_gram: Tensor) -> Tensor:
-        found = _seen_by_words(
-            cosines(regions, words), region_mask, region_gram, words.member, words.text_of, sharpness, attention_bonus
-        )
+        cosine = cosines(regions, words)
+        found = _seen_by_words(cosine, region_mask, region_gram, words, sharpness, attention_bonus)
         return (words.member @ found / words.member.sum(dim=1, keepdim=True)).T
 
     return in_blocks(block, regions, region_mask, region_gram, numbers=_numbers(regions, words))
@@ -172,13 +171,12 @@ def _seen_by_words(
     cosine: Tensor,
     region_mask: Tensor,
     region_gram: Tensor,
-    member: Tensor,
-    text_of: Tensor,
+    words: FlatWords,
     sharpness: float,
     attention_bonus: float,
 ) -> Tensor:
     """(T, Bi): the cosine of each word with what it attends to."""
-    weights = _weigh_regions(cosine, region_mask, member, text_of, sharpness)  # (T, Bi, R)
+    weights = _weigh_regions(cosine, region_mask, words, sharpness)  # (T, Bi, R)
     squared = ((weights.transpose(0, 1) @ region_gram).transpose(0, 1) * weights).sum(dim=-1)  # |c_t|^2
     similar = (weights * cosine).sum(dim=-1) * _inverse_length(squared)
     if attention_bonus:
@@ -205,17 +203,8 @@ def image_to_text(
     """
 
     def block(regions: Tensor, region_mask: Tensor) -> Tensor:
-        found = _seen_by_regions(
-            cosines(regions, words),
-            region_mask,
-            word_gram,
-            words.member,
-            words.text_of,
-            words.padded,
-            words.mask,
-            sharpness,
-            attention_bonus,
-        )
+        cosine = cosines(regions, words)
+        found = _seen_by_regions(cosine, region_mask, word_gram, words, sharpness, attention_bonus)
         return (found.sum(dim=-1) / region_mask.sum(dim=1).clamp_min(1)).T
 
     return in_blocks(block, regions, region_mask, numbers=_numbers(regions, words))
@@ -225,22 +214,20 @@ def _seen_by_regions(
     cosine: Tensor,
     region_mask: Tensor,
     word_gram: Tensor,
-    member: Tensor,
-    text_of: Tensor,
-    padded: Tensor,
-    mask: Tensor,
+    words: FlatWords,
     sharpness: float,
     attention_bonus: float,
 ) -> Tensor:
     """(Bt, Bi, R): the cosine of each region with what it attends to, 0 for missing regions."""
-    texts, longest = mask.shape
+    texts, longest = words.mask.shape
     images, count = region_mask.shape
     # A cosine is the same for all multiples of a vector, so the powers do for weights.
     powers = _powers_of_words(cosine, sharpness)  # (T, Bi, R)
     # The Gram matrix of a text meets all regions of all images in one product.
-    by_text = powers.index_select(0, padded.flatten()).view(texts, longest, images * count) * mask.unsqueeze(-1)
+    by_text = powers.index_select(0, words.padded.flatten()).view(texts, longest, images * count)
+    by_text = by_text * words.mask.unsqueeze(-1)
     squared = ((word_gram @ by_text) * by_text).sum(dim=1)  # (Bt, Bi * R) squared length of the attended vectors
-    similar = (member @ (powers * cosine).flatten(1)) * _inverse_length(squared)
+    similar = (words.member @ (powers * cosine).flatten(1)) * _inverse_length(squared)
     if attention_bonus:
         similar = similar + attention_bonus * by_text.amax(dim=1) / by_text.sum(dim=1)
     similar = similar * region_mask.flatten()
