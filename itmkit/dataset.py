@@ -68,6 +68,11 @@ class Dataset:
     def captions_digest(self) -> str:
         return str(self.info["captions_digest"])
 
+    @property
+    def distinct_texts(self) -> list[str]:
+        """Every caption text once, in order of first appearance: the rows of the caches of captions."""
+        return list(dict.fromkeys(caption.text for image in self.images for caption in image.captions))
+
     def split(self, name: str) -> list[ImageRecord]:
         """The images of one split, in file order. Raises ItmkitError for a split that has no images."""
         chosen = [image for image in self.images if image.split == name]

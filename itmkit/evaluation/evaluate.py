@@ -173,7 +173,7 @@ def evaluate(
             table.add(" + ".join(runs), kind, retrieval(together, image_of))
         if save is not None:
             _save(save, together, first, " + ".join(runs))
-    result = table.evaluation(chosen, first)
+    result = table.summary(chosen, len(first.images), len(first.caption_texts), first.left_out)
     if part.index:
         return result
     for run in opened:
@@ -228,9 +228,6 @@ class _Table:
 
     def add(self, name: str, kind: str, result: Retrieval) -> None:
         self._rows.setdefault(name, (kind, []))[1].append(result)
-
-    def evaluation(self, chosen: Protocol, inputs: Inputs) -> Evaluation:
-        return self.summary(chosen, len(inputs.images), len(inputs.caption_texts), inputs.left_out)
 
     def summary(self, chosen: Protocol, images: int, captions: int, left_out: int) -> Evaluation:
         rows = [Row(name, kind, mean_over(folds)) for name, (kind, folds) in self._rows.items()]

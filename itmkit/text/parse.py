@@ -94,8 +94,7 @@ def parse_text(
     if problems:
         raise ItmkitError(problems)
     dataset = workspace.dataset()
-    captions = [caption.text for image in dataset.images for caption in image.captions]
-    texts = list(dict.fromkeys(captions))
+    texts = dataset.distinct_texts
     backend = load_backend(str(parser), model, texts)
     progress.note(f"parser: {parser}, {backend.model['id']}")
     made_by = MadeBy(
@@ -135,7 +134,7 @@ def parse_text(
         cache=folder,
         parser=str(parser),
         model=backend.model,
-        captions=len(captions),
+        captions=sum(len(image.captions) for image in dataset.images),
         distinct=len(texts),
         parsed=parsed,
         words=len(manifest.tables["words"]),

@@ -200,7 +200,7 @@ def _texts(
     dataset: Dataset, dual: DualEncoder, options: dict[str, Any], batch: int, progress: Progress
 ) -> tuple[int, Manifest]:
     """Returns how many captions were embedded now, and what the cache says of itself."""
-    texts = list(dict.fromkeys(caption.text for image in dataset.images for caption in image.captions))
+    texts = dataset.distinct_texts
     columns = {"vector": Column("float32", (dual.dim,)), "tokens": Column("int32")}
     with (
         CacheWriter.open(columns=columns, keys=[text_key(text) for text in texts], **options) as writer,

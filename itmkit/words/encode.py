@@ -149,7 +149,7 @@ def _texts(
     progress: Progress,
 ) -> tuple[int, int]:
     """Returns how many captions were encoded now, and how many of their words the tokeniser leaves nothing of."""
-    texts = list(dict.fromkeys(caption.text for image in dataset.images for caption in image.captions))
+    texts = dataset.distinct_texts
     columns, without = {"vectors": Column("float16", (encoder.dim,), "ragged")}, 0
     with (
         CacheWriter.open(columns=columns, keys=[text_key(one) for one in texts], **options) as writer,
