@@ -50,7 +50,9 @@ class Config:
     position: int = Field(default=200, ge=1, description="size of a block's vector")
     directions: Literal["both", "t2i", "i2t"] = Field(default="both", description="members (tables 1-3)")
     alpha: float = Field(default=0.5, ge=0, le=1, description="weight of i2t in the score, t2i has the rest (figure 6)")
-    sharpness_t2i: float = Field(default=9.0, gt=0, description="lambda of a word's attention over regions")
+    sharpness_t2i: float = Field(
+        default=9.0, gt=0, le=MAX_SHARPNESS, description="lambda of a word's attention over regions"
+    )
     sharpness_i2t: float = Field(
         default=4.0, gt=0, le=MAX_SHARPNESS, description="lambda of a region's attention over words"
     )

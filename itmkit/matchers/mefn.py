@@ -30,7 +30,7 @@ from torch.nn import functional
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded, Loss, Triplet
-from itmkit.matchers.parts.attention import FlatWords, weigh_regions, weigh_words
+from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, cosines, weigh_regions, weigh_words
 from itmkit.matchers.parts.blocks import in_blocks
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.matchers.parts.norms import l2norm, masked_softmax
@@ -52,8 +52,12 @@ class Config:
     entropy: Literal["pair", "conditional"] = Field(default="pair", description="what H of eq 1 is the entropy of")
     weight_temperature: float = Field(default=0.3, gt=0, description="of the softmax that turns entropies to weights")
     mfe_weight: float = Field(default=0.0, ge=0, description="weight of the matching pairs' mean entropy in the loss")
-    sharpness: float = Field(default=9.0, gt=0, description="lambda of the attention of words to regions")
-    sharpness_i2t: float = Field(default=4.0, gt=0, description="lambda of the attention of regions to words")
+    sharpness: float = Field(
+        default=9.0, gt=0, le=MAX_SHARPNESS, description="lambda of the attention of words to regions"
+    )
+    sharpness_i2t: float = Field(
+        default=4.0, gt=0, le=MAX_SHARPNESS, description="lambda of the attention of regions to words"
+    )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on word vectors")
 
 
@@ -92,32 +96,32 @@ class ModalityFusionEntropy(nn.Module):
             self.threshold = nn.Parameter(torch.zeros(()))  # b
 
     def forward(self, cosine: Tensor, region_mask: Tensor, words: FlatWords) -> tuple[Tensor, Tensor]:
-        """What regions, and what words, have their entropy from: cosine (Bi, T, R), mask (Bi, R) -> twice (Bi, T, R).
+        """What regions, and what words, have their entropy from: cosine (T, Bi, R), mask (Bi, R) -> twice (T, Bi, R).
 
         Zero for missing regions. With "pair" both are the same tensor.
         """
-        real = region_mask[:, None]
         scaled = cosine * torch.exp(-self.log_tau)
         if self.kind == "pair":
             logit = scaled - self.threshold * torch.exp(-self.log_tau)
-            entropy = (functional.softplus(logit) - logit * torch.sigmoid(logit)) / math.log(2) * real
+            entropy = (functional.softplus(logit) - logit * torch.sigmoid(logit)) * (region_mask / math.log(2))
             return entropy, entropy
         regions, lengths = region_mask.sum(1), words.mask.sum(1)
-        of_words = _surprise(masked_softmax(scaled, real)) * _over_maximum(regions)[:, None, None]
-        chosen = masked_softmax(words.pad(scaled), words.mask[:, :, None], dim=2)[:, words.mask]  # softmax_j
-        of_regions = _surprise(chosen) * _over_maximum(lengths)[words.text_of, None] * real
+        of_words = _surprise(masked_softmax(scaled, region_mask)) * _over_maximum(regions)[:, None]
+        padded = words.mask[:, :, None, None]
+        chosen = masked_softmax(words.pad(scaled, dim=0), padded, dim=1)[words.mask]  # softmax_j
+        of_regions = words.scale(_surprise(chosen), _over_maximum(lengths)[:, None, None] * region_mask)
         return of_regions, of_words
 
     def weights(self, cosine: Tensor, region_mask: Tensor, words: FlatWords) -> tuple[Tensor, Tensor, Tensor]:
-        """Fusion weights of regions (Bi, Bt, R) and words (Bi, Bt, L), 1 on average, and the mean of H (Bi, Bt)."""
+        """Fusion weights of regions (Bt, Bi, R) and words (Bi, Bt, L), 1 on average, and the mean of H (Bi, Bt)."""
         of_regions, of_words = self(cosine, region_mask, words)
         regions, lengths = region_mask.sum(1).clamp_min(1)[:, None], words.mask.sum(1)
-        region_entropy = words.member @ of_regions / lengths[:, None]  # (Bi, Bt, R) mean over words
-        word_entropy = _pad(of_words.sum(-1) / regions, words)  # (Bi, Bt, L) mean over regions
-        region_weights = masked_softmax(-region_entropy / self.weight_temperature, region_mask[:, None])
+        region_entropy = words.mean(of_regions)  # (Bt, Bi, R) mean over words
+        word_entropy = words.pad(of_words.sum(-1).T / regions, dim=1)  # (Bi, Bt, L) mean over regions
+        region_weights = masked_softmax(-region_entropy / self.weight_temperature, region_mask)
         word_weights = masked_softmax(-word_entropy / self.weight_temperature, words.mask)
-        mean = (region_entropy.sum(-1) / regions + (word_entropy * words.mask).sum(-1) / lengths) / 2
-        return region_weights * regions[..., None], word_weights * lengths[:, None], mean
+        mean = (region_entropy.sum(-1).T / regions + (word_entropy * words.mask).sum(-1) / lengths) / 2
+        return region_weights * regions, word_weights * lengths[:, None], mean
 
 
 def _surprise(p: Tensor) -> Tensor:
@@ -127,11 +131,6 @@ def _surprise(p: Tensor) -> Tensor:
 def _over_maximum(count: Tensor) -> Tensor:
     """n / log n: the mean over n cells times this is a share of the largest entropy. (One cell has none anyway.)"""
     return count / count.clamp_min(2).log()
-
-
-def _pad(x: Tensor, words: FlatWords) -> Tensor:
-    """(Bi, T) -> (Bi, Bt, L); what lies in padded places is meaningless."""
-    return words.pad(x[..., None]).squeeze(-1)
 
 
 class SemanticConsistency(nn.Module):
@@ -147,12 +146,12 @@ class SemanticConsistency(nn.Module):
         self.offset = nn.Parameter(torch.zeros(()))
 
     def forward(self, cosine: Tensor, regions: Tensor, weights: Tensor, words: FlatWords) -> Tensor:
-        """-> (Bi, Bt). cosine (Bi, T, R), and the weights that v_global and t_cls are sums with.
+        """-> (Bi, Bt). cosine (T, Bi, R), and the weights (Bt or 1, Bi, R) and (Bi or 1, Bt, L) of v_global and t_cls.
 
         `(sum_i a_i v_i) . (sum_j b_j t_j) = sum_ij a_i b_j cos_ij`: no vector of D numbers is needed.
         """
-        every = regions.expand(-1, len(words.mask), -1).index_select(1, words.text_of)  # (Bi, T, R)
-        product = (_pad((cosine * every).sum(-1), words) * weights).sum(-1)
+        every = words.scale(cosine, regions.expand(len(words.mask), -1, -1)).sum(-1)  # (T, Bi)
+        product = (words.pad(every.T, dim=1) * weights).sum(-1)
         return torch.sigmoid(self.scale * product + self.offset)
 
 
@@ -256,20 +255,20 @@ class Matcher(nn.Module):
 
     def _block(self, images: Encoded, texts: Encoded, words: FlatWords) -> Tensor:
         """(Bi, Bt, 2): score and mean entropy."""
-        cosine = words.vectors @ images["nodes"].transpose(1, 2)  # (Bi, T, R); all of unit length
+        cosine = cosines(images["nodes"], words)  # (T, Bi, R)
         if self.config.mfe:
             region_weights, word_weights, entropy = self.entropy.weights(cosine, images["mask"], words)
         else:
-            # Every region and word as it is: (Bi, 1, R) and (1, Bt, L), since no pair has weights of its own.
-            region_weights, word_weights = images["mask"][:, None].to(cosine.dtype), words.mask[None].to(cosine.dtype)
-            entropy = cosine.new_zeros(len(cosine), len(words.mask))
+            # Every region and word as it is: (1, Bi, R) and (1, Bt, L), since no pair has weights of its own.
+            region_weights, word_weights = images["mask"][None].to(cosine.dtype), words.mask[None].to(cosine.dtype)
+            entropy = cosine.new_zeros(len(images["mask"]), len(words.mask))
         # What f_local and f_global are weighted sums of F = nodes with: weights of the regions, weights of the words.
         sums: list[tuple[Tensor, Tensor]] = []
         if self.config.local_attention:
             sums.append(self._local(cosine, images["mask"], words, region_weights, word_weights))
         if self.config.global_attention:
             sums.append(self._global(cosine, images["pooling"], words, region_weights, word_weights))
-        image = self.image_fusion([of_regions for of_regions, _ in sums], images)  # f(v), (Bi, Bt, D)
+        image = self.image_fusion([of_regions.transpose(0, 1) for of_regions, _ in sums], images)  # f(v), (Bi, Bt, D)
         text = self.text_fusion([of_words.transpose(0, 1) for _, of_words in sums], texts)  # f(t), (Bt, Bi, D)
         return torch.stack([-(image - text.transpose(0, 1)).square().sum(dim=-1), entropy], dim=-1)
 
@@ -277,22 +276,20 @@ class Matcher(nn.Module):
         self, cosine: Tensor, mask: Tensor, words: FlatWords, region_weights: Tensor, word_weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """f_local: the mean over words of the F'_img that they see, the mean over regions of the F'_txt."""
-        words_first = cosine.transpose(0, 1)
-        to_regions = weigh_regions(words_first, mask, words, self.config.sharpness).transpose(0, 1)  # (Bi, T, R)
-        to_words = weigh_words(words_first, mask, words, self.config.sharpness_i2t).transpose(0, 1)  # (Bi, T, R)
-        seen_regions = words.member @ to_regions / words.mask.sum(dim=1)[:, None]  # (Bi, Bt, R)
-        seen_words = _pad(to_words.sum(dim=-1) / mask.sum(dim=1).clamp_min(1)[:, None], words)  # (Bi, Bt, L)
-        return seen_regions * region_weights, seen_words * word_weights
+        to_regions = weigh_regions(cosine, mask, words, self.config.sharpness)  # (T, Bi, R)
+        to_words = weigh_words(cosine, mask, words, self.config.sharpness_i2t)  # (T, Bi, R)
+        seen_words = words.pad(to_words.sum(dim=-1).T / mask.sum(dim=1).clamp_min(1)[:, None], dim=1)  # (Bi, Bt, L)
+        return words.mean(to_regions) * region_weights, seen_words * word_weights
 
     def _global(
         self, cosine: Tensor, pooling: Tensor, words: FlatWords, region_weights: Tensor, word_weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """f_global: v_global, the pooled F'_img, and t_cls, the mean of F'_txt (a reading: there is no [CLS])."""
-        pooled, mean = pooling[:, None] * region_weights, word_weights / words.mask.sum(dim=1)[:, None]
+        pooled, mean = pooling * region_weights, word_weights / words.mask.sum(dim=1)[:, None]
         if not self.config.local_attention:
             return pooled, mean
-        agree = self.consistency(cosine, pooled, mean, words)[..., None]
-        return agree * pooled, agree * mean
+        agree = self.consistency(cosine, pooled, mean, words)
+        return agree.T[..., None] * pooled, agree[..., None] * mean
 
 
 @torch.no_grad()
@@ -307,8 +304,7 @@ def entropy_map(matcher: Matcher, images: Encoded, texts: Encoded) -> Tensor:
     if not matcher.config.mfe:
         raise ItmkitError("trained with --mfe false: there are no entropies to show")
     words = FlatWords.of(texts["nodes"], texts["mask"])
-    cosine = words.vectors @ images["nodes"].transpose(1, 2)
-    of_regions, of_words = matcher.entropy(cosine, images["mask"], words)
-    padded = words.pad((of_regions + of_words) / 2).transpose(2, 3)  # (Bi, Bt, R, L)
+    of_regions, of_words = matcher.entropy(cosines(images["nodes"], words), images["mask"], words)
+    padded = words.pad((of_regions + of_words) / 2, dim=0).permute(2, 0, 3, 1)  # (Bt, L, Bi, R) -> (Bi, Bt, R, L)
     real = images["mask"][:, None, :, None] & texts["mask"][None, :, None, :]
     return padded.masked_fill(~real, torch.nan)

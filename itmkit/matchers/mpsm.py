@@ -22,10 +22,11 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
+from torch.nn import functional
 
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
-from itmkit.matchers.parts.attention import FlatWords
+from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, gram
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling
@@ -42,7 +43,9 @@ class Config:
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     similarity: int = Field(default=256, ge=3, description="S, size of a similarity vector")
     similarity_bias: bool = Field(default=False, description="a bias in the maps of eqs 10 and 13")
-    sharpness: float = Field(default=9.0, gt=0, description="lambda of eqs 1, 3, 9 and of the cross attention")
+    sharpness: float = Field(
+        default=9.0, gt=0, le=MAX_SHARPNESS, description="lambda of eqs 1, 3, 9 and of the cross attention"
+    )
     kgid_layers: int = Field(default=3, ge=0, description="N, layers of KGID (table 3); 0 = without KGID")
     visual_kgid: bool = Field(default=True, description="KGID on the image side (table 2)")
     text_kgid: bool = Field(default=True, description="KGID on the text side (table 2)")
@@ -177,12 +180,13 @@ class _ReconstructionStep(nn.Module):
     def forward(self, nodes: Tensor, mask: Tensor, wanted: int) -> Tensor:
         """-> (Bi, Bt, wanted, S): the first `wanted` nodes reconstructed from all."""
         # The print concatenates two scalars; a linear map of a concatenation is the sum of two linear maps.
-        out = self.outgoing_norm(self.outgoing(nodes).squeeze(-1), mask)  # (Bi, Bt, M)
-        into = self.incoming_norm(self.incoming(nodes).squeeze(-1), mask)
-        to_b = torch.sigmoid(out[:, :, :wanted, None] + into[:, :, None, :]) * mask[:, None, :]  # edges a -> b
-        from_b = torch.sigmoid(into[:, :, :wanted, None] + out[:, :, None, :]) * mask[:, None, :]  # edges b -> a
-        leaving = (to_b / to_b.sum(-1, keepdim=True)) @ nodes  # eq 16 and 17, (Bi, Bt, wanted, S)
-        arriving = (from_b / from_b.sum(-1, keepdim=True)) @ nodes
+        ends = functional.linear(nodes, torch.cat([self.outgoing.weight, self.incoming.weight]))  # (Bi, Bt, M, 2)
+        out, into = self.outgoing_norm(ends[..., 0], mask), self.incoming_norm(ends[..., 1], mask)
+        to_b = out[:, :, :wanted, None] + into[:, :, None, :]  # edges a -> b
+        from_b = into[:, :, :wanted, None] + out[:, :, None, :]  # edges b -> a
+        edges = torch.sigmoid(torch.cat([to_b, from_b], dim=2)) * mask[:, None, :]
+        gathered = (edges / edges.sum(-1, keepdim=True)) @ nodes  # eq 16 and 17
+        leaving, arriving = gathered.chunk(2, dim=2)  # (Bi, Bt, wanted, S) each
         kept = torch.sigmoid(self.gate(torch.cat([leaving, arriving], dim=-1)))  # eq 18
         leaving = self.refine_outgoing(kept * leaving) + leaving  # eq 19
         arriving = self.refine_incoming(kept * arriving) + arriving
@@ -233,12 +237,11 @@ class _Perspective(nn.Module):
                 images["mask"],
                 words,
                 sharpness=self.config.sharpness,
-                unit=self.config.unit_nodes,
+                region_gram=images.get("gram"),
             )
-            nodes.append(words.pad(local))
+            nodes.append(words.pad(local, dim=1))
             masks.append(words.mask)
         graph, mask = torch.cat(nodes, dim=2), torch.cat(masks, dim=1)  # (Bi, Bt, M, S), (Bt, M)
-        graph = graph * mask.unsqueeze(-1)
         # With SRGR the global node has gathered the others. Without it, or without a global node, the mean decides:
         # a reading, since the paper's ablations do not say.
         first = self.config.srgr and self.config.alignment != "local"
@@ -291,13 +294,15 @@ class Matcher(nn.Module):
                 view.start_as_plain_similarity()  # type: ignore[operator]
 
     def encode_images(self, batch: ImageBatch) -> Encoded:
-        """-> {"nodes": (Bi, R, D), "mask": (Bi, R) bool, "global": (Bi, D) unless alignment is local}"""
+        """-> {"nodes": (Bi, R, D), "mask": (Bi, R) bool, "gram": (Bi, R, R), "global": (Bi, D)}, last two as needed"""
         nodes = self.regions(batch.features, batch.mask)
         if self.visual_kgid is not None:
             prior = self.spatial(batch.rho, batch.theta)
             edges = semantic_edges(nodes, batch.mask, prior, self.config.sharpness)
             nodes = self.visual_kgid(nodes, batch.mask, edges)
-        return self._with_global(nodes, batch.mask, "image")
+        encoded = self._with_global(nodes, batch.mask, "image")
+        wanted = self.config.unit_nodes and self.config.alignment != "global"
+        return encoded | {"gram": gram(encoded["nodes"])} if wanted else encoded
 
     def encode_texts(self, batch: TextBatch) -> Encoded:
         """-> {"nodes": (Bt, L, D), "mask": (Bt, L) bool, "global": (Bt, D) unless alignment is local}"""

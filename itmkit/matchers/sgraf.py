@@ -16,8 +16,8 @@ Shape letters: see `itmkit.inputs`. M is the most nodes of a graph, N the number
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Literal, NamedTuple
+from functools import cached_property, partial
+from typing import Literal
 
 import torch
 from pydantic import ConfigDict, Field
@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
-from itmkit.matchers.parts.attention import FlatWords
+from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, gram
 from itmkit.matchers.parts.blocks import in_blocks
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
@@ -45,7 +45,7 @@ class Config:
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     similarity: int = Field(default=256, ge=3, description="S, size of a similarity vector")
     similarity_bias: bool = Field(default=True, description="a bias in the maps to similarity vectors (a reading)")
-    sharpness: float = Field(default=9.0, gt=0, description="lambda of the cross attention")
+    sharpness: float = Field(default=9.0, gt=0, le=MAX_SHARPNESS, description="lambda of the cross attention")
     alignment: Literal["both", "global", "local"] = Field(default="both", description="nodes compared")
     modules: Literal["both", "sgr", "saf"] = Field(default="both", description="members")
     steps: int = Field(default=3, ge=1, description="times that SGR reasons over the similarity graph")
@@ -70,42 +70,56 @@ def problems(config: Config, training: object) -> list[str]:
     return []
 
 
-class Graphs(NamedTuple):
+class Graphs:
     """Where the similarity vectors of every image-text pair lie as nodes of a graph of their own.
 
     The nodes of all texts lie end to end, (Bi, N, S), so that no time goes into padding: first the global one of each
-    text (if there are any), then all words.
+    text (if there are any), then all words; or, where all texts are equally long, one text after the other, each with
+    its global node first, so that padded and flat are the same tensor.
     """
 
-    text_of: Tensor  # (N,) int64
-    mask: Tensor  # (Bt, M) bool
-    padded: Tensor  # (Bt, M) int64: place of each node in the flat order; anywhere for padding
-    unpadded: Tensor  # (N,) int64: place of each node in the padded order, (Bt * M)
+    def __init__(self, words: FlatWords, *, with_global: bool) -> None:
+        self.words, self.even = words, words.even
+        self.mask = functional.pad(words.mask, (1, 0), value=True) if with_global else words.mask  # (Bt, M)
 
-    @classmethod
-    def of(cls, words: FlatWords, *, with_global: bool) -> Graphs:
-        text_of, mask, padded = words.text_of, words.mask, words.padded
-        if with_global:
-            texts = torch.arange(len(mask), device=mask.device)
-            text_of = torch.cat([texts, text_of])
-            mask = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
-            padded = torch.cat([texts[:, None], padded + len(texts)], dim=1)
-        unpadded = torch.empty_like(text_of)
-        unpadded[padded[mask]] = mask.flatten().nonzero().squeeze(1)
-        return cls(text_of, mask, padded, unpadded)
+    @cached_property
+    def _unpadded(self) -> Tensor:
+        """(N,) int64: place of each node in the padded order, (Bt * M)."""
+        places = torch.arange(self.mask.numel(), device=self.mask.device).view_as(self.mask)
+        extra = self.mask.shape[1] - self.words.mask.shape[1]  # 1 with global nodes
+        return torch.cat([places[:, :extra].flatten(), places[:, extra:][self.words.mask]])
+
+    @cached_property
+    def _padded(self) -> Tensor:
+        """(Bt * M,) int64: place of each node in the flat order; 0 for padding."""
+        padded = self._unpadded.new_zeros(self.mask.numel())
+        padded[self._unpadded] = torch.arange(len(self._unpadded), device=padded.device)
+        return padded
+
+    def join(self, whole: Tensor | None, local: Tensor | None) -> Tensor:
+        """Global nodes (Bi, Bt, S) and those of words (Bi, T, S) -> (Bi, N, S)."""
+        if whole is None or local is None:
+            return whole if local is None else local  # type: ignore[return-value]
+        if not self.even:
+            return torch.cat([whole, local], dim=1)
+        return torch.cat([whole.unsqueeze(2), self.words.pad(local, dim=1)], dim=2).flatten(1, 2)
 
     def pad(self, nodes: Tensor) -> Tensor:
         """(Bi, N, S) -> (Bi, Bt, M, S); what lies in padded places is meaningless and must be masked."""
-        return nodes.index_select(1, self.padded.flatten()).view(len(nodes), *self.mask.shape, -1)
+        nodes = nodes if self.even else nodes.index_select(1, self._padded)
+        return torch.unflatten(nodes, 1, self.mask.shape)
 
     def unpad(self, nodes: Tensor) -> Tensor:
         """(Bi, Bt, M, S) -> (Bi, N, S)."""
-        return nodes.flatten(1, 2).index_select(1, self.unpadded)
+        flat = nodes.flatten(1, 2)
+        return flat if self.even else flat.index_select(1, self._unpadded)
 
     def sum(self, nodes: Tensor) -> Tensor:
         """(Bi, N, S) -> (Bi, Bt, S), the sum over the nodes of each graph."""
+        if self.even:
+            return self.pad(nodes).sum(dim=2)
         sums = nodes.new_zeros(len(nodes), len(self.mask), nodes.shape[-1])
-        return sums.index_add(1, self.text_of, nodes)
+        return sums.index_add(1, self._unpadded // self.mask.shape[1], nodes)
 
 
 class SimilarityReasoning(nn.Module):
@@ -235,9 +249,10 @@ class Matcher(nn.Module):
         self.predict.weight[0, 0] = -4
 
     def encode_images(self, batch: ImageBatch) -> Encoded:
-        """-> {"nodes": (Bi, R, D), "mask": (Bi, R) bool, "global": (Bi, D) unless alignment is local}"""
+        """-> {"nodes": (Bi, R, D), "mask": (Bi, R) bool, "gram": (Bi, R, R), "global": (Bi, D)}, last two as needed"""
         regions = self.regions(batch.features, batch.mask)
-        return self._with_global(regions, batch.mask, self.image_pooling if self.has_global else None)
+        encoded = self._with_global(regions, batch.mask, self.image_pooling if self.has_global else None)
+        return encoded | {"gram": gram(regions)} if self.has_local and self.config.unit_nodes else encoded
 
     def encode_texts(self, batch: TextBatch) -> Encoded:
         """-> {"nodes": (Bt, L, D), "mask": (Bt, L) bool, "global": (Bt, D) unless alignment is local}"""
@@ -257,8 +272,8 @@ class Matcher(nn.Module):
     def score(self, images: Encoded, texts: Encoded) -> Tensor:
         """(Bi, Bt) scores in 0..1."""
         words = FlatWords.of(texts["nodes"], texts["mask"])
-        graphs = Graphs.of(words, with_global=self.has_global)
-        nodes = self._similarities(images, texts, words)  # (Bi, N, S)
+        graphs = Graphs(words, with_global=self.has_global)
+        nodes = graphs.join(*self._similarities(images, texts, words))  # (Bi, N, S)
         if isinstance(self.graph, SimilarityReasoning):
             reason = partial(self.graph, graphs=graphs, with_global=self.has_global)
             pairs = in_blocks(reason, nodes, numbers=graphs.mask.numel() * nodes.shape[-1])
@@ -268,25 +283,23 @@ class Matcher(nn.Module):
             pairs = nodes
         return torch.sigmoid(self.predict(pairs).squeeze(-1))  # (Bi, Bt, S) -> (Bi, Bt)
 
-    def _similarities(self, images: Encoded, texts: Encoded, words: FlatWords) -> Tensor:
-        """(Bi, N, S) in the order of `Graphs`: every image with every text, then with every word."""
-        parts = []
+    def _similarities(self, images: Encoded, texts: Encoded, words: FlatWords) -> tuple[Tensor | None, Tensor | None]:
+        """Every image with every text (Bi, Bt, S), and with every word (Bi, T, S)."""
+        whole = local = None
         if self.has_global:
-            whole = texts["global"]
+            sentences = texts["global"]
 
             def compare(image: Tensor) -> Tensor:
-                return self.global_similarity(image[:, None], whole)
+                return self.global_similarity(image[:, None], sentences)
 
-            parts.append(in_blocks(compare, images["global"], numbers=whole.numel()))
+            whole = in_blocks(compare, images["global"], numbers=sentences.numel())
         if self.has_local:
-            parts.append(
-                local_similarities(
-                    self.local_similarity,
-                    images["nodes"],
-                    images["mask"],
-                    words,
-                    sharpness=self.config.sharpness,
-                    unit=self.config.unit_nodes,
-                )
+            local = local_similarities(
+                self.local_similarity,
+                images["nodes"],
+                images["mask"],
+                words,
+                sharpness=self.config.sharpness,
+                region_gram=images.get("gram"),
             )
-        return torch.cat(parts, dim=1)
+        return whole, local

@@ -307,7 +307,7 @@ def test_attention_over_words() -> None:
     regions, region_mask, words, word_mask = vectors_of()
     weights = attend_words(regions, region_mask, FlatWords.of(words, word_mask), 4.0)
     assert weights.shape == (4, 11, 4)
-    sums = FlatWords.of(words, word_mask).member @ weights
+    sums = FlatWords.of(words, word_mask).sum(weights.transpose(0, 1)).transpose(0, 1)
     close(sums, region_mask[:, None].expand(4, 4, 4).double().numpy())
 
 

@@ -20,7 +20,7 @@ from itmkit.matchers.mpsm import (
 )
 from itmkit.matchers.mpsm import semantic_edges as edges_of
 from itmkit.matchers.parts import blocks
-from itmkit.matchers.parts.attention import FlatWords, attend_regions, unit_attention
+from itmkit.matchers.parts.attention import FlatWords, attend_regions, gram, unit_attention
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.matchers.parts.pooling import MeanQueryPooling
 from itmkit.matchers.parts.similarity import SimilarityRepresentation
@@ -230,16 +230,7 @@ def test_cross_attention() -> None:
     assert weights.shape == (1, 4, 4) and not weights[:, :, 3].any()
     expected = literal.attend(listed(regions)[:3], listed(words)[:4], 9.0)
     close((weights @ regions)[0], expected)
-    close((unit_attention(weights, regions) @ regions)[0], [literal.unit(vector) for vector in expected])
-
-
-def test_words_laid_end_to_end_find_back() -> None:
-    batch = text_batch()
-    vectors = torch.randn(4, 5, 3)
-    flat = FlatWords.of(vectors, batch.mask)
-    assert flat.vectors.shape == (11, 3) and flat.text_of.tolist() == [0] * 3 + [1] + [2] * 5 + [3] * 2
-    assert flat.member.sum(1).tolist() == [3, 1, 5, 2]
-    assert torch.equal(flat.pad(flat.vectors[None])[0][batch.mask], vectors[batch.mask])
+    close((unit_attention(3 * weights, gram(regions)) @ regions)[0], [literal.unit(vector) for vector in expected])
 
 
 @pytest.mark.parametrize("kind", ["distance", "direction"])

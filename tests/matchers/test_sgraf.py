@@ -119,15 +119,21 @@ def graphs_of(lengths: list[int], *, with_global: bool, images: int = 2) -> tupl
     """The layout of graphs with so many words, and nodes (images, N, S) of unit length."""
     texts = text_batch(lengths)
     words = FlatWords.of(torch.zeros(*texts.mask.shape, 1), texts.mask)
-    graphs = Graphs.of(words, with_global=with_global)
+    graphs = Graphs(words, with_global=with_global)
     random = torch.Generator().manual_seed(2)
-    return graphs, normalize(torch.randn(images, len(graphs.text_of), S, generator=random), dim=-1)
+    return graphs, normalize(torch.randn(images, int(graphs.mask.sum()), S, generator=random), dim=-1)
 
 
 def listed(nodes: Tensor, lengths: list[int], *, with_global: bool) -> literal_mpsm.Graphs:
-    """The nodes of each pair's graph, counted off one by one: all global ones come before the first word."""
+    """The nodes of each pair's graph, counted off one by one: all global ones come before the first word.
+
+    With texts of equal length those of one text follow on those of another.
+    """
     found: literal_mpsm.Graphs = {}
     for i, row in enumerate(nodes.detach().double().numpy()):
+        if len(set(lengths)) == 1:
+            found |= {(i, t): list(own) for t, own in enumerate(np.split(row, len(lengths)))}
+            continue
         word = len(lengths) if with_global else 0
         for t, length in enumerate(lengths):
             found[i, t] = [row[t]] if with_global else []
@@ -136,12 +142,12 @@ def listed(nodes: Tensor, lengths: list[int], *, with_global: bool) -> literal_m
     return found
 
 
+@pytest.mark.parametrize("lengths", [[3, 1, 4], [3, 3, 3]])
 @pytest.mark.parametrize("with_global", [True, False])
-def test_graphs_lie_end_to_end_and_find_back(with_global: bool) -> None:
-    lengths = [3, 1, 4]
+def test_graphs_lie_end_to_end_and_find_back(with_global: bool, lengths: list[int]) -> None:
     graphs, nodes = graphs_of(lengths, with_global=with_global)
     padded, sums = graphs.pad(nodes), graphs.sum(nodes)
-    assert padded.shape == (2, 3, 4 + with_global, S)
+    assert padded.shape == (2, 3, max(lengths) + with_global, S)
     for (i, t), own in listed(nodes, lengths, with_global=with_global).items():
         close(padded[i, t][graphs.mask[t]], own)
         close(sums[i, t], sum(own))
@@ -387,13 +393,14 @@ def test_with_a_plain_start_the_global_node_weighs_more_than_words(member: str) 
     matcher = Matcher(config, member=member, sizes=SIZES).train()  # SAF by the statistics of the batch
     images, texts = matcher.encode_images(image_batch()), matcher.encode_texts(text_batch([9] * 3))
     words = FlatWords.of(texts["nodes"], texts["mask"])
-    nodes = matcher._similarities(images, texts, words).detach().requires_grad_()
+    graphs = Graphs(words, with_global=True)
+    nodes = graphs.join(*matcher._similarities(images, texts, words)).detach().requires_grad_()
     assert matcher.graph is not None
     layout = {"with_global": True} if member == "sgr" else {}
-    matcher.graph(nodes, Graphs.of(words, with_global=True), **layout)[..., 0].sum().backward()
+    matcher.graph(nodes, graphs, **layout)[..., 0].sum().backward()
     assert nodes.grad is not None
-    weights = nodes.grad[..., 0].abs()
-    assert weights[:, :3].sum() > weights[:, 3:].sum()  # three global nodes, then 27 words
+    weights = graphs.pad(nodes.grad)[..., 0].abs()  # (Bi, 3, 1 + 9)
+    assert weights[:, :, 0].sum() > weights[:, :, 1:].sum()
 
 
 def test_a_plain_start_asks_for_the_bias() -> None:

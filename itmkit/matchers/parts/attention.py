@@ -9,6 +9,7 @@ The words of all texts of a block are laid end to end, (T, D), so that no time g
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,31 +18,65 @@ from torch.nn import functional
 from itmkit.matchers.parts.blocks import in_blocks
 from itmkit.matchers.parts.norms import barrier, l2norm
 
-MAX_SHARPNESS = 20.0  # of attention over words: see `_powers_of_words`
+MAX_SHARPNESS = 20.0  # of attention: see `powers_of_regions`
 
 
 @dataclass(frozen=True)
 class FlatWords:
-    """The real words of a block of texts, end to end, and how to find back."""
+    """The real words of a block of texts, end to end, and how to find back.
+
+    Where all texts are equally long, as in the tiles of `itmkit.scoring`, nothing has to be found: words are then
+    texts times places, and what else would be a product or a copy is a view.
+    """
 
     vectors: Tensor  # (T, D)
-    member: Tensor  # (Bt, T) 1 where word t belongs to text b, else 0, in the dtype of `vectors`
-    text_of: Tensor  # (T,) int64
-    padded: Tensor  # (Bt, L) int64: place of each word in the flat order; 0 for padding
     mask: Tensor  # (Bt, L) bool
+    even: bool  # no padding
 
     @classmethod
     def of(cls, words: Tensor, mask: Tensor) -> FlatWords:
         """words (Bt, L, D), mask (Bt, L) bool."""
-        text_of = mask.nonzero()[:, 0]
-        member = (torch.arange(len(mask), device=mask.device)[:, None] == text_of).to(words.dtype)
-        padded = (mask.flatten().cumsum(0) - 1).view_as(mask) * mask
-        return cls(words[mask], member, text_of, padded, mask)
+        even = bool(mask.all())
+        return cls(words.flatten(0, 1) if even else words[mask], mask, even)
 
-    def pad(self, x: Tensor) -> Tensor:
-        """(Bi, T, S) -> (Bi, Bt, L, S); what lies in padded places is meaningless and must be masked."""
-        texts, longest = self.padded.shape
-        return x.index_select(1, self.padded.flatten()).view(x.shape[0], texts, longest, x.shape[-1])
+    @cached_property
+    def text_of(self) -> Tensor:
+        """(T,) int64"""
+        return self.mask.nonzero()[:, 0]
+
+    @cached_property
+    def _member(self) -> Tensor:
+        """(Bt, T) 1 where word t belongs to text b, else 0, in the dtype of `vectors`."""
+        texts = torch.arange(len(self.mask), device=self.mask.device)
+        return (texts[:, None] == self.text_of).to(self.vectors.dtype)
+
+    @cached_property
+    def _padded(self) -> Tensor:
+        """(Bt * L,) int64: place of each word in the flat order; 0 for padding."""
+        return ((self.mask.flatten().cumsum(0) - 1).view_as(self.mask) * self.mask).flatten()
+
+    def pad(self, x: Tensor, dim: int) -> Tensor:
+        """Dimension `dim` of x, of size T, becomes two, (Bt, L). In padded places lies the first word, to be masked."""
+        x = x if self.even else x.index_select(dim, self._padded)
+        return torch.unflatten(x, dim, self.mask.shape)
+
+    def sum(self, x: Tensor) -> Tensor:
+        """(T, ...) -> (Bt, ...), over the words of each text."""
+        if self.even:
+            return torch.unflatten(x, 0, self.mask.shape).sum(dim=1)
+        return (self._member @ x.flatten(1)).view(-1, *x.shape[1:])
+
+    def mean(self, x: Tensor) -> Tensor:
+        """(T, ...) -> (Bt, ...), over the words of each text."""
+        return self.sum(x) / self.mask.sum(dim=1).view(-1, *[1] * (x.ndim - 1))
+
+    def scale(self, x: Tensor, by: Tensor, plus: Tensor | None = None) -> Tensor:
+        """x (T, ...) times what its text has, by (Bt, ...); plus (...) is added. -> (T, ...)"""
+        if self.even:
+            whole, by = torch.unflatten(x, 0, self.mask.shape), by.unsqueeze(1)
+        else:
+            whole, by = x, by.index_select(0, self.text_of)
+        return (whole * by if plus is None else torch.addcmul(plus, whole, by)).view_as(x)
 
 
 def cosines(regions: Tensor, words: FlatWords) -> Tensor:
@@ -53,35 +88,37 @@ def cosines(regions: Tensor, words: FlatWords) -> Tensor:
     return (words.vectors @ regions.reshape(images * count, size).T).view(-1, images, count)
 
 
+def powers_of_regions(cosine: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
+    """(T, Bi, R): the weights of `attend_regions` before they are made to sum to one, 0 for missing regions.
+
+    What they are powers of lies between -1 and 1 times the sharpness, so with at most `MAX_SHARPNESS` they and their
+    squares, up to exp(40), stay far from the ends of float32, and no maximum has to be found first.
+    """
+    raised = functional.leaky_relu(cosine, 0.1)
+    norm = sharpness * words.sum(raised.square()).clamp_min(1e-16).rsqrt()  # (Bt, Bi, R)
+    return words.scale(raised, norm, plus=barrier(region_mask, cosine.dtype)).exp_()
+
+
+def powers_of_words(cosine: Tensor, sharpness: float) -> Tensor:
+    """(T, Bi, R): the weights of `attend_words` before they are made to sum to one, 1 for missing regions.
+
+    As with `powers_of_regions`, no maximum has to be found text by text.
+    """
+    raised = functional.leaky_relu(cosine, 0.1)
+    norm = sharpness * raised.square().sum(dim=-1, keepdim=True).clamp_min(1e-16).rsqrt()
+    return (raised * norm).exp_()
+
+
 def weigh_regions(cosine: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
     """`attend_regions` from the cosines (T, Bi, R) on, in that order of dimensions."""
-    return _weigh_regions(cosine, region_mask, words, sharpness) * region_mask
-
-
-def _weigh_regions(cosine: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
-    """Weights (T, Bi, R); those of an image without regions are no weights."""
-    raised = functional.leaky_relu(cosine, 0.1)
-    squares = words.member @ (raised * raised).flatten(1)  # (Bt, Bi * R) sums over the words of a text
-    norm = (sharpness * squares.clamp_min(1e-16).rsqrt()).index_select(0, words.text_of).view_as(cosine)
-    return torch.addcmul(barrier(region_mask, cosine.dtype), raised, norm).softmax(dim=-1)
+    powers = powers_of_regions(cosine, region_mask, words, sharpness)
+    return powers / powers.sum(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
 def weigh_words(cosine: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
     """`attend_words` from the cosines (T, Bi, R) on, in that order of dimensions."""
-    powers = _powers_of_words(cosine, sharpness)
-    sums = (words.member @ powers.flatten(1)).index_select(0, words.text_of).view_as(powers)
-    return powers / sums * region_mask
-
-
-def _powers_of_words(cosine: Tensor, sharpness: float) -> Tensor:
-    """(T, Bi, R): the weights of `attend_words` before they are made to sum to one, 1 for missing regions.
-
-    What they are powers of lies between -1 and 1 times the sharpness, so with at most `MAX_SHARPNESS` they and their
-    squares, up to exp(40), stay far from the ends of float32, and no maximum has to be found text by text.
-    """
-    raised = functional.leaky_relu(cosine, 0.1)
-    norm = (raised * raised).sum(dim=-1, keepdim=True).clamp_min(1e-16).rsqrt()
-    return torch.exp(raised * (sharpness * norm))
+    powers = powers_of_words(cosine, sharpness)
+    return words.scale(powers, region_mask / words.sum(powers))
 
 
 def attend_regions(regions: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
@@ -91,12 +128,12 @@ def attend_regions(regions: Tensor, region_mask: Tensor, words: FlatWords, sharp
     softmax over the regions with temperature `sharpness` (lambda). SCAN's text-to-image form; MPSM section 3.3.
 
     Args:
-        regions: (Bi, R, D); region_mask: (Bi, R) bool.
+        regions: (Bi, R, D); region_mask: (Bi, R) bool; sharpness: at most `MAX_SHARPNESS`.
 
     Returns:
         (Bi, T, R) weights, zero for missing regions, summing to one.
     """
-    return weigh_regions(_cosines_of_any(regions, words), region_mask, words, sharpness).transpose(0, 1)
+    return weigh_regions(cosines_of_any(regions, words), region_mask, words, sharpness).transpose(0, 1)
 
 
 def attend_words(regions: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
@@ -111,24 +148,24 @@ def attend_words(regions: Tensor, region_mask: Tensor, words: FlatWords, sharpne
     Returns:
         (Bi, T, R) weights, zero for missing regions; those of the words of a text sum to one.
     """
-    return weigh_words(_cosines_of_any(regions, words), region_mask, words, sharpness).transpose(0, 1)
+    return weigh_words(cosines_of_any(regions, words), region_mask, words, sharpness).transpose(0, 1)
 
 
-def _cosines_of_any(regions: Tensor, words: FlatWords) -> Tensor:
+def cosines_of_any(regions: Tensor, words: FlatWords) -> Tensor:
     """`cosines` of vectors of any length."""
     return cosines(l2norm(regions), replace(words, vectors=l2norm(words.vectors)))
 
 
-def unit_attention(weights: Tensor, regions: Tensor) -> Tensor:
+def unit_attention(weights: Tensor, region_gram: Tensor) -> Tensor:
     """Scales attention weights so that the attended vectors have unit length, without forming them.
 
     The attended vector of a word is `V^T a`, its squared length `a^T G a` with the Gram matrix `G = V V^T` of the
-    image, which costs R x R instead of D numbers a pair.
+    image, which costs R x R instead of D numbers a pair. Weights may have any sum, such as `powers_of_regions`.
 
     Args:
-        weights: (Bi, T, R); regions: (Bi, R, D).
+        weights: (Bi, T, R); region_gram: (Bi, R, R), `gram` of the regions.
     """
-    return weights * _inverse_length(((weights @ gram(regions)) * weights).sum(dim=-1, keepdim=True))
+    return weights * _inverse_length(((weights @ region_gram) * weights).sum(dim=-1, keepdim=True))
 
 
 def gram(x: Tensor) -> Tensor:
@@ -161,8 +198,7 @@ def text_to_image(
 
     def block(regions: Tensor, region_mask: Tensor, region_gram: Tensor) -> Tensor:
         cosine = cosines(regions, words)
-        found = _seen_by_words(cosine, region_mask, region_gram, words, sharpness, attention_bonus)
-        return (words.member @ found / words.member.sum(dim=1, keepdim=True)).T
+        return words.mean(_seen_by_words(cosine, region_mask, region_gram, words, sharpness, attention_bonus)).T
 
     return in_blocks(block, regions, region_mask, region_gram, numbers=_numbers(regions, words))
 
@@ -176,12 +212,14 @@ def _seen_by_words(
     attention_bonus: float,
 ) -> Tensor:
     """(T, Bi): the cosine of each word with what it attends to."""
-    weights = _weigh_regions(cosine, region_mask, words, sharpness)  # (T, Bi, R)
-    squared = ((weights.transpose(0, 1) @ region_gram).transpose(0, 1) * weights).sum(dim=-1)  # |c_t|^2
-    similar = (weights * cosine).sum(dim=-1) * _inverse_length(squared)
+    # A cosine is the same for all multiples of a vector, so the powers do for weights.
+    powers = powers_of_regions(cosine, region_mask, words, sharpness)  # (T, Bi, R)
+    by_image = powers.transpose(0, 1)
+    squared = ((by_image @ region_gram) * by_image).sum(dim=-1).T  # (T, Bi) squared length of the attended vectors
+    similar = (powers * cosine).sum(dim=-1) * _inverse_length(squared)
     if attention_bonus:
-        similar = similar + attention_bonus * weights.amax(dim=-1)
-    return similar * region_mask.any(dim=1)
+        similar = similar + attention_bonus * powers.amax(dim=-1) / powers.sum(dim=-1).clamp_min(1e-12)
+    return similar
 
 
 def image_to_text(
@@ -219,19 +257,17 @@ def _seen_by_regions(
     attention_bonus: float,
 ) -> Tensor:
     """(Bt, Bi, R): the cosine of each region with what it attends to, 0 for missing regions."""
-    texts, longest = words.mask.shape
-    images, count = region_mask.shape
     # A cosine is the same for all multiples of a vector, so the powers do for weights.
-    powers = _powers_of_words(cosine, sharpness)  # (T, Bi, R)
-    # The Gram matrix of a text meets all regions of all images in one product.
-    by_text = powers.index_select(0, words.padded.flatten()).view(texts, longest, images * count)
-    by_text = by_text * words.mask.unsqueeze(-1)
+    powers = powers_of_words(cosine, sharpness).flatten(1)  # (T, Bi * R)
+    # The Gram matrix of a text meets all regions of all images in one product. Padding has no part in it.
+    by_text = words.pad(powers, dim=0)  # (Bt, L, Bi * R)
+    if not words.even:
+        by_text = by_text * words.mask.unsqueeze(-1)
     squared = ((word_gram @ by_text) * by_text).sum(dim=1)  # (Bt, Bi * R) squared length of the attended vectors
-    similar = (words.member @ (powers * cosine).flatten(1)) * _inverse_length(squared)
+    similar = words.sum(powers * cosine.flatten(1)) * _inverse_length(squared)
     if attention_bonus:
         similar = similar + attention_bonus * by_text.amax(dim=1) / by_text.sum(dim=1)
-    similar = similar * region_mask.flatten()
-    return similar.view(texts, images, count)
+    return torch.unflatten(similar * region_mask.flatten(), 1, region_mask.shape)
 
 
 def _inverse_length(squared: Tensor) -> Tensor:

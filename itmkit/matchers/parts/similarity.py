@@ -6,13 +6,13 @@ SGRAF compares by distance; MPSM has two of them, distance and direction, each w
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from itmkit.matchers.parts.attention import FlatWords, attend_regions, unit_attention
+from itmkit.matchers.parts.attention import FlatWords, attend_regions, cosines, powers_of_regions, unit_attention
 from itmkit.matchers.parts.blocks import in_blocks
 from itmkit.matchers.parts.norms import l2norm
 
@@ -52,8 +52,9 @@ class SimilarityRepresentation(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """x, y broadcastable to (..., D) -> (..., S), unit length."""
-        if self.kind == "distance":
-            return l2norm(self.project((x - y).square()))
+        if self.kind == "distance":  # one pass over memory, where a difference and its square are two
+            x, y = torch.broadcast_tensors(x, y)  # type: ignore[no-untyped-call]
+            return l2norm(self.project(functional.mse_loss(x, y, reduction="none")))
         return l2norm(self.project(x * y if self.unit else l2norm(x) * l2norm(y)))
 
 
@@ -64,31 +65,27 @@ def local_similarities(
     words: FlatWords,
     *,
     sharpness: float,
-    unit: bool,
+    region_gram: Tensor | None,
 ) -> Tensor:
     """Every word with the part of every image that it attends to (text-to-image attention).
 
     Args:
         regions: (Bi, R, D); region_mask: (Bi, R) bool.
-        unit: scale what a word attends to to unit length.
+        region_gram: (Bi, R, R), `gram` of the regions, where what a word attends to is scaled to unit length. Regions
+            and words then have unit length themselves.
 
     Returns:
         (Bi, T, S).
     """
-    block = partial(_local_block, compare, words=words, sharpness=sharpness, unit=unit)
-    return in_blocks(block, regions, region_mask, numbers=words.vectors.numel())
 
+    def block(regions: Tensor, region_mask: Tensor, *region_gram: Tensor) -> Tensor:
+        if region_gram:
+            cosine = cosines(regions, words)
+            powers = powers_of_regions(cosine, region_mask, words, sharpness).transpose(0, 1)  # (Bi, T, R)
+            weights = unit_attention(powers, *region_gram)
+        else:
+            weights = attend_regions(regions, region_mask, words, sharpness)
+        return compare(weights @ regions, words.vectors)  # (Bi, T, D) and (T, D) -> (Bi, T, S)
 
-def _local_block(
-    compare: SimilarityRepresentation,
-    regions: Tensor,
-    region_mask: Tensor,
-    *,
-    words: FlatWords,
-    sharpness: float,
-    unit: bool,
-) -> Tensor:
-    weights = attend_regions(regions, region_mask, words, sharpness)
-    if unit:
-        weights = unit_attention(weights, regions)
-    return compare(weights @ regions, words.vectors)  # (Bi, T, D) and (T, D) -> (Bi, T, S)
+    images = (regions, region_mask) if region_gram is None else (regions, region_mask, region_gram)
+    return in_blocks(block, *images, numbers=words.vectors.numel())
