@@ -20,7 +20,7 @@ from itmkit.graphs import build_graphs
 from itmkit.inputs import Inputs
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.extract import extract_regions
-from itmkit.scoring.blocks import ensemble_of, score_matrix
+from itmkit.scoring.matrix import ensemble_of, score_matrix
 from itmkit.text.parse import parse_text
 from itmkit.training.loop import train
 from itmkit.training.settings import resolve

@@ -13,6 +13,7 @@ from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
     from itmkit.evaluation.evaluate import Evaluation
+    from itmkit.scoring.precision import Precision
 
 LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scores need in any case
 
@@ -41,6 +42,13 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
 @click.option(
     "--memory", type=float, default=2.0, show_default=True, metavar="GB", help="What the process should stay under."
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Of matrix products; auto: bfloat16 where the hardware has it.",
+)
 @device_option
 @json_option
 def command(
@@ -50,6 +58,7 @@ def command(
     files: tuple[Path, ...],
     save: Path | None,
     memory: float,
+    precision: Precision,
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -90,6 +99,7 @@ def command(
             split=split,
             device=device or rank_device(),
             memory=int(memory * 1e9),
+            precision=precision,
             save=save,
             part=rank(),
             progress=ConsoleProgress() if leads else SILENT,
@@ -134,6 +144,7 @@ def show(result: Evaluation) -> None:
     folds = f", mean of {result.protocol.folds} folds" if result.protocol.folds > 1 else ""
     title = f"{result.protocol.says}: {result.images:,} images, {result.captions:,} captions{folds}"
     table(title, columns, rows, right=columns[2:])
-    out.print(f"chance: rsum {result.chance_rsum:.1f}")
+    rounded = ", scores from bfloat16 products" if result.precision == "bfloat16" else ""
+    out.print(f"chance: rsum {result.chance_rsum:.1f}{rounded}")
     if result.left_out:
         out.print(f"{result.left_out} images of the split have no features and are left out")

@@ -21,6 +21,7 @@ from itmkit.matchers import build, method
 from itmkit.progress import SILENT, Progress
 from itmkit.ranks import merge_when_done
 from itmkit.scoring.engine import MEMORY, score_to_disk
+from itmkit.scoring.precision import Precision, precision_of
 from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, save_scores
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.checkpoint import load_weights
@@ -45,9 +46,12 @@ class Evaluation:
     captions: int
     left_out: int  # images of the split without features
     chance_rsum: float
+    precision: str  # of the products that the scores come from; "" where they come from files
 
     def to_json(self) -> dict[str, Any]:
-        facts = {"split": self.protocol.name, "folds": self.protocol.folds, "left_out": self.left_out}
+        facts: dict[str, Any] = {"split": self.protocol.name, "folds": self.protocol.folds, "left_out": self.left_out}
+        if self.precision:
+            facts["precision"] = self.precision
         facts |= {"images": self.images, "captions": self.captions, "chance_rsum": self.chance_rsum}
         return {**facts, "results": [{"name": r.name, "kind": r.kind, **r.result.to_json()} for r in self.rows]}
 
@@ -101,6 +105,7 @@ def evaluate(
     split: str = "test",
     device: str | None = None,
     memory: int = MEMORY,
+    precision: Precision = "auto",
     save: Path | None = None,
     part: Part = WHOLE,
     progress: Progress = SILENT,
@@ -115,6 +120,7 @@ def evaluate(
 
     Args:
         memory: bytes the process should stay under.
+        precision: of products of matrices; "auto" is bfloat16 where the hardware has it, else float32.
         save: a file for the score matrix, the mean of all members and runs; see `itmkit.scoring.stored`.
         part: which rows to score, where several ranks share the work. The first one waits for the others and has
             the result; that of the others has no rows.
@@ -128,6 +134,7 @@ def evaluate(
     _check_save(save, chosen)
     records = images_of(chosen, workspace.dataset())
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    in_precision = precision_of(precision, where)
     opened = [open_run(workspace, name, device=where) for name in runs]
     all_inputs = [Inputs(workspace, records, run.vocabulary, run.needs) for run in opened]
     first = all_inputs[0]
@@ -150,6 +157,7 @@ def evaluate(
                 device=where,
                 memory=memory,
                 part=part,
+                precision=in_precision,
                 progress=progress,
             )
             if part.index:
@@ -173,7 +181,7 @@ def evaluate(
             table.add(" + ".join(runs), kind, retrieval(together, image_of))
         if save is not None:
             _save(save, together, first, " + ".join(runs))
-    result = table.summary(chosen, len(first.images), len(first.caption_texts), first.left_out)
+    result = table.summary(chosen, len(first.images), len(first.caption_texts), first.left_out, in_precision)
     if part.index:
         return result
     for run in opened:
@@ -229,10 +237,10 @@ class _Table:
     def add(self, name: str, kind: str, result: Retrieval) -> None:
         self._rows.setdefault(name, (kind, []))[1].append(result)
 
-    def summary(self, chosen: Protocol, images: int, captions: int, left_out: int) -> Evaluation:
+    def summary(self, chosen: Protocol, images: int, captions: int, left_out: int, precision: str = "") -> Evaluation:
         rows = [Row(name, kind, mean_over(folds)) for name, (kind, folds) in self._rows.items()]
         expected = chance(images // chosen.folds, captions / images)
-        return Evaluation(chosen, rows, images, captions, left_out, expected)
+        return Evaluation(chosen, rows, images, captions, left_out, expected, precision)
 
 
 def _check_save(save: Path | None, chosen: Protocol) -> None:

@@ -25,7 +25,7 @@ from itmkit.matchers import Stage, after_step, begin, build, loss, method
 from itmkit.matchers.parts.losses import Negatives, triplet_loss
 from itmkit.memory import keep_freed_memory
 from itmkit.progress import SILENT, Progress
-from itmkit.scoring.blocks import ensemble_of, score_matrix
+from itmkit.scoring.matrix import ensemble_of, score_matrix
 from itmkit.training.batches import PairBatch, epoch_order, pair_batches
 from itmkit.training.checkpoint import load_state, save_state, save_weights
 from itmkit.training.collapse import GRACE, CollapseWatch, advice

@@ -7,6 +7,7 @@ weights are those of itmkit's matchers, so that the scores are comparable as wel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,12 +38,13 @@ def literal_scores(name: str, member: str, matcher: nn.Module, images: Encoded, 
     return out
 
 
-def _attend(queries: Tensor, context: Tensor, sharpness: float) -> Tensor:
-    """SCAN's attention: queries (n, Q, D), context (n, C, D) -> attended context (n, Q, D)."""
+def _attend(queries: Tensor, context: Tensor, sharpness: float, values: Tensor | None = None) -> Tensor:
+    """SCAN's attention: queries (n, Q, D), context (n, C, D) -> attended context, or values in its place, (n, Q, D)."""
+    values = context if values is None else values
     attention = functional.leaky_relu(torch.bmm(context, queries.transpose(1, 2)), 0.1)  # (n, C, Q)
     attention = l2norm(attention, dim=2).transpose(1, 2).contiguous()  # (n, Q, C)
     attention = torch.softmax(sharpness * attention, dim=2)
-    return torch.bmm(context.transpose(1, 2), attention.transpose(1, 2).contiguous()).transpose(1, 2)
+    return torch.bmm(values.transpose(1, 2), attention.transpose(1, 2).contiguous()).transpose(1, 2)
 
 
 def _repeated(words: Tensor, images: Encoded) -> Tensor:
@@ -101,6 +103,41 @@ def saf(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
     return torch.sigmoid(matcher.predict(filtered).squeeze(-1))
 
 
+def mefn(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
+    """Scaled nodes, attended vectors and both fused vectors formed for every pair."""
+    caption, regions, config, entropy = _repeated(words, images), images["nodes"], matcher.config, matcher.entropy
+    cosine = torch.bmm(regions, caption.transpose(1, 2))  # (n, R, L)
+    logit = (cosine - entropy.threshold) * torch.exp(-entropy.log_tau)
+    undecided = (functional.softplus(logit) - logit * torch.sigmoid(logit)) / math.log(2)
+    of_regions = torch.softmax(-undecided.mean(dim=2) / config.weight_temperature, dim=1) * regions.shape[1]
+    of_words = torch.softmax(-undecided.mean(dim=1) / config.weight_temperature, dim=1) * caption.shape[1]
+    scaled_regions, scaled_words = regions * of_regions.unsqueeze(2), caption * of_words.unsqueeze(2)
+    local_image = _attend(caption, regions, config.sharpness, scaled_regions).mean(dim=1)
+    local_text = _attend(regions, caption, config.sharpness_i2t, scaled_words).mean(dim=1)
+    regions, caption = scaled_regions, scaled_words
+    whole_image, whole_text = (images["pooling"].unsqueeze(2) * regions).sum(dim=1), caption.mean(dim=1)
+    agree = matcher.consistency
+    gate = torch.sigmoid(agree.scale * (whole_image * whole_text).sum(dim=1, keepdim=True) + agree.offset)
+    image = _fused(matcher.image_fusion, local_image, gate * whole_image)
+    return -(image - _fused(matcher.text_fusion, local_text, gate * whole_text)).square().sum(dim=1)
+
+
+def _fused(fusion: Any, local: Tensor, whole: Tensor) -> Tensor:
+    gate = torch.sigmoid(fusion.gate(torch.cat([local, whole], dim=1)))
+    return l2norm(fusion.norm(gate * local + (1 - gate) * whole))
+
+
+def cmfg(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
+    """The graph of every pair, all nodes in one."""
+    count = images["nodes"].shape[1]
+    nodes = torch.cat([images["nodes"], _repeated(words, images)], dim=1)  # (n, N, D)
+    others = ~torch.eye(nodes.shape[1], dtype=torch.bool)
+    for layer in matcher.layers:
+        edges = torch.bmm(layer.queries(nodes), layer.key(nodes).transpose(1, 2)).masked_fill(~others, -torch.inf)
+        nodes = nodes + torch.relu(torch.bmm(torch.softmax(edges, dim=2), layer.spread(nodes)))
+    return functional.cosine_similarity(nodes[:, :count].mean(dim=1), nodes[:, count:].mean(dim=1), dim=1)
+
+
 def _normed(norm: Any, x: Tensor) -> Tensor:
     return (x - norm.running_mean) * torch.rsqrt(norm.running_var + norm.eps) * norm.weight + norm.bias
 
@@ -112,4 +149,6 @@ METHODS: dict[tuple[str, str], OneCaption] = {
     ("mpsm", "direction"): mpsm,
     ("sgraf", "sgr"): sgr,
     ("sgraf", "saf"): saf,
+    ("mefn", "fusion"): mefn,
+    ("cmfg", "graph"): cmfg,
 }

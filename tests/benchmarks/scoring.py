@@ -1,6 +1,6 @@
 """Pairs a second of the scoring engine, against published code's way of scoring and against what no code can beat.
 
-    python tests/benchmarks/scoring.py [--methods scan,mpsm,...] [--embed 1024] [--images 128] [--captions 384]
+    python tests/benchmarks/scoring.py [--methods scan,mpsm,...] [--embed 1024] [--images 64] [--captions 1300]
                                        [--rounds 5] [--threads N]
 
 Random weights, pictures of 36 regions, captions of 12 words on average (6 to 18). Of each method and member, in one
@@ -28,8 +28,7 @@ import torch
 from itmkit.inputs import ImageBatch, Sizes, TextBatch
 from itmkit.matchers import Encoded, as_matcher, build, method, preset
 from itmkit.memory import keep_freed_memory
-from itmkit.scoring.blocks import text_blocks
-from itmkit.scoring.engine import IMAGE_TILE, WORDS_TILE
+from itmkit.scoring.tiles import IMAGE_TILE, WORDS_TILE, InOrder, score_tiles, workers
 from tests.benchmarks.literal_scoring import literal_scores
 
 REGIONS, FEATURE, VOCABULARY, VECTOR = 36, 512, 1000, 384
@@ -62,7 +61,18 @@ FLOPS: dict[tuple[str, str], Callable[[float, int, Any], float]] = {
         + 4 * (w + 1) * c.similarity
     ),
     ("sgraf", "saf"): lambda w, d, c: alignment(w, d, c.similarity) + 2 * (w + 1) * c.similarity,
+    # Cosines; of each side two weighted sums of its nodes, and the gate's two maps of these, taken of the nodes before.
+    ("mefn", "fusion"): lambda w, d, c: 2 * w * REGIONS * d + 8 * (REGIONS + w) * d,
+    # First layer: logits and messages across, both ways. Of each other layer, of all N nodes: queries, keys, logits,
+    # sums along the edges, and their map.
+    ("cmfg", "graph"): lambda w, d, c: (
+        4 * w * REGIONS * (c.query + d)
+        + (c.layers - 1)
+        * (4 * (REGIONS + w) * d * c.query + 2 * (REGIONS + w) ** 2 * (c.query + d) + 2 * (REGIONS + w) * d**2)
+    ),
 }
+
+SETTINGS: dict[str, dict[str, Any]] = {"mefn": {"words": "gru"}, "cmfg": {"words": "gru", "images": "regions"}}
 
 
 def random_inputs(images: int, captions: int, seed: int = 0) -> tuple[ImageBatch, TextBatch]:
@@ -82,17 +92,35 @@ def random_inputs(images: int, captions: int, seed: int = 0) -> tuple[ImageBatch
     return pictures, TextBatch(words, mask, edges)
 
 
-def tiles(encoded: Encoded, size: int) -> list[Encoded]:
-    count = len(next(iter(encoded.values())))
-    return [{k: v[start : start + size].clone() for k, v in encoded.items()} for start in range(0, count, size)]
+def select(captions: TextBatch, rows: torch.Tensor, length: int) -> TextBatch:
+    assert captions.words is not None and captions.edges is not None
+    words, edges = captions.words[rows, :length], captions.edges[rows, :length, :length]
+    return TextBatch(words, captions.mask[rows, :length], edges)
+
+
+def image_tiles(encoded: Encoded) -> list[tuple[slice, Encoded]]:
+    rows = [slice(start, start + IMAGE_TILE) for start in range(0, len(encoded["mask"]), IMAGE_TILE)]
+    return [(row, {name: value[row].clone() for name, value in encoded.items()}) for row in rows]
+
+
+def text_tiles(encoded: list[Encoded]) -> list[tuple[np.ndarray, Encoded]]:
+    """Tiles as the engine cuts them, of captions that come sorted by length and encoded length by length."""
+    tiles, first = [], 0
+    for same in encoded:
+        count, length = same["mask"].shape
+        for start in range(0, count, WORDS_TILE // length):
+            some = {name: value[start : start + WORDS_TILE // length].clone() for name, value in same.items()}
+            tiles.append((np.arange(first, first + len(some["mask"])), some))
+            first += len(some["mask"])
+    return tiles
 
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--methods", default=",".join(dict.fromkeys(name for name, _ in FLOPS)))
     options.add_argument("--embed", type=int, default=1024)
-    options.add_argument("--images", type=int, default=128)
-    options.add_argument("--captions", type=int, default=384)
+    options.add_argument("--images", type=int, default=64)
+    options.add_argument("--captions", type=int, default=1300)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = options.parse_args()
@@ -106,10 +134,10 @@ def main() -> int:
         f"{args.images} images x {args.captions} captions of {words:.1f} words, D {args.embed}, {args.threads} threads"
     )
     print(f"{'':20}{'engine':>12}{'literal':>12}{'':>8}{'floor':>12}")
-    with torch.inference_mode():
+    with torch.inference_mode(), workers(torch.device("cpu")) as in_order:
         for name, member in FLOPS:
             if name in args.methods.split(","):
-                measure(name, member, pictures, captions, lengths, args, left, right)
+                measure(name, member, pictures, captions, lengths, args, left, right, in_order)
     return 0
 
 
@@ -122,26 +150,32 @@ def measure(
     args: argparse.Namespace,
     left: torch.Tensor,
     right: torch.Tensor,
+    in_order: InOrder,
 ) -> None:
-    config = method(name).Config(**preset(name), embed=args.embed)
+    config = method(name).Config(**preset(name) | SETTINGS.get(name, {}), embed=args.embed)
     sizes = Sizes(feature=FEATURE, regions=REGIONS, vocabulary=VOCABULARY, word_vector=VECTOR)
     matcher = build(name, config, sizes=sizes, seed=0)[member].eval()
     parts = as_matcher(matcher)
     images = parts.encode_images(pictures)
-    texts = parts.encode_texts(captions)
-    rows = tiles(images, IMAGE_TILE)
-    columns = [{k: v[block].clone() for k, v in texts.items()} for block in text_blocks(lengths, WORDS_TILE)]
+    rows = image_tiles(images)
+    same = [
+        select(captions, torch.from_numpy(lengths == length).nonzero()[:, 0], length) for length in np.unique(lengths)
+    ]
+    columns = text_tiles([parts.encode_texts(batch) for batch in same])
+    step = max(1, args.captions // LITERAL_CAPTIONS)
     some_images = {k: v[:LITERAL_IMAGES] for k, v in images.items()}
-    some_texts = {k: v[:: max(1, args.captions // LITERAL_CAPTIONS)] for k, v in texts.items()}
+    some_texts = parts.encode_texts(select(captions, torch.arange(0, args.captions, step), int(lengths.max())))
+    scores = np.empty((args.images, args.captions), np.float32)
 
-    def engine() -> torch.Tensor:
-        return torch.cat([torch.cat([parts.score(row, column) for column in columns], dim=1) for row in rows])
+    def engine() -> None:
+        score_tiles(matcher, rows, columns, scores, in_order, lambda pairs: None)
 
     def literal() -> torch.Tensor:
         return literal_scores(name, member, matcher, some_images, some_texts)
 
-    scores, reference = engine(), literal()
-    difference = float((scores[: len(reference), :: max(1, args.captions // LITERAL_CAPTIONS)] - reference).abs().max())
+    engine()
+    reference = literal()
+    difference = float(np.abs(scores[: len(reference), ::step] - reference.numpy()).max())
     best = dict.fromkeys(("engine", "literal", "product"), float("inf"))
     ways = {"engine": engine, "literal": literal, "product": lambda: left @ right}
     for _ in range(args.rounds):
@@ -149,7 +183,7 @@ def measure(
             began = time.perf_counter()
             run()
             best[way] = min(best[way], time.perf_counter() - began)
-    speed = scores.numel() / best["engine"]
+    speed = scores.size / best["engine"]
     loop = reference.numel() / best["literal"]
     rate = 2 * SIDE * SIDE * args.embed / best["product"]
     floor = rate / FLOPS[name, member](float(lengths.mean()), args.embed, config)

@@ -15,7 +15,7 @@ from itmkit.evaluation.metrics import retrieval
 from itmkit.evaluation.protocols import PROTOCOLS, Protocol
 from itmkit.inputs import Inputs
 from itmkit.matchers import method
-from itmkit.scoring.blocks import score_matrix
+from itmkit.scoring.matrix import score_matrix
 from itmkit.training.loop import train
 from itmkit.training.settings import resolve
 from itmkit.workspace import Workspace

@@ -18,7 +18,7 @@ from itmkit.inputs import Inputs
 from itmkit.matchers import METHODS, after_step, begin, build, loss, method, preset, stages
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.regions.extract import extract_regions
-from itmkit.scoring.blocks import ensemble_of, score_matrix
+from itmkit.scoring.matrix import ensemble_of, score_matrix
 from itmkit.text.parse import parse_text
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.batches import epoch_order, pair_batch

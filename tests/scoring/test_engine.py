@@ -12,9 +12,9 @@ from itmkit.cache import WHOLE, Part, merge_parts
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs, Sizes
 from itmkit.matchers import build, method
-from itmkit.scoring import engine
-from itmkit.scoring.blocks import score_matrix
+from itmkit.scoring import engine, tiles
 from itmkit.scoring.engine import rows_of, score_to_disk
+from itmkit.scoring.matrix import score_matrix
 from itmkit.scoring.stored import Kept
 from itmkit.text.vocabulary import Vocabulary
 from tests.training.tiny import FAST, FEATURES, GRAPHS, THINGS, make_workspace
@@ -32,8 +32,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """3 images x about 5 captions a tile, 6 images a shard."""
-    for name, value in {"IMAGE_TILE": 3, "WORDS_TILE": 20, "ENCODE_TILES": 2, "ROWS": 6}.items():
-        monkeypatch.setattr(engine, name, value)
+    for name, value in {"IMAGE_TILE": 3, "WORDS_TILE": 20, "ENCODE_TILES": 2}.items():
+        monkeypatch.setattr(tiles, name, value)
+    monkeypatch.setattr(engine, "IMAGE_TILE", 3)
+    monkeypatch.setattr(engine, "ROWS", 6)
 
 
 def matchers(name: str, seed: int = 0) -> dict[str, nn.Module]:
@@ -102,8 +104,7 @@ def test_captions_go_to_files_only_where_memory_is_short(inputs: Inputs, tmp_pat
     assert not saved
     monkeypatch.setattr(engine, "resident", lambda: engine.MEMORY - 400)  # 160 bytes are left for them
     scored(tmp_path / "short", inputs, matchers("vsepp"))
-    tiles = len(engine.text_tiles(inputs, np.arange(TEXTS)))
-    assert 0 < len(saved) < tiles  # a tile of 5 vectors of 8 numbers fits
+    assert 0 < len(saved) < len(tiles.text_tiles(inputs, np.arange(TEXTS)))  # a tile of 5 vectors of 8 numbers fits
 
 
 @pytest.mark.parametrize("after", [1, 5, 9, 14, 21])

@@ -320,7 +320,7 @@ def test_validation_uses_the_ranks_of_the_metrics(workspace: Workspace) -> None:
     """rsum of metrics.jsonl is that of `retrieval` on the scores of the validation split."""
     from itmkit.evaluation.evaluate import open_run
     from itmkit.inputs import Inputs
-    from itmkit.scoring.blocks import score_matrix
+    from itmkit.scoring.matrix import score_matrix
 
     result = train(workspace, configured("vsepp"))
     opened = open_run(workspace, "vsepp", device=torch.device("cpu"))

@@ -8,8 +8,10 @@ import torch
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs, Sizes
-from itmkit.matchers import as_matcher, build, method
-from itmkit.scoring.blocks import score_matrix, text_blocks, texts_by_length
+from itmkit.matchers import as_matcher, build, method, preset
+from itmkit.scoring import tiles
+from itmkit.scoring.matrix import score_matrix
+from itmkit.scoring.tiles import text_tiles
 from itmkit.text.vocabulary import Vocabulary
 from tests.training.tiny import FAST, FEATURES, GRAPHS, THINGS, make_workspace
 
@@ -23,21 +25,38 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 
 
 def matchers(name: str) -> dict[str, torch.nn.Module]:
-    config = method(name).Config(**FAST[name])
+    words = {"words": "gru"} if name == "mefn" else {}
+    config = method(name).Config(**preset(name), **FAST[name], **words)
     return build(name, config, sizes=Sizes(feature=FEATURES, vocabulary=len(VOCABULARY)), seed=0)
 
 
-@pytest.mark.parametrize("name", ["mpsm", "vsepp"])
-def test_scores_do_not_depend_on_blocks(name: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["mpsm", "sgraf", "scan", "mefn", "vsepp"])
+def test_scores_do_not_depend_on_tiles(name: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     built = matchers(name)
     whole = score_matrix(built, inputs)
     assert list(whole) == list(built)
-    for image_block, words_block, encode_block in ((1, 1, 1), (5, 20, 7), (1000, 10_000, 1000)):
-        monkeypatch.setattr("itmkit.scoring.blocks.ENCODE_BLOCK", encode_block)
-        found = score_matrix(built, inputs, image_block=image_block, words_block=words_block)
+    for image_tile, words_tile, encode_tiles in ((1, 1, 1), (5, 20, 2)):
+        monkeypatch.setattr(tiles, "IMAGE_TILE", image_tile)
+        monkeypatch.setattr(tiles, "WORDS_TILE", words_tile)
+        monkeypatch.setattr(tiles, "ENCODE_TILES", encode_tiles)
+        found = score_matrix(built, inputs)
         for member, matrix in found.items():
             assert matrix.shape == (12, 24) and matrix.dtype == np.float32
             np.testing.assert_allclose(matrix, whole[member], rtol=0, atol=1e-5)
+
+
+def test_scores_do_not_depend_on_threads(inputs: Inputs) -> None:
+    built, before = matchers("mpsm"), torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            found.append(score_matrix(built, inputs))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
+    for member in built:
+        np.testing.assert_array_equal(found[0][member], found[1][member])
 
 
 def test_scores_of_some_are_those_of_all_in_the_order_asked_for(inputs: Inputs) -> None:
@@ -68,12 +87,17 @@ def test_scores_that_are_no_numbers_name_the_member(inputs: Inputs) -> None:
         score_matrix(built, inputs)
 
 
-def test_blocks_of_texts(inputs: Inputs) -> None:
-    assert text_blocks(np.array([2, 2, 3, 9, 1]), 5) == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 5)]
-    assert text_blocks(np.array([], np.int64), 5) == []
-    order = texts_by_length(inputs, np.arange(24))
-    lengths = inputs.lengths[order]
-    assert (np.diff(lengths) >= 0).all() and sorted(order) == list(range(24))
+def test_tiles_hold_captions_of_one_length(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "WORDS_TILE", 10)
+    texts = np.array([23, 0, 5, 1, 7, 9, 11])
+    found = text_tiles(inputs, texts)
+    assert sorted(np.concatenate(found)) == list(range(len(texts)))  # every caption once
+    for places in found:
+        lengths = inputs.lengths[texts[places]]
+        assert len(set(lengths)) == 1 and lengths.sum() <= 10 and (np.diff(places) > 0).all()
+    monkeypatch.setattr(tiles, "WORDS_TILE", 1)  # a caption is never cut
+    assert all(len(places) == 1 for places in text_tiles(inputs, texts))
+    assert text_tiles(inputs, texts[:0]) == []
 
 
 def test_nothing_is_learned_from_scoring(inputs: Inputs) -> None:

@@ -1,0 +1,74 @@
+"""Matrix products in bfloat16 with sums in float32, on hardware that has them.
+
+Only products of matrices are rounded: what goes into them, to 8 significant bits, and what comes out. Everything
+between them (norms, softmax, exponentials) stays float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+_PRODUCTS = {
+    *(torch.matmul, torch.bmm, torch.einsum, torch.addmm, torch.baddbmm, functional.linear),
+    *(Tensor.matmul, Tensor.__matmul__, Tensor.bmm),
+}
+
+
+def precision_of(wanted: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
+    """What `auto` means on this machine: bfloat16 where its processor multiplies matrices of it."""
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if has_bfloat16(device) else "float32"
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether products of bfloat16 matrices are done in hardware, which makes them several times as fast."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return any(able.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+    return False
+
+
+def products_in(precision: Literal["float32", "bfloat16"], device: torch.device) -> AbstractContextManager[object]:
+    """Within it, and within this thread, products of float32 matrices are done in this precision."""
+    return nullcontext() if precision == "float32" else _Rounded(hardware=has_bfloat16(device))
+
+
+class _Rounded(TorchFunctionMode):
+    """Without the hardware the same roundings, and a product in float32: as exact as with it, and no faster."""
+
+    def __init__(self, *, hardware: bool) -> None:
+        super().__init__()
+        self._hardware = hardware
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func not in _PRODUCTS:
+            return func(*args, **(kwargs or {}))
+        rounded = tree_map(self._round, (tuple(args), dict(kwargs or {})))
+        product = func(*rounded[0], **rounded[1])
+        if product.dtype == torch.float64:
+            return product
+        return product.float() if self._hardware else product.bfloat16().float()
+
+    def _round(self, value: Any) -> Any:
+        if not isinstance(value, Tensor) or value.dtype != torch.float32:
+            return value
+        return value.bfloat16() if self._hardware else value.bfloat16().float()

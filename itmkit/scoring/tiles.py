@@ -1,0 +1,139 @@
+"""The grid in which pairs are scored, and the threads that score it.
+
+A tile is `IMAGE_TILE` images with captions of one length, so that it holds no padding and its tensors stay near the
+processor's caches. The grid depends on the split alone, not on memory, ranks, threads or where a killed run stopped, so
+every way of doing the work gives the same matrix, to the last bit.
+
+On a CPU each tile is the work of one thread: the operations of a tile are too small to be worth sharing one by one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from itmkit.inputs import Inputs
+from itmkit.matchers import Encoded, as_matcher
+from itmkit.scoring.precision import products_in
+
+IMAGE_TILE = 32
+WORDS_TILE = 512  # words of a tile of captions: with 32 images, pair tensors of (32, 512, D) stay near the caches
+ENCODE_TILES = 8  # tiles of captions that go through an encoder together
+AHEAD = 2  # tiles a thread that are read before they are needed
+
+InOrder = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]  # what `workers` gives
+Images = Sequence[tuple[slice, Encoded]]  # rows of the matrix, and the images there
+Texts = Iterable[tuple[np.ndarray, Encoded]]  # columns of the matrix, and the captions there
+
+
+def text_tiles(inputs: Inputs, texts: np.ndarray) -> list[np.ndarray]:
+    """Places within `texts` of the captions of each tile: of one length, about `WORDS_TILE` words, shortest first."""
+    lengths = inputs.lengths[texts]
+    order = np.argsort(lengths, kind="stable")
+    tiles = []
+    for same in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
+        size = max(1, WORDS_TILE // int(lengths[same].max(initial=1)))
+        tiles += [same[start : start + size] for start in range(0, len(same), size)]
+    return tiles
+
+
+def encoded_images(
+    matcher: nn.Module, inputs: Inputs, images: np.ndarray, device: torch.device, in_order: InOrder
+) -> Images:
+    """Tiles of the given images."""
+    starts = range(0, len(images), IMAGE_TILE)
+    encode = as_matcher(matcher).encode_images
+    batches = ((inputs.image_batch(images[start : start + IMAGE_TILE]).to(device),) for start in starts)
+    tiles = in_order(encode, batches)
+    return [(slice(start, start + IMAGE_TILE), tile) for start, tile in zip(starts, tiles, strict=True)]
+
+
+def encoded_texts(
+    matcher: nn.Module,
+    inputs: Inputs,
+    texts: np.ndarray,
+    tiles: Sequence[np.ndarray],
+    device: torch.device,
+    in_order: InOrder,
+) -> Texts:
+    """Tiles of the given captions, as `text_tiles` cut them; a few of one length go through the encoder together."""
+    groups = []
+    for _, same in groupby(tiles, key=lambda places: inputs.lengths[texts[places[0]]]):
+        equal = list(same)
+        groups += [equal[start : start + ENCODE_TILES] for start in range(0, len(equal), ENCODE_TILES)]
+    encode = as_matcher(matcher).encode_texts
+    batches = ((inputs.text_batch(texts[np.concatenate(group)]).to(device),) for group in groups)
+    for group, encoded in zip(groups, in_order(encode, batches), strict=True):
+        first = 0
+        for places in group:
+            yield places, {name: value[first : first + len(places)].clone() for name, value in encoded.items()}
+            first += len(places)
+
+
+def score_tiles(
+    matcher: nn.Module,
+    images: Images,
+    texts: Texts,
+    out: np.ndarray,
+    in_order: InOrder,
+    advance: Callable[[int], None],
+    precision: Literal["float32", "bfloat16"] = "float32",
+) -> None:
+    """Fills `out` (n_images, n_texts) with the scores of all tiles; tells `advance` how many pairs are done.
+
+    Scores that are a product of one vector an image with one a text are always float32: it costs nothing there, and
+    rounded they would be full of ties.
+    """
+
+    def tile(places: np.ndarray, captions: Encoded) -> int:
+        for rows, regions in images:
+            device = next(iter(regions.values())).device
+            with products_in("float32" if "vector" in regions else precision, device):
+                scores = as_matcher(matcher).score(regions, captions)
+            out[rows, places] = scores.float().cpu().numpy()
+        return len(out) * len(places)
+
+    for pairs in in_order(tile, texts):
+        advance(pairs)
+
+
+@contextmanager
+def workers(device: torch.device) -> Iterator[InOrder]:
+    """Gives a function that computes a list of things: in their order, without gradients.
+
+    On a CPU as many are computed at a time as torch has threads for one operation, and each has one thread. So it
+    makes no difference, not to the last bit either, how many threads there are.
+    """
+    if device.type != "cpu":
+        with torch.inference_mode():
+            yield lambda function, arguments: (function(*each) for each in arguments)
+        return
+    count = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+
+    def compute(function: Callable[..., Any], each: tuple[Any, ...]) -> Any:
+        with torch.inference_mode():  # threads do not inherit it
+            return function(*each)
+
+    def in_order(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        waiting: deque[Future[Any]] = deque()
+        for each in arguments:
+            waiting.append(pool.submit(compute, function, each))
+            if len(waiting) > AHEAD * count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    try:
+        yield in_order
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(count)  # for threads that begin later
