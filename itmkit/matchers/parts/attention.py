@@ -276,5 +276,5 @@ def _inverse_length(squared: Tensor) -> Tensor:
 
 
 def _numbers(regions: Tensor, words: FlatWords) -> int:
-    """Of an image's words and regions: the cosines and what is made of them, several tensors."""
-    return 6 * len(words.vectors) * regions.shape[1]
+    """Of an image's words and regions: the cosines, their powers, and one more."""
+    return 3 * len(words.vectors) * regions.shape[1]

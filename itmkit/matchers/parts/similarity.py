@@ -78,14 +78,14 @@ def local_similarities(
         (Bi, T, S).
     """
 
-    def block(regions: Tensor, region_mask: Tensor, *region_gram: Tensor) -> Tensor:
-        if region_gram:
-            cosine = cosines(regions, words)
-            powers = powers_of_regions(cosine, region_mask, words, sharpness).transpose(0, 1)  # (Bi, T, R)
-            weights = unit_attention(powers, *region_gram)
-        else:
-            weights = attend_regions(regions, region_mask, words, sharpness)
+    # Weights of all images at once, by one product of two large matrices; blocks for the vectors of D numbers then.
+    if region_gram is None:
+        weights = attend_regions(regions, region_mask, words, sharpness)  # (Bi, T, R)
+    else:
+        powers = powers_of_regions(cosines(regions, words), region_mask, words, sharpness)  # (T, Bi, R)
+        weights = unit_attention(powers.transpose(0, 1), region_gram)
+
+    def block(weights: Tensor, regions: Tensor) -> Tensor:
         return compare(weights @ regions, words.vectors)  # (Bi, T, D) and (T, D) -> (Bi, T, S)
 
-    images = (regions, region_mask) if region_gram is None else (regions, region_mask, region_gram)
-    return in_blocks(block, *images, numbers=words.vectors.numel())
+    return in_blocks(block, weights, regions, numbers=words.vectors.numel())
