@@ -25,7 +25,6 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
-from torch.nn import functional
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
@@ -33,7 +32,7 @@ from itmkit.matchers import Encoded, Loss, Triplet
 from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, cosines, weigh_regions, weigh_words
 from itmkit.matchers.parts.blocks import in_blocks
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
-from itmkit.matchers.parts.norms import l2norm, masked_softmax
+from itmkit.matchers.parts.norms import masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling
 
 
@@ -102,8 +101,10 @@ class ModalityFusionEntropy(nn.Module):
         """
         scaled = cosine * torch.exp(-self.log_tau)
         if self.kind == "pair":
-            logit = scaled - self.threshold * torch.exp(-self.log_tau)
-            entropy = (functional.softplus(logit) - logit * torch.sigmoid(logit)) * (region_mask / math.log(2))
+            # With e = exp(-|logit|), the smaller of q and 1 - q is e / (1 + e); H is log(1 + e) plus |logit| times that.
+            logit = (scaled - self.threshold * torch.exp(-self.log_tau)).abs()
+            odds = torch.exp(-logit)
+            entropy = (torch.log1p(odds) + logit * (odds / (1 + odds))) * (region_mask / math.log(2))
             return entropy, entropy
         regions, lengths = region_mask.sum(1), words.mask.sum(1)
         of_words = _surprise(masked_softmax(scaled, region_mask)) * _over_maximum(regions)[:, None]
@@ -156,11 +157,7 @@ class SemanticConsistency(nn.Module):
 
 
 class WeightedFusion(nn.Module):
-    """`f = LayerNorm(g * f_local + (1 - g) * f_global)`, scaled to unit length; g a sigmoid gate that sees both.
-
-    Unit length is a reading: after LayerNorm |f|^2 is about D, and squared distances of a thousand leave a margin of
-    0.2 without meaning. So they lie between 0 and 4.
-    """
+    """`f = LayerNorm(g * f_local + (1 - g) * f_global)`; g a sigmoid gate that sees both."""
 
     def __init__(self, embed: int, *, gated: bool) -> None:
         super().__init__()
@@ -174,7 +171,7 @@ class WeightedFusion(nn.Module):
         return {"gates": torch.cat([nodes @ half.T for half in self.gate.weight.chunk(2, dim=1)], dim=1)}
 
     def forward(self, weights: list[Tensor], side: Encoded) -> Tensor:
-        """-> (B, P, D), unit length.
+        """-> (B, P, D), before it is scaled to unit length.
 
         Args:
             weights: (B, P, N) with which P pairs sum up the nodes (B, N, D) of this side: to f_local, to f_global, or
@@ -184,7 +181,7 @@ class WeightedFusion(nn.Module):
         if self.gate is not None:
             gate = torch.sigmoid(torch.baddbmm(self.gate.bias, torch.cat(weights, dim=-1), side["gates"]))
             fused = torch.lerp(others[0], fused, gate)
-        return l2norm(self.norm(fused))
+        return self.norm(fused)  # type: ignore[no-any-return]
 
 
 class Matcher(nn.Module):
@@ -270,7 +267,11 @@ class Matcher(nn.Module):
             sums.append(self._global(cosine, images["pooling"], words, region_weights, word_weights))
         image = self.image_fusion([of_regions.transpose(0, 1) for of_regions, _ in sums], images)  # f(v), (Bi, Bt, D)
         text = self.text_fusion([of_words.transpose(0, 1) for _, of_words in sums], texts)  # f(t), (Bt, Bi, D)
-        return torch.stack([-(image - text.transpose(0, 1)).square().sum(dim=-1), entropy], dim=-1)
+        # A reading: after LayerNorm |f|^2 is about D, and squared distances of a thousand leave a margin of 0.2 without
+        # meaning. Of unit vectors they are 2 - 2 cos, between 0 and 4.
+        lengths = torch.linalg.vector_norm(image, dim=-1) * torch.linalg.vector_norm(text, dim=-1).T
+        cosine = (image * text.transpose(0, 1)).sum(dim=-1) / lengths.clamp_min(1e-12)
+        return torch.stack([2 * cosine - 2, entropy], dim=-1)
 
     def _local(
         self, cosine: Tensor, mask: Tensor, words: FlatWords, region_weights: Tensor, word_weights: Tensor
