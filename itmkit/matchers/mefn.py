@@ -101,7 +101,7 @@ class ModalityFusionEntropy(nn.Module):
         """
         scaled = cosine * torch.exp(-self.log_tau)
         if self.kind == "pair":
-            # With e = exp(-|logit|), the smaller of q and 1 - q is e / (1 + e); H is log(1 + e) plus |logit| times that.
+            # One exponential e = exp(-|logit|) gives the smaller of q and 1 - q, e / (1 + e), and H.
             logit = (scaled - self.threshold * torch.exp(-self.log_tau)).abs()
             odds = torch.exp(-logit)
             entropy = (torch.log1p(odds) + logit * (odds / (1 + odds))) * (region_mask / math.log(2))
