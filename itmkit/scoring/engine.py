@@ -27,7 +27,8 @@ from itmkit.scoring.tiles import IMAGE_TILE, Texts, encoded_images, encoded_text
 
 ROWS, ROW_BYTES = 128, 1 << 26  # images of a shard, what a kill may lose; fewer where there are very many captions
 MEMORY = 2 << 30
-TEXTS_SHARE = 0.4  # of the memory that is free, for encoded captions
+TEXTS_SHARE, TILES_SHARE = 0.4, 0.4  # of the memory that is free, for encoded captions and for tiles at work
+TILE_BYTES = 1 << 27  # that a thread needs for a tile, of the methods that need most
 
 
 def rows_of(texts: int) -> int:
@@ -80,11 +81,12 @@ def score_to_disk(
             if not pending:
                 continue
             matcher.eval()
+            at_most = max(1, int(TILES_SHARE * (memory - resident())) // TILE_BYTES)
             spill = folder / f".captions-{name}-{part.index}"
             total, done = writer.total * len(texts), writer.done * len(texts)
             with (
                 progress.task(f"scoring {name}", total, done=done, unit="pairs") as advance,
-                workers(device) as in_order,
+                workers(device, at_most) as in_order,
                 _Captions(
                     encoded_texts(matcher, inputs, texts, tiles, device, in_order), device, memory, spill
                 ) as captions,

@@ -106,17 +106,18 @@ def score_tiles(
 
 
 @contextmanager
-def workers(device: torch.device) -> Iterator[InOrder]:
+def workers(device: torch.device, at_most: int | None = None) -> Iterator[InOrder]:
     """Gives a function that computes a list of things: in their order, without gradients.
 
-    On a CPU as many are computed at a time as torch has threads for one operation, and each has one thread. So it
-    makes no difference, not to the last bit either, how many threads there are.
+    On a CPU as many are computed at a time as torch has threads for one operation, or `at_most`, and each has one
+    thread. So it makes no difference, not to the last bit either, how many threads there are.
     """
     if device.type != "cpu":
         with torch.inference_mode():
             yield lambda function, arguments: (function(*each) for each in arguments)
         return
-    count = torch.get_num_threads()
+    threads = torch.get_num_threads()
+    count = min(threads, at_most or threads)
     pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
     def compute(function: Callable[..., Any], each: tuple[Any, ...]) -> Any:
@@ -136,4 +137,4 @@ def workers(device: torch.device) -> Iterator[InOrder]:
         yield in_order
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(count)  # for threads that begin later
+        torch.set_num_threads(threads)  # for threads that begin later

@@ -35,7 +35,7 @@ from itmkit.evaluation.evaluate import evaluate
 from itmkit.files import sha256_file
 from itmkit.graphs import build_graphs
 from itmkit.regions.extract import extract_regions
-from itmkit.scoring import engine
+from itmkit.scoring import engine, tiles
 from itmkit.text.parse import parse_text
 from itmkit.training.loop import train
 from itmkit.training.settings import resolve
@@ -79,16 +79,21 @@ def learn(workspace: Workspace) -> None:
     train(workspace, resolve("mpsm", settings={**SETTINGS, "minimum_count": 1}))
 
 
+def small_tiles(rows: int) -> None:
+    """So that there are some to be killed between."""
+    engine.IMAGE_TILE = tiles.IMAGE_TILE = 4
+    engine.ROWS, tiles.WORDS_TILE = rows, 60
+
+
 def score(workspace: Workspace) -> None:
-    """Small tiles, so that there are some to be killed between."""
-    engine.IMAGE_TILE, engine.ROWS, engine.WORDS_TILE = 4, 8, 60
+    small_tiles(rows=8)
     (workspace.root / "scores").mkdir(exist_ok=True)
     evaluate(workspace, ["mpsm"], split="train", device="cpu", save=workspace.root / "scores" / "mpsm.h5")
 
 
 def score_in_two(workspace: Workspace) -> None:
     """Two ranks, each with every second shard of images."""
-    engine.IMAGE_TILE, engine.ROWS, engine.WORDS_TILE = 4, 4, 60
+    small_tiles(rows=4)
     file = workspace.root / "scores" / "mpsm.h5"
     file.parent.mkdir(exist_ok=True)
     parts = [partial(evaluate, runs=["mpsm"], split="train", device="cpu", part=Part(1, 2))]
