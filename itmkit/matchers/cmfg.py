@@ -31,14 +31,11 @@ from torch.utils.checkpoint import checkpoint
 
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
+from itmkit.matchers.parts.blocks import KEEP, numbers_of_a_block
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.matchers.parts.norms import barrier, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import masked_mean
 from itmkit.workspace import named
-
-BLOCK = 1 << 20  # numbers of the nodes of a block of pairs: 4 MB in float32, near the size of a processor's caches
-GPU_BLOCK = 1 << 25  # 128 MB: enough work for each kernel
-KEEP = 1 << 25  # numbers of the nodes of all pairs beyond which training computes blocks again instead of keeping them
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
@@ -185,8 +182,7 @@ class Matcher(nn.Module):
         if not self.pairwise:
             return images["vector"] @ texts["vector"].T
         numbers = (images["nodes"].shape[1] + texts["nodes"].shape[1]) * self.config.embed  # of a pair
-        block = BLOCK if images["nodes"].device.type == "cpu" else GPU_BLOCK
-        count = max(1, block // numbers)  # pairs of a block
+        count = max(1, numbers_of_a_block(images["nodes"].device) // numbers)  # pairs of a block
         size = min(len(images["mask"]), math.isqrt(count))
         again = torch.is_grad_enabled() and len(images["mask"]) * len(texts["mask"]) * numbers > KEEP
         image_order, image_blocks = blocks(images, size)

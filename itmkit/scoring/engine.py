@@ -64,7 +64,7 @@ def score_to_disk(
     """
     if device.type == "cpu":
         keep_freed_memory()
-    tiles = text_tiles(inputs, texts)
+    tiles = text_tiles(inputs, texts, device)
     ids = [inputs.images[i].id for i in images]
     for name, matcher in members.items():
         place = folder / name

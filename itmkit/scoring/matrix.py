@@ -38,7 +38,7 @@ def score_matrix(
     device = device or next((weight.device for weight in weights), torch.device("cpu"))  # there may be no weights
     images = np.arange(len(inputs.images)) if images is None else images
     texts = np.arange(len(inputs.caption_texts)) if texts is None else texts
-    tiles = text_tiles(inputs, texts)
+    tiles = text_tiles(inputs, texts, device)
     out = {name: np.empty((len(images), len(texts)), np.float32) for name in matchers}
     pairs = len(images) * len(texts) * len(matchers)
     with progress.task("scoring", pairs, unit="pairs") as advance, workers(device) as in_order:

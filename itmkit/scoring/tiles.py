@@ -1,8 +1,8 @@
 """The grid in which pairs are scored, and the threads that score it.
 
-A tile is `IMAGE_TILE` images with captions of one length, so that it holds no padding and its tensors stay near the
-processor's caches. The grid depends on the split alone, not on memory, ranks, threads or where a killed run stopped, so
-every way of doing the work gives the same matrix, to the last bit.
+A tile is a few images with captions of one length, so that it holds no padding and its tensors stay near the caches of
+the processor. The grid depends on split and kind of device alone, not on memory, ranks, threads or where a killed run
+stopped, so every way of doing the work gives the same matrix, to the last bit.
 
 On a CPU each tile is the work of one thread: the operations of a tile are too small to be worth sharing one by one.
 """
@@ -26,6 +26,7 @@ from itmkit.scoring.precision import products_in
 
 IMAGE_TILE = 32
 WORDS_TILE = 512  # words of a tile of captions: with 32 images, pair tensors of (32, 512, D) stay near the caches
+GPU_IMAGE_TILE, GPU_WORDS_TILE = 128, 4096  # enough work for each kernel
 ENCODE_TILES = 8  # tiles of captions that go through an encoder together
 AHEAD = 2  # tiles a thread that are read before they are needed
 
@@ -34,13 +35,14 @@ Images = Sequence[tuple[slice, Encoded]]  # rows of the matrix, and the images t
 Texts = Iterable[tuple[np.ndarray, Encoded]]  # columns of the matrix, and the captions there
 
 
-def text_tiles(inputs: Inputs, texts: np.ndarray) -> list[np.ndarray]:
+def text_tiles(inputs: Inputs, texts: np.ndarray, device: torch.device) -> list[np.ndarray]:
     """Places within `texts` of the captions of each tile: of one length, about `WORDS_TILE` words, shortest first."""
+    words = WORDS_TILE if device.type == "cpu" else GPU_WORDS_TILE
     lengths = inputs.lengths[texts]
     order = np.argsort(lengths, kind="stable")
     tiles = []
     for same in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
-        size = max(1, WORDS_TILE // int(lengths[same].max(initial=1)))
+        size = max(1, words // int(lengths[same].max(initial=1)))
         tiles += [same[start : start + size] for start in range(0, len(same), size)]
     return tiles
 
@@ -49,11 +51,10 @@ def encoded_images(
     matcher: nn.Module, inputs: Inputs, images: np.ndarray, device: torch.device, in_order: InOrder
 ) -> Images:
     """Tiles of the given images."""
-    starts = range(0, len(images), IMAGE_TILE)
-    encode = as_matcher(matcher).encode_images
-    batches = ((inputs.image_batch(images[start : start + IMAGE_TILE]).to(device),) for start in starts)
-    tiles = in_order(encode, batches)
-    return [(slice(start, start + IMAGE_TILE), tile) for start, tile in zip(starts, tiles, strict=True)]
+    size = IMAGE_TILE if device.type == "cpu" else GPU_IMAGE_TILE
+    rows = [slice(start, start + size) for start in range(0, len(images), size)]
+    batches = ((inputs.image_batch(images[row]).to(device),) for row in rows)
+    return list(zip(rows, in_order(as_matcher(matcher).encode_images, batches), strict=True))
 
 
 def encoded_texts(

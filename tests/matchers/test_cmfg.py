@@ -15,6 +15,7 @@ from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Needs, TextBatch
 from itmkit.matchers import cmfg
 from itmkit.matchers.cmfg import Config, Layer, Matcher, members, most_attended, needs
+from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.training.settings import resolve
 from tests.matchers import literal_cmfg as literal
@@ -113,7 +114,7 @@ def test_nothing_changes_with_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch
     images, texts, matcher = image_batch([4, 2, 0, 1, 4]), text_batch([3, 1, 5, 2, 2, 4]), matcher_of(settings)
     whole = scores(matcher, images, texts)
     for pairs in (0, 1, 2, 5, 7, 29):
-        monkeypatch.setattr(cmfg, "BLOCK", pairs * 9 * D)
+        monkeypatch.setattr(blocks, "BLOCK", pairs * 9 * D)
         close(scores(matcher, images, texts), whole)
 
 
@@ -127,7 +128,7 @@ def test_a_block_holds_no_more_pairs_than_allowed(monkeypatch: pytest.MonkeyPatc
         return found
 
     monkeypatch.setattr(Matcher, "_pairs", spy)
-    monkeypatch.setattr(cmfg, "BLOCK", 6 * 9 * D)
+    monkeypatch.setattr(blocks, "BLOCK", 6 * 9 * D)
     scores(matcher_of({}), image_batch([4, 2, 0, 1, 4]), text_batch([3, 1, 5, 2, 2, 4]))
     assert all(images * texts <= 6 for images, texts, *_ in seen)
     assert sum(images * texts for images, texts, *_ in seen) == 30
@@ -145,7 +146,7 @@ def gradients_of(settings: dict[str, Any]) -> dict[str, Tensor | None]:
 def test_recomputed_blocks_have_the_gradients_of_kept_ones(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(cmfg, "BLOCK", 4 * 9 * D)
+    monkeypatch.setattr(blocks, "BLOCK", 4 * 9 * D)
     gradients = []
     for keep in (0, 1 << 40):
         monkeypatch.setattr(cmfg, "KEEP", keep)

@@ -19,6 +19,7 @@ from itmkit.scoring.stored import Kept
 from itmkit.text.vocabulary import Vocabulary
 from tests.training.tiny import FAST, FEATURES, GRAPHS, THINGS, make_workspace
 
+CPU = torch.device("cpu")
 VOCABULARY = Vocabulary.build([*THINGS, "a", "left"], minimum=1)
 IMAGES, TEXTS = 12, 24
 
@@ -104,7 +105,9 @@ def test_captions_go_to_files_only_where_memory_is_short(inputs: Inputs, tmp_pat
     assert not saved
     monkeypatch.setattr(engine, "resident", lambda: engine.MEMORY - 400)  # 160 bytes are left for them
     scored(tmp_path / "short", inputs, matchers("vsepp"))
-    assert 0 < len(saved) < len(tiles.text_tiles(inputs, np.arange(TEXTS)))  # a tile of 5 vectors of 8 numbers fits
+    assert (
+        0 < len(saved) < len(tiles.text_tiles(inputs, np.arange(TEXTS), CPU))
+    )  # a tile of 5 vectors of 8 numbers fits
 
 
 @pytest.mark.parametrize("after", [1, 5, 9, 14, 21])

@@ -15,6 +15,7 @@ from itmkit.scoring.tiles import text_tiles
 from itmkit.text.vocabulary import Vocabulary
 from tests.training.tiny import FAST, FEATURES, GRAPHS, THINGS, make_workspace
 
+CPU = torch.device("cpu")
 VOCABULARY = Vocabulary.build([*THINGS, "a", "left"], minimum=1)
 
 
@@ -90,14 +91,14 @@ def test_scores_that_are_no_numbers_name_the_member(inputs: Inputs) -> None:
 def test_tiles_hold_captions_of_one_length(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "WORDS_TILE", 10)
     texts = np.array([23, 0, 5, 1, 7, 9, 11])
-    found = text_tiles(inputs, texts)
+    found = text_tiles(inputs, texts, CPU)
     assert sorted(np.concatenate(found)) == list(range(len(texts)))  # every caption once
     for places in found:
         lengths = inputs.lengths[texts[places]]
         assert len(set(lengths)) == 1 and lengths.sum() <= 10 and (np.diff(places) > 0).all()
     monkeypatch.setattr(tiles, "WORDS_TILE", 1)  # a caption is never cut
-    assert all(len(places) == 1 for places in text_tiles(inputs, texts))
-    assert text_tiles(inputs, texts[:0]) == []
+    assert all(len(places) == 1 for places in text_tiles(inputs, texts, CPU))
+    assert text_tiles(inputs, texts[:0], CPU) == []
 
 
 def test_nothing_is_learned_from_scoring(inputs: Inputs) -> None:

@@ -8,8 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-BLOCK = 1 << 21  # numbers of the pair tensors of a block of images: 8 MB in float32, near the size of a core's caches
+BLOCK = 1 << 21  # numbers of the pair tensors of a block: 8 MB in float32, near the size of a core's caches
+GPU_BLOCK = 1 << 25  # 128 MB: enough work for each kernel
 KEEP = 1 << 25  # numbers of all blocks beyond which training computes them again instead of keeping them
+
+
+def numbers_of_a_block(device: torch.device) -> int:
+    return BLOCK if device.type == "cpu" else GPU_BLOCK
 
 
 def in_blocks(compute: Callable[..., Tensor], *per_image: Tensor, numbers: int) -> Tensor:
@@ -23,7 +28,7 @@ def in_blocks(compute: Callable[..., Tensor], *per_image: Tensor, numbers: int) 
         numbers: how many `compute` holds of an image at once.
     """
     again = torch.is_grad_enabled() and len(per_image[0]) * numbers > KEEP
-    size = max(1, BLOCK // numbers)
+    size = max(1, numbers_of_a_block(per_image[0].device) // numbers)
     parts = []
     for start in range(0, len(per_image[0]), size):
         block = [tensor[start : start + size] for tensor in per_image]
