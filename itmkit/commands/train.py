@@ -68,14 +68,21 @@ def command(
       itmkit train --method mpsm
       itmkit train --method mpsm --run no-kgid --kgid-layers 0 --seed 1
       itmkit train --method vsepp --recipe paper --device cuda
+      torchrun --nproc-per-node 2 -m itmkit train --method mpsm --global-negatives true
     """
     from itmkit.commands.console import ConsoleProgress, print_json, table
+    from itmkit.progress import SILENT
+    from itmkit.ranks import rank, rank_device
     from itmkit.training.loop import train
     from itmkit.training.runs import configured
 
     config = configured(workspace, method, recipe=recipe, settings=read_settings(context.args), run=run)
-    progress = ConsoleProgress()
-    result = train(workspace, config, run=run, device=device, force=force, progress=progress)
+    part = rank()
+    progress = ConsoleProgress() if part.index == 0 else SILENT
+    device = device or rank_device()
+    result = train(workspace, config, run=run, device=device, part=part, force=force, progress=progress)
+    if part.index:
+        return
     if as_json:
         print_json({"run": str(result.run), "epochs": result.epochs, "best": result.best})
         return

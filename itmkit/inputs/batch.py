@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -24,7 +25,10 @@ class ImageBatch:
     labels: Tensor | None = None  # (Bi, Y) bool, which labels of the data set (else which tags) an image has
 
     def to(self, device: torch.device) -> ImageBatch:
-        return ImageBatch(**_moved(self, device))
+        return ImageBatch(**_each(self, lambda value: value.to(device)))
+
+    def rows(self, which: slice) -> ImageBatch:
+        return ImageBatch(**_each(self, lambda value: value[which]))
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,16 @@ class TextBatch:
     vectors: Tensor | None = None  # (Bt, L, V) float32, frozen vectors of the words, zeros for padding
 
     def to(self, device: torch.device) -> TextBatch:
-        return TextBatch(**_moved(self, device))
+        return TextBatch(**_each(self, lambda value: value.to(device)))
+
+    def rows(self, which: slice) -> TextBatch:
+        """Some of the texts, as long as they were."""
+        return TextBatch(**_each(self, lambda value: value[which]))
 
 
-def _moved(batch: ImageBatch | TextBatch, device: torch.device) -> dict[str, Any]:
+def _each(batch: ImageBatch | TextBatch, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
     values = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return {name: None if value is None else value.to(device) for name, value in values.items()}
+    return {name: None if value is None else change(value) for name, value in values.items()}
 
 
 @dataclass(frozen=True)

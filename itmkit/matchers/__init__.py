@@ -23,7 +23,9 @@ A matcher is an `nn.Module` with
 
 and, where it differs,
 
-    loss(images, texts, image_of, triplet, stage) -> `Loss`   instead of the triplet loss of its views
+    pairs(images, texts)    -> tuple of (Bi, Bt)   what the loss wants to know of each pair, instead of its views
+    pair_loss(pairs, image_of, triplet) -> `Loss`  instead of the triplet loss of each
+    batch_loss(ImageBatch, TextBatch, image_of, stage) -> `Loss`   of a stage that compares no images with texts
     begin(stage)            what is frozen in this stage; called before each of its epochs
     after_step(stage)       called after each step of the optimizer
 
@@ -128,20 +130,40 @@ def after_step(module: nn.Module, stage: str) -> None:
         hook(stage)
 
 
+def batch_loss(module: nn.Module, images: ImageBatch, texts: TextBatch, image_of: Tensor, stage: str) -> Loss | None:
+    """The loss of a stage that compares no images with texts, where a method has such stages; None for the others."""
+    own: Callable[..., Loss | None] | None = getattr(module, "batch_loss", None)
+    return own(images, texts, image_of, stage) if own is not None else None
+
+
+def pairs(module: nn.Module, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
+    """What the loss wants to know of each pair, (Bi, Bt) each: the method's own `pairs`, else its views."""
+    own: Callable[..., tuple[Tensor, ...]] | None = getattr(module, "pairs", None)
+    return own(images, texts) if own is not None else as_matcher(module).views(images, texts)
+
+
+def pair_loss(module: nn.Module, found: tuple[Tensor, ...], image_of: Tensor, triplet: Triplet) -> Loss:
+    """The loss from `pairs`: the method's own `pair_loss` where it has one, else the triplet loss of each."""
+    own: Callable[..., Loss] | None = getattr(module, "pair_loss", None)
+    if own is not None:
+        return own(found, image_of, triplet)
+    return Loss(torch.stack([triplet(view) for view in found]).sum(), found)
+
+
 def loss(
     module: nn.Module, images: ImageBatch, texts: TextBatch, image_of: Tensor, triplet: Triplet, stage: str
 ) -> Loss:
-    """The loss of a batch: the method's own where it has one, else the triplet loss of its views.
+    """The loss of a batch.
 
     Args:
         image_of: (Bt,) int64, the place among `images` of each text's image.
     """
-    own: Callable[..., Loss] | None = getattr(module, "loss", None)
-    if own is not None:
-        return own(images, texts, image_of, triplet, stage)
+    found = batch_loss(module, images, texts, image_of, stage)
+    if found is not None:
+        return found
     matcher = as_matcher(module)
-    views = matcher.views(matcher.encode_images(images), matcher.encode_texts(texts))
-    return Loss(torch.stack([triplet(view) for view in views]).sum(), views)
+    every = pairs(module, matcher.encode_images(images), matcher.encode_texts(texts))
+    return pair_loss(module, every, image_of, triplet)
 
 
 def build(name: str, config: Any, *, sizes: Sizes, seed: int) -> dict[str, nn.Module]:

@@ -297,5 +297,6 @@ def _means(nodes: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
     if len(nodes) == 1:
         regions = masks[0].shape[2]
         nodes = [nodes[0][:, :, :regions], nodes[0][:, :, regions:]]
-    weights = [(mask / mask.sum(dim=2, keepdim=True).clamp_min(1)).unsqueeze(2) for mask in masks]
+    real = [mask.to(nodes[0].dtype) for mask in masks]
+    weights = [(mask / mask.sum(dim=2, keepdim=True).clamp_min(1)).unsqueeze(2) for mask in real]
     return [(weight @ side).squeeze(2) for weight, side in zip(weights, nodes, strict=True)]

@@ -5,7 +5,7 @@ Read top to bottom like section 3 of the paper:
     3.3  feature extraction            `RegionEncoder`, `WordEncoder`
     3.4  entropy-aware modelling       eq 1        `ModalityFusionEntropy`, `entropy_map` (figure 2)
     3.5  multi-scale attention fusion  figure 3    `Matcher._local`, `Matcher._global`, `WeightedFusion`
-    3.6  joint representation, loss    eq 2        `Matcher.loss`, `itmkit.matchers.parts.losses`
+    3.6  joint representation, loss    eq 2        `Matcher.pair_loss`, `itmkit.matchers.parts.losses`
 
 The paper gives two equations and names the rest, so most of this is a reading, said beside the line.
 
@@ -226,20 +226,12 @@ class Matcher(nn.Module):
 
     def score(self, images: Encoded, texts: Encoded) -> Tensor:
         """(Bi, Bt): `-|f(v) - f(t)|^2`, from -4 to 0."""
-        return self._pairs(images, texts)[0]
+        return self.pairs(images, texts)[0]
 
     def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         return (self.score(images, texts),)
 
-    def loss(self, images: ImageBatch, texts: TextBatch, image_of: Tensor, triplet: Triplet, stage: str) -> Loss:
-        """Eq 2 (both ways, a reading), and where asked for the mean of H over each matching pair, summed as eq 2 is."""
-        scores, entropy = self._pairs(self.encode_images(images), self.encode_texts(texts))
-        total = triplet(scores)
-        if self.config.mfe_weight:
-            total = total + self.config.mfe_weight * entropy[image_of].diagonal().sum()
-        return Loss(total, (scores,))
-
-    def _pairs(self, images: Encoded, texts: Encoded) -> tuple[Tensor, Tensor]:
+    def pairs(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         """Scores and mean entropies, (Bi, Bt) each."""
         words = FlatWords.of(texts["nodes"], texts["mask"])
 
@@ -247,8 +239,15 @@ class Matcher(nn.Module):
             return self._block(dict(zip(images, tensors, strict=True)), texts, words)
 
         numbers = texts["nodes"].shape[0] * self.config.embed + len(words.vectors) * images["mask"].shape[1]
-        scores, entropies = in_blocks(block, *images.values(), numbers=numbers).unbind(dim=-1)
-        return scores, entropies
+        return in_blocks(block, *images.values(), numbers=numbers).unbind(dim=-1)
+
+    def pair_loss(self, found: tuple[Tensor, ...], image_of: Tensor, triplet: Triplet) -> Loss:
+        """Eq 2 (both ways, a reading), and where asked for the mean of H over each matching pair, summed as eq 2 is."""
+        scores, entropy = found
+        total = triplet(scores)
+        if self.config.mfe_weight:
+            total = total + self.config.mfe_weight * entropy[image_of].diagonal().sum()
+        return Loss(total, (scores,))
 
     def _block(self, images: Encoded, texts: Encoded, words: FlatWords) -> Tensor:
         """(Bi, Bt, 2): score and mean entropy."""

@@ -274,7 +274,7 @@ class Matcher(nn.Module):
             for slow, fast in pairs:
                 slow.lerp_(fast, 1 - self.config.backup_decay)
 
-    def loss(self, images: ImageBatch, texts: TextBatch, image_of: Tensor, triplet: Triplet, stage: str) -> Loss:
+    def batch_loss(self, images: ImageBatch, texts: TextBatch, image_of: Tensor, stage: str) -> Loss | None:
         form, temperature = self.config.loss, self.config.contrast_temperature
         if stage == "text":
             same = image_of[:, None] == image_of
@@ -282,9 +282,13 @@ class Matcher(nn.Module):
         if stage == "image":
             alike = like_labels(images, self.config.label_overlap).repeat(2, 2)  # of (2 Bi, 2 Bi) views
             return Loss(within_modality(*self._seen_twice("image", *self._views(images)), alike, form, temperature))
-        # Captions of one image are all its positives.
-        own = torch.arange(len(images.mask), device=image_of.device)[:, None] == image_of  # (Bi, Bt)
-        logits = self.score(self.encode_images(images), self.encode_texts(texts)) / temperature
+        return None
+
+    def pair_loss(self, found: tuple[Tensor, ...], image_of: Tensor, triplet: Triplet) -> Loss:
+        """Captions of one image are all its positives."""
+        (scores,) = found
+        own = torch.arange(len(scores), device=image_of.device)[:, None] == image_of  # (Bi, Bt)
+        logits = scores / self.config.contrast_temperature
         return Loss(contrast(logits, own) + contrast(logits.T, own.T))
 
     def _seen_twice(self, side: str, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

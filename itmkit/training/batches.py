@@ -11,15 +11,22 @@ import numpy as np
 import torch
 
 from itmkit.ahead import work_ahead
+from itmkit.cache import WHOLE, Part
+from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Inputs, TextBatch
+from itmkit.training.together import Together
 
 
 @dataclass(frozen=True)
 class PairBatch:
-    images: ImageBatch  # the distinct images of the batch
-    texts: TextBatch
-    image_of: torch.Tensor  # (Bt,) int64: the place, among `images`, of each caption's image
-    captions: np.ndarray  # (Bt,) positions within the inputs
+    """A batch, or where several processes share it the part of one of them."""
+
+    images: ImageBatch  # distinct images, of this process
+    texts: TextBatch  # their captions
+    image_of: torch.Tensor  # (Bt,) int64: the place of each caption's image, among those its pairs are formed with
+    captions: np.ndarray  # positions within the inputs, of the whole batch
+    pairs: int  # formed by all processes
+    together: Together | None = None  # where pairs are formed across processes
 
 
 def epoch_order(
@@ -47,18 +54,54 @@ def epoch_order(
     return batches
 
 
-def pair_batch(inputs: Inputs, captions: np.ndarray) -> PairBatch:
-    """Reads the captions at the given positions and their images, each image once."""
+def pair_batch(
+    inputs: Inputs, captions: np.ndarray, *, part: Part = WHOLE, global_negatives: bool = False
+) -> PairBatch:
+    """Reads the captions at the given positions and their images, each image once.
+
+    Args:
+        part: which of several processes this is. Each has a share of the images, and their captions.
+        global_negatives: pairs are formed across processes, not within each.
+    """
     images, image_of = np.unique(inputs.image_of[captions], return_inverse=True)
-    return PairBatch(
-        inputs.image_batch(images),
-        inputs.text_batch(captions),
-        torch.from_numpy(image_of.reshape(-1).astype(np.int64)),
-        captions,
-    )
+    image_of = image_of.reshape(-1).astype(np.int64)
+    if part.of == 1:
+        pairs = len(images) * len(captions)
+        return PairBatch(inputs.image_batch(images), inputs.text_batch(captions), _tensor(image_of), captions, pairs)
+    if len(images) < part.of:
+        raise ItmkitError(f"a batch has captions of {len(images)} images, fewer than processes: raise --batch-size")
+    by_image = np.argsort(image_of, kind="stable")
+    captions, image_of = captions[by_image], image_of[by_image]
+    ends = [share[-1] + 1 for share in np.array_split(np.arange(len(images)), part.of)]
+    image_counts, text_counts = np.diff(ends, prepend=0), np.diff(np.searchsorted(image_of, ends), prepend=0)
+    my_images, my_texts = _nth(image_counts, part.index), _nth(text_counts, part.index)
+    mine = inputs.image_batch(images[my_images])
+    texts = inputs.text_batch(captions).rows(my_texts)  # as long as the longest of all
+    if global_negatives:
+        together = Together(part, image_counts.tolist(), text_counts.tolist())
+        return PairBatch(mine, texts, _tensor(image_of), captions, len(images) * len(captions), together)
+    pairs = int((image_counts * text_counts).sum())
+    return PairBatch(mine, texts, _tensor(image_of[my_texts] - my_images.start), captions, pairs)
 
 
-def pair_batches(inputs: Inputs, order: Sequence[np.ndarray], *, ahead: int = 2) -> Iterator[PairBatch]:
+def _tensor(image_of: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image_of))
+
+
+def _nth(counts: np.ndarray, index: int) -> slice:
+    start = int(counts[:index].sum())
+    return slice(start, start + int(counts[index]))
+
+
+def pair_batches(
+    inputs: Inputs,
+    order: Sequence[np.ndarray],
+    *,
+    ahead: int = 2,
+    part: Part = WHOLE,
+    global_negatives: bool = False,
+) -> Iterator[PairBatch]:
     """The batches of `order`, read by a thread while the one before is learnt from; at most `ahead` wait."""
+    read = partial(pair_batch, inputs, part=part, global_negatives=global_negatives)
     with ThreadPoolExecutor(1) as pool:  # one: the inputs open their files as they go
-        yield from work_ahead(pool, partial(pair_batch, inputs), order, ahead=ahead)
+        yield from work_ahead(pool, read, order, ahead=ahead)

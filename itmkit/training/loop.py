@@ -17,21 +17,23 @@ import numpy as np
 import torch
 from torch import nn
 
+from itmkit.cache import WHOLE, Part
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.metrics import Retrieval, retrieval
 from itmkit.files import atomic_path, write_json
 from itmkit.inputs import Inputs
-from itmkit.matchers import Stage, after_step, begin, build, loss, method
+from itmkit.matchers import Stage, after_step, begin, build, method
 from itmkit.matchers.parts.losses import Negatives, triplet_loss
 from itmkit.memory import keep_freed_memory
 from itmkit.progress import SILENT, Progress
-from itmkit.scoring.matrix import ensemble_of, score_matrix
 from itmkit.training.batches import PairBatch, epoch_order, pair_batches
 from itmkit.training.checkpoint import load_state, save_state, save_weights
 from itmkit.training.collapse import GRACE, CollapseWatch, advice
+from itmkit.training.gradients import add_gradients
 from itmkit.training.runs import clear_run, continues, run_facts, run_vocabulary, settled
 from itmkit.training.schedule import learning_rate, negatives_of, stage_of
 from itmkit.training.settings import RunConfig
+from itmkit.training.together import add_up, processes, told
+from itmkit.training.validation import validate
 from itmkit.workspace import Workspace
 
 
@@ -63,6 +65,7 @@ def train(
     *,
     run: str | None = None,
     device: str | None = None,
+    part: Part = WHOLE,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> TrainResult:
@@ -71,37 +74,49 @@ def train(
     Args:
         run: name of the folder under `runs/`; the method's name by default. A finished run is left as it is, an
             unfinished one continued.
+        part: which of several processes this is (`itmkit.ranks.rank`). The first one writes and validates.
         force: begin anew.
 
     Raises:
         ItmkitError: missing or stale caches, a run of other settings or data, a collapse, a loss that is not finite.
     """
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder = workspace.run(run or config.method)
+    with processes(part, chosen):
+        config, facts, found = told(_plan(workspace, config, folder, part, force) if part.index == 0 else None)
+        if found and found["finished"]:
+            return TrainResult(folder, config, found["epochs_done"], found["best"], did_nothing=True)
+        dataset, module = workspace.dataset(), method(config.method)
+        needs = module.needs(config.matcher)
+        vocabulary = run_vocabulary(workspace, dataset, config, folder)
+        training = Inputs(workspace, dataset.split("train"), vocabulary, needs)
+        validation = Inputs(workspace, dataset.split("val"), vocabulary, needs)
+        members = build(config.method, config.matcher, sizes=training.sizes, seed=config.training.seed)
+        for matcher in members.values():
+            matcher.to(chosen)
+        facts |= {"members": module.members(config.matcher), "sizes": asdict(training.sizes)}
+        if not found and part.index == 0:
+            config.write(folder / "config.toml")
+            write_json(folder / "run.json", facts | {"epochs_done": 0, "best": {}, "finished": False})
+        return _Run(config, folder, facts, members, training, validation, chosen, part, progress).train()
+
+
+def _plan(
+    workspace: Workspace, config: RunConfig, folder: Path, part: Part, force: bool
+) -> tuple[RunConfig, dict[str, Any], dict[str, Any] | None]:
+    """The settings in full, the facts of the run, and those of the run that it continues, if it does."""
     config = settled(workspace, config, folder)
-    dataset = workspace.dataset()
-    facts = run_facts(workspace, dataset, config)
+    least = 2 * part.of * config.training.captions_per_image  # the last batch of an epoch may be half as large
+    if config.training.batch_size < least and part.of > 1:
+        raise ItmkitError(f"--batch-size {config.training.batch_size}: {part.of} processes need at least {least}")
+    facts = run_facts(workspace, workspace.dataset(), config)
     if force:
         (folder / "run.json").unlink(missing_ok=True)
     found = continues(folder, facts, config)
-    if found and found["finished"]:
-        return TrainResult(folder, config, found["epochs_done"], found["best"], did_nothing=True)
     if not found:
         clear_run(folder)
-
-    vocabulary = run_vocabulary(workspace, dataset, config, folder)
-    module = method(config.method)
-    needs = module.needs(config.matcher)
-    training = Inputs(workspace, dataset.split("train"), vocabulary, needs)
-    validation = Inputs(workspace, dataset.split("val"), vocabulary, needs)
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    members = build(config.method, config.matcher, sizes=training.sizes, seed=config.training.seed)
-    for matcher in members.values():
-        matcher.to(chosen)
-    facts |= {"members": module.members(config.matcher), "sizes": asdict(training.sizes)}
-    if not found:
-        config.write(folder / "config.toml")
-        write_json(folder / "run.json", facts | {"epochs_done": 0, "best": {}, "finished": False})
-    return _Run(config, folder, facts, members, training, validation, chosen, progress).train()
+    run_vocabulary(workspace, workspace.dataset(), config, folder)  # written for the other processes
+    return config, facts, found
 
 
 class _Run:
@@ -116,12 +131,14 @@ class _Run:
         training: Inputs,
         validation: Inputs,
         device: torch.device,
+        part: Part,
         progress: Progress,
     ) -> None:
         self.config, self.settings = config, config.training
         self.folder, self.facts, self.members = folder, facts, members
         self.training, self.validation = training, validation
-        self.device, self.progress = device, progress
+        self.device, self.part, self.progress = device, part, progress
+        self.leads = part.index == 0  # the others only compute
         parameters = [p for matcher in members.values() for p in matcher.parameters()]
         self.stages = config.stages
         self.epochs = sum(stage.epochs for stage in self.stages)
@@ -142,14 +159,17 @@ class _Run:
             self.state = _State(**load_state(self.state_path, self.members, self.optimizer))
             at = f"epoch {self.state.epoch + 1}, step {self.state.step}"
             self.progress.note(f"continuing {self.folder} at {at}")
-        self._trim_metrics()
+        told(None)  # all have read the state before the first one writes another
+        if self.leads:
+            self._trim_metrics()
         self._stop_if_collapsed()
-        if not self.epochs and not self.state.best:
+        if not self.epochs and not self.state.best and self.leads:
             self._record(self._validate(0, 1, "none", 0.0))
         while self.state.epoch < self.epochs:
             self._epoch()
-        self._write_facts(finished=True)
-        self.state_path.unlink(missing_ok=True)
+        if self.leads:
+            self._write_facts(finished=True)
+            self.state_path.unlink(missing_ok=True)
         return TrainResult(self.folder, self.config, self.state.epoch, self.state.best)
 
     def _epoch(self) -> None:
@@ -168,7 +188,8 @@ class _Run:
         began, done_before = time.perf_counter(), self.state.pairs
         title = f"epoch {epoch}/{self.epochs}" + (f" ({stage.name})" if stage.name else "")
         with self.progress.task(title, len(batches), done=self.state.step, unit="steps") as advance:
-            coming = pair_batches(self.training, batches[self.state.step :])
+            ways = {"part": self.part, "global_negatives": self.settings.global_negatives}
+            coming = pair_batches(self.training, batches[self.state.step :], **ways)  # type: ignore[arg-type]
             for number, batch in enumerate(coming, self.state.step):
                 for group in self.optimizer.param_groups:
                     group["lr"] = learning_rate(self.settings, within, number, len(batches))
@@ -176,21 +197,26 @@ class _Run:
                 self.state.step = number + 1
                 mean = sum(losses.values()) / len(losses) / len(batches[number])
                 advance(1, status=f"loss {mean:.4f} a pair")
-                if self.state.step % self.settings.checkpoint_steps == 0 and self.state.step < len(batches):
+                due = self.state.step % self.settings.checkpoint_steps == 0 and self.state.step < len(batches)
+                if due and self.leads:
                     save_state(self.state_path, self.members, self.optimizer, asdict(self.state))
         seconds = time.perf_counter() - began
         pairs_per_second = (self.state.pairs - done_before) / max(seconds, 1e-9)
         watches = {name: CollapseWatch(self.state.watch[name]) for name in self.members}
-        self.state.collapsed = [name for name, watch in watches.items() if watch.collapsed(len(batches))]
-        if stage == self.stages[-1]:
+        collapsed = [name for name, watch in watches.items() if watch.collapsed(len(batches))]
+        self.state.collapsed = told(collapsed)  # each process sees the scores of its own share
+        if not self.leads:
+            record = {}
+        elif stage == self.stages[-1]:
             record = self._validate(epoch, len(batches), negatives, pairs_per_second)
         else:
             record = self._unvalidated(epoch, stage, len(batches), pairs_per_second)
         self.state.epoch, self.state.step, self.state.pairs = epoch, 0, 0
         self.state.loss_sum = dict.fromkeys(self.members, 0.0)
-        self._record(record)
-        save_state(self.state_path, self.members, self.optimizer, asdict(self.state))
-        self._write_facts(finished=False)
+        if self.leads:
+            self._record(record)
+            save_state(self.state_path, self.members, self.optimizer, asdict(self.state))
+            self._write_facts(finished=False)
         self._stop_if_collapsed()
 
     def _record(self, metrics: dict[str, Any]) -> None:
@@ -209,7 +235,9 @@ class _Run:
             self.progress.note(problem)
 
     def _step(self, batch: PairBatch, stage: str, negatives: Negatives, at: tuple[int, int]) -> dict[str, float]:
-        seed = int(np.random.SeedSequence([self.settings.seed, *at]).generate_state(1)[0])
+        # Dropout follows from the step; those of other processes from their number too.
+        drawn_from = [self.settings.seed, *at, *([self.part.index] if self.part.index else [])]
+        seed = int(np.random.SeedSequence(drawn_from).generate_state(1)[0])
         images, texts = batch.images.to(self.device), batch.texts.to(self.device)
         image_of = batch.image_of.to(self.device)
         triplet = partial(
@@ -223,25 +251,30 @@ class _Run:
         losses: dict[str, float] = {}
         for name, matcher in self.members.items():
             # The members share no parameter and no random number, so each is trained as if it were alone.
-            torch.manual_seed(seed)
             matcher.train()
-            found = loss(matcher, images, texts, image_of, triplet, stage)
-            losses[name] = float(found.total.detach())
+            parts, together = self.settings.accumulate, batch.together
+            found = add_gradients(
+                matcher, images, texts, image_of, triplet, stage, seed=seed, parts=parts, together=together
+            )
+            add_up(parameter.grad for parameter in matcher.parameters() if parameter.grad is not None)
+            total = found.total.clone()
+            if together is None:  # of this process's share; otherwise all of them have the loss of the whole batch
+                add_up([total])
+            losses[name] = float(total)
             if not np.isfinite(losses[name]):
                 self._not_finite(name, "loss", batch, at)
-            found.total.backward()  # type: ignore[no-untyped-call]
             if not torch.isfinite(nn.utils.clip_grad_norm_(matcher.parameters(), self.settings.clip)):
                 self._not_finite(name, "gradient", batch, at)
             if found.views:
                 equal = sum(float(triplet(torch.zeros_like(view))) for view in found.views)
                 watch = CollapseWatch(self.state.watch[name])
-                watch.step(torch.stack(found.views), losses[name], equal)
+                watch.step(torch.stack(found.views), float(found.total), equal)
                 self.state.watch[name] = watch.count
             self.state.loss_sum[name] += losses[name] / len(batch.captions)
         self.optimizer.step()
         for matcher in self.members.values():
             after_step(matcher, stage)
-        self.state.pairs += batch.image_of.numel() * images.features.shape[0]
+        self.state.pairs += batch.pairs
         return losses
 
     def _unvalidated(self, epoch: int, stage: Stage, steps: int, pairs_per_second: float) -> dict[str, Any]:
@@ -254,18 +287,18 @@ class _Run:
 
     def _validate(self, epoch: int, steps: int, negatives: str, pairs_per_second: float) -> dict[str, Any]:
         """Scores validation images with every member, keeps the best weights; returns a line of metrics.jsonl."""
-        limit = self.settings.validation_images or len(self.validation.images)
-        images = np.arange(min(limit, len(self.validation.images)))
-        texts = np.flatnonzero(self.validation.image_of < len(images))
-        scores = score_matrix(
-            self.members, self.validation, images=images, texts=texts, device=self.device, progress=self.progress
+        results, together, count = validate(
+            self.members,
+            self.facts["members"],
+            self.validation,
+            limit=self.settings.validation_images,
+            device=self.device,
+            progress=self.progress,
         )
-        image_of = self.validation.image_of[texts]
-        record: dict[str, Any] = {"epoch": epoch, "negatives": negatives, "validation_images": len(images)}
+        record: dict[str, Any] = {"epoch": epoch, "negatives": negatives, "validation_images": count}
         record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         record["pairs_per_second"] = round(pairs_per_second, 1)
         record["collapsed"] = self.state.collapsed
-        results: dict[str, Retrieval] = {name: retrieval(matrix, image_of) for name, matrix in scores.items()}
         for name, result in results.items():
             figures = {"loss": self.state.loss_sum[name] / steps, "rsum": result.rsum, **result.to_json()}
             record[name] = figures
@@ -274,9 +307,8 @@ class _Run:
                 self.state.best[name] = {"epoch": epoch, "rsum": result.rsum}
                 facts = {"member": name, "epoch": epoch, "rsum": result.rsum}
                 save_weights(self.folder / f"best-{name}.safetensors", self.members[name], facts)
-        if len(scores) > 1:
-            ensemble = retrieval(ensemble_of(scores, self.facts["members"]), image_of)
-            record["ensemble"] = {"rsum": ensemble.rsum, **ensemble.to_json()}
+        if together is not None:
+            record["ensemble"] = {"rsum": together.rsum, **together.to_json()}
         if not epoch:
             said = ", ".join(f"{name} {result.rsum:.1f}" for name, result in results.items())
             self.progress.note(f"{self.config.method} has nothing to train: val rsum {said}")

@@ -29,6 +29,12 @@ class Training:
     epochs: int = Field(default=30, ge=1, description="passes over the training captions")
     batch_size: int = Field(default=128, ge=2, description="captions of a batch; the negatives come from it")
     captions_per_image: int = Field(default=1, ge=1, description="captions of an image that share a batch")
+    accumulate: int = Field(
+        default=1, ge=1, description="parts in which a batch is encoded, for less memory; its pairs stay those of all"
+    )
+    global_negatives: bool = Field(
+        default=False, description="under torchrun: negatives from all processes, not from each one's share of a batch"
+    )
     learning_rate: float = Field(default=2e-4, gt=0, description="of Adam")
     decay_epoch: int = Field(
         15, ge=0, description="the learning rate is multiplied by `decay` every so many epochs; 0 = never"

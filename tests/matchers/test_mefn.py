@@ -112,7 +112,7 @@ def test_scores_and_entropies_are_those_of_the_equations(settings: dict[str, Any
     matcher = matcher_of(settings)
     images, texts = image_batch([4, 1, 3]), text_batch()
     with torch.no_grad():
-        found, entropy = matcher._pairs(matcher.encode_images(images), matcher.encode_texts(texts))
+        found, entropy = matcher.pairs(matcher.encode_images(images), matcher.encode_texts(texts))
     expected, mfe = literal.scores(weights_of(matcher), matcher.config, *literal_batches(matcher, images, texts))
     close(found, expected)
     close(entropy, mfe)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from itmkit.inputs import ImageBatch, TextBatch
 from itmkit.matchers import Stage, scl
+from itmkit.matchers import loss as matcher_loss
 from itmkit.matchers.dual import Config as DualConfig
 from itmkit.matchers.dual import Matcher as Dual
 from itmkit.matchers.scl import Config, Matcher, contrast, like_labels, needs, problems, stages, within_modality
@@ -114,7 +115,7 @@ def loss_of(matcher: Matcher, stage: str, images: ImageBatch, texts: TextBatch, 
     def unused(scores: Tensor) -> Tensor:
         raise AssertionError("SCL has no triplet loss")
 
-    return matcher.loss(images, texts, torch.tensor(image_of), unused, stage).total
+    return matcher_loss(matcher, images, texts, torch.tensor(image_of), unused, stage).total
 
 
 # --- scores ---
@@ -440,7 +441,7 @@ def test_it_learns_sixteen_random_pairs(settings: dict[str, Any]) -> None:
             matcher.begin(stage)
             matcher.train()
             optimizer.zero_grad(set_to_none=True)
-            loss = matcher.loss(images, texts, image_of, lambda x: x.sum(), stage).total
+            loss = matcher_loss(matcher, images, texts, image_of, lambda x: x.sum(), stage).total
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             matcher.after_step(stage)

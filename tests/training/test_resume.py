@@ -80,7 +80,7 @@ def undisturbed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
         ("write_json", 1, True),
         ("write_json", 4, False),
         ("write_json", 5, False),  # all done but for the last word
-        ("score_matrix", 2, False),
+        ("validate", 2, False),
     ],
 )
 def test_an_interrupted_run_ends_like_an_undisturbed_one(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 
 def l2norm(x: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:
@@ -24,11 +26,35 @@ def barrier(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return (~mask).to(dtype) * (torch.finfo(dtype).min / 2)
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """What each process has of a sum reaches the losses of all of them, so its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+        total = x.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def over_processes(x: Tensor) -> Tensor:
+    """The sum of x over the processes that train one model together; x itself where there is one."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return x
+    return _SumOverProcesses.apply(x)  # type: ignore[no-any-return,no-untyped-call]
+
+
 class MaskedBatchNorm(nn.Module):
     """Batch normalisation of scalars, over real entries only (MPSM eq. 16, `BN`).
 
     Like `BatchNorm1d(1)`, but padding takes no part in the statistics, so a caption's score in training does not
-    depend on how long its neighbours in the batch are. Evaluation uses running statistics.
+    depend on how long its neighbours in the batch are. Processes that train together share one set of statistics.
+    Evaluation uses running statistics.
     """
 
     def __init__(self, momentum: float = 0.1, eps: float = 1e-5) -> None:
@@ -45,9 +71,9 @@ class MaskedBatchNorm(nn.Module):
         """x: any shape; mask: bool, broadcastable to it. Returns the shape of x; padded entries are meaningless."""
         if self.training:
             weights = mask.to(x.dtype).expand_as(x)
-            count = weights.sum()
-            mean = (x * weights).sum() / count
-            var = ((x - mean).square() * weights).sum() / count
+            count, total = over_processes(torch.stack([weights.sum(), (x * weights).sum()]))
+            mean = total / count
+            var = over_processes(((x - mean).square() * weights).sum()) / count
             with torch.no_grad():
                 unbiased = var * count / (count - 1).clamp_min(1)
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)

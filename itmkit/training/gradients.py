@@ -1,0 +1,109 @@
+"""The gradients of a batch: whole, or encoded part by part, or shared by several processes.
+
+The pairs of a batch are images times captions, and a negative may be any of them, so a batch cannot simply be cut into
+smaller ones. But its gradients can be had from parts:
+
+    1  encode each part, keeping no more than the encoded vectors;
+    2  compare all of them, and go back from the loss to the encoded vectors;
+    3  encode each part again, and go back from its vectors to the weights.
+
+The parts may be those of one process with little memory, or of several processes, each of which then compares its own
+images with all captions. Either way the gradients are those of the whole batch, up to rounding. (Dropout is drawn part
+by part.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from itmkit.inputs import ImageBatch, TextBatch
+from itmkit.matchers import Encoded, Loss, Triplet, as_matcher, batch_loss, loss, pair_loss, pairs
+from itmkit.training.together import Together
+
+
+def add_gradients(
+    matcher: nn.Module,
+    images: ImageBatch,
+    texts: TextBatch,
+    image_of: Tensor,
+    triplet: Triplet,
+    stage: str,
+    *,
+    seed: int,
+    parts: int = 1,
+    together: Together | None = None,
+) -> Loss:
+    """Adds the gradients of a batch to those of the weights; returns its loss, detached.
+
+    Args:
+        images, texts: of this process; with `together`, of its share of the batch.
+        image_of: (Bt,) int64, of all captions of the batch, those of process 0 first.
+        seed: of dropout.
+        parts: in which images and texts are encoded.
+        together: the processes that share the batch; None if this one has all of it.
+    """
+    torch.manual_seed(seed)
+    found = batch_loss(matcher, images, texts, image_of, stage)
+    if found is None and parts == 1 and together is None:
+        found = loss(matcher, images, texts, image_of, triplet, stage)
+    if found is not None:
+        found.total.backward()  # type: ignore[no-untyped-call]
+        return _detached(found)
+    contract = as_matcher(matcher)
+    image_side = _Side(contract.encode_images, [images.rows(part) for part in _cut(len(images.mask), parts)], seed)
+    text_side = _Side(contract.encode_texts, [texts.rows(part) for part in _cut(len(texts.mask), parts)], seed + 1)
+    all_texts = together.join(text_side.encoded) if together else text_side.encoded
+    leaves = [_leaves(image_side.encoded), _leaves(all_texts)]
+    torch.manual_seed(seed)
+    rows = pairs(matcher, *leaves)
+    found = pair_loss(matcher, together.rows(rows) if together else rows, image_of, triplet)
+    found.total.backward()  # type: ignore[no-untyped-call]
+    to_images, to_texts = ({name: leaf.grad for name, leaf in side.items()} for side in leaves)
+    image_side.backward(to_images)
+    text_side.backward(together.mine(to_texts) if together else to_texts)
+    return _detached(found)
+
+
+def _detached(found: Loss) -> Loss:
+    return Loss(found.total.detach(), tuple(view.detach() for view in found.views))
+
+
+def _cut(count: int, parts: int) -> list[slice]:
+    """`count` rows in up to `parts` slices of about the same size."""
+    bounds = [count * part // parts for part in range(parts + 1)]
+    return [slice(start, stop) for start, stop in pairwise(bounds) if start < stop]
+
+
+def _leaves(encoded: Encoded) -> Encoded:
+    """The same numbers, as what gradients are wanted of."""
+    return {name: value.detach().requires_grad_(value.is_floating_point()) for name, value in encoded.items()}
+
+
+class _Side:
+    """Images or texts, encoded part by part, and the way back from them to the weights."""
+
+    def __init__(self, encode: Callable[..., Encoded], parts: Sequence[ImageBatch | TextBatch], seed: int) -> None:
+        self._encode, self._parts, self._seed = encode, parts, seed
+        with torch.no_grad():
+            encoded = [self._part(number) for number in range(len(parts))]
+        self.encoded: Encoded = {name: torch.cat([part[name] for part in encoded]) for name in encoded[0]}
+
+    def _part(self, number: int) -> Encoded:
+        torch.manual_seed(self._seed * 1_000 + number)  # the same dropout both times
+        return self._encode(self._parts[number])
+
+    def backward(self, gradients: dict[str, Tensor | None]) -> None:
+        first = 0
+        for number, part in enumerate(self._parts):
+            rows = slice(first, first + len(part.mask))
+            first = rows.stop
+            encoded = self._part(number)
+            ends = [
+                name for name, gradient in gradients.items() if gradient is not None and encoded[name].requires_grad
+            ]
+            if ends:
+                torch.autograd.backward([encoded[name] for name in ends], [gradients[name][rows] for name in ends])  # type: ignore[index]

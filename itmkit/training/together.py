@@ -1,0 +1,87 @@
+"""Several processes that train one model: what they tell each other.
+
+All of them have the same weights and walk through the same batches in the same order. Of a batch each has a share, some
+of the images with their captions; the gradients of all shares are added up, so that all take the same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from itmkit.cache import Part
+from itmkit.matchers import Encoded
+
+PATIENCE = timedelta(days=1)  # while one of them validates, the others wait
+
+
+@contextmanager
+def processes(part: Part, device: torch.device) -> Iterator[None]:
+    """Connects the processes of torchrun with each other; does nothing for one alone."""
+    if part.of == 1:
+        yield
+        return
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def told(value: Any) -> Any:
+    """What the first process says, on all of them."""
+    if not distributed.is_initialized():
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def add_up(tensors: Iterable[Tensor]) -> None:
+    """Replaces each tensor by its sum over the processes, in one exchange."""
+    every = list(tensors)
+    if not distributed.is_initialized() or not every:
+        return
+    flat = torch.cat([tensor.flatten() for tensor in every])
+    distributed.all_reduce(flat)
+    for tensor, summed in zip(every, torch.split(flat, [tensor.numel() for tensor in every]), strict=True):
+        tensor.copy_(summed.view_as(tensor))
+
+
+class Together:
+    """One batch, of which every process has some images and captions, and compares its images with all captions."""
+
+    def __init__(self, part: Part, images: Sequence[int], texts: Sequence[int]) -> None:
+        """images, texts: how many each process has."""
+        self._part, self._images, self._texts = part, images, texts
+
+    def join(self, encoded: Encoded) -> Encoded:
+        """The encoded captions of all processes, those of process 0 first."""
+        return {name: torch.cat(self._exchange(value, self._texts)) for name, value in encoded.items()}
+
+    def rows(self, mine: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """(Bi, Bt) from the rows of each process. Gradients go back to this process's rows alone."""
+        return tuple(torch.cat(self._exchange(rows, self._images)) for rows in mine)
+
+    def mine(self, gradients: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
+        """Gradients that reach the captions of this process, from the pairs of all processes."""
+        add_up(gradient for gradient in gradients.values() if gradient is not None)
+        first = sum(self._texts[: self._part.index])
+        rows = slice(first, first + self._texts[self._part.index])
+        return {name: None if gradient is None else gradient[rows] for name, gradient in gradients.items()}
+
+    def _exchange(self, value: Tensor, counts: Sequence[int]) -> list[Tensor]:
+        found = []
+        for index, count in enumerate(counts):
+            own = index == self._part.index
+            # Booleans travel as bytes.
+            plain = value.detach().to(torch.uint8 if value.dtype == torch.bool else value.dtype).contiguous()
+            box = plain.clone() if own else plain.new_empty((count, *plain.shape[1:]))
+            distributed.broadcast(box, src=index)
+            found.append(value if own else box.to(value.dtype))
+        return found

@@ -1,0 +1,38 @@
+"""How well members find the right pairs of the validation split, after each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from itmkit.evaluation.metrics import Retrieval, retrieval
+from itmkit.inputs import Inputs
+from itmkit.progress import SILENT, Progress
+from itmkit.scoring.matrix import ensemble_of, score_matrix
+
+
+def validate(
+    members: Mapping[str, nn.Module],
+    weights: Mapping[str, float],
+    inputs: Inputs,
+    *,
+    limit: int,
+    device: torch.device,
+    progress: Progress = SILENT,
+) -> tuple[dict[str, Retrieval], Retrieval | None, int]:
+    """Figures of every member, those of their weighted mean (None where there is one member), and how many images.
+
+    Args:
+        weights: of the members, in the mean of their scores.
+        limit: images, the first ones of the split; 0 = all.
+    """
+    images = np.arange(min(limit or len(inputs.images), len(inputs.images)))
+    texts = np.flatnonzero(inputs.image_of < len(images))
+    scores = score_matrix(members, inputs, images=images, texts=texts, device=device, progress=progress)
+    image_of = inputs.image_of[texts]
+    found = {name: retrieval(matrix, image_of) for name, matrix in scores.items()}
+    together = retrieval(ensemble_of(scores, weights), image_of) if len(scores) > 1 else None
+    return found, together, len(images)

@@ -1,0 +1,31 @@
+"""Two processes for tests, connected as torchrun connects them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def run_two(target: Callable[..., None], *arguments: Any) -> list[int | None]:
+    """`target(0, *arguments)` and `target(1, *arguments)`, each in a new process; their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    running = [context.Process(target=_start, args=(index, port, target, arguments)) for index in range(2)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(300)
+    return [process.exitcode for process in running]
+
+
+def _start(index: int, port: int, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    os.environ |= {"RANK": str(index), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    target(index, *arguments)

@@ -1,0 +1,90 @@
+"""Training by two processes: they end in the same weights however often they are killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from itmkit.cache import Part
+from itmkit.errors import ItmkitError
+from itmkit.files import read_json, sha256_file
+from itmkit.inputs import Inputs
+from itmkit.training import loop
+from itmkit.training.batches import pair_batch
+from itmkit.training.settings import resolve
+from itmkit.workspace import Workspace
+from tests.training.processes import run_two
+from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
+
+SETTINGS = {**FAST["mpsm"], **FAST_TRAINING, "checkpoint_steps": 2, "global_negatives": True}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return make_workspace(tmp_path_factory.mktemp("together"))
+
+
+def _train(index: int, root: Path, run: str, dies_at: int, settings: dict[str, Any]) -> None:
+    steps = 0
+    real = loop._Run._step
+
+    def step(self: Any, *args: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == dies_at:
+            os._exit(9)
+        return real(self, *args)
+
+    loop._Run._step = step  # type: ignore[method-assign]
+    loop.train(Workspace(root), resolve("mpsm", settings=settings), run=run, device="cpu", part=Part(index, 2))
+
+
+def weights(workspace: Workspace, run: str) -> dict[str, str]:
+    return {path.name: sha256_file(path) for path in sorted(workspace.run(run).glob("best-*.safetensors"))}
+
+
+def test_killed_and_run_again_they_end_in_the_same_weights(workspace: Workspace) -> None:
+    assert run_two(_train, workspace.root, "whole", 0, SETTINGS) == [0, 0]
+    facts = read_json(workspace.run("whole") / "run.json")
+    assert facts["finished"] and facts["epochs_done"] == 3
+    assert not list((workspace.run("whole") / "last").glob("*"))
+    for dies_at in (1, 4):
+        assert run_two(_train, workspace.root, "killed", dies_at, SETTINGS) == [9, 9]
+    assert run_two(_train, workspace.root, "killed", 0, SETTINGS) == [0, 0]
+    assert weights(workspace, "killed") == weights(workspace, "whole") and len(weights(workspace, "whole")) == 2
+    lines = [(workspace.run(run) / "metrics.jsonl").read_text().count("\n") for run in ("whole", "killed")]
+    assert lines == [3, 3]
+
+
+def test_a_batch_too_small_for_two_is_refused(workspace: Workspace) -> None:
+    config = resolve("mpsm", settings={**SETTINGS, "batch_size": 7})
+    with pytest.raises(ItmkitError, match="--batch-size 7: 2 processes need at least 8"):
+        loop._plan(workspace, config, workspace.run("small"), Part(0, 2), force=False)
+
+
+def test_every_image_of_a_batch_is_one_process_s(workspace: Workspace) -> None:
+    from tests.training.test_gradients import VOCABULARY
+    from tests.training.tiny import GRAPHS
+
+    inputs = Inputs(workspace, workspace.dataset().split("train"), VOCABULARY, GRAPHS)
+    captions = np.array([3, 0, 9, 8, 1, 20, 13])
+    whole = pair_batch(inputs, captions)
+    for count in (2, 3):
+        parts = [pair_batch(inputs, captions, part=Part(index, count), global_negatives=True) for index in range(count)]
+        assert sum(len(part.images.mask) for part in parts) == len(whole.images.mask)
+        assert sorted(np.concatenate([part.captions for part in parts[:1]])) == sorted(captions)
+        assert sum(len(part.texts.mask) for part in parts) == len(captions)
+        assert all(part.pairs == whole.pairs and part.image_of.tolist() == parts[0].image_of.tolist() for part in parts)
+        assert (np.diff(parts[0].image_of.numpy()) >= 0).all()
+
+
+def test_without_the_folder_of_a_killed_run_it_begins_anew(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.run("gone"), ignore_errors=True)
+    assert run_two(_train, workspace.root, "gone", 0, SETTINGS | {"epochs": 1, "global_negatives": False}) == [0, 0]
+    record = (workspace.run("gone") / "metrics.jsonl").read_text()
+    assert '"pairs_per_second"' in record
