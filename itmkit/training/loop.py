@@ -322,7 +322,8 @@ class _Run:
     def _not_finite(self, member: str, what: str, batch: PairBatch, at: tuple[int, int]) -> None:
         ids = [self.training.images[i].id for i in np.unique(self.training.image_of[batch.captions])]
         path = self.folder / "not-finite.json"
-        write_json(path, {"member": member, "what": what, "epoch": at[0], "step": at[1], "images": ids})
+        if self.leads:
+            write_json(path, {"member": member, "what": what, "epoch": at[0], "step": at[1], "images": ids})
         raise ItmkitError(
             f"the {what} of member {member!r} is not finite in epoch {at[0]}, step {at[1]}; the images of the batch are"
             f" in {path}. The last saved state is untouched: lower --learning-rate and train with --force"

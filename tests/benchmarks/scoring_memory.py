@@ -1,11 +1,11 @@
 """Peak memory of scoring COCO 5K, 5,000 images x 25,000 captions, with `--memory 2`.
 
-    python tests/benchmarks/scoring_memory.py [--methods scan,mpsm,...] [--memory GB] [--parts 40] [--folder DIR]
+    python tests/benchmarks/scoring_memory.py [--methods scan,mpsm,...] [--memory GB] [--images 32] [--folder DIR]
 
 Random weights at paper size (D 1024), pictures of 36 regions of 2,048 numbers, captions of 6 to 18 words, made as they
-are asked for. All captions are encoded; of the images one part in `--parts` is scored, as one rank of so many would,
-since memory does not depend on how many there are. Each method runs in a process of its own. Exits with 1 where one
-uses more than it was given.
+are asked for. All captions are encoded; of the images `--images` are scored, since memory does not depend on how many
+there are (beside 12.8 MB of scores for 128). Each method runs in a process of its own. Exits with 1 where one uses
+more than it was given.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from itmkit.cache import Part
 from itmkit.inputs import ImageBatch, Sizes, TextBatch
 from itmkit.matchers import build, method, preset
 from itmkit.scoring.engine import score_to_disk
@@ -66,7 +65,7 @@ class RandomInputs:
         return TextBatch(torch.randint(3, VOCABULARY, mask.shape, generator=random) * mask, mask, edges)
 
 
-def measure(name: str, memory: float, parts: int, folder: Path) -> dict[str, float]:
+def measure(name: str, memory: float, images: int, folder: Path) -> dict[str, float]:
     config = method(name).Config(**{**preset(name), **METHODS[name]})
     sizes = Sizes(feature=FEATURE, regions=REGIONS, vocabulary=VOCABULARY, word_vector=VECTOR)
     built = build(name, config, sizes=sizes, seed=0)
@@ -77,11 +76,10 @@ def measure(name: str, memory: float, parts: int, folder: Path) -> dict[str, flo
         RandomInputs(),  # type: ignore[arg-type]
         folder,
         made_from={},
-        images=np.arange(IMAGES),
+        images=np.arange(images),
         texts=np.arange(CAPTIONS),
         device=torch.device("cpu"),
         memory=int(memory * 1e9),
-        part=Part(0, parts),
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     return {"peak": peak, "seconds": time.perf_counter() - began}
@@ -91,17 +89,17 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--methods", default=",".join(METHODS))
     options.add_argument("--memory", type=float, default=2.0, help="GB")
-    options.add_argument("--parts", type=int, default=40)
+    options.add_argument("--images", type=int, default=32)
     options.add_argument("--folder", type=Path, help="where scores and captions go (a temporary folder)")
     options.add_argument("--one", help=argparse.SUPPRESS)
     args = options.parse_args()
     if args.one:
-        print(json.dumps(measure(args.one, args.memory, args.parts, args.folder)))
+        print(json.dumps(measure(args.one, args.memory, args.images, args.folder)))
         return 0
     over = False
     for name in args.methods.split(","):
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            given = ["--one", name, "--memory", str(args.memory), "--parts", str(args.parts), "--folder", folder]
+            given = ["--one", name, "--memory", str(args.memory), "--images", str(args.images), "--folder", folder]
             done = subprocess.run([sys.executable, __file__, *given], capture_output=True, text=True, check=False)
         if done.returncode:
             print(f"{name}: failed\n{done.stderr}")

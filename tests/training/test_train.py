@@ -254,10 +254,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(workspace: Workspace, monkeypat
     steps_of_first_epoch = 3
     real, seen = batches.pair_batch, 0
 
-    def spoiled(inputs: Any, captions: np.ndarray) -> Any:
+    def spoiled(inputs: Any, captions: np.ndarray, **ways: Any) -> Any:
         nonlocal seen
         seen += 1
-        batch = real(inputs, captions)
+        batch = real(inputs, captions, **ways)
         if seen == steps_of_first_epoch + 1:
             batch.images.features[0] = torch.inf
             spoiled_ids.extend(sorted({inputs.images[k].id for k in inputs.image_of[captions]}))
