@@ -6,7 +6,6 @@ that was not: the order of the batches follows from (seed, epoch), the dropout o
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -19,7 +18,7 @@ from torch import nn
 
 from itmkit.cache import WHOLE, Part
 from itmkit.errors import ItmkitError
-from itmkit.files import atomic_path, write_json
+from itmkit.files import write_json
 from itmkit.inputs import Inputs
 from itmkit.matchers import Stage, after_step, begin, build, method
 from itmkit.matchers.parts.losses import Negatives, triplet_loss
@@ -29,6 +28,7 @@ from itmkit.training.batches import PairBatch, epoch_order, pair_batches
 from itmkit.training.checkpoint import load_state, save_state, save_weights
 from itmkit.training.collapse import GRACE, CollapseWatch, advice
 from itmkit.training.gradients import add_gradients
+from itmkit.training.records import append, trim
 from itmkit.training.runs import clear_run, continues, run_facts, run_vocabulary, settled
 from itmkit.training.schedule import learning_rate, negatives_of, stage_of
 from itmkit.training.settings import RunConfig
@@ -151,6 +151,10 @@ class _Run:
     def state_path(self) -> Path:
         return self.folder / "last" / "state.safetensors"
 
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
     def train(self) -> TrainResult:
         torch.use_deterministic_algorithms(True, warn_only=True)
         if self.device.type == "cpu":
@@ -161,10 +165,10 @@ class _Run:
             self.progress.note(f"continuing {self.folder} at {at}")
         told(None)  # all have read the state before the first one writes another
         if self.leads:
-            self._trim_metrics()
+            trim(self.metrics, self.state.epoch)
         self._stop_if_collapsed()
         if not self.epochs and not self.state.best and self.leads:
-            self._record(self._validate(0, 1, "none", 0.0))
+            append(self.metrics, self._validate(0, 1, "none", 0.0))
         while self.state.epoch < self.epochs:
             self._epoch()
         if self.leads:
@@ -214,14 +218,10 @@ class _Run:
         self.state.epoch, self.state.step, self.state.pairs = epoch, 0, 0
         self.state.loss_sum = dict.fromkeys(self.members, 0.0)
         if self.leads:
-            self._record(record)
+            append(self.metrics, record)
             save_state(self.state_path, self.members, self.optimizer, asdict(self.state))
             self._write_facts(finished=False)
         self._stop_if_collapsed()
-
-    def _record(self, metrics: dict[str, Any]) -> None:
-        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as out:
-            out.write(json.dumps(metrics) + "\n")
 
     def _stop_if_collapsed(self) -> None:
         if not self.state.collapsed:
@@ -328,20 +328,6 @@ class _Run:
             f"the {what} of member {member!r} is not finite in epoch {at[0]}, step {at[1]}; the images of the batch are"
             f" in {path}. The last saved state is untouched: lower --learning-rate and train with --force"
         )
-
-    def _trim_metrics(self) -> None:
-        """Drops lines of epochs that a killed run wrote but whose state it did not save."""
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = []
-        for line in lines:
-            try:
-                if 0 < json.loads(line)["epoch"] <= self.state.epoch:  # 0: of a method without training, made anew
-                    kept.append(line + "\n")
-            except (json.JSONDecodeError, KeyError):
-                continue
-        with atomic_path(path) as partial:
-            partial.write_text("".join(kept), encoding="utf-8")
 
     def _write_facts(self, *, finished: bool) -> None:
         done = {"epochs_done": self.state.epoch, "best": self.state.best, "finished": finished}
