@@ -27,7 +27,7 @@ from itmkit.scoring.precision import products_in
 IMAGE_TILE = 32
 WORDS_TILE = 512  # words of a tile of captions: with 32 images, pair tensors of (32, 512, D) stay near the caches
 GPU_IMAGE_TILE, GPU_WORDS_TILE = 128, 4096  # enough work for each kernel
-ENCODE_TILES = 8  # tiles of captions that go through an encoder together
+ENCODE_TILES = 2  # tiles of captions that go through an encoder together; more of them take more memory a thread
 AHEAD = 2  # tiles a thread that are read before they are needed
 
 InOrder = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]  # what `workers` gives

@@ -36,7 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "scl": {"words": "learned", "images": "regions", "embed": 128, "width": 128, "layers": 1, "heads": 2}
     | {"text_epochs": 30, "image_epochs": 15, "dropout": 0.0, "backup_decay": 0.9},
     "sgraf": {"embed": 64, "word": 50, "similarity": 32, "modules": "saf", "saf_dropout": 0.0, "plain_start": True},
-    "mefn": {"words_cache": "bert", "embed": 64, "word": 50, "dropout": 0.0},
+    "mefn": {"words": "gru", "embed": 64, "word": 50, "dropout": 0.0},
     "vsepp": {"embed": 128, "word": 50},
 }
 EPOCHS, BATCH, RATE, CAPTIONS = 120, 64, 3e-3, 2
