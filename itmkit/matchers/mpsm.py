@@ -231,14 +231,7 @@ class _Perspective(nn.Module):
             nodes.append(self.global_similarity(images["global"][:, None], texts["global"]).unsqueeze(2))
             masks.append(torch.ones_like(words.mask[:, :1]))
         if self.config.alignment != "global":
-            local = local_similarities(
-                self.local_similarity,
-                images["nodes"],
-                images["mask"],
-                words,
-                sharpness=self.config.sharpness,
-                region_gram=images.get("gram"),
-            )
+            local = local_similarities(self.local_similarity, images, words, sharpness=self.config.sharpness)
             nodes.append(words.pad(local, dim=1))
             masks.append(words.mask)
         graph, mask = torch.cat(nodes, dim=2), torch.cat(masks, dim=1)  # (Bi, Bt, M, S), (Bt, M)

@@ -294,12 +294,5 @@ class Matcher(nn.Module):
 
             whole = in_blocks(compare, images["global"], numbers=sentences.numel())
         if self.has_local:
-            local = local_similarities(
-                self.local_similarity,
-                images["nodes"],
-                images["mask"],
-                words,
-                sharpness=self.config.sharpness,
-                region_gram=images.get("gram"),
-            )
+            local = local_similarities(self.local_similarity, images, words, sharpness=self.config.sharpness)
         return whole, local

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from itmkit.matchers import Encoded
 from itmkit.memory import keep_freed_memory, resident
 from itmkit.progress import SILENT, Progress
 from itmkit.scoring.matrix import check_finite
+from itmkit.scoring.precision import Products
 from itmkit.scoring.tiles import IMAGE_TILE, Texts, encoded_images, encoded_texts, score_tiles, text_tiles, workers
 
 ROWS, ROW_BYTES = 128, 1 << 26  # images of a shard, what a kill may lose; fewer where there are very many captions
@@ -47,7 +48,7 @@ def score_to_disk(
     device: torch.device,
     memory: int = MEMORY,
     part: Part = WHOLE,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Products = "float32",
     progress: Progress = SILENT,
 ) -> None:
     """Writes, or continues, `folder/<member>`: a cache with a row `scores` (n_texts,) float32 an image.

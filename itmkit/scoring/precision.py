@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+Products = Literal["float32", "bfloat16"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _PRODUCTS = {
@@ -24,7 +25,7 @@ _PRODUCTS = {
 }
 
 
-def precision_of(wanted: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
+def precision_of(wanted: Precision, device: torch.device) -> Products:
     """What `auto` means on this machine: bfloat16 where its processor multiplies matrices of it."""
     if wanted != "auto":
         return wanted
@@ -41,7 +42,7 @@ def has_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def products_in(precision: Literal["float32", "bfloat16"], device: torch.device) -> AbstractContextManager[object]:
+def products_in(precision: Products, device: torch.device) -> AbstractContextManager[object]:
     """Within it, and within this thread, products of float32 matrices are done in this precision."""
     return nullcontext() if precision == "float32" else _Rounded(hardware=has_bfloat16(device))
 

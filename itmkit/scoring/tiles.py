@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import nn
 
 from itmkit.inputs import Inputs
 from itmkit.matchers import Encoded, as_matcher
-from itmkit.scoring.precision import products_in
+from itmkit.scoring.precision import Products, products_in
 
 IMAGE_TILE = 32
 WORDS_TILE = 512  # words of a tile of captions: with 32 images, pair tensors of (32, 512, D) stay near the caches
@@ -86,7 +86,7 @@ def score_tiles(
     out: np.ndarray,
     in_order: InOrder,
     advance: Callable[[int], None],
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Products = "float32",
 ) -> None:
     """Fills `out` (n_images, n_texts) with the scores of all tiles; tells `advance` how many pairs are done.
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from itmkit.cache import WHOLE, Part
+from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import write_json
 from itmkit.inputs import Inputs
@@ -24,6 +25,7 @@ from itmkit.matchers import Stage, after_step, begin, build, method
 from itmkit.matchers.parts.losses import Negatives, triplet_loss
 from itmkit.memory import keep_freed_memory
 from itmkit.progress import SILENT, Progress
+from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.batches import PairBatch, epoch_order, pair_batches
 from itmkit.training.checkpoint import load_state, save_state, save_weights
 from itmkit.training.collapse import GRACE, CollapseWatch, advice
@@ -83,12 +85,13 @@ def train(
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder = workspace.run(run or config.method)
     with processes(part, chosen):
-        config, facts, found = told(_plan(workspace, config, folder, part, force) if part.index == 0 else None)
+        dataset = workspace.dataset()
+        plan = _plan(workspace, dataset, config, folder, part, force) if part.index == 0 else None
+        config, facts, found, vocabulary = told(plan)
         if found and found["finished"]:
             return TrainResult(folder, config, found["epochs_done"], found["best"], did_nothing=True)
-        dataset, module = workspace.dataset(), method(config.method)
+        module = method(config.method)
         needs = module.needs(config.matcher)
-        vocabulary = run_vocabulary(workspace, dataset, config, folder)
         training = Inputs(workspace, dataset.split("train"), vocabulary, needs)
         validation = Inputs(workspace, dataset.split("val"), vocabulary, needs)
         members = build(config.method, config.matcher, sizes=training.sizes, seed=config.training.seed)
@@ -102,21 +105,20 @@ def train(
 
 
 def _plan(
-    workspace: Workspace, config: RunConfig, folder: Path, part: Part, force: bool
-) -> tuple[RunConfig, dict[str, Any], dict[str, Any] | None]:
-    """The settings in full, the facts of the run, and those of the run that it continues, if it does."""
+    workspace: Workspace, dataset: Dataset, config: RunConfig, folder: Path, part: Part, force: bool
+) -> tuple[RunConfig, dict[str, Any], dict[str, Any] | None, Vocabulary | None]:
+    """The settings in full, the facts of the run, those of the run that it continues, if it does, and its words."""
     config = settled(workspace, config, folder)
     least = 2 * part.of * config.training.captions_per_image  # the last batch of an epoch may be half as large
     if config.training.batch_size < least and part.of > 1:
         raise ItmkitError(f"--batch-size {config.training.batch_size}: {part.of} processes need at least {least}")
-    facts = run_facts(workspace, workspace.dataset(), config)
+    facts = run_facts(workspace, dataset, config)
     if force:
         (folder / "run.json").unlink(missing_ok=True)
     found = continues(folder, facts, config)
     if not found:
         clear_run(folder)
-    run_vocabulary(workspace, workspace.dataset(), config, folder)  # written for the other processes
-    return config, facts, found
+    return config, facts, found, run_vocabulary(workspace, dataset, config, folder)
 
 
 class _Run:

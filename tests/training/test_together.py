@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from itmkit.training.batches import pair_batch
 from itmkit.training.settings import resolve
 from itmkit.workspace import Workspace
 from tests.training.processes import run_two
-from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
+from tests.training.test_gradients import VOCABULARY
+from tests.training.tiny import FAST, FAST_TRAINING, GRAPHS, make_workspace
 
 SETTINGS = {**FAST["mpsm"], **FAST_TRAINING, "checkpoint_steps": 2, "global_negatives": True}
 
@@ -64,13 +64,10 @@ def test_killed_and_run_again_they_end_in_the_same_weights(workspace: Workspace)
 def test_a_batch_too_small_for_two_is_refused(workspace: Workspace) -> None:
     config = resolve("mpsm", settings={**SETTINGS, "batch_size": 7})
     with pytest.raises(ItmkitError, match="--batch-size 7: 2 processes need at least 8"):
-        loop._plan(workspace, config, workspace.run("small"), Part(0, 2), force=False)
+        loop._plan(workspace, workspace.dataset(), config, workspace.run("small"), Part(0, 2), force=False)
 
 
 def test_every_image_of_a_batch_is_one_process_s(workspace: Workspace) -> None:
-    from tests.training.test_gradients import VOCABULARY
-    from tests.training.tiny import GRAPHS
-
     inputs = Inputs(workspace, workspace.dataset().split("train"), VOCABULARY, GRAPHS)
     captions = np.array([3, 0, 9, 8, 1, 20, 13])
     whole = pair_batch(inputs, captions)
@@ -83,8 +80,7 @@ def test_every_image_of_a_batch_is_one_process_s(workspace: Workspace) -> None:
         assert (np.diff(parts[0].image_of.numpy()) >= 0).all()
 
 
-def test_without_the_folder_of_a_killed_run_it_begins_anew(workspace: Workspace) -> None:
-    shutil.rmtree(workspace.run("gone"), ignore_errors=True)
-    assert run_two(_train, workspace.root, "gone", 0, SETTINGS | {"epochs": 1, "global_negatives": False}) == [0, 0]
-    record = (workspace.run("gone") / "metrics.jsonl").read_text()
+def test_two_with_negatives_of_their_own(workspace: Workspace) -> None:
+    assert run_two(_train, workspace.root, "own", 0, SETTINGS | {"epochs": 1, "global_negatives": False}) == [0, 0]
+    record = (workspace.run("own") / "metrics.jsonl").read_text()
     assert '"pairs_per_second"' in record

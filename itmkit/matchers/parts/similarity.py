@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import FlatWords, attend_regions, cosines, powers_of_regions, unit_attention
 from itmkit.matchers.parts.blocks import in_blocks
 from itmkit.matchers.parts.norms import l2norm
@@ -60,25 +61,23 @@ class SimilarityRepresentation(nn.Module):
 
 def local_similarities(
     compare: SimilarityRepresentation,
-    regions: Tensor,
-    region_mask: Tensor,
+    images: Encoded,
     words: FlatWords,
     *,
     sharpness: float,
-    region_gram: Tensor | None,
 ) -> Tensor:
     """Every word with the part of every image that it attends to (text-to-image attention).
 
     Args:
-        regions: (Bi, R, D); region_mask: (Bi, R) bool.
-        region_gram: (Bi, R, R), `gram` of the regions, where what a word attends to is scaled to unit length. Regions
-            and words then have unit length themselves.
+        images: "nodes" (Bi, R, D) and "mask" (Bi, R) bool; with "gram" (Bi, R, R), `gram` of the nodes, what a word
+            attends to is scaled to unit length. Regions and words then have unit length themselves.
 
     Returns:
         (Bi, T, S).
     """
 
     # Weights of all images at once, by one product of two large matrices; blocks for the vectors of D numbers then.
+    regions, region_mask, region_gram = images["nodes"], images["mask"], images.get("gram")
     if region_gram is None:
         weights = attend_regions(regions, region_mask, words, sharpness)  # (Bi, T, R)
     else:
