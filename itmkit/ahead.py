@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 def work_ahead(
     pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """`work(item)` for every item, in their order, computed in the pool while the caller uses earlier results.
 
     At most `ahead` results wait or are under way when one is given out. Left early (`contextlib.closing`), nothing

@@ -13,7 +13,7 @@ from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
     from itmkit.evaluation.evaluate import Evaluation
-    from itmkit.scoring.precision import Precision
+    from itmkit.precision import Precision
 
 LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scores need in any case
 

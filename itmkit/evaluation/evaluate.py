@@ -18,10 +18,10 @@ from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
 from itmkit.files import digest, read_json, sha256_file, write_json
 from itmkit.inputs import Inputs, Needs, Sizes
 from itmkit.matchers import build, method
+from itmkit.precision import Precision, precision_of
 from itmkit.progress import SILENT, Progress
 from itmkit.ranks import merge_when_done
 from itmkit.scoring.engine import MEMORY, score_to_disk
-from itmkit.scoring.precision import Precision, precision_of
 from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, save_scores
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.checkpoint import load_weights

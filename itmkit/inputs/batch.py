@@ -25,7 +25,10 @@ class ImageBatch:
     labels: Tensor | None = None  # (Bi, Y) bool, which labels of the data set (else which tags) an image has
 
     def to(self, device: torch.device) -> ImageBatch:
-        return ImageBatch(**_each(self, lambda value: value.to(device)))
+        return ImageBatch(**_each(self, lambda value: value.to(device, non_blocking=True)))
+
+    def pin_memory(self) -> ImageBatch:
+        return ImageBatch(**_each(self, torch.Tensor.pin_memory))
 
     def rows(self, which: slice) -> ImageBatch:
         return ImageBatch(**_each(self, lambda value: value[which]))
@@ -39,7 +42,10 @@ class TextBatch:
     vectors: Tensor | None = None  # (Bt, L, V) float32, frozen vectors of the words, zeros for padding
 
     def to(self, device: torch.device) -> TextBatch:
-        return TextBatch(**_each(self, lambda value: value.to(device)))
+        return TextBatch(**_each(self, lambda value: value.to(device, non_blocking=True)))
+
+    def pin_memory(self) -> TextBatch:
+        return TextBatch(**_each(self, torch.Tensor.pin_memory))
 
     def rows(self, which: slice) -> TextBatch:
         """Some of the texts, as long as they were."""

@@ -21,9 +21,9 @@ from itmkit.cache.begin import begun_manifest
 from itmkit.inputs import Inputs
 from itmkit.matchers import Encoded
 from itmkit.memory import keep_freed_memory, resident
+from itmkit.precision import Products
 from itmkit.progress import SILENT, Progress
 from itmkit.scoring.matrix import check_finite
-from itmkit.scoring.precision import Products
 from itmkit.scoring.tiles import IMAGE_TILE, Texts, encoded_images, encoded_texts, score_tiles, text_tiles, workers
 
 ROWS, ROW_BYTES = 128, 1 << 26  # images of a shard, what a kill may lose; fewer where there are very many captions
@@ -58,7 +58,7 @@ def score_to_disk(
         images, texts: positions within `inputs`, in the order of the matrix.
         memory: bytes the process should stay under; what it uses when it begins counts.
         part: which shards of rows to do, where several ranks share the work; `itmkit.ranks.merge_when_done` joins them.
-        precision: of products of matrices; see `itmkit.scoring.precision`.
+        precision: of products of matrices; see `itmkit.precision`.
 
     Raises:
         ItmkitError: a score is NaN or infinite; names the member.

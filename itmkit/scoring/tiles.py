@@ -22,7 +22,7 @@ from torch import nn
 
 from itmkit.inputs import Inputs
 from itmkit.matchers import Encoded, as_matcher
-from itmkit.scoring.precision import Products, products_in
+from itmkit.precision import Products, products_in
 
 IMAGE_TILE = 32
 WORDS_TILE = 512  # words of a tile of captions: with 32 images, pair tensors of (32, 512, D) stay near the caches

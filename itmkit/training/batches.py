@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from itmkit.ahead import work_ahead
 from itmkit.cache import WHOLE, Part
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Inputs, TextBatch
@@ -28,16 +24,34 @@ class PairBatch:
     pairs: int  # formed by all processes
     together: Together | None = None  # where pairs are formed across processes
 
+    def to(self, device: torch.device) -> PairBatch:
+        image_of = self.image_of.to(device, non_blocking=True)
+        return replace(self, images=self.images.to(device), texts=self.texts.to(device), image_of=image_of)
+
+    def pin_memory(self) -> PairBatch:
+        """In memory that a GPU reads by itself, while the processor goes on."""
+        image_of = self.image_of.pin_memory()
+        return replace(self, images=self.images.pin_memory(), texts=self.texts.pin_memory(), image_of=image_of)
+
 
 def epoch_order(
-    image_of: np.ndarray, *, batch_size: int, captions_per_image: int, seed: int, epoch: int
+    image_of: np.ndarray,
+    lengths: np.ndarray,
+    *,
+    batch_size: int,
+    captions_per_image: int,
+    length_buckets: int,
+    seed: int,
+    epoch: int,
 ) -> list[np.ndarray]:
     """Positions of the captions of each batch, shuffled by (seed, epoch); every caption occurs once an epoch.
 
     Args:
         image_of: (m,) the image of each caption, those of an image together.
+        lengths: (m,) words of each caption.
         captions_per_image: captions of an image that stay together. A pairwise matcher pays for images times
             captions; with several captions an image, the same pairs teach it more positives.
+        length_buckets: so many batches' worth of captions are sorted by length before they are cut into batches.
 
     The last, smaller batch is kept if it has at least half the size: a batch of a few captions has few negatives
     and would give a gradient unlike the others.
@@ -47,10 +61,18 @@ def epoch_order(
     first = np.searchsorted(image_of, image_of)  # (m,) where the captions of the same image begin
     starts_chunk = (np.arange(len(image_of)) - first) % captions_per_image == 0
     chunk = np.cumsum(starts_chunk) - 1
-    order = grouped[np.argsort(random.random(chunk[-1] + 1)[chunk], kind="stable")]
+    by_chunk = np.argsort(random.random(chunk[-1] + 1)[chunk], kind="stable")
+    order, chunk = grouped[by_chunk], chunk[by_chunk]
+    remainder = len(order) % batch_size
+    if len(order) > batch_size and remainder < max(2, batch_size // 2):
+        order, chunk = order[: len(order) - remainder], chunk[: len(order) - remainder]
+    if length_buckets > 1:
+        stretch = np.arange(len(order)) // (batch_size * length_buckets)
+        mean = np.bincount(chunk, weights=lengths[order]) / np.bincount(chunk).clip(1)
+        order = order[np.lexsort((chunk, mean[chunk], stretch))]
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    if len(batches) > 1 and len(batches[-1]) < max(2, batch_size // 2):
-        batches.pop()
+    if length_buckets > 1:
+        batches = [batches[number] for number in random.permutation(len(batches))]
     return batches
 
 
@@ -91,17 +113,3 @@ def _tensor(image_of: np.ndarray) -> torch.Tensor:
 def _nth(counts: np.ndarray, index: int) -> slice:
     start = int(counts[:index].sum())
     return slice(start, start + int(counts[index]))
-
-
-def pair_batches(
-    inputs: Inputs,
-    order: Sequence[np.ndarray],
-    *,
-    ahead: int = 2,
-    part: Part = WHOLE,
-    global_negatives: bool = False,
-) -> Iterator[PairBatch]:
-    """The batches of `order`, read by a thread while the one before is learnt from; at most `ahead` wait."""
-    read = partial(pair_batch, inputs, part=part, global_negatives=global_negatives)
-    with ThreadPoolExecutor(1) as pool:  # one: the inputs open their files as they go
-        yield from work_ahead(pool, read, order, ahead=ahead)

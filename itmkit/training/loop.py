@@ -8,33 +8,30 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from itmkit.cache import WHOLE, Part
-from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import write_json
 from itmkit.inputs import Inputs
-from itmkit.matchers import Stage, after_step, begin, build, method
-from itmkit.matchers.parts.losses import Negatives, triplet_loss
+from itmkit.matchers import Stage, begin, build, method
 from itmkit.memory import keep_freed_memory
 from itmkit.progress import SILENT, Progress
-from itmkit.text.vocabulary import Vocabulary
-from itmkit.training.batches import PairBatch, epoch_order, pair_batches
+from itmkit.training.batches import PairBatch, epoch_order
+from itmkit.training.board import Board
 from itmkit.training.checkpoint import load_state, save_state, save_weights
 from itmkit.training.collapse import GRACE, CollapseWatch, advice
-from itmkit.training.gradients import add_gradients
+from itmkit.training.feeding import Feed
 from itmkit.training.records import append, trim
-from itmkit.training.runs import clear_run, continues, run_facts, run_vocabulary, settled
+from itmkit.training.runs import plan_run
 from itmkit.training.schedule import learning_rate, negatives_of, stage_of
 from itmkit.training.settings import RunConfig
-from itmkit.training.together import add_up, processes, told
+from itmkit.training.step import Learned, Learner, NotFinite
+from itmkit.training.together import processes, told
 from itmkit.training.validation import validate
 from itmkit.workspace import Workspace
 
@@ -59,6 +56,7 @@ class _State:
     watch: dict[str, int] = field(default_factory=dict)
     pairs: int = 0
     collapsed: list[str] = field(default_factory=list)  # members that had collapsed by the last finished epoch
+    rsum: float | None = None  # of the method by the last validation
 
 
 def train(
@@ -69,6 +67,7 @@ def train(
     device: str | None = None,
     part: Part = WHOLE,
     force: bool = False,
+    tensorboard: bool = False,
     progress: Progress = SILENT,
 ) -> TrainResult:
     """Trains every member of a method; each keeps the weights of its own best epoch by validation rsum.
@@ -78,6 +77,7 @@ def train(
             unfinished one continued.
         part: which of several processes this is (`itmkit.ranks.rank`). The first one writes and validates.
         force: begin anew.
+        tensorboard: write curves for TensorBoard too, to `tensorboard` in the run's folder.
 
     Raises:
         ItmkitError: missing or stale caches, a run of other settings or data, a collapse, a loss that is not finite.
@@ -86,7 +86,7 @@ def train(
     folder = workspace.run(run or config.method)
     with processes(part, chosen):
         dataset = workspace.dataset()
-        plan = _plan(workspace, dataset, config, folder, part, force) if part.index == 0 else None
+        plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force) if part.index == 0 else None
         config, facts, found, vocabulary = told(plan)
         if found and found["finished"]:
             return TrainResult(folder, config, found["epochs_done"], found["best"], did_nothing=True)
@@ -95,30 +95,12 @@ def train(
         training = Inputs(workspace, dataset.split("train"), vocabulary, needs)
         validation = Inputs(workspace, dataset.split("val"), vocabulary, needs)
         members = build(config.method, config.matcher, sizes=training.sizes, seed=config.training.seed)
-        for matcher in members.values():
-            matcher.to(chosen)
         facts |= {"members": module.members(config.matcher), "sizes": asdict(training.sizes)}
         if not found and part.index == 0:
             config.write(folder / "config.toml")
             write_json(folder / "run.json", facts | {"epochs_done": 0, "best": {}, "finished": False})
-        return _Run(config, folder, facts, members, training, validation, chosen, part, progress).train()
-
-
-def _plan(
-    workspace: Workspace, dataset: Dataset, config: RunConfig, folder: Path, part: Part, force: bool
-) -> tuple[RunConfig, dict[str, Any], dict[str, Any] | None, Vocabulary | None]:
-    """The settings in full, the facts of the run, those of the run that it continues, if it does, and its words."""
-    config = settled(workspace, config, folder)
-    least = 2 * part.of * config.training.captions_per_image  # the last batch of an epoch may be half as large
-    if config.training.batch_size < least and part.of > 1:
-        raise ItmkitError(f"--batch-size {config.training.batch_size}: {part.of} processes need at least {least}")
-    facts = run_facts(workspace, dataset, config)
-    if force:
-        (folder / "run.json").unlink(missing_ok=True)
-    found = continues(folder, facts, config)
-    if not found:
-        clear_run(folder)
-    return config, facts, found, run_vocabulary(workspace, dataset, config, folder)
+        learner = Learner(members, config.training, chosen, part)
+        return _Run(config, folder, facts, learner, training, validation, tensorboard, progress).train()
 
 
 class _Run:
@@ -129,24 +111,28 @@ class _Run:
         config: RunConfig,
         folder: Path,
         facts: dict[str, Any],
-        members: dict[str, nn.Module],
+        learner: Learner,
         training: Inputs,
         validation: Inputs,
-        device: torch.device,
-        part: Part,
+        tensorboard: bool,
         progress: Progress,
     ) -> None:
         self.config, self.settings = config, config.training
-        self.folder, self.facts, self.members = folder, facts, members
-        self.training, self.validation = training, validation
-        self.device, self.part, self.progress = device, part, progress
-        self.leads = part.index == 0  # the others only compute
-        parameters = [p for matcher in members.values() for p in matcher.parameters()]
+        self.folder, self.facts, self.learner = folder, facts, learner
+        self.training, self.validation, self.progress = training, validation, progress
+        self.part, self.device = learner.part, learner.device
+        self.leads = self.part.index == 0  # the others only compute
         self.stages = config.stages
         self.epochs = sum(stage.epochs for stage in self.stages)
-        # A method without parameters is not trained, but Adam wants something to hold.
-        parameters = parameters or [nn.Parameter(torch.zeros(1))]
-        self.optimizer = torch.optim.Adam(parameters, lr=self.settings.learning_rate, fused=True)
+        self.feed = Feed(
+            training,
+            workers=self.settings.workers,
+            device=self.device,
+            part=self.part,
+            global_negatives=self.settings.global_negatives,
+        )
+        self.board = Board(folder / "tensorboard") if tensorboard and self.leads else None
+        members = learner.members
         self.state = _State(loss_sum=dict.fromkeys(members, 0.0), watch=dict.fromkeys(members, -GRACE))
 
     @property
@@ -162,7 +148,7 @@ class _Run:
         if self.device.type == "cpu":
             keep_freed_memory()
         if self.state_path.exists():
-            self.state = _State(**load_state(self.state_path, self.members, self.optimizer))
+            self.state = _State(**load_state(self.state_path, self.learner.modules, self.learner.optimizer))
             at = f"epoch {self.state.epoch + 1}, step {self.state.step}"
             self.progress.note(f"continuing {self.folder} at {at}")
         told(None)  # all have read the state before the first one writes another
@@ -171,44 +157,62 @@ class _Run:
         self._stop_if_collapsed()
         if not self.epochs and not self.state.best and self.leads:
             append(self.metrics, self._validate(0, 1, "none", 0.0))
-        while self.state.epoch < self.epochs:
+        while self.state.epoch < self.epochs and not self._has_waited():
             self._epoch()
         if self.leads:
             self._write_facts(finished=True)
             self.state_path.unlink(missing_ok=True)
         return TrainResult(self.folder, self.config, self.state.epoch, self.state.best)
 
+    def _has_waited(self) -> bool:
+        """Whether no member has improved for as long as the user has patience."""
+        best = told([member["epoch"] for member in self.state.best.values()])
+        if not self.settings.patience or not best or self.state.epoch - max(best) < self.settings.patience:
+            return False
+        self.progress.note(f"no member has improved since epoch {max(best)}: training ends (--patience)")
+        return True
+
     def _epoch(self) -> None:
         epoch = self.state.epoch + 1
         stage, within = stage_of(self.stages, epoch)
-        for matcher in self.members.values():
+        for matcher in self.learner.members.values():
             begin(matcher, stage.name)
         batches = epoch_order(
             self.training.image_of,
+            self.training.lengths,
             batch_size=self.settings.batch_size,
             captions_per_image=self.settings.captions_per_image,
+            length_buckets=self.settings.length_buckets,
             seed=self.settings.seed,
             epoch=epoch,
         )
         negatives = negatives_of(self.settings, within)
         began, done_before = time.perf_counter(), self.state.pairs
         title = f"epoch {epoch}/{self.epochs}" + (f" ({stage.name})" if stage.name else "")
+        known = f", val rsum {self.state.rsum:.1f}" if self.state.rsum is not None else ""
         with self.progress.task(title, len(batches), done=self.state.step, unit="steps") as advance:
-            ways = {"part": self.part, "global_negatives": self.settings.global_negatives}
-            coming = pair_batches(self.training, batches[self.state.step :], **ways)  # type: ignore[arg-type]
-            for number, batch in enumerate(coming, self.state.step):
-                for group in self.optimizer.param_groups:
-                    group["lr"] = learning_rate(self.settings, within, number, len(batches))
-                losses = self._step(batch, stage.name, negatives, (epoch, number))
+            for number, batch in enumerate(self.feed.batches(batches[self.state.step :]), self.state.step):
+                done = (epoch - 1) * len(batches) + number
+                rate = learning_rate(self.settings, within, number, epochs=stage.epochs, steps=len(batches))
+                try:
+                    learned = self.learner.step(
+                        batch, stage.name, negatives, rate, epoch=epoch, number=number, done=done
+                    )
+                except NotFinite as error:
+                    raise self._in_words(error, batch, epoch, number) from None
+                self._learned(learned, batch)
                 self.state.step = number + 1
-                mean = sum(losses.values()) / len(losses) / len(batches[number])
-                advance(1, status=f"loss {mean:.4f} a pair")
+                mean = sum(each.loss for each in learned.values()) / len(learned) / len(batch.captions)
+                speed = (self.state.pairs - done_before) / (time.perf_counter() - began)
+                advance(1, status=f"loss {mean:.4f}, {speed:,.0f} pairs/s{known}")
+                if self.board:
+                    self.board.step(done, learned, len(batch.captions), rate)
                 due = self.state.step % self.settings.checkpoint_steps == 0 and self.state.step < len(batches)
                 if due and self.leads:
-                    save_state(self.state_path, self.members, self.optimizer, asdict(self.state))
+                    self._save_state()
         seconds = time.perf_counter() - began
         pairs_per_second = (self.state.pairs - done_before) / max(seconds, 1e-9)
-        watches = {name: CollapseWatch(self.state.watch[name]) for name in self.members}
+        watches = {name: CollapseWatch(count) for name, count in self.state.watch.items()}
         collapsed = [name for name, watch in watches.items() if watch.collapsed(len(batches))]
         self.state.collapsed = told(collapsed)  # each process sees the scores of its own share
         if not self.leads:
@@ -218,12 +222,26 @@ class _Run:
         else:
             record = self._unvalidated(epoch, stage, len(batches), pairs_per_second)
         self.state.epoch, self.state.step, self.state.pairs = epoch, 0, 0
-        self.state.loss_sum = dict.fromkeys(self.members, 0.0)
+        self.state.loss_sum = dict.fromkeys(self.learner.members, 0.0)
         if self.leads:
             append(self.metrics, record)
-            save_state(self.state_path, self.members, self.optimizer, asdict(self.state))
+            if self.board:
+                self.board.epoch(epoch * len(batches), record)
+            self._save_state()
             self._write_facts(finished=False)
         self._stop_if_collapsed()
+
+    def _learned(self, learned: dict[str, Learned], batch: PairBatch) -> None:
+        for name, found in learned.items():
+            if found.views is not None:
+                watch = CollapseWatch(self.state.watch[name])
+                watch.step(found.views, found.share, found.equal)
+                self.state.watch[name] = watch.count
+            self.state.loss_sum[name] += found.loss / len(batch.captions)
+        self.state.pairs += batch.pairs
+
+    def _save_state(self) -> None:
+        save_state(self.state_path, self.learner.modules, self.learner.optimizer, asdict(self.state))
 
     def _stop_if_collapsed(self) -> None:
         if not self.state.collapsed:
@@ -236,49 +254,6 @@ class _Run:
         for problem in problems:
             self.progress.note(problem)
 
-    def _step(self, batch: PairBatch, stage: str, negatives: Negatives, at: tuple[int, int]) -> dict[str, float]:
-        # Dropout follows from the step; those of other processes from their number too.
-        drawn_from = [self.settings.seed, *at, *([self.part.index] if self.part.index else [])]
-        seed = int(np.random.SeedSequence(drawn_from).generate_state(1)[0])
-        images, texts = batch.images.to(self.device), batch.texts.to(self.device)
-        image_of = batch.image_of.to(self.device)
-        triplet = partial(
-            triplet_loss,
-            image_of=image_of,
-            margin=self.settings.margin,
-            negatives=negatives,
-            temperature=self.settings.temperature,
-        )
-        self.optimizer.zero_grad(set_to_none=True)
-        losses: dict[str, float] = {}
-        for name, matcher in self.members.items():
-            # The members share no parameter and no random number, so each is trained as if it were alone.
-            matcher.train()
-            parts, together = self.settings.accumulate, batch.together
-            found = add_gradients(
-                matcher, images, texts, image_of, triplet, stage, seed=seed, parts=parts, together=together
-            )
-            add_up(parameter.grad for parameter in matcher.parameters() if parameter.grad is not None)
-            total = found.total.clone()
-            if together is None:  # of this process's share; otherwise all of them have the loss of the whole batch
-                add_up([total])
-            losses[name] = float(total)
-            if not np.isfinite(losses[name]):
-                self._not_finite(name, "loss", batch, at)
-            if not torch.isfinite(nn.utils.clip_grad_norm_(matcher.parameters(), self.settings.clip)):
-                self._not_finite(name, "gradient", batch, at)
-            if found.views:
-                equal = sum(float(triplet(torch.zeros_like(view))) for view in found.views)
-                watch = CollapseWatch(self.state.watch[name])
-                watch.step(torch.stack(found.views), float(found.total), equal)
-                self.state.watch[name] = watch.count
-            self.state.loss_sum[name] += losses[name] / len(batch.captions)
-        self.optimizer.step()
-        for matcher in self.members.values():
-            after_step(matcher, stage)
-        self.state.pairs += batch.pairs
-        return losses
-
     def _unvalidated(self, epoch: int, stage: Stage, steps: int, pairs_per_second: float) -> dict[str, Any]:
         """A line of metrics.jsonl for an epoch of a stage that does not end in scores."""
         mean = {name: total / steps for name, total in self.state.loss_sum.items()}
@@ -290,7 +265,7 @@ class _Run:
     def _validate(self, epoch: int, steps: int, negatives: str, pairs_per_second: float) -> dict[str, Any]:
         """Scores validation images with every member, keeps the best weights; returns a line of metrics.jsonl."""
         results, together, count = validate(
-            self.members,
+            self.learner.kept,
             self.facts["members"],
             self.validation,
             limit=self.settings.validation_images,
@@ -298,7 +273,7 @@ class _Run:
             progress=self.progress,
         )
         record: dict[str, Any] = {"epoch": epoch, "negatives": negatives, "validation_images": count}
-        record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        record["learning_rate"] = self.learner.optimizer.param_groups[0]["lr"]
         record["pairs_per_second"] = round(pairs_per_second, 1)
         record["collapsed"] = self.state.collapsed
         for name, result in results.items():
@@ -308,9 +283,10 @@ class _Run:
             if best is None or result.rsum > best["rsum"]:
                 self.state.best[name] = {"epoch": epoch, "rsum": result.rsum}
                 facts = {"member": name, "epoch": epoch, "rsum": result.rsum}
-                save_weights(self.folder / f"best-{name}.safetensors", self.members[name], facts)
+                save_weights(self.folder / f"best-{name}.safetensors", self.learner.kept[name], facts)
         if together is not None:
             record["ensemble"] = {"rsum": together.rsum, **together.to_json()}
+        self.state.rsum = (together or next(iter(results.values()))).rsum
         if not epoch:
             said = ", ".join(f"{name} {result.rsum:.1f}" for name, result in results.items())
             self.progress.note(f"{self.config.method} has nothing to train: val rsum {said}")
@@ -321,14 +297,14 @@ class _Run:
         self.progress.note(f"epoch {epoch}/{self.epochs}: val rsum {said}{both}; {speed}")
         return record
 
-    def _not_finite(self, member: str, what: str, batch: PairBatch, at: tuple[int, int]) -> None:
+    def _in_words(self, error: NotFinite, batch: PairBatch, epoch: int, step: int) -> ItmkitError:
         ids = [self.training.images[i].id for i in np.unique(self.training.image_of[batch.captions])]
         path = self.folder / "not-finite.json"
         if self.leads:
-            write_json(path, {"member": member, "what": what, "epoch": at[0], "step": at[1], "images": ids})
-        raise ItmkitError(
-            f"the {what} of member {member!r} is not finite in epoch {at[0]}, step {at[1]}; the images of the batch are"
-            f" in {path}. The last saved state is untouched: lower --learning-rate and train with --force"
+            write_json(path, {"member": error.member, "what": error.what, "epoch": epoch, "step": step, "images": ids})
+        return ItmkitError(
+            f"{error} in epoch {epoch}, step {step}; the images of the batch are in {path}. The last saved state is"
+            " untouched: lower --learning-rate and train with --force"
         )
 
     def _write_facts(self, *, finished: bool) -> None:

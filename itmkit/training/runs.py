@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from itmkit.cache import CacheReader, text_key
+from itmkit.cache import WHOLE, CacheReader, Part, text_key
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json
 from itmkit.inputs.needs import is_open, missing, the_one
 from itmkit.matchers import method
+from itmkit.precision import Precision, precision_of
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.settings import RunConfig, read_config, resolve
 from itmkit.workspace import VECTORS, WORDS, Workspace
 
 # Settings that do not change what a run ends in, so that a run may be continued with other values.
-FREE = ("stop_on_collapse", "checkpoint_steps")
+FREE = ("stop_on_collapse", "checkpoint_steps", "workers")
 
 
 def configured(
@@ -83,6 +85,43 @@ def settled(workspace: Workspace, config: RunConfig, folder: Path) -> RunConfig:
     return replace(config, matcher=chosen)
 
 
+def plan_run(
+    workspace: Workspace,
+    dataset: Dataset,
+    config: RunConfig,
+    folder: Path,
+    device: torch.device,
+    part: Part = WHOLE,
+    *,
+    force: bool = False,
+) -> tuple[RunConfig, dict[str, Any], dict[str, Any] | None, Vocabulary | None]:
+    """The settings in full, the facts of the run, those of the run that it continues, if it does, and its words.
+
+    Args:
+        part: one of how many processes will train it.
+        force: whatever the folder holds does not count.
+    """
+    config = _with_precision(settled(workspace, config, folder), folder, device)
+    least = 2 * part.of * config.training.captions_per_image  # the last batch of an epoch may be half as large
+    if config.training.batch_size < least and part.of > 1:
+        raise ItmkitError(f"--batch-size {config.training.batch_size}: {part.of} processes need at least {least}")
+    facts = run_facts(workspace, dataset, config)
+    if force:
+        (folder / "run.json").unlink(missing_ok=True)
+    found = continues(folder, facts, config)
+    if not found:
+        clear_run(folder)
+    return config, facts, found, run_vocabulary(workspace, dataset, config, folder)
+
+
+def _with_precision(config: RunConfig, folder: Path, device: torch.device) -> RunConfig:
+    """What `auto` means: the precision of the run in `folder`, if there is one, else the best of this device."""
+    precision: Precision = config.training.precision
+    if precision == "auto" and (folder / "run.json").exists():
+        precision = read_config(folder / "config.toml").training.precision
+    return replace(config, training=replace(config.training, precision=precision_of(precision, device)))
+
+
 def run_facts(workspace: Workspace, dataset: Dataset, config: RunConfig) -> dict[str, Any]:
     caches = {name: workspace.fingerprint(name) for name in method(config.method).needs(config.matcher).caches}
     facts: dict[str, Any] = {"schema": 1, "method": config.method, "recipe": config.recipe, "caches": caches}
@@ -116,7 +155,7 @@ def continues(folder: Path, facts: Mapping[str, Any], config: RunConfig) -> dict
 
 def clear_run(folder: Path) -> None:
     """Removes what an earlier run left behind: without its run.json, which goes first, none of it counts."""
-    made = ("best-*.safetensors", "last/*", "eval-*.json", "not-finite.json")
+    made = ("best-*.safetensors", "last/*", "eval-*.json", "not-finite.json", "tensorboard/*")
     for pattern in (*made, "config.toml", "metrics.jsonl", "vocabulary.json"):
         for old in folder.glob(pattern):
             old.unlink()

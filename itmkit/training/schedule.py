@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from itmkit.matchers import Stage
@@ -24,12 +25,19 @@ def negatives_of(settings: Training, epoch: int) -> Negatives:
     return "all" if warming else settings.negatives
 
 
-def learning_rate(settings: Training, epoch: int, step: int, steps: int) -> float:
-    """The learning rate of a step (0..) of an epoch (1..) of `steps` steps; each stage begins with the full rate."""
+def learning_rate(settings: Training, epoch: int, step: int, *, epochs: int, steps: int) -> float:
+    """The learning rate of a step (0..) of an epoch (1..) of a stage of `epochs` epochs of `steps` steps.
+
+    Each stage begins with the full rate.
+    """
     rate = settings.learning_rate
-    if settings.decay_epoch:
+    done = (epoch - 1) * steps + step
+    if settings.schedule == "cosine":
+        rate *= (1 + math.cos(math.pi * done / (epochs * steps))) / 2
+    elif settings.schedule == "linear":
+        rate *= 1 - done / (epochs * steps)
+    elif settings.decay_epoch:
         rate *= settings.decay ** ((epoch - 1) // settings.decay_epoch)
-    done = (epoch - 1) * steps + step + 1
     if settings.warmup_steps:
-        rate *= min(1.0, done / settings.warmup_steps)
+        rate *= min(1.0, (done + 1) / settings.warmup_steps)
     return rate

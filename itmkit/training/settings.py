@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from itmkit.errors import ItmkitError
 from itmkit.files import read_text, write_text
 from itmkit.matchers import Stage, method, preset, stages
+from itmkit.precision import Precision
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -36,6 +37,9 @@ class Training:
         default=False, description="under torchrun: negatives from all processes, not from each one's share of a batch"
     )
     learning_rate: float = Field(default=2e-4, gt=0, description="of Adam")
+    schedule: Literal["step", "cosine", "linear"] = Field(
+        default="step", description="how the learning rate falls: in steps (below), or to zero at the end"
+    )
     decay_epoch: int = Field(
         15, ge=0, description="the learning rate is multiplied by `decay` every so many epochs; 0 = never"
     )
@@ -48,6 +52,19 @@ class Training:
     warmup_epochs: int = Field(default=1, ge=0, description="epochs on all negatives before `hardest` begins")
     temperature: float = Field(default=0.1, gt=0, description="tau of soft negatives")
     clip: float = Field(default=2.0, gt=0, description="gradient norm, clipped per member")
+    ema: float = Field(
+        default=0.0, ge=0, lt=1, description="what is validated and kept is a moving average of the weights; 0 = not"
+    )
+    patience: int = Field(
+        default=0, ge=0, description="stop when no member has improved on val for so many epochs; 0 = never"
+    )
+    precision: Precision = Field(
+        default="auto", description="of products of matrices; auto = bfloat16 where the hardware has it"
+    )
+    length_buckets: int = Field(
+        default=1, ge=1, description="batches over which captions are sorted by length, for less padding; 1 = not"
+    )
+    workers: int = Field(default=0, ge=0, description="processes that read batches ahead; 0 = a thread")
     minimum_count: int = Field(
         default=4, ge=1, description="words rarer than this in the training captions are unknown"
     )

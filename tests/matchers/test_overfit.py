@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from itmkit.datasets.scenes import make_scenes
 from itmkit.evaluation.metrics import Retrieval, retrieval
 from itmkit.graphs import build_graphs
 from itmkit.inputs import Inputs
-from itmkit.matchers import METHODS, after_step, begin, build, loss, method, preset, stages
-from itmkit.matchers.parts.losses import triplet_loss
+from itmkit.matchers import METHODS, begin, build, method, preset, stages
 from itmkit.regions.extract import extract_regions
 from itmkit.scoring.matrix import ensemble_of, score_matrix
 from itmkit.text.parse import parse_text
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.batches import epoch_order, pair_batch
+from itmkit.training.settings import Training
+from itmkit.training.step import Learner
 from itmkit.words.encode import encode_text
 from itmkit.workspace import Workspace
 from tests.words.tiny_encoders import build_encoder
@@ -67,35 +65,28 @@ def test_32_scenes_by_heart(name: str, workspace: Workspace) -> None:
     )
     inputs = Inputs(workspace, train, vocabulary, needs)
     members = build(name, config, sizes=inputs.sizes, seed=0)
-    parameters = [p for matcher in members.values() for p in matcher.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=RATE)
+    training = Training(batch_size=BATCH, negatives="soft", captions_per_image=CAPTIONS, precision="float32")
+    learner = Learner(members, training, torch.device("cpu"))
     found: Retrieval | None = None
     for stage in stages(name, config, EPOCHS):
         for epoch in range(stage.epochs):
-            for group in optimizer.param_groups:
-                group["lr"] = RATE * (1 - epoch / stage.epochs)
-            _epoch(members, optimizer, inputs, stage.name, epoch)
+            for matcher in members.values():
+                begin(matcher, stage.name)
+            order = epoch_order(
+                inputs.image_of,
+                inputs.lengths,
+                batch_size=BATCH,
+                captions_per_image=CAPTIONS,
+                length_buckets=1,
+                seed=0,
+                epoch=epoch,
+            )
+            for number, captions in enumerate(order):
+                batch, rate = pair_batch(inputs, captions), RATE * (1 - epoch / stage.epochs)
+                learner.step(batch, stage.name, "soft", rate, epoch=epoch, number=number, done=0)
             if stage == stages(name, config, EPOCHS)[-1] and epoch % 5 == 4:
                 scores = ensemble_of(score_matrix(members, inputs), method(name).members(config))
                 found = retrieval(scores, inputs.image_of)
                 if found.i2t.r1 == found.t2i.r1 == 100:
                     return
     pytest.fail(f"after {EPOCHS} epochs: {found}")
-
-
-def _epoch(
-    members: dict[str, nn.Module], optimizer: torch.optim.Optimizer, inputs: Inputs, stage: str, epoch: int
-) -> None:
-    order = epoch_order(inputs.image_of, batch_size=BATCH, captions_per_image=CAPTIONS, seed=0, epoch=epoch)
-    for captions in order:
-        batch = pair_batch(inputs, np.asarray(captions))
-        triplet = partial(triplet_loss, image_of=batch.image_of, margin=0.2, negatives="soft")
-        optimizer.zero_grad()
-        for matcher in members.values():
-            begin(matcher, stage)
-            matcher.train()
-            loss(matcher, batch.images, batch.texts, batch.image_of, triplet, stage).total.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(matcher.parameters(), 2.0)
-        optimizer.step()
-        for matcher in members.values():
-            after_step(matcher, stage)

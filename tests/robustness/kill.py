@@ -1,10 +1,10 @@
 """Kills extraction, parsing, encoding, training and scoring with SIGKILL at random moments; compares what reruns give.
 
-    python tests/robustness/kill.py [--times 10] [--seed 0] [--folder DIR]
+    python tests/robustness/kill.py [--times 10] [--seed 0] [--only train,evaluate] [--folder DIR]
 
 For each stage: one undisturbed run; then, `times` times, a run that is killed (again and again, up to five times, each
 time later than the last) until a rerun finishes. Shards and weights must be equal byte for byte, whatever the moment.
-Extraction is done by one process, and by two that share the shards.
+Extraction is done by one process, and by two that share the shards; so are training and scoring, by one and by two.
 Stages run in forked children of one process that has loaded everything, so that a kill falls into the work and
 not into the start of Python. Exit code 1 if anything differs.
 """
@@ -17,6 +17,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -53,12 +54,8 @@ def extract(workspace: Workspace) -> None:
 
 def extract_in_two(workspace: Workspace) -> None:
     """Two processes, each with every second shard; the last step makes one cache of their parts."""
-    running = [
-        child(partial(extract_regions, regions=8, shard_size=4, part=Part(index, 2)), workspace) for index in (0, 1)
-    ]
-    for pid in running:
-        if os.waitpid(pid, 0)[1]:
-            raise RuntimeError("a part failed")
+    parts = [partial(extract_regions, regions=8, shard_size=4, part=Part(index, 2)) for index in (0, 1)]
+    at_once(parts, workspace)
     merge_parts(workspace.cache("regions"))
 
 
@@ -77,6 +74,20 @@ def encode(workspace: Workspace) -> None:
 
 def learn(workspace: Workspace) -> None:
     train(workspace, resolve("mpsm", settings={**SETTINGS, "minimum_count": 1}))
+
+
+def learn_in_two(workspace: Workspace) -> None:
+    """Two ranks that share each batch."""
+    config = resolve("mpsm", settings={**SETTINGS, "minimum_count": 1, "global_negatives": True})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+
+    def rank(index: int, workspace: Workspace) -> None:
+        os.environ["RANK"] = str(index)
+        train(workspace, config, run="two", part=Part(index, 2))
+
+    at_once([partial(rank, index) for index in (0, 1)], workspace)
 
 
 def small_tiles(rows: int) -> None:
@@ -98,9 +109,7 @@ def score_in_two(workspace: Workspace) -> None:
     file.parent.mkdir(exist_ok=True)
     parts = [partial(evaluate, runs=["mpsm"], split="train", device="cpu", part=Part(1, 2))]
     parts += [partial(evaluate, runs=["mpsm"], split="train", device="cpu", part=Part(0, 2), save=file)]
-    for pid in [child(part, workspace) for part in parts]:
-        if os.waitpid(pid, 0)[1]:
-            raise RuntimeError("a rank failed")
+    at_once(parts, workspace)
 
 
 STAGES: dict[str, tuple[Callable[[Workspace], None], str, str]] = {
@@ -109,6 +118,7 @@ STAGES: dict[str, tuple[Callable[[Workspace], None], str, str]] = {
     "parse-text": (parse, "caches/text", "shard-*.h5"),
     "encode-text": (encode, "caches/words-minilm/texts", "shard-*.h5"),
     "train": (learn, "runs/mpsm", "best-*.safetensors"),
+    "train, two ranks": (learn_in_two, "runs/two", "best-*.safetensors"),
     "evaluate": (score, "scores", "*.h5"),
     "evaluate, two ranks": (score_in_two, "scores", "*.h5"),
 }
@@ -132,6 +142,13 @@ def child(stage: Callable[[Workspace], object], workspace: Workspace) -> int:
     except BaseException:
         traceback.print_exc()
         os._exit(1)
+
+
+def at_once(parts: list[Callable[[Workspace], object]], workspace: Workspace) -> None:
+    """Runs parts of a stage in processes of their own."""
+    for pid in [child(part, workspace) for part in parts]:
+        if os.waitpid(pid, 0)[1]:
+            raise RuntimeError("a part failed")
 
 
 def finish(stage: Callable[[Workspace], None], workspace: Workspace) -> float:
@@ -167,6 +184,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("kill-test"))
+    parser.add_argument("--only", default="", metavar="STAGE,...", help="kill these, whatever part they are done in")
     args = parser.parse_args()
     shutil.rmtree(args.folder, ignore_errors=True)
     workspace = Workspace(args.folder)
@@ -177,6 +195,9 @@ def main() -> None:
             build_graphs(workspace)
         folder = args.folder / output
         shutil.rmtree(folder, ignore_errors=True)
+        if args.only and name.split(",")[0] not in args.only.split(","):
+            finish(stage, workspace)  # the next ones need it
+            continue
         finish(stage, workspace)
         expected = content(folder, pattern)
         shutil.rmtree(folder)
@@ -188,7 +209,7 @@ def main() -> None:
                 shutil.rmtree(unfinished)
             kills += disturbed(stage, workspace, seconds, moment)
             wrong += content(folder, pattern) != expected
-        if name != "train" and not expected:
+        if not expected:
             sys.exit(f"{name} wrote nothing")
         failed |= bool(wrong)
         print(

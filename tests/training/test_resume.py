@@ -14,6 +14,7 @@ from itmkit.errors import ItmkitError
 from itmkit.training import loop
 from itmkit.training.loop import train
 from itmkit.training.settings import RunConfig, resolve
+from itmkit.training.step import Learner
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING
 
@@ -37,7 +38,7 @@ def results(run: Path) -> dict[str, Any]:
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, name: str, call: int, *, after: bool) -> None:
     """Raises KeyboardInterrupt once, at the given call of a function of the loop, before or after its work."""
-    owner: Any = loop._Run if name == "_step" else loop
+    owner: Any = Learner if name == "step" else loop
     real: Callable[..., Any] = getattr(owner, name)
     calls = 0
 
@@ -66,11 +67,11 @@ def undisturbed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 @pytest.mark.parametrize(
     ("name", "call", "after"),
     [
-        ("_step", 1, False),  # before anything is saved
-        ("_step", 3, False),  # after a state within the first epoch
-        ("_step", 5, True),
-        ("_step", 8, False),
-        ("_step", 9, True),  # the last step
+        ("step", 1, False),  # before anything is saved
+        ("step", 3, False),  # after a state within the first epoch
+        ("step", 5, True),
+        ("step", 8, False),
+        ("step", 9, True),  # the last step
         ("save_state", 1, False),
         ("save_state", 1, True),
         ("save_state", 2, False),  # epoch 1 has its best weights and its line of metrics, but no state
@@ -106,7 +107,7 @@ def test_interrupted_again_and_again(
     """At every second step: each call gets as far as the next saved state."""
     for _ in range(4):
         with monkeypatch.context() as patch:
-            interrupt(patch, "_step", 3, after=True)
+            interrupt(patch, "step", 3, after=True)
             with pytest.raises(KeyboardInterrupt):
                 train(workspace, configured())
     assert results(train(workspace, configured()).run) == undisturbed
@@ -116,7 +117,7 @@ def test_a_torn_line_of_metrics_is_written_again(
     workspace: Workspace, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        interrupt(patch, "_step", 4, after=False)  # in epoch 2
+        interrupt(patch, "step", 4, after=False)  # in epoch 2
         with pytest.raises(KeyboardInterrupt):
             train(workspace, configured())
     with open(workspace.run("mpsm") / "metrics.jsonl", "a", encoding="utf-8") as out:
@@ -139,7 +140,7 @@ def test_a_finished_run_is_left_alone(workspace: Workspace, undisturbed: dict[st
 def test_leftovers_of_a_removed_run_do_not_count(workspace: Workspace, undisturbed: dict[str, Any]) -> None:
     """As after a --force that was killed: the state and vocabulary of other settings without a run.json."""
     with pytest.MonkeyPatch.context() as patch:
-        interrupt(patch, "_step", 4, after=False)
+        interrupt(patch, "step", 4, after=False)
         with pytest.raises(KeyboardInterrupt):
             train(workspace, configured(seed=7, minimum_count=10))
     run = workspace.run("mpsm")

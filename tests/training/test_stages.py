@@ -101,16 +101,16 @@ def test_a_finished_stage_is_left_alone(backup: bool, workspace: Workspace, monk
 @pytest.mark.parametrize(
     ("name", "call", "after"),
     [
-        ("_step", 1, False),
-        ("_step", 3, False),  # within the text stage, after a saved state
-        ("_step", STEPS, True),
+        ("step", 1, False),
+        ("step", 3, False),  # within the text stage, after a saved state
+        ("step", STEPS, True),
         ("save_state", 2, False),  # the text stage is done, but its state not saved
         ("save_state", 2, True),  # between two stages
-        ("_step", STEPS + 3, False),  # within the image stage
-        ("_step", 2 * STEPS, True),
+        ("step", STEPS + 3, False),  # within the image stage
+        ("step", 2 * STEPS, True),
         ("save_state", 4, True),
-        ("_step", 2 * STEPS + 3, False),  # within the last stage
-        ("_step", 3 * STEPS, True),
+        ("step", 2 * STEPS + 3, False),  # within the last stage
+        ("step", 3 * STEPS, True),
         ("save_weights", 1, True),
     ],
 )

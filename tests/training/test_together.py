@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from itmkit.cache import Part
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json, sha256_file
 from itmkit.inputs import Inputs
-from itmkit.training import loop
 from itmkit.training.batches import pair_batch
+from itmkit.training.loop import train
+from itmkit.training.runs import plan_run
 from itmkit.training.settings import resolve
+from itmkit.training.step import Learner
 from itmkit.workspace import Workspace
 from tests.training.processes import run_two
 from tests.training.test_gradients import VOCABULARY
@@ -31,17 +34,17 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 def _train(index: int, root: Path, run: str, dies_at: int, settings: dict[str, Any]) -> None:
     steps = 0
-    real = loop._Run._step
+    real = Learner.step
 
-    def step(self: Any, *args: Any) -> Any:
+    def step(self: Any, *args: Any, **keywords: Any) -> Any:
         nonlocal steps
         steps += 1
         if steps == dies_at:
             os._exit(9)
-        return real(self, *args)
+        return real(self, *args, **keywords)
 
-    loop._Run._step = step  # type: ignore[method-assign]
-    loop.train(Workspace(root), resolve("mpsm", settings=settings), run=run, device="cpu", part=Part(index, 2))
+    Learner.step = step  # type: ignore[method-assign]
+    train(Workspace(root), resolve("mpsm", settings=settings), run=run, device="cpu", part=Part(index, 2))
 
 
 def weights(workspace: Workspace, run: str) -> dict[str, str]:
@@ -64,7 +67,7 @@ def test_killed_and_run_again_they_end_in_the_same_weights(workspace: Workspace)
 def test_a_batch_too_small_for_two_is_refused(workspace: Workspace) -> None:
     config = resolve("mpsm", settings={**SETTINGS, "batch_size": 7})
     with pytest.raises(ItmkitError, match="--batch-size 7: 2 processes need at least 8"):
-        loop._plan(workspace, workspace.dataset(), config, workspace.run("small"), Part(0, 2), force=False)
+        plan_run(workspace, workspace.dataset(), config, workspace.run("small"), torch.device("cpu"), Part(0, 2))
 
 
 def test_every_image_of_a_batch_is_one_process_s(workspace: Workspace) -> None:

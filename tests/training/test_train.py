@@ -19,7 +19,7 @@ from itmkit.evaluation.metrics import retrieval
 from itmkit.inputs import Sizes
 from itmkit.matchers import vsepp
 from itmkit.progress import SILENT, Advance
-from itmkit.training import batches, loop
+from itmkit.training import feeding, loop, step
 from itmkit.training.checkpoint import load_state, load_weights, save_weights
 from itmkit.training.collapse import CollapseWatch, advice
 from itmkit.training.loop import train
@@ -252,7 +252,7 @@ def test_a_member_that_never_told_pairs_apart_has_more_time() -> None:
 def test_a_loss_that_is_not_finite_stops_the_run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the second epoch, first step; every state before it is kept."""
     steps_of_first_epoch = 3
-    real, seen = batches.pair_batch, 0
+    real, seen = feeding.pair_batch, 0
 
     def spoiled(inputs: Any, captions: np.ndarray, **ways: Any) -> Any:
         nonlocal seen
@@ -264,7 +264,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(workspace: Workspace, monkeypat
         return batch
 
     spoiled_ids: list[str] = []
-    monkeypatch.setattr(batches, "pair_batch", spoiled)
+    monkeypatch.setattr(feeding, "pair_batch", spoiled)
     with pytest.raises(ItmkitError, match=r"the loss of member 'global' is not finite in epoch 2, step 0") as error:
         train(workspace, configured("vsepp"))
     run = workspace.run("vsepp")
@@ -289,7 +289,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run(workspace: Workspace, monke
     def rooted(scores: torch.Tensor, image_of: torch.Tensor, **settings: Any) -> torch.Tensor:
         return (scores * 0).sum().sqrt()  # 0, with an infinite slope
 
-    monkeypatch.setattr(loop, "triplet_loss", rooted)
+    monkeypatch.setattr(step, "triplet_loss", rooted)
     with pytest.raises(ItmkitError, match=r"the gradient of member 'global' is not finite in epoch 1, step 0"):
         train(workspace, configured("vsepp", checkpoint_steps=1))
     assert not (workspace.run("vsepp") / "last" / "state.safetensors").exists()

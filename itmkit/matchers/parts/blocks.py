@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from itmkit.precision import products_as_here
 
 BLOCK = 1 << 21  # numbers of the pair tensors of a block: 8 MB in float32, near the size of a core's caches
 GPU_BLOCK = 1 << 25  # 128 MB: enough work for each kernel
@@ -29,8 +32,12 @@ def in_blocks(compute: Callable[..., Tensor], *per_image: Tensor, numbers: int) 
     """
     again = torch.is_grad_enabled() and len(per_image[0]) * numbers > KEEP
     size = max(1, numbers_of_a_block(per_image[0].device) // numbers)
-    parts = []
-    for start in range(0, len(per_image[0]), size):
-        block = [tensor[start : start + size] for tensor in per_image]
-        parts.append(checkpoint(compute, *block, use_reentrant=False) if again else compute(*block))
-    return torch.cat(parts)
+    blocks = [[tensor[start : start + size] for tensor in per_image] for start in range(0, len(per_image[0]), size)]
+    if not again:
+        return torch.cat([compute(*block) for block in blocks])
+    same = products_as_here()
+
+    def contexts() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+        return nullcontext(), same()
+
+    return torch.cat([checkpoint(compute, *block, use_reentrant=False, context_fn=contexts) for block in blocks])

@@ -9,9 +9,9 @@ from torch import nn
 
 from itmkit.inputs import Inputs, Sizes
 from itmkit.matchers import build, method, preset
+from itmkit.precision import has_bfloat16, precision_of, products_in
 from itmkit.scoring import precision
 from itmkit.scoring.engine import score_to_disk
-from itmkit.scoring.precision import has_bfloat16, precision_of, products_in
 from itmkit.scoring.stored import Kept
 from itmkit.text.vocabulary import Vocabulary
 from tests.training.tiny import FEATURES, GRAPHS, THINGS, make_workspace

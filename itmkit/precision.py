@@ -6,6 +6,7 @@ between them (norms, softmax, exponentials) stays float32.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -43,8 +44,29 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def products_in(precision: Products, device: torch.device) -> AbstractContextManager[object]:
-    """Within it, and within this thread, products of float32 matrices are done in this precision."""
+    """Within it, and within this thread, products of float32 matrices are done in this precision.
+
+    In training their gradients are products of the same precision, since what they are products of is.
+    """
     return nullcontext() if precision == "float32" else _Rounded(hardware=has_bfloat16(device))
+
+
+def products_as_here() -> Callable[[], AbstractContextManager[object]]:
+    """The precision of this thread now, to be entered later, perhaps by another thread.
+
+    A forward pass that is done again for its gradients is done by the thread that computes these.
+    """
+    mode: _Rounded | None = getattr(_here, "mode", None)
+
+    def again() -> AbstractContextManager[object]:
+        if mode is None or getattr(_here, "mode", None) is not None:
+            return nullcontext()
+        return _Rounded(hardware=mode.hardware)
+
+    return again
+
+
+_here = threading.local()  # .mode: what this thread is in
 
 
 class _Rounded(TorchFunctionMode):
@@ -52,7 +74,17 @@ class _Rounded(TorchFunctionMode):
 
     def __init__(self, *, hardware: bool) -> None:
         super().__init__()
-        self._hardware = hardware
+        self.hardware = hardware
+
+    def __enter__(self) -> _Rounded:
+        self._outside: _Rounded | None = getattr(_here, "mode", None)
+        _here.mode = self
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        super().__exit__(*failure)  # type: ignore[no-untyped-call]
+        _here.mode = self._outside
 
     def __torch_function__(
         self,
@@ -67,9 +99,9 @@ class _Rounded(TorchFunctionMode):
         product = func(*rounded[0], **rounded[1])
         if product.dtype == torch.float64:
             return product
-        return product.float() if self._hardware else product.bfloat16().float()
+        return product.float() if self.hardware else product.bfloat16().float()
 
     def _round(self, value: Any) -> Any:
         if not isinstance(value, Tensor) or value.dtype != torch.float32:
             return value
-        return value.bfloat16() if self._hardware else value.bfloat16().float()
+        return value.bfloat16() if self.hardware else value.bfloat16().float()

@@ -1,0 +1,57 @@
+"""Curves for TensorBoard, for who watches many runs at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from itmkit.errors import ItmkitError
+from itmkit.training.step import Learned
+
+EVERY = 10  # steps between two points of a curve of steps
+
+
+class Board:
+    """Writes event files into a folder. Steps count from the start of training, over all epochs."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ItmkitError where the package tensorboard is missing."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ItmkitError(
+                "--tensorboard needs the package tensorboard: pip install 'itmkit[tensorboard]'"
+            ) from None
+        self._folder, self._new = str(folder), SummaryWriter
+        self._writer: Any = None
+
+    def _at(self, step: int) -> Any:
+        if self._writer is None:
+            # Points that a killed run wrote beyond the state it goes on from are hidden, not shown twice.
+            self._writer = self._new(self._folder, purge_step=step)
+        return self._writer
+
+    def step(self, step: int, learned: Mapping[str, Learned], captions: int, rate: float) -> None:
+        """The loss a caption of each member, and the learning rate."""
+        writer = self._at(step)
+        if step % EVERY:
+            return
+        for member, found in learned.items():
+            writer.add_scalar(f"loss/{member}", found.loss / captions, step)
+        writer.add_scalar("learning rate", rate, step)
+
+    def epoch(self, step: int, record: Mapping[str, Any]) -> None:
+        """A line of metrics.jsonl: every figure of it, after `step` steps."""
+        writer = self._at(step)
+        writer.add_scalar("pairs per second", record["pairs_per_second"], step)
+        for name, figures in record.items():
+            if not isinstance(figures, dict):
+                continue
+            for key, value in figures.items():
+                if key == "rsum":
+                    writer.add_scalar(f"rsum/{name}", value, step)
+                elif isinstance(value, dict):  # i2t, t2i
+                    for figure, number in value.items():
+                        writer.add_scalar(f"{key} {figure}/{name}", number, step)
+        writer.flush()

@@ -1,0 +1,92 @@
+"""Batches read while the one before is learnt from: by a thread, or by processes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from itmkit.ahead import work_ahead
+from itmkit.cache import Part
+from itmkit.errors import ItmkitError, first_line
+from itmkit.inputs import Inputs
+from itmkit.training.batches import PairBatch, pair_batch
+
+AHEAD = 2  # batches that wait, of each process or of the thread
+
+
+class Feed:
+    """The batches of any order of captions, in that order, whoever reads them."""
+
+    def __init__(
+        self, inputs: Inputs, *, workers: int, device: torch.device, part: Part, global_negatives: bool
+    ) -> None:
+        """
+        Args:
+            workers: processes that read; 0 = a thread of this one. They live as long as this object.
+            device: where the batches will be needed.
+        """
+        self._read = partial(_read, inputs, part, global_negatives)
+        self._pinned = device.type == "cuda"
+        self._order: list[np.ndarray] = []
+        self._loader: DataLoader[PairBatch | ItmkitError] | None = None
+        if workers:
+            self._loader = DataLoader(
+                _Reading(self._read),
+                batch_size=None,
+                sampler=self._order,
+                num_workers=workers,
+                prefetch_factor=AHEAD,
+                persistent_workers=True,
+                pin_memory=self._pinned,
+            )
+
+    def batches(self, order: Sequence[np.ndarray]) -> Iterator[PairBatch]:
+        """order: positions of the captions of each batch. Raises ItmkitError for what cannot be read."""
+        if self._loader is None:
+            yield from self._by_thread(order)
+            return
+        self._order[:] = order  # what the loader's processes are sent, from its next start on
+        coming = iter(self._loader)
+        for _ in order:
+            try:
+                batch = next(coming)
+            except RuntimeError as error:
+                raise ItmkitError(
+                    f"a process that reads batches was stopped ({first_line(error)}). They need memory, and"
+                    " shared memory (/dev/shm); --workers 0 reads without them"
+                ) from None
+            if isinstance(batch, ItmkitError):
+                raise batch
+            yield batch
+
+    def _by_thread(self, order: Sequence[np.ndarray]) -> Iterator[PairBatch]:
+        # One thread: the inputs open their files as they go.
+        with ThreadPoolExecutor(1) as pool, closing(work_ahead(pool, self._read, order, ahead=AHEAD)) as coming:
+            for batch in coming:
+                if isinstance(batch, ItmkitError):
+                    raise batch
+                yield batch.pin_memory() if self._pinned else batch
+
+
+def _read(inputs: Inputs, part: Part, global_negatives: bool, captions: np.ndarray) -> PairBatch | ItmkitError:
+    """A batch, or what is wrong with it: an error that crosses from process to process loses its form otherwise."""
+    try:
+        return pair_batch(inputs, captions, part=part, global_negatives=global_negatives)
+    except ItmkitError as error:
+        return error
+
+
+class _Reading(Dataset[PairBatch | ItmkitError]):
+    """Batches addressed by the captions that they are made of."""
+
+    def __init__(self, read: partial[PairBatch | ItmkitError]) -> None:
+        self._read = read
+
+    def __getitem__(self, captions: np.ndarray) -> PairBatch | ItmkitError:
+        return self._read(captions)
