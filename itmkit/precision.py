@@ -51,19 +51,13 @@ def products_in(precision: Products, device: torch.device) -> AbstractContextMan
     return nullcontext() if precision == "float32" else _Rounded(hardware=has_bfloat16(device))
 
 
-def products_as_here() -> Callable[[], AbstractContextManager[object]]:
+def products_as_here() -> AbstractContextManager[object]:
     """The precision of this thread now, to be entered later, perhaps by another thread.
 
     A forward pass that is done again for its gradients is done by the thread that computes these.
     """
     mode: _Rounded | None = getattr(_here, "mode", None)
-
-    def again() -> AbstractContextManager[object]:
-        if mode is None or getattr(_here, "mode", None) is not None:
-            return nullcontext()
-        return _Rounded(hardware=mode.hardware)
-
-    return again
+    return nullcontext() if mode is None else _Again(hardware=mode.hardware)
 
 
 _here = threading.local()  # .mode: what this thread is in
@@ -105,3 +99,18 @@ class _Rounded(TorchFunctionMode):
         if not isinstance(value, Tensor) or value.dtype != torch.float32:
             return value
         return value.bfloat16() if self.hardware else value.bfloat16().float()
+
+
+class _Again(AbstractContextManager[None]):
+    """A `_Rounded` of the thread that enters it, unless that thread is in one."""
+
+    def __init__(self, *, hardware: bool) -> None:
+        self._hardware = hardware
+
+    def __enter__(self) -> None:
+        inside = getattr(_here, "mode", None) is not None
+        self._mode = nullcontext() if inside else _Rounded(hardware=self._hardware)
+        self._mode.__enter__()
+
+    def __exit__(self, *failure: Any) -> None:
+        self._mode.__exit__(*failure)

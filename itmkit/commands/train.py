@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from itmkit.commands.options import device_option, force_option, json_option, workspace_option
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
+
+if TYPE_CHECKING:
+    from itmkit.training.estimate import Estimate
 
 
 def read_settings(extra: Sequence[str]) -> dict[str, str]:
@@ -44,6 +48,8 @@ def read_settings(extra: Sequence[str]) -> dict[str, str]:
     help="small (a laptop), paper, coco, or scenes (the quickstart).",
 )
 @click.option("--run", metavar="NAME", show_default="the method", help="Folder under runs/.")
+@click.option("--dry-run", is_flag=True, help="Only estimate time and memory, from a few steps; writes nothing.")
+@click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard too (needs itmkit[tensorboard]).")
 @device_option
 @force_option
 @json_option
@@ -54,6 +60,8 @@ def command(
     method: str,
     recipe: str,
     run: str | None,
+    dry_run: bool,
+    tensorboard: bool,
     device: str | None,
     force: bool,
     as_json: bool,
@@ -66,6 +74,7 @@ def command(
     \b
     Examples:
       itmkit train --method mpsm
+      itmkit train --method mpsm --recipe paper --dry-run
       itmkit train --method mpsm --run no-kgid --kgid-layers 0 --seed 1
       itmkit train --method vsepp --recipe paper --device cuda
       torchrun --nproc-per-node 2 -m itmkit train --method mpsm --global-negatives true
@@ -73,6 +82,7 @@ def command(
     from itmkit.commands.console import ConsoleProgress, print_json, table
     from itmkit.progress import SILENT
     from itmkit.ranks import rank, rank_device
+    from itmkit.training.estimate import estimate
     from itmkit.training.loop import train
     from itmkit.training.runs import configured
 
@@ -80,7 +90,18 @@ def command(
     part = rank()
     progress = ConsoleProgress() if part.index == 0 else SILENT
     device = device or rank_device()
-    result = train(workspace, config, run=run, device=device, part=part, force=force, progress=progress)
+    if dry_run:
+        if part.of > 1:
+            raise ItmkitError("--dry-run: tries one process; run it without torchrun")
+        found = estimate(workspace, config, run=run, device=device, progress=progress)
+        if as_json:
+            print_json(found.to_json())
+        else:
+            _show_estimate(found)
+        return
+    result = train(
+        workspace, config, run=run, device=device, part=part, force=force, tensorboard=tensorboard, progress=progress
+    )
     if part.index:
         return
     if as_json:
@@ -92,3 +113,37 @@ def command(
     table(
         f"{result.run}: best weights by validation", ["member", "epoch", "val rsum"], rows, right=["epoch", "val rsum"]
     )
+
+
+def _show_estimate(found: Estimate) -> None:
+    from itmkit.commands.console import table
+
+    parameters = ", ".join(f"{name} {count:,}" for name, count in found.parameters.items())
+    rows = [("parameters", parameters), ("steps an epoch", f"{found.steps:,}")]
+    for stage in found.stages:
+        said = f"{stage.step:.3g} s, {stage.pairs_per_second:,.0f} pairs/s; {stage.waiting:.0%} of it waiting for data"
+        rows.append((f"a step{f' of stage {stage.name}' if stage.name else ''}", said))
+    epochs = sum(stage.epochs for stage in found.stages)
+    rows += [
+        ("validation", in_units(found.validation)),
+        ("an epoch", in_units(found.epoch)),
+        (f"{epochs} epoch{'s' * (epochs > 1)}", in_units(found.seconds)),
+        ("peak of memory", f"{found.memory / 1e9:.1f} GB of {found.device}"),
+        ("files", f"{found.disk / 1e9:.2f} GB"),
+    ]
+    table(f"estimated from a few steps on {found.device}, products in {found.precision}", ["", "takes"], rows)
+
+
+def in_units(seconds: float) -> str:
+    """A time as people say it: 42 s, 3 min 20 s, 5 h 10 min, 2 d 3 h."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    large = next(place for place, (_, size) in enumerate(units) if round(seconds) >= size)
+    (name, size), *below = units[large:]
+    if not below:
+        return f"{seconds:.0f} s"
+    small, part = below[0]
+    whole = round(seconds / part)
+    rest = whole % (size // part)
+    return f"{whole * part // size} {name}" + (f" {rest} {small}" if rest else "")

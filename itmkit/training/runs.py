@@ -101,7 +101,7 @@ def plan_run(
         part: one of how many processes will train it.
         force: whatever the folder holds does not count.
     """
-    config = _with_precision(settled(workspace, config, folder), folder, device)
+    config = with_precision(settled(workspace, config, folder), folder, device)
     least = 2 * part.of * config.training.captions_per_image  # the last batch of an epoch may be half as large
     if config.training.batch_size < least and part.of > 1:
         raise ItmkitError(f"--batch-size {config.training.batch_size}: {part.of} processes need at least {least}")
@@ -114,7 +114,7 @@ def plan_run(
     return config, facts, found, run_vocabulary(workspace, dataset, config, folder)
 
 
-def _with_precision(config: RunConfig, folder: Path, device: torch.device) -> RunConfig:
+def with_precision(config: RunConfig, folder: Path, device: torch.device) -> RunConfig:
     """What `auto` means: the precision of the run in `folder`, if there is one, else the best of this device."""
     precision: Precision = config.training.precision
     if precision == "auto" and (folder / "run.json").exists():
@@ -162,12 +162,20 @@ def clear_run(folder: Path) -> None:
 
 
 def run_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfig, folder: Path) -> Vocabulary | None:
-    """The vocabulary of the training captions, each caption counted as often as it occurs; None where none is used."""
-    if not method(config.method).needs(config.matcher).words:
-        return None
+    """The vocabulary of the run in `folder`, written when it begins; None where the method uses none."""
     path = folder / "vocabulary.json"
     if path.exists():
         return Vocabulary.read(path)
+    vocabulary = training_vocabulary(workspace, dataset, config)
+    if vocabulary is not None:
+        vocabulary.write(path)
+    return vocabulary
+
+
+def training_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfig) -> Vocabulary | None:
+    """The vocabulary of the training captions, each caption counted as often as it occurs; None where none is used."""
+    if not method(config.method).needs(config.matcher).words:
+        return None
     text = CacheReader.open(workspace.cache("text"), stage="parse-text")
     occurs = Counter(caption.text for image in dataset.split("train") for caption in image.captions)
     rows = text.rows([text_key(caption) for caption in occurs])
@@ -175,8 +183,6 @@ def run_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfig, fo
     weights = np.repeat(np.fromiter(occurs.values(), np.int64, len(occurs)), np.diff(offsets))
     table = text.tables["words"]
     totals = np.bincount(flat["words"], weights=weights, minlength=len(table)).astype(np.int64)
-    vocabulary = Vocabulary.build(
+    return Vocabulary.build(
         {word: int(count) for word, count in zip(table, totals, strict=True)}, minimum=config.training.minimum_count
     )
-    vocabulary.write(path)
-    return vocabulary

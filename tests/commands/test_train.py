@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from itmkit.commands.console import run
-from itmkit.commands.train import command, read_settings
+from itmkit.commands.train import command, in_units, read_settings
 from itmkit.errors import ItmkitError
 from tests.training.tiny import make_workspace
 
@@ -101,3 +101,41 @@ def test_a_stale_cache_names_the_command_to_run(root: Path, capsys: pytest.Captu
 def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, ["-w", str(tmp_path), "--method", "vsepp"]) == 2
     assert "run `itmkit prepare`" in capsys.readouterr().err
+
+
+def test_a_dry_run_estimates_and_writes_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["-w", str(root), "--method", "vsepp", "--dry-run", *SMALL]
+    assert run(command, arguments) == 0
+    told = capsys.readouterr().out
+    for expected in ("parameters", "steps an epoch", "pairs/s", "1 epoch", "peak of memory", "GB"):
+        assert expected in told
+    assert run(command, [*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] > 0
+    assert not (root / "runs").exists()
+
+
+def test_a_dry_run_of_several_processes(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run(command, ["-w", str(root), "--method", "vsepp", "--dry-run", *SMALL]) == 2
+    assert "run it without torchrun" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (42, "42 s"),
+        (59.7, "1 min"),
+        (200, "3 min 20 s"),
+        (3599.8, "1 h"),
+        (18600, "5 h 10 min"),
+        (86400, "1 d"),
+        (183600, "2 d 3 h"),
+    ],
+)
+def test_times_as_people_say_them(seconds: float, said: str) -> None:
+    assert in_units(seconds) == said

@@ -38,6 +38,6 @@ def in_blocks(compute: Callable[..., Tensor], *per_image: Tensor, numbers: int) 
     same = products_as_here()
 
     def contexts() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
-        return nullcontext(), same()
+        return nullcontext(), same
 
     return torch.cat([checkpoint(compute, *block, use_reentrant=False, context_fn=contexts) for block in blocks])

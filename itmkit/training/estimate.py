@@ -1,0 +1,166 @@
+"""`itmkit train --dry-run`: what a training will take, from a few of its steps."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from itmkit.errors import ItmkitError
+from itmkit.inputs import Inputs
+from itmkit.matchers import Stage, begin, build, method
+from itmkit.memory import keep_freed_memory
+from itmkit.progress import SILENT, Progress
+from itmkit.training.batches import epoch_order
+from itmkit.training.feeding import Feed
+from itmkit.training.runs import settled, training_vocabulary, with_precision
+from itmkit.training.schedule import learning_rate, negatives_of
+from itmkit.training.settings import RunConfig
+from itmkit.training.step import Learner, NotFinite
+from itmkit.training.validation import validate
+from itmkit.workspace import Workspace
+
+STEPS = 6  # of each stage, the first of which does not count
+VALIDATED = 200  # images of val that are scored, where there are so many
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    name: str
+    epochs: int
+    step: float  # seconds, the median
+    waiting: float  # share of the time in which a batch was waited for
+    pairs_per_second: float  # of a member
+
+
+@dataclass(frozen=True)
+class Estimate:
+    device: str
+    precision: str
+    parameters: dict[str, int]  # of each member
+    steps: int  # of an epoch
+    stages: list[StageEstimate]
+    validation: float  # seconds, after each epoch of the last stage
+    memory: int  # bytes: of the device, or of this process where that is the processor
+    disk: int  # bytes of the run's folder while it trains: weights, best weights, moments
+
+    @property
+    def epoch(self) -> float:
+        """Seconds of an epoch of the last stage, with its validation."""
+        return self.steps * self.stages[-1].step + self.validation
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole training."""
+        learning = sum(stage.epochs * self.steps * stage.step for stage in self.stages)
+        return learning + self.stages[-1].epochs * self.validation
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"epoch": self.epoch, "seconds": self.seconds}
+
+
+def estimate(
+    workspace: Workspace,
+    config: RunConfig,
+    *,
+    run: str | None = None,
+    device: str | None = None,
+    progress: Progress = SILENT,
+) -> Estimate:
+    """Trains for a few steps of every stage, and scores some images of `val`. Writes nothing.
+
+    The batch with the longest captions is among the steps, so that the peak of memory is.
+
+    Raises:
+        ItmkitError: as `itmkit.training.loop.train` does, and for a method that is not trained.
+    """
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    folder = workspace.run(run or config.method)
+    config = with_precision(settled(workspace, config, folder), folder, chosen)
+    if not config.stages:
+        raise ItmkitError(f"--dry-run: {config.method} has nothing to train")
+    dataset, needs, settings = workspace.dataset(), method(config.method).needs(config.matcher), config.training
+    vocabulary = training_vocabulary(workspace, dataset, config)
+    training = Inputs(workspace, dataset.split("train"), vocabulary, needs)
+    validation = Inputs(workspace, dataset.split("val"), vocabulary, needs)
+    if chosen.type == "cpu":
+        keep_freed_memory()
+    members = build(config.method, config.matcher, sizes=training.sizes, seed=settings.seed)
+    learner = Learner(members, settings, chosen)
+    order = epoch_order(
+        training.image_of,
+        training.lengths,
+        batch_size=settings.batch_size,
+        captions_per_image=settings.captions_per_image,
+        length_buckets=settings.length_buckets,
+        seed=settings.seed,
+        epoch=1,
+    )
+    longest = max(range(len(order)), key=lambda number: int(training.lengths[order[number]].max()))
+    some = [order[longest], *[order[number % len(order)] for number in range(STEPS - 1)]]
+    stages = []
+    with progress.task("trying", STEPS * len(config.stages), unit="steps") as advance:
+        for stage in config.stages:
+            feed = Feed(training, workers=settings.workers, device=chosen, part=learner.part, global_negatives=False)
+            stages.append(_try(learner, stage, feed, some, len(order), advance))
+    seconds = _validation_seconds(learner, method(config.method).members(config.matcher), validation, settings)
+    sizes = {name: sum(p.numel() for p in matcher.parameters()) for name, matcher in members.items()}
+    held = sum(value.nbytes for matcher in learner.modules.values() for value in matcher.state_dict().values())
+    best = sum(value.nbytes for matcher in learner.kept.values() for value in matcher.state_dict().values())
+    moments = 2 * sum(p.nbytes for matcher in members.values() for p in matcher.parameters())
+    return Estimate(
+        str(chosen), settings.precision, sizes, len(order), stages, seconds, _peak(chosen), held + best + moments
+    )
+
+
+def _try(learner: Learner, stage: Stage, feed: Feed, some: list[np.ndarray], steps: int, advance: Any) -> StageEstimate:
+    for matcher in learner.members.values():
+        begin(matcher, stage.name)
+    # Hardest negatives are those of most epochs; in time they do not differ.
+    negatives = negatives_of(learner.settings, stage.epochs)
+    rate = learning_rate(learner.settings, 1, 0, epochs=stage.epochs, steps=steps)
+    took, waited, pairs = [], [], []
+    coming, began = feed.batches(some), time.perf_counter()
+    for number, batch in enumerate(coming):
+        waited.append(time.perf_counter() - began)
+        try:
+            learner.step(batch, stage.name, negatives, rate, epoch=1, number=number, done=number)
+        except NotFinite as error:
+            raise ItmkitError(f"--dry-run: {error} at step {number}; lower --learning-rate") from None
+        if learner.device.type == "cuda":
+            torch.cuda.synchronize(learner.device)
+        took.append(time.perf_counter() - began)
+        pairs.append(batch.pairs)
+        advance(1)
+        began = time.perf_counter()
+    # The first step waits for the first batch, and everything is done for the first time.
+    step = float(np.median(took[1:]))
+    share = sum(waited[1:]) / sum(took[1:])
+    return StageEstimate(stage.name, stage.epochs, step, share, float(np.median(pairs[1:])) / step)
+
+
+def _validation_seconds(learner: Learner, weights: dict[str, float], inputs: Inputs, settings: Any) -> float:
+    """Of all images that are validated. Encoding grows with their number, comparing with its square."""
+    count = min(settings.validation_images or len(inputs.images), len(inputs.images))
+    some = min(count, VALIDATED)
+    took = []
+    for images in (some, max(1, some // 2)):
+        began = time.perf_counter()
+        validate(learner.kept, weights, inputs, limit=images, device=learner.device)
+        took.append(time.perf_counter() - began)
+    whole, half = took
+    squared = min(max(2 * whole - 4 * half, 0.0), whole)  # what t = a n + b n^2 has of n^2, at n = some
+    times = count / some
+    return (whole - squared) * times + squared * times**2
+
+
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import load_file
+
+from itmkit.errors import ItmkitError
+from itmkit.training import estimate as module
+from itmkit.training.estimate import Estimate, StageEstimate, estimate
+from itmkit.training.loop import train
+from itmkit.training.settings import resolve
+from itmkit.workspace import Workspace
+from tests.training.tiny import FAST, FAST_TRAINING
+
+
+@pytest.mark.parametrize("name", ["mpsm", "scl"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_of_a_few_steps(name: str, workers: int, workspace: Workspace) -> None:
+    settings = {**FAST[name], **FAST_TRAINING, "workers": workers, "ema": 0.9, "captions_per_image": 2}
+    if name == "scl":
+        settings |= {"words": "learned", "images": "regions"}
+    config = resolve(name, settings=settings)
+    found = estimate(workspace, config)
+    assert not (workspace.root / "runs").exists()  # nothing is written
+    assert [(stage.name, stage.epochs) for stage in found.stages] == [(s.name, s.epochs) for s in config.stages]
+    assert all(stage.step > 0 and 0 <= stage.waiting < 1 and stage.pairs_per_second > 0 for stage in found.stages)
+    assert found.steps == 3 and found.memory > 50e6 and found.validation > 0
+    run = train(workspace, config).run
+    for member, count in found.parameters.items():
+        stored = load_file(run / f"best-{member}.safetensors")
+        statistics = ("running_mean", "running_var", "num_batches_tracked")
+        assert count == sum(value.numel() for name, value in stored.items() if not name.endswith(statistics))
+
+
+def test_the_longest_captions_are_tried(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    real = module.Learner.step
+
+    def step(self, batch, *args, **keywords):  # type: ignore[no-untyped-def]
+        seen.append(batch.texts.mask.shape[1])
+        return real(self, batch, *args, **keywords)
+
+    monkeypatch.setattr(module.Learner, "step", step)
+    estimate(workspace, resolve("vsepp", settings={**FAST["vsepp"], **FAST_TRAINING, "batch_size": 2}))
+    images = workspace.dataset().split("train")
+    assert seen[0] == max(len(caption.text.split()) for image in images for caption in image.captions)
+
+
+def test_missing_caches_are_told_as_by_training(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.cache("regions"))
+    with pytest.raises(ItmkitError, match="caches/regions is missing"):
+        estimate(workspace, resolve("vsepp", settings=FAST["vsepp"]))
+
+
+def test_sums() -> None:
+    stages = [StageEstimate("text", 2, 0.5, 0.0, 10.0), StageEstimate("shared", 3, 1.0, 0.0, 10.0)]
+    found = Estimate("cpu", "float32", {"m": 5}, 10, stages, 4.0, 100, 200)
+    assert found.epoch == 14 and found.seconds == 2 * 5 + 3 * 14
+    assert replace(found, stages=stages[:1]).epoch == 9
+    assert found.to_json()["seconds"] == found.seconds and found.to_json()["stages"][0]["name"] == "text"
