@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,31 @@ def test_a_torn_line_of_metrics_is_written_again(
             train(workspace, configured())
     with open(workspace.run("mpsm") / "metrics.jsonl", "a", encoding="utf-8") as out:
         out.write('{"epoch": 2, "neg')
+    assert results(train(workspace, configured()).run) == undisturbed
+
+
+def test_a_disk_that_fills_up_leaves_the_last_state_whole(
+    workspace: Workspace, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit on the size of files stands in for the full disk: a state is written half."""
+    with monkeypatch.context() as patch:
+        interrupt(patch, "step", 5, after=True)
+        with pytest.raises(KeyboardInterrupt):
+            train(workspace, configured())
+    state = workspace.run("mpsm") / "last" / "state.safetensors"
+    before, limit = state.read_bytes(), state.stat().st_size // 2
+    settings = {**FAST["mpsm"], **FAST_TRAINING, "dropout": 0.2, "checkpoint_steps": 2}
+    options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    arguments = ["train", "-w", str(workspace.root), "--method", "mpsm", *options]
+    code = (
+        "import resource, signal, sys\nfrom itmkit.commands import cli\nfrom itmkit.commands.console import run\n"
+        f"signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, ({limit},) * 2)\n"
+        f"sys.exit(run(cli, {arguments!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.startswith("continuing") and "\nerror: " in done.stderr
+    assert state.read_bytes() == before and [path.name for path in state.parent.iterdir()] == [state.name]
     assert results(train(workspace, configured()).run) == undisturbed
 
 

@@ -1,0 +1,177 @@
+"""Pairs a second of training steps, against the loop over captions of published code, and where the time goes.
+
+    python tests/benchmarks/training.py [--methods glfn,mpsm] [--batch 128] [--embed 1024] [--steps 4] [--folder DIR]
+                                        [--precision auto] [--workers N] [--threads N]
+
+Random weights at paper size (D 1024, 36 regions of 2,048 numbers, captions of 12 words on average), every caption of a
+batch from another image. Of each method, in one run and in turn:
+
+    itmkit    the steps of `itmkit train`: batches from the caches, encoding, all pairs, gradients, Adam
+    literal   the same encoders and optimizer, but pairs as in `literal_scoring`: caption by caption, D-vectors formed
+
+Both train the same members. The median step counts, the first one of each does not. The machine must be idle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import nn
+
+from itmkit.inputs import Inputs
+from itmkit.matchers import as_matcher, build, method, preset
+from itmkit.matchers.parts.losses import triplet_loss
+from itmkit.memory import keep_freed_memory
+from itmkit.training.batches import PairBatch, epoch_order, pair_batch
+from itmkit.training.feeding import Feed
+from itmkit.training.runs import training_vocabulary
+from itmkit.training.settings import RunConfig, Training
+from itmkit.training.step import Learner
+from itmkit.workspace import Workspace
+from tests.benchmarks.literal_scoring import METHODS
+from tests.benchmarks.synthetic import synthetic_workspace
+
+# GLFN with words learned here and without tag vectors: what is frozen costs training nothing but reading.
+SETTINGS: dict[str, dict[str, Any]] = {"glfn": {"words": "gru", "tags": False}}
+LITERAL = {"glfn": "scan"}  # whose members compare pairs
+PARTS = ("feeding", "encoding", "scoring", "backward", "step")
+
+
+class Clock:
+    """Seconds of each part, of one step after the other."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, float]] = []
+
+    def begin(self) -> None:
+        self.steps.append(defaultdict(float))
+
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **keywords: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return function(*args, **keywords)
+            finally:
+                if self.steps:
+                    self.steps[-1][part] += time.perf_counter() - began
+
+        return run
+
+    def median(self, part: str) -> float:
+        return float(np.median([step[part] for step in self.steps[1:]]))
+
+
+@contextmanager
+def watched(learner: Learner, clock: Clock) -> Iterator[None]:
+    """Times the parts of the steps of a learner: all that is no other part is scoring."""
+    with ExitStack() as stack:
+        for matcher in learner.members.values():
+            for name in ("encode_images", "encode_texts"):
+                timed = clock.timed("encoding", getattr(matcher, name))
+                stack.enter_context(patch.object(matcher, name, timed))
+        for owner, name, part in (
+            (torch.Tensor, "backward", "backward"),
+            (nn.utils, "clip_grad_norm_", "step"),
+            (learner.optimizer, "step", "step"),
+        ):
+            stack.enter_context(patch.object(owner, name, clock.timed(part, getattr(owner, name))))
+        yield
+
+
+def literal_step(name: str, learner: Learner, batch: PairBatch) -> None:
+    """One step as published code takes it, of every member."""
+    learner.optimizer.zero_grad(set_to_none=True)
+    triplet = partial(triplet_loss, image_of=batch.image_of, margin=0.2, negatives="hardest")
+    for member, matcher in learner.members.items():
+        matcher.train()
+        one, contract = METHODS[LITERAL.get(name, name), member], as_matcher(matcher)
+        images, texts = contract.encode_images(batch.images), contract.encode_texts(batch.texts)
+        columns = []
+        for text, length in enumerate(texts["mask"].sum(dim=1).tolist()):
+            mine = {key: value[text] for key, value in texts.items()}
+            columns.append(one(matcher, images, texts["nodes"][text, :length], mine))
+        triplet(torch.stack(columns, dim=1)).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(matcher.parameters(), 2.0)
+    learner.optimizer.step()
+
+
+def measure(name: str, workspace: Workspace, args: argparse.Namespace) -> None:
+    config = method(name).Config(**preset(name) | SETTINGS.get(name, {}), embed=args.embed)
+    training = Training(batch_size=args.batch, precision=args.precision, minimum_count=1, workers=args.workers)
+    run = RunConfig(name, "paper", config, training)
+    dataset = workspace.dataset()
+    vocabulary = training_vocabulary(workspace, dataset, run)
+    inputs = Inputs(workspace, dataset.split("train"), vocabulary, method(name).needs(config))
+    order = epoch_order(
+        inputs.image_of, inputs.lengths, batch_size=args.batch, captions_per_image=1, length_buckets=1, seed=0, epoch=1
+    )
+    # Of every batch only captions of different images, as in a large data set, where two of one image hardly meet.
+    first = [captions[np.unique(inputs.image_of[captions], return_index=True)[1]] for captions in order]
+    order = [captions for captions in first if len(captions) >= 0.8 * args.batch][: args.steps + 1]
+    learner, plain = (
+        Learner(build(name, config, sizes=inputs.sizes, seed=0), training, torch.device("cpu")) for _ in range(2)
+    )
+    clock, loop_seconds, pairs = Clock(), [], []
+    feed = Feed(inputs, workers=args.workers, device=learner.device, part=learner.part, global_negatives=False)
+    coming = feed.batches(order)
+    for number in range(len(order)):
+        clock.begin()
+        batch = clock.timed("feeding", next)(coming)
+        with watched(learner, clock):
+            clock.timed("all", learner.step)(batch, "", "hardest", 2e-4, epoch=1, number=number, done=number)
+        began = time.perf_counter()
+        literal_step(name, plain, batch)
+        loop_seconds.append(time.perf_counter() - began)
+        pairs.append(batch.pairs * len(learner.members))
+    reading = Clock()
+    for captions in order:
+        reading.begin()
+        reading.timed("reading", pair_batch)(inputs, captions)
+    for step in clock.steps:
+        step["scoring"] = step["all"] - step["encoding"] - step["backward"] - step["step"]
+    whole = clock.median("all") + clock.median("feeding")
+    mine, loop = float(np.median(pairs[1:])) / whole, float(np.median(pairs[1:])) / float(np.median(loop_seconds[1:]))
+    shares = ", ".join(
+        f"{part} {1000 * clock.median(part):,.0f} ms ({clock.median(part) / whole:.1%})" for part in PARTS
+    )
+    print(
+        f"{name}: {mine:,.0f} pairs/s, literal {loop:,.0f}, {mine / loop:.1f}x; {whole:.2f} s a step: {shares}; reading"
+        f" a batch takes {1000 * reading.median('reading'):,.0f} ms, meanwhile",
+        flush=True,
+    )
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--methods", default="glfn,mpsm")
+    options.add_argument("--batch", type=int, default=128)
+    options.add_argument("--embed", type=int, default=1024)
+    options.add_argument("--steps", type=int, default=4)
+    options.add_argument("--workers", type=int, default=0)
+    options.add_argument("--precision", default="auto")
+    options.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options.add_argument("--folder", type=Path, help="where the caches go (a temporary folder)")
+    args = options.parse_args()
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        workspace = synthetic_workspace(Path(folder) / "work", train=10 * args.batch)
+        for name in args.methods.split(","):
+            measure(name, workspace, args)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
