@@ -62,7 +62,7 @@ def command(
     Examples: itmkit embed -w work --model openai/clip-vit-large-patch14
               itmkit embed -w work --model models/align-base --cache align --only texts
               itmkit embed -w work --shard 0/4        (one of four jobs; then itmkit merge -w work)
-              torchrun --nproc-per-node 4 -m itmkit embed -w work
+              torchrun --nproc-per-node 4 -m -- itmkit embed -w work
     """
     from itmkit.commands import console
     from itmkit.ranks import merge_when_done, part_to_do, rank, rank_device

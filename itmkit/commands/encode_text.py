@@ -64,7 +64,7 @@ def command(
     Examples: itmkit encode-text -w work --model google-bert/bert-base-uncased
               itmkit encode-text -w work --model models/minilm --cache minilm --layer last4
               itmkit encode-text -w work --shard 0/4      (one of four jobs; then itmkit merge -w work)
-              torchrun --nproc-per-node 4 -m itmkit encode-text -w work
+              torchrun --nproc-per-node 4 -m -- itmkit encode-text -w work
     """
     from itmkit.commands import console
     from itmkit.ranks import merge_when_done, part_to_do, rank, rank_device

@@ -74,7 +74,7 @@ def command(
       itmkit evaluate --run mpsm-seed0 --run mpsm-seed1 --split val --json
       itmkit evaluate --run mpsm --save-scores mpsm.h5
       itmkit evaluate --scores mpsm.h5 --scores scan.h5
-      torchrun --nproc-per-node 2 -m itmkit evaluate --run mpsm --split coco5k
+      torchrun --nproc-per-node 2 -m -- itmkit evaluate --run mpsm --split coco5k
     """
     from itmkit.commands.console import ConsoleProgress, print_json
     from itmkit.errors import ItmkitError

@@ -62,7 +62,7 @@ def command(
     Examples: itmkit extract-patches -w work --model google/vit-base-patch16-224-in21k
               itmkit extract-patches -w work --model models/dinov2-base --cache dinov2 --size 336
               itmkit extract-patches -w work --shard 0/4      (one of four jobs; then itmkit merge -w work)
-              torchrun --nproc-per-node 4 -m itmkit extract-patches -w work
+              torchrun --nproc-per-node 4 -m -- itmkit extract-patches -w work
     """
     from itmkit.commands import console
     from itmkit.ranks import merge_when_done, part_to_do, rank, rank_device

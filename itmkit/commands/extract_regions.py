@@ -88,7 +88,7 @@ def command(
               itmkit extract-regions -w work --backend grid --model models/mobilenet_v2
               itmkit extract-regions -w work --backend detectron2 --model models/bottom-up
               itmkit extract-regions -w work --shard 0/4      (one of four jobs; then itmkit merge -w work)
-              torchrun --nproc-per-node 4 -m itmkit extract-regions -w work
+              torchrun --nproc-per-node 4 -m -- itmkit extract-regions -w work
     """
     from itmkit.commands import console
     from itmkit.ranks import merge_when_done, part_to_do, rank, rank_device

@@ -77,7 +77,7 @@ def command(
       itmkit train --method mpsm --recipe paper --dry-run
       itmkit train --method mpsm --run no-kgid --kgid-layers 0 --seed 1
       itmkit train --method vsepp --recipe paper --device cuda
-      torchrun --nproc-per-node 2 -m itmkit train --method mpsm --global-negatives true
+      torchrun --nproc-per-node 2 -m -- itmkit train --method mpsm --global-negatives true
     """
     from itmkit.commands.console import ConsoleProgress, print_json, table
     from itmkit.progress import SILENT

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,20 @@ def test_two_with_negatives_of_their_own(workspace: Workspace) -> None:
     assert run_two(_train, workspace.root, "own", 0, SETTINGS | {"epochs": 1, "global_negatives": False}) == [0, 0]
     record = (workspace.run("own") / "metrics.jsonl").read_text()
     assert '"pairs_per_second"' in record
+
+
+def test_under_torchrun_as_the_page_says(workspace: Workspace) -> None:
+    settings = {**FAST["vsepp"], **FAST_TRAINING, "epochs": 1, "global_negatives": "true", "validation_images": 4}
+    options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "-m", "--", "itmkit"]
+    command = ["train", "-w", str(workspace.root), "--method", "vsepp", "--run", "launched", *options]
+    done = subprocess.run(
+        [sys.executable, *launch, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("best weights by validation") == 1  # of all ranks, said once
+    assert read_json(workspace.run("launched") / "run.json")["finished"]
