@@ -94,7 +94,7 @@ def test_two_with_negatives_of_their_own(workspace: Workspace) -> None:
 def test_under_torchrun_as_the_page_says(workspace: Workspace) -> None:
     settings = {**FAST["vsepp"], **FAST_TRAINING, "epochs": 1, "global_negatives": "true", "validation_images": 4}
     options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "-m", "--", "itmkit"]
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "--", "itmkit"]
     command = ["train", "-w", str(workspace.root), "--method", "vsepp", "--run", "launched", *options]
     done = subprocess.run(
         [sys.executable, *launch, *command],
@@ -102,6 +102,7 @@ def test_under_torchrun_as_the_page_says(workspace: Workspace) -> None:
         text=True,
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("best weights by validation") == 1  # of all ranks, said once
