@@ -170,6 +170,9 @@ def tags_in(
 
 def first_words(path: Path, problems: list[str]) -> list[str]:
     """The first word of every line that has one: lists of tags or concepts, with or without counts."""
+    if not path.is_file():
+        problems.append(f"{path}: no such file")
+        return []
     return [line.split()[0] for _, line in utf8_lines(path, problems) if line.strip()]
 
 
