@@ -70,7 +70,9 @@ def test_everything_wrong_is_reported_at_once(tmp_path: Path) -> None:
     lines = [problem.removeprefix(f"{file}: line ") for problem in caught.value.problems]
     assert [line[0] for line in lines] == ["1", "2", "3", "8"]
     assert "expected image, NAME#NUMBER, three ratings from 1 to 4, separated by tabs" in lines[1]
-    file = write(tmp_path / "c.txt", "a.jpg\ta.jpg#0\t0.5\t3\t0\na.jpg\ta.jpg#1\t0\t0\t0\n" + CROWD + CROWD[:22])
+    file = write(
+        tmp_path / "c.txt", "a.jpg\ta.jpg#0\t0.5\t3\t0\na.jpg\ta.jpg#1\t0\t0\t0\n" + CROWD + CROWD.split("b.jpg")[0]
+    )
     with pytest.raises(ItmkitError) as caught:
         read_ratings(file, "crowdflower", IMAGES)
     assert [problem.removeprefix(f"{file}: line ")[0] for problem in caught.value.problems] == ["1", "2", "7"]
