@@ -43,9 +43,9 @@ def coco_ids(
 ) -> CocoIds:
     """Finds COCO's ids of the images of a split and of their captions.
 
-    Without `captions` and `in_order` the data set's own caption ids are taken (`prepare coco`; `prepare karpathy`,
-    whose file has the annotation ids as `sentid`). They are checked: an id counts where the ground truth gives it
-    to the caption's image.
+    Without `captions` and `in_order` the data set's own caption ids are taken (of `prepare coco`, and of `prepare
+    karpathy` where the file's `sentid` are annotation ids). They are checked: an id counts where the ground truth
+    gives it to the caption's image.
 
     Args:
         folder: of ECCV-Caption's ground truth.
