@@ -12,7 +12,7 @@ import itmkit
 # In the order of the pipeline, which is also the order of `itmkit --help`: name -> (module, what it does).
 COMMANDS = {
     "quickstart": ("quickstart", "The whole pipeline once, on drawn scenes."),
-    "prepare": ("prepare", "A data set in: Karpathy, Flickr8k, COCO, JSON, CSV, scenes."),
+    "prepare": ("prepare", "A data set in: Karpathy, Flickr8k, COCO, MIRFLICKR, NUS-WIDE, JSON, CSV."),
     "extract-regions": ("extract_regions", "Boxes, features, tags and colours of every picture."),
     "extract-patches": ("extract_patches", "Patch vectors of a vision transformer, with [CLS]."),
     "import-features": ("import_features", "The same from files of other projects."),

@@ -21,7 +21,7 @@ skip_missing_option = click.option(
 split_option = click.option("--split", type=click.Choice(SPLITS), help="The split of images that are given none.")
 
 
-class _CaptionCount(click.ParamType):
+class _CountOrAll(click.ParamType):
     name = "N|all"
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int | None:
@@ -34,11 +34,31 @@ class _CaptionCount(click.ParamType):
 
 captions_option = click.option(
     "--captions",
-    type=_CaptionCount(),
+    type=_CountOrAll(),
     default=5,
     show_default=True,
     help="How many captions of an image to take, in file order.",
 )
+
+
+lists_option = click.option(
+    "--lists", type=Path_, metavar="DIR",
+    help="Folder of train.txt and test.txt (perhaps database.txt), or Train/TestImagelist.txt, that say the splits.",
+)  # fmt: skip
+train_option = click.option(
+    "--train", type=click.IntRange(min=1), metavar="N", show_default="all others", help="Images drawn to train on."
+)
+val_option = click.option(
+    "--val", type=click.IntRange(min=0), metavar="N", default=1000, show_default=True,
+    help="Images drawn for validation; with --lists from database.txt, or else from those to train on.",
+)  # fmt: skip
+seed_option = click.option("--seed", default=0, show_default=True, help="The same seed draws the same images.")
+
+
+def _test_option(default: str) -> Callable[[F], F]:
+    return click.option(
+        "--test", type=click.IntRange(min=1), metavar="N", show_default=default, help="Images drawn for testing."
+    )
 
 
 def _common(function: F) -> F:
@@ -114,6 +134,69 @@ def coco(workspace: Workspace, as_json: bool, **options: Any) -> None:
     from itmkit.datasets.coco import prepare_coco
 
     _show(prepare_coco(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+
+
+@command.command("mirflickr")
+@click.argument("folder", type=Path_)
+@click.option("--images", type=Path_, show_default="FOLDER or FOLDER/mirflickr", help="Folder of the pictures.")
+@lists_option
+@click.option(
+    "--min-count", type=click.IntRange(min=1), metavar="N", show_default="doc/common_tags.txt or TagList.txt, else 20",
+    help="Drop tags that fewer images have.",
+)  # fmt: skip
+@_test_option("2000")
+@val_option
+@train_option
+@seed_option
+@skip_missing_option
+@_common
+def mirflickr(workspace: Workspace, as_json: bool, **options: Any) -> None:
+    """MIRFLICKR-25K: the tags of an image are its caption, its annotations its labels.
+
+    FOLDER is the authors' (meta/tags/, and mirflickr25k_annotations_v080/ in it or beside it), or has all_imgs.txt,
+    all_tags.txt and all_labels.txt or labels_annotation.txt, a line an image. Images without tag or label are left out.
+
+    \b
+    Example:
+      itmkit prepare mirflickr mirflickr --test 2000 --val 1000 --seed 0
+    """
+    from itmkit.datasets.mirflickr import prepare_mirflickr
+
+    _show(prepare_mirflickr(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+
+
+@command.command("nuswide")
+@click.argument("folder", type=Path_)
+@click.option("--images", type=Path_, show_default="FOLDER/Flickr or FOLDER/images", help="Folder of the pictures.")
+@lists_option
+@click.option(
+    "--vocabulary", type=Path_, metavar="FILE", show_default="TagList1k.txt where there is one, else all tags",
+    help="The tags that are kept, one a line, such as Final_Tag_List.txt.",
+)  # fmt: skip
+@click.option(
+    "--concepts", type=_CountOrAll(), default=21, show_default=True,
+    help="How many of the most frequent concepts become labels.",
+)  # fmt: skip
+@_test_option("2100")
+@val_option
+@train_option
+@seed_option
+@skip_missing_option
+@_common
+def nuswide(workspace: Workspace, as_json: bool, **options: Any) -> None:
+    """NUS-WIDE: the tags of an image are its caption, the concepts it shows its labels.
+
+    FOLDER holds what the authors' archives unpack to: ImageList/, NUS_WID_Tags/, Groundtruth/, Concepts81.txt or
+    ConceptsList/, Flickr/. Images without tag or label are left out.
+
+    \b
+    Examples:
+      itmkit prepare nuswide NUS-WIDE --test 2100 --val 1000 --train 10500
+      itmkit prepare nuswide NUS-WIDE --lists NUS-WIDE/ImageList --concepts all   # the official split
+    """
+    from itmkit.datasets.nuswide import prepare_nuswide
+
+    _show(prepare_nuswide(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
 
 
 @command.command("jsonl")

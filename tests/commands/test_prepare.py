@@ -101,5 +101,58 @@ def test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_without_a_kind_the_help_is_shown() -> None:
     result = CliRunner().invoke(command, [])
-    for kind in ("karpathy", "flickr8k", "coco", "jsonl", "csv", "scenes"):
+    for kind in ("karpathy", "flickr8k", "coco", "mirflickr", "nuswide", "jsonl", "csv", "scenes"):
         assert kind in result.output
+
+
+def test_mirflickr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(1, 6):
+        save_picture(tmp_path / f"mirflickr/im{number}.jpg", colour=number)
+    tags = tmp_path / "mirflickr/meta/tags"
+    tags.mkdir(parents=True)
+    for number in range(1, 6):
+        (tags / f"tags{number}.txt").write_text("" if number == 5 else f"sky\ntag{number}\n")
+    (tmp_path / "annotations_v080").mkdir()
+    (tmp_path / "annotations_v080/clouds.txt").write_text("1\n2\n3\n4\n")
+    arguments = ["mirflickr", tmp_path, "--test", "1", "--val", "1", "--train", "1", "-w", tmp_path / "work"]
+    assert prepare(*arguments, "--min-count", "2") == 0
+    told = capsys.readouterr().out
+    assert "note: 1 of 5 images are left out: none of the 1 tags (in at least 2 images)" in told
+    assert "note: 1 images with tags and labels are in no split and left out" in told
+    dataset = Workspace(tmp_path / "work").dataset()
+    assert dataset.kind == "mirflickr" and sorted(i.split for i in dataset.images) == ["test", "train", "val"]
+    assert {(i.captions[0].text, i.labels) for i in dataset.images} == {("sky", ("clouds",))}
+    assert prepare(*arguments, "--min-count", "2", "--lists", tmp_path) == 2
+    assert "--lists says which images are test and train" in capsys.readouterr().err
+    assert prepare(*arguments) == 2  # no tag is in 20 images
+    assert "0 images have tags and labels" in capsys.readouterr().err
+
+
+def test_nuswide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("ImageList", "NUS_WID_Tags", "Groundtruth/AllLabels"):
+        (tmp_path / folder).mkdir(parents=True)
+    for number in range(1, 5):
+        save_picture(tmp_path / f"Flickr/actor/000{number}_1{number}.jpg", colour=number)
+    paths = [f"actor\\000{number}_1{number}.jpg\n" for number in range(1, 5)]
+    (tmp_path / "ImageList/Imagelist.txt").write_text("".join(paths))
+    (tmp_path / "ImageList/TrainImagelist.txt").write_text("".join(paths[:3]))
+    (tmp_path / "ImageList/TestImagelist.txt").write_text(paths[3])
+    (tmp_path / "NUS_WID_Tags/All_Tags.txt").write_text("11 a\n12 b\n13 c\n14 d\n")
+    (tmp_path / "Groundtruth/AllLabels/Labels_sky.txt").write_text("1\n1\n1\n1\n")
+    (tmp_path / "Groundtruth/AllLabels/Labels_sun.txt").write_text("0\n1\n0\n0\n")
+    arguments = ["nuswide", tmp_path, "--lists", tmp_path / "ImageList", "--val", "1", "-w", tmp_path / "work"]
+    assert prepare(*arguments, "--concepts", "all", "--json") == 0
+    counts = {split: count["images"] for split, count in json.loads(capsys.readouterr().out)["counts"].items()}
+    assert counts == {"train": 2, "val": 1, "test": 1}
+    images = Workspace(tmp_path / "work").dataset().images
+    assert [image.labels for image in images] == [("sky",), ("sky", "sun"), ("sky",), ("sky",)]
+    assert images[3].split == "test" and images[3].file == str(tmp_path / "Flickr/actor/0004_14.jpg")
+    (tmp_path / "Groundtruth/AllLabels/Labels_sun.txt").write_text("0\n1\n-1\n0\n")
+    assert prepare(*arguments, "--force") == 2
+    assert "Labels_sun.txt: line 3: expected 0 or 1, found '-1'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["mirflickr", "nuswide"])
+def test_help_has_an_example(kind: str) -> None:
+    result = CliRunner().invoke(command, [kind, "--help"])
+    assert f"itmkit prepare {kind} " in result.output and "--lists" in result.output

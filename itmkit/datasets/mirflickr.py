@@ -1,0 +1,185 @@
+"""MIRFLICKR-25K: pictures with their Flickr tags and 24 labels, as its authors or as the hashing literature pack it.
+
+mirflickr/im1.jpg, meta/tags/tags1.txt      the authors' archive; a tag a line
+mirflickr25k_annotations_v080/clouds.txt    the authors' labels; the number of an image a line
+all_imgs.txt, all_tags.txt, all_labels.txt  one image a line, in the same order in all three
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from itmkit.datasets.prepared import Prepared
+from itmkit.datasets.tagged import Division, Tagged, first_words, read_lists, tags_in, write_tagged
+from itmkit.errors import ItmkitError
+from itmkit.files import utf8_lines
+from itmkit.progress import SILENT, Progress
+from itmkit.workspace import Workspace
+
+MIN_COUNT = 20  # images that a tag must occur in, in the literature: 1,386 tags do
+TEST, VAL = 2000, 1000
+# Files of labels without names have their columns in the order of the annotation files, which is alphabetical.
+LABELS = (
+    *("animals", "baby", "bird", "car", "clouds", "dog", "female", "flower", "food", "indoor", "lake", "male"),
+    *("night", "people", "plant_life", "portrait", "river", "sea", "sky", "structures", "sunset", "transport"),
+    *("tree", "water"),
+)
+# Labels that were annotated a second time: pictures in which the subject matters, not only occurs.
+RELEVANT = (
+    *("baby", "bird", "car", "clouds", "dog", "female", "flower", "male", "night", "people", "portrait", "river"),
+    *("sea", "tree"),
+)
+COLUMNS = {24: LABELS, 38: tuple(sorted([*LABELS, *(f"{name}_r1" for name in RELEVANT)]))}
+ANNOTATIONS = ("mirflickr25k_annotations_v080", "annotations_v080", "annotations")
+TAG_FILE = re.compile(r"tags(\d+)\.txt")
+
+
+def prepare_mirflickr(
+    workspace: Workspace,
+    folder: Path,
+    *,
+    images: Path | None = None,
+    lists: Path | None = None,
+    min_count: int | None = None,
+    test: int | None = None,
+    val: int = VAL,
+    train: int | None = None,
+    seed: int = 0,
+    skip_missing: bool = False,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Prepared:
+    """Reads the authors' folder, or one with `all_imgs.txt`, `all_tags.txt` and labels, and writes the data set.
+
+    An image's id is the name of its file, `im1.jpg`; its one caption, `im1.jpg#0`, is its tags with blanks between.
+    Images without any of the tags, or without a label, are left out and counted.
+
+    Args:
+        images: the folder of the pictures; `folder` or `folder/mirflickr` where None.
+        lists: a folder with train.txt and test.txt, and perhaps database.txt, which then say the splits.
+        min_count: drops tags that occur in fewer images. Where None, `doc/common_tags.txt` or `TagList.txt` says
+            which tags are kept, and without such a file it is 20.
+        test: how many images are drawn for testing, 2,000 where None.
+        val: how many are drawn for validation; with lists, from database.txt, else from those to train on.
+        train: how many are drawn for training, all others where None.
+
+    Raises:
+        ItmkitError: with everything that is wrong with the files and the pictures.
+    """
+    if lists is not None and (test is not None or train is not None):
+        raise ItmkitError("--lists says which images are test and train; leave --test and --train out")
+    problems: list[str] = []
+    if (folder / "all_imgs.txt").is_file():
+        found, words = _read_aligned(folder, images, problems), folder / "TagList.txt"
+    else:
+        root = next((path for path in (folder, folder / "mirflickr") if (path / "meta/tags").is_dir()), None)
+        if root is None:
+            raise ItmkitError(f"{folder}: has neither all_imgs.txt nor meta/tags; is it the folder of MIRFLICKR-25K?")
+        found, words = _read_official(root, folder, images, problems), root / "doc/common_tags.txt"
+    read = read_lists(lists, problems) if lists is not None else {}
+    if not any(image.labels for image in found):
+        listed = {Path(line.path).name: line.columns for lines in read.values() for line in lines}
+        for image in found:
+            image.labels = _named(listed.get(image.id, ()))
+    if found and not any(image.labels for image in found):
+        places = f"annotation files in {', '.join(ANNOTATIONS)}, all_labels.txt or labels_annotation.txt"
+        problems.append(f"{folder}: no labels were found ({places})")
+
+    from_file = min_count is None and words.is_file()
+    known = first_words(words, problems) if from_file else None
+    tags, count = tags_in([image.tags for image in found], known, min_count or MIN_COUNT)
+    for image, kept in zip(found, tags, strict=True):
+        image.tags = kept
+    return write_tagged(
+        workspace,
+        found,
+        problems,
+        tags=f"the {count:,} tags ({words.name if from_file else f'in at least {min_count or MIN_COUNT} images'})",
+        division=Division(TEST if test is None and lists is None else test, val, train, seed),
+        lists=lists,
+        read=read,
+        id_of=lambda line: Path(line.path).name,
+        kind="mirflickr",
+        settings={"min_count": min_count},
+        skip_missing=skip_missing,
+        force=force,
+        progress=progress,
+    )
+
+
+def _named(marks: Sequence[str]) -> tuple[str, ...]:
+    """The names of the labels marked "1" among 24 or 38 columns; none where there are other columns."""
+    return tuple(name for name, mark in zip(COLUMNS.get(len(marks), ()), marks, strict=False) if mark == "1")
+
+
+def _read_aligned(folder: Path, images: Path | None, problems: list[str]) -> list[Tagged]:
+    """Files with a line an image: names, tags between commas, and labels as columns or names between commas."""
+    path = folder / "all_imgs.txt"
+    places = [(f"{path}: line {number}", line.strip()) for number, line in utf8_lines(path, problems)]
+    tags = [_between_commas(line) for _, line in _lines(folder / "all_tags.txt", problems)]
+    labels: list[tuple[str, ...]] = []
+    if (folder / "all_labels.txt").is_file():
+        for number, line in _lines(folder / "all_labels.txt", problems):
+            marks = line.split()
+            if len(marks) not in COLUMNS or not set(marks) <= {"0", "1"}:
+                place = f"{folder / 'all_labels.txt'}: line {number}"
+                problems.append(f"{place}: expected 24 or 38 columns of 0 and 1, found {line[:40]!r}")
+            labels.append(_named(marks))
+    elif (folder / "labels_annotation.txt").is_file():
+        labels = [tuple(_between_commas(line)) for _, line in _lines(folder / "labels_annotation.txt", problems)]
+    else:
+        labels = [()] * len(places)
+    for name, count in (("all_tags.txt", len(tags)), ("the file of labels", len(labels))):
+        if count != len(places):
+            problems.append(f"{folder}: {name} has {count} lines, all_imgs.txt {len(places)}")
+    bases = [images] if images else [folder, folder.absolute().parent]
+    problems += [f"{place}: is empty" for place, name in places if not name]
+    found = []
+    for (place, name), line_tags, line_labels in zip(places, tags, labels, strict=False):
+        candidates = [path for base in bases for path in (base / name, base / Path(name).name)]
+        found.append(Tagged(Path(name).name, place, candidates, line_tags, line_labels))
+    return found
+
+
+def _lines(path: Path, problems: list[str]) -> Iterator[tuple[int, str]]:
+    if not path.is_file():
+        problems.append(f"{path}: no such file")
+        return
+    yield from utf8_lines(path, problems)
+
+
+def _between_commas(line: str) -> list[str]:
+    return [word.strip() for word in line.split(",") if word.strip()]
+
+
+def _read_official(root: Path, folder: Path, images: Path | None, problems: list[str]) -> list[Tagged]:
+    """The authors' archive: every image that has a file of tags, in the order of the numbers."""
+    tags = root / "meta/tags"
+    numbers = sorted(int(match[1]) for path in tags.iterdir() if (match := TAG_FILE.fullmatch(path.name)))
+    if not numbers:
+        problems.append(f"{tags}: holds no tags1.txt, tags2.txt, ...")
+    labels = _read_annotations(root, folder, problems)
+    found = []
+    for number in numbers:
+        path, name = tags / f"tags{number}.txt", f"im{number}.jpg"
+        words = [line.strip() for _, line in utf8_lines(path, problems) if line.strip()]
+        found.append(Tagged(name, str(path), [(images or root) / name], words, tuple(labels.get(number, ()))))
+    return found
+
+
+def _read_annotations(root: Path, folder: Path, problems: list[str]) -> dict[int, list[str]]:
+    """{number of an image: its labels, alphabetically}, of the 24 files without `_r1`."""
+    places = [base / name for base in (folder, root, root.absolute().parent) for name in ANNOTATIONS]
+    annotations = next((path for path in places if path.is_dir()), None)
+    labels: dict[int, list[str]] = {}
+    for path in sorted(annotations.glob("*.txt")) if annotations else ():
+        if path.stem.lower() == "readme" or path.stem.endswith("_r1"):
+            continue
+        for number, line in utf8_lines(path, problems):
+            if line.strip().isdecimal():
+                labels.setdefault(int(line), []).append(path.stem)
+            elif line.strip():
+                problems.append(f"{path}: line {number}: expected the number of an image, found {line[:40]!r}")
+    return labels

@@ -1,0 +1,223 @@
+r"""NUS-WIDE as its authors distribute it: pictures with their Flickr tags and 81 concepts as labels.
+
+ImageList/Imagelist.txt                   actor\0001_2124494179.jpg; the second number is Flickr's
+NUS_WID_Tags/All_Tags.txt                 2124494179 portrait actor ...; the same order
+Groundtruth/AllLabels/Labels_actor.txt    0 or 1 an image, the same order; a file a concept
+Flickr/actor/0001_2124494179.jpg          the pictures
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from itmkit.datasets.prepared import Prepared
+from itmkit.datasets.tagged import Division, Listed, Tagged, first_words, read_list, read_lists, tags_in, write_tagged
+from itmkit.errors import ItmkitError
+from itmkit.files import utf8_lines
+from itmkit.progress import SILENT, Progress
+from itmkit.workspace import Workspace
+
+CONCEPTS = 21  # the most frequent ones; the literature takes 21, 10 or all 81
+TEST, VAL = 2100, 1000
+FLICKR_ID = re.compile(r"\d+_(\d+)(_\w+)?\.jpe?g", re.IGNORECASE)  # 0001_2124494179.jpg, 9_2124494179_b039ddccac_m.jpg
+
+
+def prepare_nuswide(
+    workspace: Workspace,
+    folder: Path,
+    *,
+    images: Path | None = None,
+    lists: Path | None = None,
+    vocabulary: Path | None = None,
+    concepts: int | None = CONCEPTS,
+    test: int | None = None,
+    val: int = VAL,
+    train: int | None = None,
+    seed: int = 0,
+    skip_missing: bool = False,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Prepared:
+    """Reads the folder in which the authors' archives were unpacked, and writes the workspace's data set.
+
+    An image's id is its path in `Imagelist.txt` with slashes, `actor/0001_2124494179.jpg`; its one caption is its
+    tags with blanks between. Images without any of the tags, or of the concepts, are left out and counted.
+
+    Args:
+        images: the folder of the pictures; `folder/Flickr` or `folder/images` where None.
+        lists: a folder with TrainImagelist.txt and TestImagelist.txt, or train.txt, test.txt and perhaps
+            database.txt, which then say the splits.
+        vocabulary: a file of the tags that are kept; where None `TagList1k.txt`, and without it all tags are.
+        concepts: how many of the most frequent concepts become labels; None takes all.
+        test: how many images are drawn for testing, 2,100 where None.
+        val: how many are drawn for validation; with lists, from database.txt, else from those to train on.
+        train: how many are drawn for training, all others where None.
+
+    Raises:
+        ItmkitError: with everything that is wrong with the files and the pictures.
+    """
+    if lists is not None and (test is not None or train is not None):
+        raise ItmkitError("--lists says which images are test and train; leave --test and --train out")
+    problems: list[str] = []
+    read = read_lists(lists, problems) if lists is not None else {}
+    image_list = _find(folder, "ImageList/Imagelist.txt", "Imagelist.txt")
+    if image_list is None and lists is None:
+        raise ItmkitError(f"{folder}: has no ImageList/Imagelist.txt; is it the folder of NUS-WIDE? Or name --lists")
+    listed = {line.path: line for lines in read.values() for line in lines}
+    rows = read_list(image_list, problems) if image_list else list(listed.values())
+    row_of: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        for key in _keys(row.path):
+            row_of.setdefault(key, number)
+
+    def place_of(line: Listed) -> int | None:
+        return next((row_of[key] for key in _keys(line.path) if key in row_of), None)
+
+    words = vocabulary or _find(folder, "NUS_WID_Tags/TagList1k.txt", "TagList1k.txt")
+    tags = _read_tags(folder, rows, image_list is not None, problems)
+    tags, count = tags_in(tags, first_words(words, problems) if words else None, None)
+    source = _label_source(folder, image_list is not None)
+    if source is None and listed:
+        marks = [(place_of(line), line.columns) for line in listed.values()]
+        names, of = _labels_of_lists(folder, len(rows), marks, problems)
+    else:
+        names, of = _read_labels(folder, source, rows, place_of, problems)
+    labels = _most_frequent(names, of, concepts)
+    bases = [images] if images else [folder / "Flickr", folder / "images", folder]
+    found = []
+    for row, row_tags, row_labels in zip(rows, tags, labels, strict=True):
+        candidates = [path for base in bases for path in (base / row.path, base / Path(row.path).name)]
+        found.append(Tagged(row.path, row.place, candidates, row_tags, row_labels))
+    return write_tagged(
+        workspace,
+        found,
+        problems,
+        tags=f"the {count:,} tags ({words.name if words else 'all'})",
+        division=Division(TEST if test is None and lists is None else test, val, train, seed),
+        lists=lists,
+        read=read,
+        id_of=lambda line: None if (place := place_of(line)) is None else rows[place].path,
+        kind="nuswide",
+        settings={"vocabulary": words.name if words else None, "concepts": concepts},
+        skip_missing=skip_missing,
+        force=force,
+        progress=progress,
+    )
+
+
+def _find(folder: Path, *names: str) -> Path | None:
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
+def _keys(path: str) -> list[str]:
+    """What a picture may be recognised by, best first: its path, its file name, its number at Flickr."""
+    name = path.rpartition("/")[2]
+    match = FLICKR_ID.fullmatch(name)
+    return [path, name, *([f"#{match[1]}"] if match else [])]
+
+
+def _read_tags(folder: Path, rows: Sequence[Listed], in_order: bool, problems: list[str]) -> list[list[str]]:
+    """The tags of every image: line by line where the images are those of Imagelist.txt, else by Flickr's number."""
+    path = _find(folder, "NUS_WID_Tags/All_Tags.txt", "All_Tags.txt")
+    if path is None:
+        problems.append(f"{folder}: has no NUS_WID_Tags/All_Tags.txt; without tags there are no captions")
+        return [[] for _ in rows]
+    lines = [(number, line.split()) for number, line in utf8_lines(path, problems)]
+    numbers = [key[-1][1:] if (key := _keys(row.path))[-1].startswith("#") else "" for row in rows]
+    if not in_order:
+        by_number = {words[0]: words[1:] for _, words in lines if words}
+        return [by_number.get(number, []) for number in numbers]
+    if len(lines) != len(rows):
+        problems.append(f"{path}: has {len(lines)} lines, the list of images {len(rows)}")
+    for (line, words), number, row in zip(lines, numbers, rows, strict=False):
+        if words[:1] != [number]:
+            problems.append(f"{path}: line {line}: expected tags of {number}, as {row.place}; found {words[:1]}")
+    tags = [words[1:] for _, words in lines[: len(rows)]]
+    return tags + [[] for _ in rows[len(tags) :]]
+
+
+def _label_source(folder: Path, in_order: bool) -> Path | None:
+    """The folder of label files: those of all images in order, else those of the two official lists."""
+    every = _find(folder, "Groundtruth/AllLabels", "AllLabels")
+    return every if every and in_order else _find(folder, "Groundtruth/TrainTestLabels", "TrainTestLabels")
+
+
+def _read_labels(
+    folder: Path,
+    source: Path | None,
+    rows: Sequence[Listed],
+    place_of: Callable[[Listed], int | None],
+    problems: list[str],
+) -> tuple[list[str], np.ndarray]:
+    """Names of the concepts, and (n_images, n_concepts) bool."""
+    if source is None:
+        problems.append(f"{folder}: has neither Groundtruth/AllLabels nor Groundtruth/TrainTestLabels")
+        return [], np.zeros((len(rows), 0), bool)
+    parts: list[tuple[str, list[int | None]]] = [("", list(range(len(rows))))]
+    if source.name != "AllLabels":
+        parts = []
+        for part in ("Train", "Test"):
+            path = _find(folder, f"ImageList/{part}Imagelist.txt", f"{part}Imagelist.txt")
+            if path is None:
+                problems.append(f"{folder}: has no ImageList/{part}Imagelist.txt, which {source} needs")
+            else:
+                parts.append((f"_{part}", [place_of(line) for line in read_list(path, problems)]))
+    names = _concepts(folder, problems)
+    if not names:
+        ending = f"{parts[0][0] if parts else ''}.txt"
+        names = sorted(path.name[len("Labels_") : -len(ending)] for path in source.glob(f"Labels_*{ending}"))
+    of = np.zeros((len(rows), len(names)), bool)
+    for column, name in enumerate(names):
+        for part, places in parts:
+            marks = _read_marks(source / f"Labels_{name}{part}.txt", len(places), problems)
+            known = [place for place, mark in zip(places, marks, strict=True) if mark and place is not None]
+            of[known, column] = True
+    return names, of
+
+
+def _read_marks(path: Path, count: int, problems: list[str]) -> np.ndarray:
+    """(count,) bool: the lines that are 1."""
+    if not path.is_file():
+        problems.append(f"{path}: no such file")
+        return np.zeros(count, bool)
+    marks = np.array(path.read_bytes().split(), np.bytes_)
+    if len(marks) != count:
+        problems.append(f"{path}: has {len(marks)} lines, the list of its images {count}")
+        return np.zeros(count, bool)
+    for number in np.flatnonzero((marks != b"0") & (marks != b"1")):
+        problems.append(
+            f"{path}: line {number + 1}: expected 0 or 1, found {marks[number].decode('utf-8', 'replace')!r}"
+        )
+    return marks == b"1"
+
+
+def _concepts(folder: Path, problems: list[str]) -> list[str]:
+    path = _find(folder, "ConceptsList/Concepts81.txt", "Concepts81.txt")
+    return first_words(path, problems) if path else []
+
+
+def _labels_of_lists(
+    folder: Path, count: int, marks: Sequence[tuple[int | None, tuple[str, ...]]], problems: list[str]
+) -> tuple[list[str], np.ndarray]:
+    """The labels that stand in the lists; their columns have names where Concepts81.txt has as many."""
+    width = max((len(columns) for _, columns in marks), default=0)
+    if not width:
+        problems.append(f"{folder}: has no Groundtruth, and the lists have no labels")
+    names = _concepts(folder, problems)
+    if len(names) != width:
+        names = [f"concept {number}" for number in range(1, width + 1)]
+    of = np.zeros((count, width), bool)
+    for place, columns in marks:
+        if place is not None and len(columns) == width:
+            of[place] |= [mark == "1" for mark in columns]
+    return names, of
+
+
+def _most_frequent(names: Sequence[str], of: np.ndarray, count: int | None) -> list[tuple[str, ...]]:
+    """The labels of every image among the `count` most frequent concepts, all in the order of `names`."""
+    chosen = np.sort(np.argsort(-of.sum(0), kind="stable")[:count])
+    return [tuple(names[column] for column in chosen[row]) for row in of[:, chosen]]
