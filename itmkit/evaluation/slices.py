@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,29 +19,31 @@ from itmkit.evaluation.metrics import QueryRanks
 LENGTHS = (8, 10, 12, 15)  # words at which the next slice of captions begins
 REGIONS = (10, 20, 36)  # likewise regions of images
 
+_COLOURS = """
+    black white grey gray red green blue yellow orange purple pink brown tan beige gold golden silver maroon
+    turquoise teal violet cream khaki navy burgundy magenta lavender blond blonde brunette colored coloured
+    colorful colourful multicolored multicoloured reddish greenish bluish yellowish brownish
+"""
+_NUMBERS = """
+    one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+    eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred hundreds thousand thousands
+    dozen dozens pair pairs
+"""
+_RELATIONS = """
+    on onto in inside into within under underneath below beneath above over atop behind beside besides near
+    nearby next between among amongst against around across through along alongside beyond outside past toward
+    towards left right top bottom front with without at by off hold holds holding held carry carries carrying
+    carried wear wears wearing ride rides riding ridden sit sits sitting seated stand stands standing lie lies
+    lying lay lays laying lean leans leaning hang hangs hanging hung cover covers covering covered surround
+    surrounds surrounding surrounded contain contains containing fill filled face faces facing pull pulls
+    pulling pulled push pushes pushing pushed touch touches touching throw throws throwing kick kicks kicking
+    catch catches catching eat eats eating drink drinks drinking
+"""
 # What a caption has at least one of. Words are compared in lower case, as they are written.
-WORDS: dict[str, frozenset[str]] = {
-    "colour": frozenset(
-        """black white grey gray red green blue yellow orange purple pink brown tan beige gold golden silver maroon
-        turquoise teal violet cream khaki navy burgundy magenta lavender blond blonde brunette colored coloured
-        colorful colourful multicolored multicoloured reddish greenish bluish yellowish brownish""".split()
-    ),
-    "number": frozenset(
-        """one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
-        eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred hundreds thousand thousands
-        dozen dozens pair pairs""".split()
-    ),
-    "relation": frozenset(
-        """on onto in inside into within under underneath below beneath above over atop behind beside besides near
-        nearby next between among amongst against around across through along alongside beyond outside past toward
-        towards left right top bottom front with without at by off
-        hold holds holding held carry carries carrying carried wear wears wearing ride rides riding ridden
-        sit sits sitting seated stand stands standing lie lies lying lay lays laying lean leans leaning
-        hang hangs hanging hung cover covers covering covered surround surrounds surrounding surrounded
-        contain contains containing fill filled face faces facing pull pulls pulling pulled push pushes pushing pushed
-        touch touches touching throw throws throwing kick kicks kicking catch catches catching
-        eat eats eating drink drinks drinking""".split()
-    ),
+WORDS = {
+    "colour": frozenset(_COLOURS.split()),
+    "number": frozenset(_NUMBERS.split()),
+    "relation": frozenset(_RELATIONS.split()),
 }
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _DIGITS = re.compile(r"\d")
@@ -140,11 +143,11 @@ def slices(
 
 def bins(what: str, numbers: np.ndarray, edges: Sequence[int]) -> dict[str, np.ndarray]:
     """{"words 8-9": (n,) bool, ...}: every number is in exactly one bin. A bin begins with its edge."""
-    if any(later <= earlier for earlier, later in zip(edges, edges[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(edges)):
         raise ValueError(f"edges {list(edges)} do not rise")
     place = np.searchsorted(np.asarray(edges), numbers, side="right")
     names = [f"{what} below {edges[0]}"] if edges else [f"{what}, any number"]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         names.append(f"{what} {begin}" if end == begin + 1 else f"{what} {begin}-{end - 1}")
     if edges:
         names.append(f"{what} {edges[-1]} and more")
