@@ -49,12 +49,44 @@ class Retrieval:
         """mR, the mean of the six recalls."""
         return self.rsum / 6
 
+    def figures(self) -> dict[str, float]:
+        """Every figure by its name: "i2t R@1" ... "t2i R@10", "rsum", "mR", "i2t medr" ... "t2i meanr"."""
+        sides = {"i2t": self.i2t, "t2i": self.t2i}
+        recalls = {f"{side} R@{k}": getattr(d, f"r{k}") for side, d in sides.items() for k in KS}
+        others = {f"{side} {name}": getattr(d, name) for side, d in sides.items() for name in ("medr", "meanr")}
+        return {**recalls, "rsum": self.rsum, "mR": self.mean_recall, **others}
+
     def to_json(self) -> dict[str, object]:
         sides = {
             side: {"R@1": d.r1, "R@5": d.r5, "R@10": d.r10, "medr": d.medr, "meanr": d.meanr}
             for side, d in (("i2t", self.i2t), ("t2i", self.t2i))
         }
         return {**sides, "rsum": self.rsum, "mR": self.mean_recall, "images": self.images, "captions": self.captions}
+
+
+@dataclass(frozen=True)
+class QueryRanks:
+    """0-based ranks of both directions, query by query, as of `itmkit.scoring.ranks.ranks`.
+
+    Attributes:
+        of_images: (n_images,) int64.
+        of_texts: (n_texts,) int64.
+        image_of: (n_texts,) int64, the image of each caption.
+    """
+
+    of_images: np.ndarray
+    of_texts: np.ndarray
+    image_of: np.ndarray
+
+    def retrieval(self) -> Retrieval:
+        images, texts = Direction.of(self.of_images), Direction.of(self.of_texts)
+        return Retrieval(images, texts, images=len(self.of_images), captions=len(self.of_texts))
+
+
+def query_ranks(scores: np.ndarray | Scores, image_of: np.ndarray) -> QueryRanks:
+    """The ranks of every query of a score matrix; what `retrieval` is made of. Arguments as there."""
+    stored = InMemory(scores) if isinstance(scores, np.ndarray) else scores
+    return QueryRanks(*ranks(stored, image_of), image_of)
 
 
 def retrieval(scores: np.ndarray | Scores, image_of: np.ndarray) -> Retrieval:
@@ -64,9 +96,7 @@ def retrieval(scores: np.ndarray | Scores, image_of: np.ndarray) -> Retrieval:
         scores: (n_images, n_texts), finite; higher is better.
         image_of: (n_texts,) the image (row) of each caption.
     """
-    stored = InMemory(scores) if isinstance(scores, np.ndarray) else scores
-    of_images, of_texts = ranks(stored, image_of)
-    return Retrieval(Direction.of(of_images), Direction.of(of_texts), images=stored.shape[0], captions=stored.shape[1])
+    return query_ranks(scores, image_of).retrieval()
 
 
 def mean_over(folds: Sequence[Retrieval]) -> Retrieval:

@@ -37,7 +37,7 @@ def ranks(scores: Scores, image_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     of_images = np.empty(n_images, np.int64)
     own_score = np.empty(n_texts)
     for start, block in scores.blocks():
-        _check_finite(start, block)
+        check_finite(start, block)
         mine = image_of == np.arange(start, start + len(block))[:, None]
         best = np.where(mine, block, -np.inf).max(axis=1)
         of_images[start : start + len(block)] = ((block >= best[:, None]) & ~mine).sum(axis=1)
@@ -59,7 +59,8 @@ def text_to_image_ranks(scores: np.ndarray, image_of: np.ndarray) -> np.ndarray:
     return ranks(InMemory(scores), image_of)[1]
 
 
-def _check_finite(start: int, block: np.ndarray) -> None:
+def check_finite(start: int, block: np.ndarray) -> None:
+    """Raises ItmkitError where a score of these rows is NaN or infinite. start: the image of the first row."""
     if not np.isfinite(block).all():
         row, text = np.argwhere(~np.isfinite(block))[0]
         raise ItmkitError(
