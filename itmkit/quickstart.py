@@ -15,7 +15,9 @@ import torch
 
 from itmkit.cache import CacheReader
 from itmkit.datasets.scenes import make_scenes
-from itmkit.evaluation.evaluate import Evaluation, evaluate, open_run
+from itmkit.evaluation.evaluate import evaluate
+from itmkit.evaluation.results import Evaluation
+from itmkit.evaluation.trained import open_run
 from itmkit.graphs import build_graphs
 from itmkit.inputs import Inputs
 from itmkit.progress import SILENT, Progress

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from itmkit.commands.options import device_option, json_option, workspace_option
+from itmkit.commands.formats import FORMATS, Format, formatted
+from itmkit.commands.options import Path_, device_option, json_option, workspace_option
+from itmkit.evaluation.reported import PROTOCOLS, Reported, reported
 from itmkit.progress import SILENT
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from itmkit.evaluation.evaluate import Evaluation
+    from itmkit.evaluation.ratings import Kind
+    from itmkit.evaluation.results import Evaluation
     from itmkit.precision import Precision
 
 LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scores need in any case
@@ -49,6 +54,38 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
     show_default=True,
     help="Of matrix products; auto: bfloat16 where the hardware has it.",
 )
+@click.option("--intervals", is_flag=True, help="95% intervals of every figure, by bootstrap over images.")
+@click.option(
+    "--against", metavar="RUN", help="Another run (with --scores: a file): differences, their intervals and p-values."
+)
+@click.option("--compare-paper", is_flag=True, help="What the methods' papers report on this protocol, beside.")
+@click.option("--slices", is_flag=True, help="R@K by length and words of the caption, by regions of the image.")
+@click.option("--curves", is_flag=True, help="CMC and precision-recall curves, for `itmkit plot`.")
+@click.option("--labels", is_flag=True, help="Retrieval by category: what shares a label is right. mAP, P@k.")
+@click.option(
+    "--judgements",
+    type=Path_,
+    metavar="DIR",
+    help="ECCV-Caption's ground truth (its folder data/): mAP@R, R-precision on ECCV, CxC and COCO's own pairs.",
+)
+@click.option(
+    "--coco-captions",
+    type=Path_,
+    multiple=True,
+    metavar="FILE",
+    help="COCO's caption file, by which --judgements finds captions whose ids are not COCO's.",
+)
+@click.option("--scan-order", is_flag=True, help="For --judgements: captions are in the order of SCAN's testall.")
+@click.option(
+    "--ratings",
+    multiple=True,
+    metavar="KIND=FILE",
+    help="Flickr8k's ratings, expert=FILE or crowdflower=FILE: Kendall's tau with the scores.",
+)
+@click.option("--tokens", type=Path_, metavar="FILE", help="Flickr8k.token.txt, for --ratings of other caption ids.")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="Of what is printed."
+)
 @device_option
 @json_option
 def command(
@@ -59,26 +96,35 @@ def command(
     save: Path | None,
     memory: float,
     precision: Precision,
+    against: str | None,
+    compare_paper: bool,
+    ratings: tuple[str, ...],
+    form: Format,
     device: str | None,
     as_json: bool,
+    **asked: Any,
 ) -> None:
     """Score a split and print R@1/5/10 both ways; says of every figure whether it is a single model or an ensemble.
 
-    Without --run the only run of the workspace is taken. Everything is also written to runs/NAME/eval-SPLIT.json.
-    A killed evaluation continues. Under torchrun the ranks share the images.
+    Without --run the only run of the workspace is taken; the folder of a run of another workspace may be named too.
+    Everything is also written to runs/NAME/eval-SPLIT.json. A killed evaluation continues. Under torchrun the ranks
+    share the images.
 
     \b
     Examples:
       itmkit evaluate --run mpsm
-      itmkit evaluate --run mpsm --split coco1k
+      itmkit evaluate --run mpsm --split coco1k --compare-paper
+      itmkit evaluate --run mpsm --against scan --intervals
       itmkit evaluate --run mpsm-seed0 --run mpsm-seed1 --split val --json
       itmkit evaluate --run mpsm --save-scores mpsm.h5
       itmkit evaluate --scores mpsm.h5 --scores scan.h5
+      itmkit evaluate --run ../flickr30k/runs/mpsm -w coco    # zero-shot transfer
       torchrun --nproc-per-node 2 -m -- itmkit evaluate --run mpsm --split coco5k
     """
     from itmkit.commands.console import ConsoleProgress, print_json
     from itmkit.errors import ItmkitError
     from itmkit.evaluation.evaluate import evaluate, evaluate_files
+    from itmkit.evaluation.measures import Wanted
     from itmkit.memory import resident
     from itmkit.ranks import rank, rank_device
 
@@ -89,14 +135,23 @@ def command(
         )
     if runs and files:
         raise ItmkitError("--run and --scores: give one of them; --save-scores turns a run into a file")
+    wanted = Wanted(**asked, ratings=_ratings(ratings))
+    if compare_paper and split not in PROTOCOLS:
+        raise ItmkitError(
+            f"--compare-paper: papers report on {', '.join(PROTOCOLS)}; figures on --split {split} are not comparable"
+            " to theirs"
+        )
     if files:
-        result = evaluate_files(workspace, files, split=split, save=save)
+        other = Path(against) if against else None
+        result = evaluate_files(workspace, files, split=split, wanted=wanted, against=other, save=save)
     else:
         leads = rank().index == 0
         result = evaluate(
             workspace,
             runs or _only_run(workspace),
             split=split,
+            wanted=wanted,
+            against=against,
             device=device or rank_device(),
             memory=int(memory * 1e9),
             precision=precision,
@@ -106,10 +161,30 @@ def command(
         )
         if not leads:
             return
+    methods = dict.fromkeys(row.method for row in result.rows if row.method) if compare_paper else {}
+    papers = [paper for method in methods for paper in reported(method, split)]
     if as_json:
-        print_json(result.to_json())
+        theirs = {"reported": [asdict(paper) | {"rsum": paper.rsum} for paper in papers]} if compare_paper else {}
+        print_json(result.to_json() | theirs)
     else:
-        show(result)
+        show(result, papers, form)
+
+
+def _ratings(given: Sequence[str]) -> dict[Kind, Path]:
+    """expert=FILE, crowdflower=FILE"""
+    from itmkit.errors import ItmkitError
+    from itmkit.evaluation.ratings import KEEPS_OWN
+
+    found: dict[Kind, Path] = {}
+    problems = []
+    for one in given:
+        kind, equals, file = one.partition("=")
+        if not equals or kind not in KEEPS_OWN:
+            problems.append(f"--ratings {one}: is written {' or '.join(f'{name}=FILE' for name in KEEPS_OWN)}")
+        found[cast("Kind", kind)] = Path(file)
+    if problems:
+        raise ItmkitError(problems)
+    return found
 
 
 def _only_run(workspace: Workspace) -> tuple[str, ...]:
@@ -125,26 +200,22 @@ def _only_run(workspace: Workspace) -> tuple[str, ...]:
     return (have[0],)
 
 
-def show(result: Evaluation) -> None:
-    """The table of an evaluation; median ranks and mR only where the terminal is wide enough for them."""
+def show(result: Evaluation, papers: Sequence[Reported] = (), form: Format = "table") -> None:
+    """The tables of an evaluation; median ranks and mR only where the terminal is wide enough for them."""
     from itmkit.commands.console import out, table
+    from itmkit.commands.evaluation_tables import tables
 
     wide = not out.is_terminal or out.width >= 110
-    columns = ["run", "kind", "i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rsum"]
-    if wide:
-        columns += ["mR", "medr i2t", "medr t2i"]
-    rows = []
-    for row in result.rows:
-        i2t, t2i = row.result.i2t, row.result.t2i
-        figures = [i2t.r1, i2t.r5, i2t.r10, t2i.r1, t2i.r5, t2i.r10, row.result.rsum]
-        cells = [f"{figure:.1f}" for figure in figures]
-        if wide:
-            cells += [f"{row.result.mean_recall:.1f}", f"{i2t.medr:.0f}", f"{t2i.medr:.0f}"]
-        rows.append([row.name, row.kind, *cells])
-    folds = f", mean of {result.protocol.folds} folds" if result.protocol.folds > 1 else ""
-    title = f"{result.protocol.says}: {result.images:,} images, {result.captions:,} captions{folds}"
-    table(title, columns, rows, right=columns[2:])
+    every = tables(result, papers, wide=wide)
+    if form != "table":
+        for shown in every:
+            click.echo(formatted(shown.title, shown.columns, shown.rows, form, right=shown.right) + "\n")
+        return
+    for shown in every:
+        table(shown.title, shown.columns, shown.rows, right=shown.right)
     rounded = ", scores from bfloat16 products" if result.precision == "bfloat16" else ""
     out.print(f"chance: rsum {result.chance_rsum:.1f}{rounded}")
     if result.left_out:
         out.print(f"{result.left_out} images of the split have no features and are left out")
+    for note in result.notes:
+        out.print(note, markup=False, soft_wrap=True)

@@ -170,7 +170,7 @@ def _collected(
     for contender in contenders:
         for seed in seeds:
             name = contender.run(seed, prefix)
-            path = result_path(workspace, name, split)
+            path = result_path(workspace.run(name), split)
             if not path.exists():  # training anew removes it
                 evaluate(workspace, [name], split=split, device=device, progress=progress)
             facts = read_json(path)

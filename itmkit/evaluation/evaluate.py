@@ -4,98 +4,26 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from itmkit.cache import WHOLE, Part
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.metrics import Retrieval, chance, mean_over, retrieval
+from itmkit.evaluation.measures import Measures, Wanted
 from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
-from itmkit.files import digest, read_json, sha256_file, write_json
-from itmkit.inputs import Inputs, Needs, Sizes
-from itmkit.matchers import build, method
+from itmkit.evaluation.results import Evaluation, Table
+from itmkit.evaluation.trained import Run, open_run
+from itmkit.files import digest, write_json
+from itmkit.inputs import Inputs
 from itmkit.precision import Precision, precision_of
 from itmkit.progress import SILENT, Progress
 from itmkit.ranks import merge_when_done
 from itmkit.scoring.engine import MEMORY, score_to_disk
 from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, save_scores
-from itmkit.text.vocabulary import Vocabulary
-from itmkit.training.checkpoint import load_weights
-from itmkit.training.settings import read_config
 from itmkit.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: a member of a run, or the mean of several score matrices."""
-
-    name: str
-    kind: str  # "single", or "ensemble of N"
-    result: Retrieval
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    protocol: Protocol
-    rows: list[Row]
-    images: int
-    captions: int
-    left_out: int  # images of the split without features
-    chance_rsum: float
-    precision: str  # of the products that the scores come from; "" where they come from files
-
-    def to_json(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {"split": self.protocol.name, "folds": self.protocol.folds, "left_out": self.left_out}
-        if self.precision:
-            facts["precision"] = self.precision
-        facts |= {"images": self.images, "captions": self.captions, "chance_rsum": self.chance_rsum}
-        return {**facts, "results": [{"name": r.name, "kind": r.kind, **r.result.to_json()} for r in self.rows]}
-
-
-@dataclass(frozen=True)
-class Run:
-    """A trained run, opened: its best weights per member, and what it reads."""
-
-    name: str
-    members: dict[str, torch.nn.Module]
-    weights: dict[str, float]  # of the members, in the mean of their scores
-    vocabulary: Vocabulary | None
-    needs: Needs
-    method: str
-    made_from: dict[str, str]  # digests of weights and caches
-
-
-def open_run(workspace: Workspace, name: str, *, device: torch.device) -> Run:
-    """Loads the best weights of every member of a run.
-
-    Raises:
-        ItmkitError: no such run, no weights yet, or the caches are not those it was trained on.
-    """
-    folder = workspace.run(name)
-    if not (folder / "run.json").exists():
-        have = sorted(path.parent.name for path in (workspace.root / "runs").glob("*/run.json"))
-        raise ItmkitError(f"--run {name}: no such run; there are {', '.join(have) or 'none: run `itmkit train` first'}")
-    config, facts = read_config(folder / "config.toml"), read_json(folder / "run.json")
-    module = method(config.method)
-    needs = module.needs(config.matcher)
-    workspace.require(*needs.caches)
-    changed = [cache for cache, value in facts["caches"].items() if workspace.fingerprint(cache) != value]
-    if changed:
-        raise ItmkitError(
-            f"--run {name}: trained on other caches ({', '.join(changed)} changed since); train it anew with --force"
-        )
-    vocabulary = Vocabulary.read(folder / "vocabulary.json") if needs.words else None
-    members = build(config.method, config.matcher, sizes=Sizes(**facts["sizes"]), seed=config.training.seed)
-    for member, matcher in members.items():
-        load_weights(folder / f"best-{member}.safetensors", matcher)
-        matcher.to(device)
-    made_from = dict(facts["caches"]) | {"captions": facts["captions"]}
-    made_from |= {f"weights of {member}": sha256_file(folder / f"best-{member}.safetensors") for member in members}
-    return Run(name, members, module.members(config.matcher), vocabulary, needs, config.method, made_from)
 
 
 def evaluate(
@@ -103,6 +31,8 @@ def evaluate(
     runs: Sequence[str],
     *,
     split: str = "test",
+    wanted: Wanted | None = None,
+    against: str | None = None,
     device: str | None = None,
     memory: int = MEMORY,
     precision: Precision = "auto",
@@ -119,6 +49,9 @@ def evaluate(
     killed evaluation continues.
 
     Args:
+        runs: names, or folders of runs of other workspaces; see `itmkit.evaluation.trained`.
+        wanted: what is asked for beside recalls.
+        against: another run, whose figures are compared with those of the last row of `runs`.
         memory: bytes the process should stay under.
         precision: of products of matrices; "auto" is bfloat16 where the hardware has it, else float32.
         save: a file for the score matrix, the mean of all members and runs; see `itmkit.scoring.stored`.
@@ -127,26 +60,32 @@ def evaluate(
     """
     if not runs:
         raise ItmkitError("no run named; --run NAME says which to evaluate")
-    twice = sorted({name for name in runs if list(runs).count(name) > 1})
+    named = [*runs, *([against] if against is not None else [])]
+    twice = sorted({name for name in named if named.count(name) > 1})
     if twice:
-        raise ItmkitError(f"--run {', '.join(twice)}: named twice; an ensemble needs different runs")
+        raise ItmkitError(f"--run {', '.join(twice)}: named twice; an ensemble, or a comparison, needs different runs")
     chosen = protocol(split)
     _check_save(save, chosen)
     records = images_of(chosen, workspace.dataset())
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     in_precision = precision_of(precision, where)
-    opened = [open_run(workspace, name, device=where) for name in runs]
+    opened = [open_run(workspace, name, device=where) for name in named]
     all_inputs = [Inputs(workspace, records, run.vocabulary, run.needs) for run in opened]
+    for run, inputs in zip(opened, all_inputs, strict=True):
+        run.check_sizes(inputs.sizes)
     first = all_inputs[0]
     if any([i.id for i in inputs.images] != [i.id for i in first.images] for inputs in all_inputs):
         raise ItmkitError("the runs read caches with different pictures left out; their scores do not fit together")
-    table = _Table()
+    measures = Measures(wanted or Wanted(), first.images, chosen, regions=first.region_counts)
+    measures.notes += [note for run in opened for note in run.notes]
+    table = Table(measures)
+    ours = " + ".join(run.name for run in opened[: len(runs)])
     for number, fold in enumerate(folds_of(chosen, len(first.images))):
         texts = np.flatnonzero(np.isin(first.image_of, fold))
         image_of = np.searchsorted(fold, first.image_of[texts])
         totals: list[Scores] = []
         for run, inputs in zip(opened, all_inputs, strict=True):
-            folder = _scores_folder(workspace, run.name, split) / str(number)
+            folder = _scores_folder(run, split) / str(number)
             score_to_disk(
                 run.members,
                 inputs,
@@ -168,36 +107,48 @@ def evaluate(
             kept = {member: Kept(folder / member) for member in run.members}
             if len(kept) > 1:
                 for member, scores in kept.items():
-                    table.add(f"{run.name}/{member}", "single", retrieval(scores, image_of))
+                    table.add(f"{run.name}/{member}", "single", scores, image_of, method=run.method)
             mean = Mean(list(kept.values()), [run.weights[member] for member in kept])
             kind = f"ensemble of {len(kept)}" if len(kept) > 1 else "single"
-            table.add(run.name, kind, retrieval(mean, image_of))
+            table.add(run.name, kind, mean, image_of, method=run.method)
             totals.append(mean)
         if part.index:
             continue
-        together = Mean(totals, [1.0] * len(totals))
-        if len(totals) > 1:
-            kind = f"ensemble of {sum(len(run.members) for run in opened)}"
-            table.add(" + ".join(runs), kind, retrieval(together, image_of))
+        together = Mean(totals[: len(runs)], [1.0] * len(runs))
+        if len(runs) > 1:
+            kind = f"ensemble of {sum(len(run.members) for run in opened[: len(runs)])}"
+            methods = {run.method for run in opened[: len(runs)]}
+            table.add(ours, kind, together, image_of, method=methods.pop() if len(methods) == 1 else "")
         if save is not None:
-            _save(save, together, first, " + ".join(runs))
-    result = table.summary(chosen, len(first.images), len(first.caption_texts), first.left_out, in_precision)
+            _save(save, together, first, ours)
+    difference = table.difference(ours, opened[-1].name) if against is not None and not part.index else None
+    counts = len(first.images), len(first.caption_texts), first.left_out
+    result = table.summary(chosen, *counts, in_precision, difference)
     if part.index:
         return result
     for run in opened:
         mine = [row for row in result.rows if row.name == run.name or row.name.startswith(f"{run.name}/")]
-        write_json(result_path(workspace, run.name, split), replace(result, rows=mine).to_json())
+        write_json(result_path(run.folder, split), replace(result, rows=mine, against=None).to_json())
     if len(opened) > 1:
-        write_json(result_path(workspace, opened[0].name, split, together=runs), result.to_json())
+        write_json(result_path(opened[0].folder, split, together=named), result.to_json())
     for run in opened:
-        shutil.rmtree(_scores_folder(workspace, run.name, split), ignore_errors=True)
+        shutil.rmtree(_scores_folder(run, split), ignore_errors=True)
     return result
 
 
 def evaluate_files(
-    workspace: Workspace, files: Sequence[Path], *, split: str = "test", save: Path | None = None
+    workspace: Workspace,
+    files: Sequence[Path],
+    *,
+    split: str = "test",
+    wanted: Wanted | None = None,
+    against: Path | None = None,
+    save: Path | None = None,
 ) -> Evaluation:
     """The same of score matrices on disk (`--save-scores`), and of their mean where there are several.
+
+    Args:
+        against: another such file, whose figures are compared with those of the last row of `files`.
 
     Raises:
         ItmkitError: a file that holds no scores, or not those of every image and caption of the split.
@@ -205,7 +156,8 @@ def evaluate_files(
     chosen = protocol(split)
     _check_save(save, chosen)
     records = images_of(chosen, workspace.dataset())
-    stored = [ScoreFile(path) for path in files]
+    named = [*files, *([against] if against is not None else [])]
+    stored = [ScoreFile(path) for path in named]
     has = set.intersection(*(set(one.images) for one in stored))
     images = [image for image in records if image.id in has]
     if not images:
@@ -213,34 +165,20 @@ def evaluate_files(
     captions = [caption.id for image in images for caption in image.captions]
     image_of = np.repeat(np.arange(len(images)), [len(image.captions) for image in images])
     whole = [one.places([image.id for image in images], captions) for one in stored]
-    table = _Table()
+    table, ours = Table(Measures(wanted or Wanted(), images, chosen)), " + ".join(map(str, files))
     for fold in folds_of(chosen, len(images)):
         texts = np.flatnonzero(np.isin(image_of, fold))
         owners = np.searchsorted(fold, image_of[texts])
         parts = [Chosen(one.whole, one.rows[fold], one.columns[texts]) for one in whole]
-        for path, scores in zip(files, parts, strict=True):
-            table.add(str(path), "scores of a file", retrieval(scores, owners))
-        together = Mean(parts, [1.0] * len(parts))
-        if len(parts) > 1:
-            table.add(" + ".join(map(str, files)), f"mean of {len(parts)} files", retrieval(together, owners))
+        for path, scores in zip(named, parts, strict=True):
+            table.add(str(path), "scores of a file", scores, owners)
+        together = Mean(parts[: len(files)], [1.0] * len(files))
+        if len(files) > 1:
+            table.add(ours, f"mean of {len(files)} files", together, owners)
         if save is not None:
-            save_scores(save, together, [i.id for i in images], captions, " + ".join(map(str, files)))
-    return table.summary(chosen, len(images), len(captions), len(records) - len(images))
-
-
-class _Table:
-    """Rows of an evaluation, fold by fold."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, tuple[str, list[Retrieval]]] = {}
-
-    def add(self, name: str, kind: str, result: Retrieval) -> None:
-        self._rows.setdefault(name, (kind, []))[1].append(result)
-
-    def summary(self, chosen: Protocol, images: int, captions: int, left_out: int, precision: str = "") -> Evaluation:
-        rows = [Row(name, kind, mean_over(folds)) for name, (kind, folds) in self._rows.items()]
-        expected = chance(images // chosen.folds, captions / images)
-        return Evaluation(chosen, rows, images, captions, left_out, expected, precision)
+            save_scores(save, together, [i.id for i in images], captions, ours)
+    difference = table.difference(ours, str(against)) if against is not None else None
+    return table.summary(chosen, len(images), len(captions), len(records) - len(images), against=difference)
 
 
 def _check_save(save: Path | None, chosen: Protocol) -> None:
@@ -261,10 +199,11 @@ def _order_digest(inputs: Inputs, images: np.ndarray, texts: np.ndarray) -> str:
     return digest({"images": [inputs.images[i].id for i in images], "texts": [inputs.caption_texts[t] for t in texts]})
 
 
-def _scores_folder(workspace: Workspace, run: str, split: str) -> Path:
-    return workspace.run(run) / f"scores-{split}"
+def _scores_folder(run: Run, split: str) -> Path:
+    return run.folder / f"scores-{split}"
 
 
-def result_path(workspace: Workspace, run: str, split: str, together: Sequence[str] = ()) -> Path:
-    suffix = "".join(f"+{name}" for name in together[1:])
-    return workspace.run(run) / f"eval-{split}{suffix}.json"
+def result_path(run: Path, split: str, together: Sequence[str] = ()) -> Path:
+    """The file of the results of a run's folder, or of several runs together, in the folder of the first."""
+    suffix = "".join(f"+{Path(name).name}" for name in together[1:])
+    return run / f"eval-{split}{suffix}.json"

@@ -56,6 +56,11 @@ class Inputs:
         )
         self.lengths = self._text_side.lengths  # (m,) words of each caption, as delivered
 
+    @property
+    def region_counts(self) -> np.ndarray | None:
+        """(n,) how many regions each image has; None where the cache does not say."""
+        return self._image_side.counts
+
     def image_batch(self, which: np.ndarray) -> ImageBatch:
         """The images at positions `which` (Bi,). Raises ItmkitError naming an image whose features hold NaN."""
         return self._image_side.batch(which)

@@ -77,6 +77,11 @@ class ImageInputs:
         assert self._graphs is not None
         return int(self._graphs.manifest.made_by.settings["blocks"]) ** 2
 
+    @property
+    def counts(self) -> np.ndarray | None:
+        """(n,) how many regions each image has; None where the cache does not say."""
+        return self.cache.read("count", self._rows).astype(np.int64) if "count" in self.cache.columns else None
+
     def batch(self, which: np.ndarray) -> ImageBatch:
         """The images at positions `which` (Bi,). Raises ItmkitError naming an image whose features hold NaN."""
         rows = self._rows[which]

@@ -35,7 +35,7 @@ class TextInputs:
             if needs.words:
                 assert vocabulary is not None
                 known = vocabulary.encode(text.tables["words"])  # vocabulary number of each distinct word
-                self._words = known[flat["words"]]
+                self._words = known.astype(np.int32)[flat["words"]]
         if needs.edges:
             graph = CacheReader.open(workspace.cache("graphs/texts"), stage="build-graphs")
             edges, self._edge_offsets = graph.read_ragged(["edges"], graph.rows(keys))

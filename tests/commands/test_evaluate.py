@@ -53,7 +53,7 @@ def test_json(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--run", "seed0", "--split", "nonsense"], "--split 'nonsense': no such split or protocol"),
         (["--run", "seed0", "--split", "coco1k"], "needs 5,000 images"),
-        (["--run", "seed7"], "no such run; there are seed0, seed1"),
+        (["--run", "seed7"], "no such run, nor the folder of one; there are seed0, seed1"),
         ([], "--run NAME says which run to evaluate; there are seed0, seed1"),
         (["--nonsense"], "--nonsense"),
     ],

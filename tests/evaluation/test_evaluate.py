@@ -10,9 +10,10 @@ import torch
 
 from itmkit.cache import Part
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.evaluate import evaluate, evaluate_files, open_run
+from itmkit.evaluation.evaluate import evaluate, evaluate_files
 from itmkit.evaluation.metrics import retrieval
 from itmkit.evaluation.protocols import PROTOCOLS, Protocol
+from itmkit.evaluation.trained import open_run
 from itmkit.inputs import Inputs
 from itmkit.matchers import method
 from itmkit.scoring.matrix import score_matrix
@@ -96,7 +97,7 @@ def test_folds_are_scored_apart_and_averaged(workspace: Workspace, monkeypatch: 
 
 
 def test_what_cannot_be_evaluated(workspace: Workspace) -> None:
-    with pytest.raises(ItmkitError, match="no such run; there are mpsm, vsepp"):
+    with pytest.raises(ItmkitError, match="no such run, nor the folder of one; there are mpsm, vsepp"):
         evaluate(workspace, ["mspm"])
     with pytest.raises(ItmkitError, match="no run named"):
         evaluate(workspace, [])

@@ -318,7 +318,7 @@ def test_files_that_hold_no_weights_of_this_matcher(workspace: Workspace, tmp_pa
 
 def test_validation_uses_the_ranks_of_the_metrics(workspace: Workspace) -> None:
     """rsum of metrics.jsonl is that of `retrieval` on the scores of the validation split."""
-    from itmkit.evaluation.evaluate import open_run
+    from itmkit.evaluation.trained import open_run
     from itmkit.inputs import Inputs
     from itmkit.scoring.matrix import score_matrix
 

@@ -1,0 +1,54 @@
+"""Tables in the forms that papers, pages and spreadsheets take."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Literal
+
+Format = Literal["table", "markdown", "latex", "csv"]
+FORMATS = ("table", "markdown", "latex", "csv")
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+_LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
+
+
+def formatted(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], form: Format, *, right: Sequence[str] = ()
+) -> str:
+    """A table as text, without a line end; columns named in `right` are aligned to the right.
+
+    csv has no title: its first line names the columns.
+    """
+    if form == "csv":
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([columns, *rows])
+        return out.getvalue().rstrip("\n")
+    if form == "latex":
+        return _latex(title, columns, rows, right)
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in [columns, *rows]]
+    rule = ["--:" if column in right else "---" for column in columns]
+    lines = ["| " + " | ".join(row) + " |" for row in [cells[0], rule, *cells[1:]]]
+    return "\n".join([title, "", *lines])
+
+
+def _latex(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> str:
+    """With the rules of the package booktabs."""
+    aligned = "".join("r" if column in right else "l" for column in columns)
+    lines = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in [columns, *rows]]
+    return "\n".join(
+        [
+            f"% {title}",
+            rf"\begin{{tabular}}{{{aligned}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    )
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)

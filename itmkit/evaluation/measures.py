@@ -1,0 +1,194 @@
+"""What may be asked of a matrix of scores beside recalls: curves, slices, labels, judgements, people's ratings.
+
+Everything that is read from files is read, and checked, before anything is scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from itmkit.dataset import ImageRecord
+from itmkit.errors import ItmkitError
+from itmkit.evaluation.bootstrap import mean_intervals
+from itmkit.evaluation.coco_ids import coco_ids
+from itmkit.evaluation.judgements import Judged, read_judgements
+from itmkit.evaluation.metrics import QueryRanks
+from itmkit.evaluation.protocols import Protocol
+from itmkit.evaluation.ranking import Ranking, cmc, image_queries, r1_by_label, text_queries
+from itmkit.evaluation.ratings import Kind, agreement, read_ratings, scores_of
+from itmkit.evaluation.relevance import Listed, Relevance, SharedLabels
+from itmkit.evaluation.slices import image_slices, text_slices
+from itmkit.scoring.stored import Scores
+
+JUDGED: tuple[Judged, ...] = ("original", "cxc", "eccv")
+CMC_RANKS = 100
+LABEL_KS = (10, 50, 100)  # of mAP@k and P@k by labels
+JUDGED_KS = (1, 5, 10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the user asked for beside recalls.
+
+    Attributes:
+        intervals: 95% intervals of the recalls, and of what follows.
+        curves: CMC and precision-recall curves.
+        slices: recalls by length of caption, by words in it, by regions of the image.
+        labels: retrieval by category, and R@1 of every label.
+        judgements: the folder of ECCV-Caption's ground truth (COCO); coco_captions, scan_order: how captions are
+            found in it, see `itmkit.evaluation.coco_ids`.
+        ratings: {"expert": file, "crowdflower": file} of Flickr8k; tokens: Flickr8k.token.txt.
+    """
+
+    intervals: bool = False
+    curves: bool = False
+    slices: bool = False
+    labels: bool = False
+    judgements: Path | None = None
+    coco_captions: tuple[Path, ...] = ()
+    scan_order: bool = False
+    ratings: Mapping[Kind, Path] = field(default_factory=dict)
+    tokens: Path | None = None
+
+    @property
+    def of_whole_matrices(self) -> list[str]:
+        """Options that ask for more than the ranks of queries."""
+        asked = {"--curves": self.curves, "--slices": self.slices, "--labels": self.labels}
+        asked |= {"--judgements": self.judgements is not None, "--ratings": bool(self.ratings)}
+        return [option for option, there in asked.items() if there]
+
+
+class Measures:
+    """What is wanted, of the images and captions of one split.
+
+    notes: what files name that is not there.
+    """
+
+    def __init__(
+        self, wanted: Wanted, images: Sequence[ImageRecord], chosen: Protocol, *, regions: np.ndarray | None = None
+    ) -> None:
+        """
+        Args:
+            images: in the order of the rows; their captions are the columns.
+            regions: (n,) int, how many each image has; None where that is not known.
+
+        Raises:
+            ItmkitError: files that are missing or say nothing about these images, labels that are not there.
+        """
+        self.wanted, self.notes = wanted, list[str]()
+        if wanted.of_whole_matrices and chosen.folds > 1:
+            raise ItmkitError(
+                f"{', '.join(wanted.of_whole_matrices)}: {chosen.name} compares within {chosen.folds} folds only; take"
+                f" --split {chosen.split}"
+            )
+        self._regions = regions
+        self._texts = [caption.text for image in images for caption in image.captions] if wanted.slices else []
+        image_of = np.repeat(np.arange(len(images)), [len(image.captions) for image in images])
+        self._names: list[str] = []
+        self._labels: np.ndarray | None = None
+        self._by_label: SharedLabels | None = None
+        if wanted.labels:
+            self._names, self._labels = _labels(images)
+            self._by_label = SharedLabels(self._labels, self._labels[image_of])
+            without = int((~self._labels.any(axis=1)).sum())
+            self.notes += [f"labels: {without:,} of {len(images):,} images have none and are no queries"] * bool(
+                without
+            )
+        self._judged: dict[str, tuple[Relevance, Relevance]] = {}
+        if wanted.judgements is not None:
+            self._read_judgements(wanted.judgements, images, len(image_of))
+        self._ratings = {}
+        for kind, file in wanted.ratings.items():
+            self._ratings[kind] = read_ratings(file, kind, images, tokens=wanted.tokens)
+            self.notes += self._ratings[kind].notes()
+
+    def _read_judgements(self, folder: Path, images: Sequence[ImageRecord], captions: int) -> None:
+        ids = coco_ids(images, folder, captions=self.wanted.coco_captions, in_order=self.wanted.scan_order)
+        self.notes.append(f"judgements: captions are found by {ids.found_by}")
+        for name in JUDGED:
+            found = read_judgements(folder, name, ids)
+            self.notes += found.notes()
+            i2t = Listed(found.i2t.offsets, found.i2t.items, captions)
+            self._judged[name] = (i2t, Listed(found.t2i.offsets, found.t2i.items, len(images)))
+
+    def of(self, scores: Scores, ranks: QueryRanks) -> dict[str, Any]:
+        """Everything that is wanted, as JSON: a key for each of `Wanted` that is."""
+        found: dict[str, Any] = {}
+        if self.wanted.curves:
+            found["curves"] = _curves(scores, ranks)
+        if self.wanted.slices:
+            slices = text_slices(ranks, self._texts)
+            if self._regions is not None:
+                slices = image_slices(ranks, self._regions) + slices
+            found["slices"] = [one.to_json() for one in slices]
+        if self._by_label is not None:
+            found["labels"] = self._both_ways(scores, self._by_label, self._by_label.transposed(), ranks, LABEL_KS)
+            found["by_label"] = self._of_each_label(ranks)
+        if self._judged:
+            found["judgements"] = {
+                name: self._both_ways(scores, *both, ranks, JUDGED_KS) for name, both in self._judged.items()
+            }
+        for kind, ratings in self._ratings.items():
+            agreed = agreement(ratings, scores_of(ratings, scores))
+            facts = {"tau_b": agreed.tau_b, "tau_c": agreed.tau_c, "pairs": agreed.pairs, "ratings": agreed.ratings}
+            found.setdefault("ratings", {})[kind] = facts
+        return found
+
+    def _both_ways(
+        self, scores: Scores, of_images: Relevance, of_texts: Relevance, ranks: QueryRanks, ks: Sequence[int]
+    ) -> dict[str, Any]:
+        i2t = image_queries(scores, of_images, ks=ks)
+        t2i = text_queries(scores, of_texts, ks=ks)
+        sides = {"i2t": (i2t, i2t.queries), "t2i": (t2i, ranks.image_of[t2i.queries])}
+        return {side: self._figures(ranking, images) for side, (ranking, images) in sides.items()}
+
+    def _figures(self, ranking: Ranking, images: np.ndarray) -> dict[str, Any]:
+        found = ranking.to_json()
+        if self.wanted.intervals:
+            of_means = mean_intervals(ranking.values, images)
+            found["intervals"] = {name: one.to_json() for name, one in of_means.items()}
+        return found
+
+    def _of_each_label(self, ranks: QueryRanks) -> dict[str, list[dict[str, Any]]]:
+        assert self._labels is not None
+        sides = {"i2t": (ranks.of_images, self._labels), "t2i": (ranks.of_texts, self._labels[ranks.image_of])}
+        found = {}
+        for side, (mine, labels) in sides.items():
+            recalls, queries = r1_by_label(mine, labels)
+            each = zip(self._names, recalls.tolist(), queries.tolist(), strict=True)
+            found[side] = [{"label": name, "queries": count, "R@1": recall} for name, recall, count in each if count]
+        return found
+
+
+def _curves(scores: Scores, ranks: QueryRanks) -> dict[str, Any]:
+    """The CMC curve up to rank `CMC_RANKS`, and precision at recalls of 0, 10, ..., 100 percent."""
+    own = Listed.own_captions(ranks.image_of, len(ranks.of_images))
+    sides = {
+        "i2t": (ranks.of_images, partial(image_queries, scores, own)),
+        "t2i": (ranks.of_texts, partial(text_queries, scores, own.transposed())),
+    }
+    return {
+        side: {"cmc": cmc(mine, CMC_RANKS).tolist(), "eleven": ranking(ks=(1,)).eleven.tolist()}
+        for side, (mine, ranking) in sides.items()
+    }
+
+
+def _labels(images: Sequence[ImageRecord]) -> tuple[list[str], np.ndarray]:
+    """Names, and (n, labels) bool."""
+    names = sorted({label for image in images for label in image.labels})
+    if not names:
+        raise ItmkitError(
+            "--labels: the images of this split have no labels; `itmkit prepare` reads some with coco --instances,"
+            " mirflickr, nuswide, jsonl and csv"
+        )
+    place = {name: number for number, name in enumerate(names)}
+    found = np.zeros((len(images), len(names)), bool)
+    for row, image in enumerate(images):
+        found[row, [place[label] for label in image.labels]] = True
+    return names, found

@@ -1,0 +1,105 @@
+"""What an evaluation comes to: a row for each matrix of scores, and the comparison of two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from itmkit.evaluation.bootstrap import Difference, differences, intervals
+from itmkit.evaluation.measures import Measures
+from itmkit.evaluation.metrics import QueryRanks, Retrieval, chance, mean_over, query_ranks
+from itmkit.evaluation.protocols import Protocol
+from itmkit.scoring.stored import Scores
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a member of a run, or the mean of several score matrices.
+
+    Attributes:
+        kind: "single", or "ensemble of N".
+        method: of the run; "" of files and of means over runs of several methods.
+        ranks: of every query, fold by fold.
+        more: what else was asked for, by its name in JSON; see `itmkit.evaluation.measures`.
+    """
+
+    name: str
+    kind: str
+    result: Retrieval
+    method: str = ""
+    ranks: Sequence[QueryRanks] = ()
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "kind": self.kind, **self.result.to_json(), **self.more}
+
+
+@dataclass(frozen=True)
+class Against:
+    """Two rows on the same images: what the first has more, figure by figure, and whether that may be chance."""
+
+    first: str
+    second: str
+    figures: dict[str, Difference]
+
+    def to_json(self) -> dict[str, Any]:
+        figures = {name: one.to_json() for name, one in self.figures.items()}
+        return {"first": self.first, "second": self.second, "figures": figures}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    protocol: Protocol
+    rows: list[Row]
+    images: int
+    captions: int
+    left_out: int  # images of the split without features
+    chance_rsum: float
+    precision: str  # of the products that the scores come from; "" where they come from files
+    against: Against | None = None
+    notes: tuple[str, ...] = ()  # what could not be placed
+
+    def to_json(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {"split": self.protocol.name, "folds": self.protocol.folds, "left_out": self.left_out}
+        if self.precision:
+            facts["precision"] = self.precision
+        facts |= {"images": self.images, "captions": self.captions, "chance_rsum": self.chance_rsum}
+        facts["results"] = [row.to_json() for row in self.rows]
+        return facts | ({"against": self.against.to_json()} if self.against else {})
+
+
+class Table:
+    """Rows of an evaluation, fold by fold."""
+
+    def __init__(self, measures: Measures) -> None:
+        self._measures = measures
+        self._rows: dict[str, tuple[str, str, list[QueryRanks], dict[str, Any]]] = {}
+
+    def add(self, name: str, kind: str, scores: Scores, image_of: np.ndarray, *, method: str = "") -> None:
+        """A fold of a row. image_of: (n_texts,), the row of `scores` of each caption's image."""
+        ranks = query_ranks(scores, image_of)
+        self._rows.setdefault(name, (kind, method, [], self._measures.of(scores, ranks)))[2].append(ranks)
+
+    def difference(self, first: str, second: str) -> Against:
+        return Against(first, second, differences(self._rows[first][2], self._rows[second][2]))
+
+    def summary(
+        self,
+        chosen: Protocol,
+        images: int,
+        captions: int,
+        left_out: int,
+        precision: str = "",
+        against: Against | None = None,
+    ) -> Evaluation:
+        rows = []
+        for name, (kind, method, ranks, more) in self._rows.items():
+            if self._measures.wanted.intervals:
+                more = {"intervals": {figure: found.to_json() for figure, found in intervals(ranks).items()}} | more
+            rows.append(Row(name, kind, mean_over([fold.retrieval() for fold in ranks]), method, ranks, more))
+        expected = chance(images // chosen.folds, captions / images)
+        notes = tuple(self._measures.notes)
+        return Evaluation(chosen, rows, images, captions, left_out, expected, precision, against, notes)

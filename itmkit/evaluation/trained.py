@@ -1,0 +1,107 @@
+"""A trained run, opened to score with: one of this workspace, or of another whose matcher is tried on this data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from itmkit.cache.manifest import read_manifest
+from itmkit.errors import ItmkitError
+from itmkit.files import read_json, sha256_file
+from itmkit.inputs import Needs, Sizes
+from itmkit.matchers import build, method
+from itmkit.text.vocabulary import Vocabulary
+from itmkit.training.checkpoint import load_weights
+from itmkit.training.settings import read_config
+from itmkit.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, opened: its best weights per member, and what it reads."""
+
+    name: str
+    folder: Path  # where results go
+    members: dict[str, torch.nn.Module]
+    weights: dict[str, float]  # of the members, in the mean of their scores
+    vocabulary: Vocabulary | None
+    needs: Needs
+    sizes: Sizes
+    method: str
+    made_from: dict[str, str]  # digests of weights and caches
+    notes: tuple[str, ...] = ()
+
+    def check_sizes(self, found: Sizes) -> None:
+        """Raises ItmkitError where inputs have other sizes than in training. Only regions may be more or fewer."""
+        mine, yours = asdict(self.sizes), asdict(found)
+        problems = [
+            f"--run {self.name}: {name.replace('_', ' ')} was {mine[name]} in training, is {yours[name]} here"
+            for name in mine
+            if name != "regions" and mine[name] != yours[name]
+        ]
+        if problems:
+            raise ItmkitError([*problems, "features and word vectors must come from the same models as in training"])
+
+
+def open_run(workspace: Workspace, name: str, *, device: torch.device) -> Run:
+    """Loads the best weights of every member of a run.
+
+    Args:
+        name: of a run of this workspace, or the path of a run's folder in another one. That run then reads the caches
+            of this workspace; its results go to `transfer/` here.
+
+    Raises:
+        ItmkitError: no such run, no weights yet, or the caches are not those it was trained on.
+    """
+    path = Path(name)
+    foreign = not (workspace.root / "runs" / name / "run.json").exists() and (path / "run.json").exists()
+    folder = path.resolve() if foreign else workspace.run(name)
+    if not (folder / "run.json").exists():
+        have = sorted(path.parent.name for path in (workspace.root / "runs").glob("*/run.json"))
+        raise ItmkitError(
+            f"--run {name}: no such run, nor the folder of one; there are"
+            f" {', '.join(have) or 'none: run `itmkit train` first'}"
+        )
+    config, facts = read_config(folder / "config.toml"), read_json(folder / "run.json")
+    module = method(config.method)
+    needs = module.needs(config.matcher)
+    workspace.require(*needs.caches)
+    notes: tuple[str, ...] = ()
+    if foreign:
+        home = folder.parent.parent  # WORKSPACE/runs/NAME
+        name, out = f"{home.name}/{folder.name}", workspace.root / "transfer" / f"{home.name}-{folder.name}"
+        notes = tuple(_differences(workspace, Workspace(home), facts["caches"]))
+    else:
+        out = folder
+        changed = [cache for cache, value in facts["caches"].items() if workspace.fingerprint(cache) != value]
+        if changed:
+            raise ItmkitError(
+                f"--run {name}: trained on other caches ({', '.join(changed)} changed since); train it anew with"
+                " --force"
+            )
+    vocabulary = Vocabulary.read(folder / "vocabulary.json") if needs.words else None
+    sizes = Sizes(**facts["sizes"])
+    members = build(config.method, config.matcher, sizes=sizes, seed=config.training.seed)
+    for member, matcher in members.items():
+        load_weights(folder / f"best-{member}.safetensors", matcher)
+        matcher.to(device)
+    made_from = {cache: workspace.fingerprint(cache) for cache in facts["caches"]}
+    made_from |= {f"weights of {member}": sha256_file(folder / f"best-{member}.safetensors") for member in members}
+    weights: dict[str, float] = module.members(config.matcher)
+    return Run(name, out, members, weights, vocabulary, needs, sizes, config.method, made_from, notes)
+
+
+def _differences(here: Workspace, home: Workspace, caches: dict[str, Any]) -> list[str]:
+    """How the caches here were made otherwise than those of training."""
+    notes = []
+    for cache, fingerprint in caches.items():
+        mine, theirs = read_manifest(here.cache(cache)), read_manifest(home.cache(cache))
+        if theirs is None or theirs.fingerprint != fingerprint:
+            notes.append(f"{cache}: not known how that of training was made; {home.root} no longer has it")
+        elif mine is not None:
+            other = [line for line in theirs.made_by.differences(mine.made_by) if not line.startswith("inputs.")]
+            notes += [f"{cache}: made otherwise than in training: {line}" for line in other]
+    return notes
