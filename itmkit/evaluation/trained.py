@@ -57,7 +57,8 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device) -> Run:
         ItmkitError: no such run, no weights yet, or the caches are not those it was trained on.
     """
     path = Path(name)
-    foreign = not (workspace.root / "runs" / name / "run.json").exists() and (path / "run.json").exists()
+    own = path.name == name and (workspace.root / "runs" / name / "run.json").exists()
+    foreign = not own and (path / "run.json").exists()
     folder = path.resolve() if foreign else workspace.run(name)
     if not (folder / "run.json").exists():
         have = sorted(path.parent.name for path in (workspace.root / "runs").glob("*/run.json"))

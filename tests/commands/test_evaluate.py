@@ -8,6 +8,7 @@ import pytest
 
 from itmkit.commands.console import run
 from itmkit.commands.evaluate import command
+from itmkit.evaluation.protocols import PROTOCOLS, Protocol
 from itmkit.training.loop import train
 from itmkit.training.settings import resolve
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
@@ -76,3 +77,58 @@ def test_the_only_run_needs_no_name(root: Path, tmp_path: Path, capsys: pytest.C
 def test_too_little_memory_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, ["-w", str(root), "--run", "vsepp", "--memory", "0.01"]) == 2
     assert "GB are in use before anything is read; give at least" in capsys.readouterr().err
+
+
+def test_intervals_and_another_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["-w", str(root), "--run", "seed0", "--against", "seed1", "--intervals", "--slices", "--curves"]
+    assert run(command, arguments) == 0
+    told = capsys.readouterr().out
+    for heading in ("seed0 less seed1, on the same images", "95% intervals over images", "seed0: parts of the queries"):
+        assert heading in told
+    assert "words below 8" in told and "regions below 10" in told and "i2t meanr" in told
+    assert run(command, [*arguments, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["against"]["first"] == "seed0" and set(record["against"]["figures"]) >= {"rsum", "t2i R@10"}
+    for row in record["results"]:
+        assert row["intervals"]["rsum"]["value"] == pytest.approx(row["rsum"])
+        assert len(row["curves"]["i2t"]["cmc"]) == 100 and row["slices"]
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex", "csv"])
+def test_other_forms(form: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, ["-w", str(root), "--run", "seed0", "--format", form]) == 0
+    told = capsys.readouterr().out
+    begin = {"markdown": "the test split", "latex": "% the test split", "csv": "run,kind,i2t R@1"}[form]
+    assert told.startswith(begin) and "seed0" in told and "chance" not in told
+
+
+def test_what_papers_report_stands_beside(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(command, ["-w", str(root), "--run", "seed0", "--compare-paper"]) == 2
+    assert "papers report on flickr1k, coco1k, coco5k; figures on --split test are not" in capsys.readouterr().err
+    monkeypatch.setitem(PROTOCOLS, "flickr1k", Protocol("flickr1k", "test", 6, 1, "Flickr30K: the 1,000 test images"))
+    assert run(command, ["-w", str(root), "--run", "seed0", "--split", "flickr1k", "--compare-paper"]) == 0
+    told = capsys.readouterr().out
+    paper = next(line for line in told.splitlines() if "VSE++" in line)
+    assert "reported, " in paper and "52.9" in paper
+    assert run(command, ["-w", str(root), "--run", "seed0", "--split", "flickr1k", "--compare-paper", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["reported"][0]["figures"]["i2t R@1"] == 52.9 and record["reported"][0]["source"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--ratings", "experts=x"], "--ratings experts=x: is written expert=FILE or crowdflower=FILE"),
+        (["--labels"], "the images of this split have no labels"),
+        (["--judgements", "nowhere"], "original_caption_to_image.json"),
+        (["--run", "seed1", "--against", "seed1"], "named twice"),
+    ],
+)
+def test_further_figures_that_cannot_be(
+    arguments: list[str], told: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = arguments if "--run" in arguments else ["--run", "seed0", *arguments]
+    assert run(command, ["-w", str(root), *arguments]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
