@@ -261,4 +261,4 @@ def _ranks_by_sorting(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
     keys <<= 1
     keys |= mask
     keys.sort(axis=1)
-    return np.nonzero(keys & 1)[1] + 1
+    return np.flatnonzero((keys & 1).astype(bool)) % keys.shape[1] + 1

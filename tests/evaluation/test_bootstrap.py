@@ -247,10 +247,10 @@ def test_intervals_hold_the_truth() -> None:
     held = dict.fromkeys(truth, 0)
     one_by_one = 0
     for seed in range(TIMES):
-        ranks = drawn(seed, 200)
-        for name, interval in intervals(ranks, resamples=400, seed=seed).items():
+        ranks = drawn(seed, 150)
+        for name, interval in intervals(ranks, resamples=300, seed=seed).items():
             held[name] += interval.low <= truth[name] <= interval.high
-        alone = direction_intervals(ranks.of_texts, np.arange(len(ranks.of_texts)), resamples=200, seed=seed)["R@1"]
+        alone = direction_intervals(ranks.of_texts, np.arange(len(ranks.of_texts)), resamples=100, seed=seed)["R@1"]
         one_by_one += alone.low <= truth["t2i R@1"] <= alone.high
     for name, count in held.items():
         if " R@" in name or name in ("rsum", "mR"):
@@ -266,18 +266,19 @@ def test_equal_runs_differ_five_times_of_a_hundred() -> None:
     alarms: dict[str, int] = {}
     for seed in range(TIMES):
         random = np.random.default_rng(seed)
-        hard = random.normal(size=150)
-        image_of = np.repeat(np.arange(150), 5)
+        hard = random.normal(size=100)
+        image_of = np.repeat(np.arange(100), 5)
         one, other = (
             QueryRanks(
-                np.exp(1 + hard + 0.5 * random.normal(size=150)).astype(np.int64),
-                np.exp(1 + hard[image_of] + 0.5 * random.normal(size=750)).astype(np.int64),
+                np.exp(1 + hard + 0.5 * random.normal(size=100)).astype(np.int64),
+                np.exp(1 + hard[image_of] + 0.5 * random.normal(size=500)).astype(np.int64),
                 image_of,
             )
             for _ in range(2)
         )
-        for name, difference in differences(one, other, resamples=300, seed=seed).items():
+        for name, difference in differences(one, other, resamples=200, seed=seed).items():
             alarms[name] = alarms.get(name, 0) + (difference.p <= 0.05)
     for name, count in alarms.items():
         assert count / TIMES <= 0.08, name
-        assert "medr" in name or count / TIMES >= 0.02, name
+        if name in ("rsum", "mR") or "meanr" in name:  # of others many swaps differ by exactly as much
+            assert count / TIMES >= 0.02, name
