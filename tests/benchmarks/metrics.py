@@ -185,8 +185,8 @@ def main() -> int:
         naive, same = (best(how, files, small, args) for how in ("plain", "figures"))
     print(
         f"{small} x {small * args.captions}: {same['worked']:.2f} s of processor, {same['peak']:.2f} GB;"
-        f" sorting in memory {naive['worked']:.2f} s, {naive['peak']:.2f} GB: {naive['worked'] / same['worked']:.1f} times the time,"
-        f" {naive['peak'] / same['peak']:.1f} times the memory"
+        f" sorting in memory {naive['worked']:.2f} s, {naive['peak']:.2f} GB:"
+        f" {naive['worked'] / same['worked']:.1f} times the time, {naive['peak'] / same['peak']:.1f} times the memory"
     )
     return int(whole["total"] > 30 or whole["peak"] > 1.5)
 

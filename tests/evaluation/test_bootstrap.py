@@ -242,7 +242,7 @@ TIMES = 400
 
 
 def test_intervals_hold_the_truth() -> None:
-    """93 to 97 percent but for the chance error of 400 draws; with captions drawn one by one, far less."""
+    """95 percent but for the chance error of 400 draws (1.1); with captions drawn one by one, far less."""
     truth = drawn(10**6, 300_000).retrieval().figures()
     held = dict.fromkeys(truth, 0)
     one_by_one = 0
@@ -254,9 +254,9 @@ def test_intervals_hold_the_truth() -> None:
         one_by_one += alone.low <= truth["t2i R@1"] <= alone.high
     for name, count in held.items():
         if " R@" in name or name in ("rsum", "mR"):
-            assert 0.92 <= count / TIMES <= 0.98, name
+            assert 0.91 <= count / TIMES <= 0.985, name
         elif "meanr" in name:
-            assert count / TIMES >= 0.88, name  # a few images in a thousand decide it
+            assert count / TIMES >= 0.86, name  # a few images in a thousand decide it
         else:
             assert count / TIMES >= 0.93, name
     assert one_by_one / TIMES < 0.85
