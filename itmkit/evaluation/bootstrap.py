@@ -41,7 +41,7 @@ RECALLS = tuple(f"{side} R@{k}" for side in SIDES for k in KS)
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95% interval, NaN at both ends where one image alone cannot tell."""
+    """A figure with its 95% interval; NaN at both ends where there is one image, or a mean of nothing but equal values."""
 
     value: float
     low: float
@@ -233,6 +233,8 @@ def _recall(found: Interval, queries: Queries, hit: np.ndarray, influence: np.nd
 def _limited(name: str, found: Interval) -> Interval:
     """Cut to what the figure can be."""
     lowest, highest = (1.0, math.inf) if name.endswith("r") else (0.0, 600.0 if name == "rsum" else 100.0)
+    if found.low == found.high and not name.endswith("medr"):  # values that are all equal do not tell how others vary
+        return Interval(found.value, math.nan, math.nan)
     if math.isnan(found.low):
         return found
     return Interval(found.value, min(max(found.low, lowest), highest), min(max(found.high, lowest), highest))

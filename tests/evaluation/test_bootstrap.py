@@ -151,7 +151,8 @@ def test_a_hundred_percent_is_not_certain() -> None:
     assert found["t2i R@1"].low == pytest.approx(100 * 100 / (100 + 1.96**2), abs=0.01)  # 100 images, not 500
     assert found["rsum"].high == 600 and found["rsum"].low == pytest.approx(6 * found["t2i R@1"].low)
     assert found["mR"].low == pytest.approx(found["t2i R@1"].low)
-    assert found["i2t meanr"] == Interval(1, 1, 1)
+    assert found["i2t medr"] == Interval(1, 1, 1)
+    assert found["i2t meanr"].value == 1 and np.isnan(found["i2t meanr"].low) and np.isnan(found["i2t meanr"].high)
 
 
 def test_figures_stay_what_they_can_be() -> None:
