@@ -41,7 +41,7 @@ RECALLS = tuple(f"{side} R@{k}" for side in SIDES for k in KS)
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95% interval; NaN at both ends where there is one image, or a mean of nothing but equal values."""
+    """A figure with its 95% interval; NaN at both ends for one image, and for a mean of nothing but equal values."""
 
     value: float
     low: float
