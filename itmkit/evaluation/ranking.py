@@ -234,7 +234,7 @@ def _ranks(scores: np.ndarray, mask: np.ndarray, counts: np.ndarray) -> np.ndarr
         return _ranks_by_sorting(scores, mask)
     rows, items = np.nonzero(mask)
     there = np.arange(int(counts.max())) < counts[:, None]  # (n, most)
-    own = np.full(there.shape, np.inf, scores.dtype)
+    own = np.full(there.shape, np.inf, np.result_type(scores, np.float32))
     own[there] = -scores[rows, items]
     own = -np.sort(own, axis=1)
     ranks = np.empty(own.shape, np.int64)
@@ -261,4 +261,4 @@ def _ranks_by_sorting(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
     keys <<= 1
     keys |= mask
     keys.sort(axis=1)
-    return np.nonzero(keys & 1)[1] + 1
+    return np.flatnonzero((keys & 1).astype(bool)) % keys.shape[1] + 1
