@@ -121,6 +121,42 @@ def alarms(draw: Callable[[], list[QueryRanks]], times: int, resamples: int) -> 
     }
 
 
+def print_coverage(name: str, args: argparse.Namespace) -> int:
+    """How many figures are held too seldom or too often."""
+    random = np.random.default_rng([args.seed, *name.encode()])  # whatever else is asked for
+    truth, population = None, "good" if name == "folds" else name
+    if name != "matrices":
+        truth = split(random, 1_000_000, population)[0].retrieval().figures()
+
+    def draw() -> list[QueryRanks]:
+        if name == "matrices":
+            return [matrix_ranks(random, min(args.images, 200))]
+        folds = 5 if name == "folds" else 1
+        return [split(random, args.images // folds, population)[0] for _ in range(folds)]
+
+    found, deciding = coverage(draw, truth, args.times, args.resamples)
+    wrong = 0
+    print(f"{name + ':':13} truth     held  below  above  length")
+    for figure, (held, below, above, length) in found.items():
+        true = "" if truth is None else f"{truth[figure]:8.2f}"
+        judged = "med" not in figure and "mean" not in figure and deciding[figure] >= 20
+        bad = judged and not 93 <= held <= 97
+        wrong += bad
+        says = "  <--" if bad else "" if judged else "  (not judged)"
+        print(f"  {figure:12} {true:8} {held:6.1f} {below:6.1f} {above:6.1f} {length:7.2f}{says}", flush=True)
+    return wrong
+
+
+def print_alarms(name: str, args: argparse.Namespace) -> int:
+    """Of how many figures equal runs differ too often."""
+    random = np.random.default_rng([args.seed, *name.encode()])
+    found = alarms(lambda: runs(random, args.images, "good", name), args.times, args.resamples)
+    print(f"{name + ':':13} p <= 0.05   interval of the difference holds 0")
+    for figure, (share, held) in found.items():
+        print(f"  {figure:12} {share:6.1f} {held:14.1f}", flush=True)
+    return 0 if name == "better" else sum(share > 7 for share, _ in found.values())
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--images", type=int, default=500)
@@ -129,42 +165,9 @@ def main() -> int:
     options.add_argument("--only", help="populations, folds, matrices, same, unequal, better")
     options.add_argument("--seed", type=int, default=0)
     args = options.parse_args()
-    chosen = args.only.split(",") if args.only else [*POPULATIONS, "folds", "matrices", "same", "unequal", "better"]
-    random = np.random.default_rng(args.seed)
-    wrong = 0
-    for name in chosen:
-        if name in ("same", "unequal", "better"):
-            continue
-        truth = None
-        if name == "matrices":
-            draw = lambda: [matrix_ranks(random, min(args.images, 200))]  # noqa: E731
-        elif name == "folds":
-            whole = split(random, 1_000_000, "good")[0].retrieval().figures()
-            truth, draw = whole, lambda: [split(random, args.images // 5, "good")[0] for _ in range(5)]
-        else:
-            truth = split(random, 1_000_000, name)[0].retrieval().figures()
-            draw = lambda name=name: split(random, args.images, name)  # noqa: E731
-        found, deciding = coverage(draw, truth, args.times, args.resamples)
-        print(f"{name}: {'figure':10} truth     held  below  above  length")
-        for figure, (held, below, above, length) in found.items():
-            true = "" if truth is None else f"{truth[figure]:8.2f}"
-            judged = "med" not in figure and "mean" not in figure and deciding[figure] >= 20
-            bad = judged and not 93 <= held <= 97
-            wrong += bad
-            print(
-                f"  {figure:12} {true:8} {held:6.1f} {below:6.1f} {above:6.1f} {length:7.2f}"
-                f"{'' if judged else '  (not judged)'}{'  <-- ' if bad else ''}",
-                flush=True,
-            )
-    for name in ("same", "unequal", "better"):
-        if name not in chosen:
-            continue
-        found_alarms = alarms(lambda name=name: runs(random, args.images, "good", name), args.times, args.resamples)
-        print(f"{name}: {'figure':12} p <= 0.05   interval of the difference holds 0")
-        for figure, (share, held) in found_alarms.items():
-            wrong += name != "better" and share > 7
-            print(f"  {figure:12} {share:6.1f} {held:14.1f}", flush=True)
-    return 1 if wrong else 0
+    tests = ("same", "unequal", "better")
+    chosen = args.only.split(",") if args.only else [*POPULATIONS, "folds", "matrices", *tests]
+    return 1 if sum((print_alarms if name in tests else print_coverage)(name, args) for name in chosen) else 0
 
 
 if __name__ == "__main__":
