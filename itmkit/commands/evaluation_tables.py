@@ -54,6 +54,11 @@ def _recalls(result: Evaluation, papers: Sequence[Reported], wide: bool) -> Show
         if wide:
             cells += [f"{row.result.mean_recall:.1f}", f"{i2t.medr:.0f}", f"{t2i.medr:.0f}"]
         rows.append([row.name, row.kind, *cells])
+    if result.over_runs:
+        names = [*NAMES, "rsum", *(["mR", "i2t medr", "t2i medr"] if wide else [])]
+        spreads = [result.over_runs[name] for name in names]
+        cells = [f"{spread.mean:.1f} ±{spread.deviation:.1f}" for spread in spreads]
+        rows.append([f"each of {spreads[0].n} runs", "mean and deviation", *cells])
     for paper in papers:
         six = [f"{paper.figures[name]:.1f}" if name in paper.figures else "-" for name in NAMES]
         rsum = f"{paper.rsum:.1f}" if paper.rsum is not None else "-"

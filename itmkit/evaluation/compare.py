@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate, result_path
 from itmkit.evaluation.protocols import protocol
+from itmkit.evaluation.seeds import Spread
 from itmkit.files import read_json, write_json
 from itmkit.progress import SILENT, Progress
 from itmkit.training.loop import train
@@ -54,12 +53,11 @@ class Row:
     values: dict[str, list[float]]
 
     def mean(self, figure: str) -> float:
-        return float(np.mean(self.values[figure]))
+        return Spread.of(self.values[figure]).mean
 
     def spread(self, figure: str) -> float:
-        """The standard deviation over seeds (of a sample, n - 1); NaN for a single one."""
-        values = self.values[figure]
-        return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+        """The standard deviation over seeds; NaN for a single one."""
+        return Spread.of(self.values[figure]).deviation
 
     def to_json(self) -> dict[str, Any]:
         spread = {name: None if math.isnan(self.spread(name)) else self.spread(name) for name in FIGURES}

@@ -123,12 +123,13 @@ def evaluate(
             _save(save, together, first, ours)
     difference = table.difference(ours, opened[-1].name) if against is not None and not part.index else None
     counts = len(first.images), len(first.caption_texts), first.left_out
-    result = table.summary(chosen, *counts, in_precision, difference)
+    alike = [run.name for run in opened[: len(runs)] if run.method == opened[0].method]
+    result = table.summary(chosen, *counts, in_precision, difference, runs=alike if len(alike) == len(runs) else ())
     if part.index:
         return result
     for run in opened:
         mine = [row for row in result.rows if row.name == run.name or row.name.startswith(f"{run.name}/")]
-        write_json(result_path(run.folder, split), replace(result, rows=mine, against=None).to_json())
+        write_json(result_path(run.folder, split), replace(result, rows=mine, against=None, over_runs=None).to_json())
     if len(opened) > 1:
         write_json(result_path(opened[0].folder, split, together=named), result.to_json())
     for run in opened:

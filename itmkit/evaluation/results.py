@@ -12,6 +12,7 @@ from itmkit.evaluation.bootstrap import Difference, differences, intervals
 from itmkit.evaluation.measures import Measures
 from itmkit.evaluation.metrics import QueryRanks, Retrieval, chance, mean_over, query_ranks
 from itmkit.evaluation.protocols import Protocol
+from itmkit.evaluation.seeds import Spread, over_seeds
 from itmkit.scoring.stored import Scores
 
 
@@ -60,6 +61,7 @@ class Evaluation:
     chance_rsum: float
     precision: str  # of the products that the scores come from; "" where they come from files
     against: Against | None = None
+    over_runs: dict[str, Spread] | None = None  # of several runs of one method, such as those of several seeds
     notes: tuple[str, ...] = ()  # what could not be placed
 
     def to_json(self) -> dict[str, Any]:
@@ -68,6 +70,8 @@ class Evaluation:
             facts["precision"] = self.precision
         facts |= {"images": self.images, "captions": self.captions, "chance_rsum": self.chance_rsum}
         facts["results"] = [row.to_json() for row in self.rows]
+        if self.over_runs:
+            facts["over_runs"] = {figure: spread.to_json() for figure, spread in self.over_runs.items()}
         return facts | ({"against": self.against.to_json()} if self.against else {})
 
 
@@ -94,7 +98,9 @@ class Table:
         left_out: int,
         precision: str = "",
         against: Against | None = None,
+        runs: Sequence[str] = (),
     ) -> Evaluation:
+        """runs: names of the rows of several runs of one method, over which figures are averaged too."""
         rows = []
         for name, (kind, method, ranks, more) in self._rows.items():
             if self._measures.wanted.intervals:
@@ -102,4 +108,5 @@ class Table:
             rows.append(Row(name, kind, mean_over([fold.retrieval() for fold in ranks]), method, ranks, more))
         expected = chance(images // chosen.folds, captions / images)
         notes = tuple(self._measures.notes)
-        return Evaluation(chosen, rows, images, captions, left_out, expected, precision, against, notes)
+        spread = over_seeds([row.result for row in rows if row.name in runs]) if rows and len(runs) > 1 else None
+        return Evaluation(chosen, rows, images, captions, left_out, expected, precision, against, spread, notes)

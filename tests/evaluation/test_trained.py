@@ -101,3 +101,19 @@ def test_two_runs_on_the_same_images(homes: tuple[Path, Path], tmp_path: Path) -
     assert np.isfinite([one.value for one in three.against.figures.values()]).all()
     with pytest.raises(ItmkitError, match="--run scan: named twice"):
         evaluate(workspace, ["scan"], against="scan")
+
+
+def test_the_mean_over_runs_of_one_method(homes: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(homes[0], tmp_path / "home")
+    workspace = Workspace(tmp_path / "home")
+    for seed in (1, 2):
+        settings = {**FAST["vsepp"], **FAST_TRAINING, "epochs": 1, "seed": seed}
+        train(workspace, resolve("vsepp", settings=settings), run=f"seed{seed}")
+    found = evaluate(workspace, ["vsepp", "seed1", "seed2"])
+    values = [row.result.rsum for row in found.rows if row.kind == "single"]
+    assert found.over_runs is not None and found.over_runs["rsum"].n == len(values) == 3
+    assert found.over_runs["rsum"].mean == pytest.approx(np.mean(values))
+    assert found.over_runs["rsum"].deviation == pytest.approx(np.std(values, ddof=1))
+    assert found.to_json()["over_runs"]["rsum"]["n"] == 3
+    assert "over_runs" not in json.loads((workspace.run("vsepp") / "eval-test.json").read_text())
+    assert evaluate(workspace, ["vsepp"], against="seed1").over_runs is None

@@ -32,7 +32,9 @@ def in_blocks(compute: Callable[..., Tensor], *per_image: Tensor, numbers: int) 
     """
     again = torch.is_grad_enabled() and len(per_image[0]) * numbers > KEEP
     size = max(1, numbers_of_a_block(per_image[0].device) // numbers)
-    blocks = [[tensor[start : start + size] for tensor in per_image] for start in range(0, len(per_image[0]), size)]
+    # Split, not sliced: the gradients of all parts are then joined once, instead of one after the other being added to
+    # zeros of the size of the whole.
+    blocks = list(zip(*(tensor.split(size) for tensor in per_image), strict=True))
     if not again:
         return torch.cat([compute(*block) for block in blocks])
     same = products_as_here()
