@@ -235,7 +235,7 @@ def _evaluated(workspace: Workspace, choice: Choice, key: str) -> tuple[str, dic
 
 def _has(result: dict[str, Any], key: str) -> bool:
     """Whether a result has what is to be drawn: no slices, or no label in either direction, are nothing."""
-    found = result.get(key)
+    found = result.get(key) or {}
     return bool(found) and (key != "by_label" or all(found.values()))
 
 
