@@ -41,7 +41,7 @@ def epochs(courses: Mapping[str, Mapping[str, Line]], title: str) -> Figure:
             for _, line, kind in series:
                 _over_epochs(axis, line, key, kind)
             axis.set_ylabel(says)
-            axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, nbins=6))
+            axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
         for axis in axes[-1]:
             axis.set_xlabel("epoch")
         return figure
@@ -111,7 +111,7 @@ def cmc(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figu
             axis.set_xticks(ticks, [str(k) for k in ticks])
             axis.minorticks_off()
             axis.set_xlabel(f"k best {found}")
-            axis.set_ylim(0, min(100, axis.get_ylim()[1]))
+            axis.set_ylim(0, min(103, axis.get_ylim()[1]))
         return figure
 
 
@@ -127,7 +127,7 @@ def precision(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) -
         for axis in axes:
             axis.set_xlabel("recall (%)")
             axis.set_xlim(-3, 103)
-            axis.set_ylim(0, min(100, axis.get_ylim()[1]))
+            axis.set_ylim(0, min(103, axis.get_ylim()[1]))
         return figure
 
 

@@ -138,7 +138,8 @@ def heading(axis: Any, title: str, rows: str) -> None:
     """The title of a panel whose rows have names, and what those are; such rows need no grid and no ticks."""
     axis.set_title(title)
     if rows:
-        axis.set_title(rows, loc="right", x=-0.03, fontsize=_TEXT)
+        above = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (-4, 5), "textcoords": "offset points"}
+        axis.annotate(rows, **above, ha="right", fontsize=_TEXT)  # a title is not given room beside the panel
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
 

@@ -77,6 +77,14 @@ def test_stages_are_not_joined_and_epochs_without_scores_are_left_out() -> None:
     assert stars(figure.axes[1]) == [(5, 4)]
 
 
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_epochs_are_whole_numbers(count: int) -> None:
+    figure = epochs({"a": {"global": line([float(n) for n in range(count)])}}, "title")
+    low, high = figure.axes[0].get_xlim()
+    shown = [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high]
+    assert 1 <= len(shown) <= 8 and all(tick == round(tick) for tick in shown)
+
+
 def test_best_epoch() -> None:
     assert best_epoch(line([NAN, 3, 5, 5])) == 2
     assert best_epoch(line([NAN, NAN])) is None

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from itmkit.errors import ItmkitError
+from itmkit.report.bars import labels, methods
 from itmkit.report.curves import cmc
 from itmkit.report.figure import MOST, WIDTH, look, mark, save, style, wrapped
+from itmkit.report.intervals import slices
 
 CURVES = {"_one $x_1$": {"i2t": [10.0, 20.0], "t2i": [5.0, 6.0]}, "two": {"i2t": [11.0, 12.0], "t2i": [1.0, 2.0]}}
 
@@ -84,25 +87,30 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.M
         cmc(CURVES, "title")
 
 
-@pytest.mark.parametrize("count", [1, 9, MOST])
-def test_nothing_lies_outside_the_figure_or_on_the_panels(count: int) -> None:
-    """Long names: the legend has room of its own below the panels, and every text is within the figure."""
-    pytest.importorskip("matplotlib")
+def check_layout(figure: Any) -> None:
+    """Everything lies within the figure, the legend below the panels, and no panel is squeezed."""
     backend = pytest.importorskip("matplotlib.backends.backend_agg")
-    name = "f8k-scl+text-epochs=2+image-epochs=2+local-attention=false-seed"
-    figure = cmc({f"{name}{n} (ensemble of 2)": CURVES["two"] for n in range(count)}, "val, 1,000 images, " * 5)
     with style():
-        canvas = backend.FigureCanvasAgg(figure)
-        figure.draw(canvas.get_renderer())
-        page = figure.bbox
-        (legend,) = figure.legends
-        below = legend.get_window_extent()
-        for box in (
-            below,
-            *(axis.get_tightbbox() for axis in figure.axes),
-            *(t.get_window_extent() for t in figure.texts),
-        ):
-            assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+        figure.draw(backend.FigureCanvasAgg(figure).get_renderer())
+        below, page = figure.legends[0].get_window_extent(), figure.bbox
+        boxes = [below, *(text.get_window_extent() for text in figure.texts)]
         for axis in figure.axes:
+            boxes += [text.get_window_extent() for text in (axis.title, *axis.texts, *axis.get_yticklabels())]
             assert axis.get_tightbbox().y0 >= below.y1
-            assert axis.get_window_extent().height > 0.8 * figure.dpi
+            assert axis.get_window_extent().width > figure.dpi
+        for box in (*boxes, *(axis.get_tightbbox() for axis in figure.axes)):
+            assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+
+
+@pytest.mark.parametrize("count", [1, 9, MOST])
+def test_long_names_have_room(count: int) -> None:
+    pytest.importorskip("matplotlib")
+    name = "f8k-scl+text-epochs=2+image-epochs=2+local-attention=false-seed"
+    names = [f"{name}{n} (ensemble of 2)" for n in range(count)]
+    check_layout(cmc(dict.fromkeys(names, CURVES["two"]), "val, 1,000 images, " * 5))
+    figures = {"R@1": {"value": 100.0, "low": 0.0, "high": 100.0}}
+    rows = [{"side": "t2i", "name": one, "queries": 7, "figures": figures} for one in ("a", "b")]
+    check_layout(slices(dict.fromkeys(names, rows), "val"))
+    bars = [{"label": "a", "queries": 7, "R@1": 100.0}]
+    check_layout(labels({one: {"i2t": bars, "t2i": bars} for one in names}, "val"))
+    check_layout(methods([{"name": one, "kind": "single", "values": {"rsum": [1.0, 2.0]}} for one in names], "val"))
