@@ -16,7 +16,7 @@ from itmkit.commands import COMMANDS, cli
 from itmkit.commands.console import in_words, run
 from itmkit.errors import ItmkitError
 
-HEAVY = ("torch", "transformers", "spacy", "scipy")
+HEAVY = ("torch", "transformers", "spacy", "scipy", "matplotlib")
 
 
 def all_commands() -> Iterator[tuple[str, click.Command]]:

@@ -1,0 +1,83 @@
+"""itmkit plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from itmkit.commands.options import Path_, json_option, workspace_option
+from itmkit.workspace import Workspace
+
+WHAT = ("epochs", "compare", "cmc", "precision", "slices", "labels")
+
+
+@click.command("plot")
+@click.argument("what", nargs=-1, required=True, type=click.Choice(WHAT), metavar="WHAT...")
+@workspace_option
+@click.option(
+    "--run", "runs", multiple=True, metavar="NAME", help="A run to draw (default: every one that has what is drawn)."
+)
+@click.option("--split", default="test", show_default=True, metavar="NAME", help="As in evaluate; epochs are of val.")
+@click.option(
+    "--comparison", default="compare", show_default=True, metavar="PREFIX", help="Which `itmkit compare` to draw."
+)
+@click.option("--figure", default="rsum", show_default=True, metavar="NAME", help='Of compare: rsum, "i2t R@1", ...')
+@click.option("--members", is_flag=True, help="With the single members of ensembles.")
+@click.option(
+    "--labels", type=click.IntRange(1), default=20, show_default=True, help="Of labels: those with the most queries."
+)
+@click.option("--out", type=Path_, metavar="FOLDER", show_default="plots/ of the workspace", help="Where to write.")
+@click.option("--format", type=click.Choice(["svg", "png"]), default="svg", show_default=True, help="Of the files.")
+@json_option
+def command(
+    what: tuple[str, ...],
+    workspace: Workspace,
+    runs: tuple[str, ...],
+    split: str,
+    comparison: str,
+    figure: str,
+    members: bool,
+    labels: int,
+    out: Path | None,
+    format: Literal["svg", "png"],
+    as_json: bool,
+) -> None:
+    """Draw figures of what runs left behind, one column of a paper wide. Needs itmkit[report].
+
+    \b
+    WHAT is one or several of
+      epochs     rsum, loss and R@1 of every member and ensemble over the epochs
+      compare    bars of the table of `itmkit compare`, with spread and seeds
+      cmc        R@k for every k, of `itmkit evaluate --curves`
+      precision  precision over recall, likewise
+      slices     R@1 of slices with intervals, of `itmkit evaluate --slices`
+      labels     R@1 of each label, of `itmkit evaluate --labels`
+
+    \b
+    Examples:
+      itmkit plot epochs
+      itmkit plot epochs --run mpsm --run scan --format png
+      itmkit plot cmc precision slices --run mpsm --split val --out figures
+      itmkit plot compare --comparison ablation --figure "t2i R@1"
+    """
+    from itmkit.commands.console import print_json, table
+    from itmkit.report.plots import plot
+
+    plots = plot(
+        workspace,
+        what,
+        runs=runs,
+        split=split,
+        comparison=comparison,
+        figure=figure,
+        members=members,
+        labels=labels,
+        out=out,
+        format=format,
+    )
+    if as_json:
+        print_json([one.to_json() for one in plots])
+    else:
+        table(None, ["plot", "of", "series", "file"], [[p.what, p.title, len(p.series), p.path] for p in plots])

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from itmkit.errors import ItmkitError
+from itmkit.files import write_text
+from itmkit.report.figure import MOST
+from itmkit.report.plots import PLOTS, plot
+from itmkit.workspace import Workspace
+from tests.report import files
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A run with everything, an ensemble of two with everything, and a run that was evaluated plainly."""
+    workspace = Workspace(tmp_path)
+    files.metrics(workspace, "one", {"global": [100, 120]})
+    files.metrics(workspace, "both", {"t2i": [90, 95], "i2t": [91, 96], "ensemble": [99, 101]})
+    files.evaluation(workspace, "one", [files.result("one", 20)])
+    members = [files.result("both/t2i", 24), files.result("both/i2t", 25)]
+    files.evaluation(workspace, "both", [*members, files.result("both", 30, kind="ensemble of 2")])
+    files.evaluation(workspace, "plain", [files.result("plain", 20, asked=False)])
+    files.comparison(workspace, {"scan": [300, 310], "vsepp": [200, 210]})
+    return workspace
+
+
+def test_everything_of_a_workspace(workspace: Workspace) -> None:
+    plots = plot(workspace, list(PLOTS), split="val")
+    names = ["epochs", "compare-compare-val", "cmc-val", "precision-val", "slices-val", "labels-val"]
+    assert [one.path for one in plots] == [workspace.root / "plots" / f"{name}.svg" for name in names]
+    both = ["both (ensemble of 2)", "one (single)"]
+    assert [one.series for one in plots] == [both, ["scan", "vsepp"], both, both, both, both]
+    for one in plots:
+        written = one.path.read_text(encoding="utf-8")
+        assert f">{one.title}<" in written
+        for name in one.series:
+            assert f">{name}<" in written
+    assert plots[0].title == "val, 200 images, singles and ensembles"
+    assert plots[1].title == "val, 100 images; mean of 2 seeds"
+
+
+def test_what_all_have_in_common_stands_in_the_title(workspace: Workspace) -> None:
+    (one,) = plot(workspace, ["cmc"], runs=["both"], split="val")
+    assert (one.title, one.series) == ("val, 100 images, ensemble of 2", ["both"])
+    files.evaluation(workspace, "one", [files.result("one", 20)], images=90)
+    (one,) = plot(workspace, ["cmc"], runs=["one", "both"], split="val")
+    assert one.title == "val, different numbers of images, singles and ensembles"
+    assert one.series == ["one (90 images, single)", "both (100 images, ensemble of 2)"]
+    (one,) = plot(workspace, ["epochs"], runs=["both"])
+    assert (one.title, one.series) == ("both: val, 200 images, ensemble of 2", ["t2i", "i2t", "ensemble"])
+
+
+def test_validation_on_different_images_is_said(workspace: Workspace) -> None:
+    files.metrics(workspace, "one", {"global": [100, 120]}, images=1000)
+    (one,) = plot(workspace, ["epochs"])
+    assert one.title.endswith("not comparable") and one.series[1] == "one (1,000 images, single)"
+
+
+def test_members(workspace: Workspace) -> None:
+    cmc, bars = plot(workspace, ["cmc", "compare"], runs=["both"], split="val", members=True)
+    assert cmc.series == ["both/t2i (single)", "both/i2t (single)", "both (ensemble of 2)"]
+    assert bars.series == ["scan", "vsepp", "scan/t2i"]
+
+
+def test_a_file_for_every_figure_of_a_comparison(workspace: Workspace) -> None:
+    (one,) = plot(workspace, ["compare"], split="val", figure="t2i R@1", out=workspace.root / "out", format="png")
+    assert one.path == workspace.root / "out" / "compare-compare-val-t2i-r1.png" and one.path.exists()
+    with pytest.raises(ItmkitError, match="--figure 'R@1': the comparison has rsum, t2i R@1"):
+        plot(workspace, ["compare"], split="val", figure="R@1")
+
+
+def test_slices_begin_with_all_queries_and_labels_are_counted(workspace: Workspace) -> None:
+    slices, labels = plot(workspace, ["slices", "labels"], runs=["one"], split="val", labels=2)
+    written = slices.path.read_text(encoding="utf-8")
+    assert ">all (100)<" in written and ">all (500)<" in written and ">words 8-9 (120)<" in written
+    assert "words below 8" not in written
+    assert labels.title == "val, 100 images, single; the 2 labels of 3 with the most queries"
+
+
+def test_without_data_nothing_is_drawn_and_the_command_is_named(workspace: Workspace) -> None:
+    with pytest.raises(ItmkitError) as error:
+        plot(workspace, ["epochs", "cmc", "slices", "labels"], runs=["plain", "none"], split="val")
+    told = error.value.problems
+    plain = workspace.run("plain") / "eval-val.json"
+    for key, option in (("curves", "--curves"), ("slices", "--slices"), ("by_label", "--labels")):
+        assert f"{plain}: has no {key}; run `itmkit evaluate --run plain --split val {option}`" in told
+    assert f"{workspace.run('plain') / 'metrics.jsonl'}: no such file" in told[0]
+    assert sum("runs/none/" in problem for problem in told) == 4
+    assert not (workspace.root / "plots").exists()
+
+
+def test_an_empty_workspace(tmp_path: Path) -> None:
+    with pytest.raises(ItmkitError) as error:
+        plot(Workspace(tmp_path), list(PLOTS), split="val")
+    told = "\n".join(error.value.problems)
+    for words in ("itmkit train", "itmkit compare", "--split val --curves`", "--split val --slices`", "--labels`"):
+        assert words in told
+    assert len(error.value.problems) == len(PLOTS) - 1  # cmc and precision want the same
+
+
+@pytest.mark.parametrize(
+    ("what", "runs", "split", "told"),
+    [
+        (["pie"], [], "val", "'pie': no such plot; there are epochs, compare, cmc"),
+        ([], [], "val", "nothing to draw is named"),
+        (["cmc"], ["one", "one"], "val", "--run one: named twice"),
+        (["cmc"], ["one"], "nonsense", "--split 'nonsense': no such split or protocol"),
+        (["cmc"], ["../one"], "val", "a run's name is one folder name"),
+    ],
+)
+def test_what_is_asked_wrongly(workspace: Workspace, what: list[str], runs: list[str], split: str, told: str) -> None:
+    with pytest.raises(ItmkitError) as error:
+        plot(workspace, what, runs=runs, split=split)
+    assert any(told in problem for problem in error.value.problems)
+
+
+def test_a_renamed_run_and_too_many_runs(workspace: Workspace) -> None:
+    files.evaluation(workspace, "renamed", [files.result("one", 20)])
+    with pytest.raises(ItmkitError, match=r"renamed/eval-val\.json: has no result of renamed itself"):
+        plot(workspace, ["cmc"], split="val")
+    for number in range(MOST):
+        files.metrics(workspace, f"run{number}", {"global": [1]})
+    with pytest.raises(ItmkitError, match=f"{MOST + 2} series: more than {MOST} cannot be told apart"):
+        plot(workspace, ["epochs"])
+
+
+def test_the_same_files_give_the_same_bytes(workspace: Workspace) -> None:
+    first = [one.path.read_bytes() for one in plot(workspace, list(PLOTS), split="val")]
+    again = plot(workspace, list(PLOTS), split="val", out=workspace.root / "again")
+    assert [one.path.read_bytes() for one in again] == first
+
+
+def test_a_damaged_file_is_told_though_others_are_well(workspace: Workspace) -> None:
+    write_text(workspace.run("one") / "eval-val.json", "{}")
+    with pytest.raises(ItmkitError, match=r"one/eval-val\.json: images: Field required"):
+        plot(workspace, ["cmc"], split="val")
