@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+import torch
+
 PAGE = 4096
+CONTAINER = Path("/sys/fs/cgroup/memory.max")
 
 
 def resident() -> int:
@@ -15,6 +19,16 @@ def resident() -> int:
     if not sys.platform.startswith("linux"):
         return 0
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE
+
+
+def total(device: torch.device) -> int:
+    """Bytes of memory of a device; of the processor that of this machine, or of the container where that is less."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # "max": no limit
+        there = min(there, int(CONTAINER.read_text(encoding="ascii")))
+    return there
 
 
 def keep_freed_memory() -> None:

@@ -27,15 +27,16 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
-from itmkit.matchers.parts.blocks import KEEP, numbers_of_a_block
+from itmkit.matchers.parts.blocks import computed_again, numbers_kept, numbers_of_a_block
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.matchers.parts.norms import barrier, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import masked_mean
 from itmkit.workspace import named
+
+TENSORS = 5  # times as much as other methods keep of each number for gradients: the nodes change in every layer
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
@@ -184,13 +185,14 @@ class Matcher(nn.Module):
         numbers = (images["nodes"].shape[1] + texts["nodes"].shape[1]) * self.config.embed  # of a pair
         count = max(1, numbers_of_a_block(images["nodes"].device) // numbers)  # pairs of a block
         size = min(len(images["mask"]), math.isqrt(count))
-        again = torch.is_grad_enabled() and len(images["mask"]) * len(texts["mask"]) * numbers > KEEP
+        every = len(images["mask"]) * len(texts["mask"]) * numbers
+        again = torch.is_grad_enabled() and every * TENSORS > numbers_kept(images["nodes"].device)
         image_order, image_blocks = blocks(images, size)
         text_order, text_blocks = blocks(texts, count // size)
         rows = []
         for image in image_blocks:
             if again:
-                row = [checkpoint(self._pairs, image, text, use_reentrant=False) for text in text_blocks]
+                row = [computed_again(self._pairs, image, text) for text in text_blocks]
             else:
                 row = [self._pairs(image, text) for text in text_blocks]
             rows.append(torch.cat(row, dim=1))

@@ -15,6 +15,7 @@ Both train the same members. The median step counts, the first one of each does 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -69,9 +71,6 @@ class Clock:
 
         return run
 
-    def median(self, part: str) -> float:
-        return float(np.median([step[part] for step in self.steps[1:]]))
-
 
 @contextmanager
 def watched(learner: Learner, clock: Clock) -> Iterator[None]:
@@ -107,48 +106,80 @@ def literal_step(name: str, learner: Learner, batch: PairBatch) -> None:
     learner.optimizer.step()
 
 
-def measure(name: str, workspace: Workspace, args: argparse.Namespace) -> None:
+class Side:
+    """One of the two, in a process of its own: the memory that one has used would slow the other down."""
+
+    def __init__(self, target: Callable[..., None], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=target, args=(other, *arguments), daemon=True)
+        self._process.start()
+
+    def ask(self) -> Any:
+        self._pipe.send("step")
+        return self._pipe.recv()
+
+
+def prepared(name: str, root: Path, args: argparse.Namespace) -> tuple[Inputs, list[np.ndarray], Learner]:
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
     config = method(name).Config(**preset(name) | SETTINGS.get(name, {}), embed=args.embed)
     training = Training(batch_size=args.batch, precision=args.precision, minimum_count=1, workers=args.workers)
-    run = RunConfig(name, "paper", config, training)
-    dataset = workspace.dataset()
-    vocabulary = training_vocabulary(workspace, dataset, run)
-    inputs = Inputs(workspace, dataset.split("train"), vocabulary, method(name).needs(config))
+    dataset = Workspace(root).dataset()
+    vocabulary = training_vocabulary(Workspace(root), dataset, RunConfig(name, "paper", config, training))
+    inputs = Inputs(Workspace(root), dataset.split("train"), vocabulary, method(name).needs(config))
     order = epoch_order(
         inputs.image_of, inputs.lengths, batch_size=args.batch, captions_per_image=1, length_buckets=1, seed=0, epoch=1
     )
     # Of every batch only captions of different images, as in a large data set, where two of one image hardly meet.
     first = [captions[np.unique(inputs.image_of[captions], return_index=True)[1]] for captions in order]
     order = [captions for captions in first if len(captions) >= 0.8 * args.batch][: args.steps + 1]
-    learner, plain = (
-        Learner(build(name, config, sizes=inputs.sizes, seed=0), training, torch.device("cpu")) for _ in range(2)
-    )
-    clock, loop_seconds, pairs = Clock(), [], []
+    learner = Learner(build(name, config, sizes=inputs.sizes, seed=0), training, torch.device("cpu"))
+    return inputs, order, learner
+
+
+def by_itmkit(pipe: Connection, name: str, root: Path, args: argparse.Namespace) -> None:
+    """A step whenever asked: its pairs and the seconds of its parts."""
+    inputs, order, learner = prepared(name, root, args)
+    clock = Clock()
     feed = Feed(inputs, workers=args.workers, device=learner.device, part=learner.part, global_negatives=False)
     coming = feed.batches(order)
-    for number in range(len(order)):
+    for number, captions in enumerate(order):
+        pipe.recv()
         clock.begin()
         batch = clock.timed("feeding", next)(coming)
         with watched(learner, clock):
             clock.timed("all", learner.step)(batch, "", "hardest", 2e-4, epoch=1, number=number, done=number)
-        began = time.perf_counter()
-        literal_step(name, plain, batch)
-        loop_seconds.append(time.perf_counter() - began)
-        pairs.append(batch.pairs * len(learner.members))
-    reading = Clock()
+        clock.timed("reading", pair_batch)(inputs, captions)  # again, with nothing else going on
+        pipe.send((batch.pairs * len(learner.members), dict(clock.steps[-1])))
+
+
+def by_loop(pipe: Connection, name: str, root: Path, args: argparse.Namespace) -> None:
+    """The seconds of a step whenever asked."""
+    inputs, order, learner = prepared(name, root, args)
     for captions in order:
-        reading.begin()
-        reading.timed("reading", pair_batch)(inputs, captions)
-    for step in clock.steps:
-        step["scoring"] = step["all"] - step["encoding"] - step["backward"] - step["step"]
-    whole = clock.median("all") + clock.median("feeding")
-    mine, loop = float(np.median(pairs[1:])) / whole, float(np.median(pairs[1:])) / float(np.median(loop_seconds[1:]))
-    shares = ", ".join(
-        f"{part} {1000 * clock.median(part):,.0f} ms ({clock.median(part) / whole:.1%})" for part in PARTS
-    )
+        batch = pair_batch(inputs, captions)
+        pipe.recv()
+        began = time.perf_counter()
+        literal_step(name, learner, batch)
+        pipe.send(time.perf_counter() - began)
+
+
+def measure(name: str, root: Path, args: argparse.Namespace) -> None:
+    itmkit, loop = Side(by_itmkit, name, root, args), Side(by_loop, name, root, args)
+    steps, loops = [], []
+    for _ in range(args.steps + 1):
+        steps.append(itmkit.ask())
+        loops.append(loop.ask())
+    pairs = float(np.median([count for count, _ in steps[1:]]))
+    seconds = {part: float(np.median([found.get(part, 0.0) for _, found in steps[1:]])) for part in steps[0][1]}
+    seconds["scoring"] = seconds["all"] - seconds["encoding"] - seconds["backward"] - seconds["step"]
+    whole = seconds["all"] + seconds["feeding"]
+    mine, theirs = pairs / whole, pairs / float(np.median(loops[1:]))
+    shares = ", ".join(f"{part} {1000 * seconds[part]:,.0f} ms ({seconds[part] / whole:.1%})" for part in PARTS)
     print(
-        f"{name}: {mine:,.0f} pairs/s, literal {loop:,.0f}, {mine / loop:.1f}x; {whole:.2f} s a step: {shares}; reading"
-        f" a batch takes {1000 * reading.median('reading'):,.0f} ms, meanwhile",
+        f"{name}: {mine:,.0f} pairs/s, literal {theirs:,.0f}, {mine / theirs:.1f}x; {whole:.2f} s a step: {shares};"
+        f" reading a batch takes {1000 * seconds['reading']:,.0f} ms, meanwhile",
         flush=True,
     )
 
@@ -164,12 +195,10 @@ def main() -> int:
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     options.add_argument("--folder", type=Path, help="where the caches go (a temporary folder)")
     args = options.parse_args()
-    torch.set_num_threads(args.threads)
-    keep_freed_memory()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         workspace = synthetic_workspace(Path(folder) / "work", train=10 * args.batch)
         for name in args.methods.split(","):
-            measure(name, workspace, args)
+            measure(name, workspace.root, args)
     return 0
 
 

@@ -368,7 +368,7 @@ def test_recomputed_blocks_have_the_gradients_of_kept_ones(
     monkeypatch.setattr(blocks, "BLOCK", 2 * 11 * D)
     gradients = []
     for keep in (0, 1 << 40):
-        monkeypatch.setattr(blocks, "KEEP", keep)
+        monkeypatch.setattr(blocks, "numbers_kept", lambda device, keep=keep: keep)
         gradients.append(gradients_of(settings, "distance"))
     for kept, again in zip(*(found.values() for found in gradients), strict=True):
         assert kept is not None and again is not None
