@@ -19,7 +19,7 @@ Judged = Literal["eccv", "cxc", "original"]
 
 
 @dataclass(frozen=True)
-class Relevance:
+class Placed:
     """What is relevant to each query, as the rows of a sparse matrix.
 
     offsets: (n_queries + 1,) int64; items: (total,) int64. The items of query q are items[offsets[q]:offsets[q + 1]],
@@ -43,8 +43,8 @@ class Judgements:
     """i2t: captions relevant to each image; t2i: images relevant to each caption."""
 
     name: str
-    i2t: Relevance
-    t2i: Relevance
+    i2t: Placed
+    t2i: Placed
 
     def notes(self) -> list[str]:
         """What could not be placed, in words; nothing where all could."""
@@ -67,18 +67,18 @@ def read_judgements(folder: Path, name: Judged, ids: CocoIds) -> Judgements:
     """
     return Judgements(
         name,
-        i2t=_relevance(folder, f"{name}_image_to_caption.json", ids.images, ids.captions),
-        t2i=_relevance(folder, f"{name}_caption_to_image.json", ids.captions, ids.images),
+        i2t=_placed(folder, f"{name}_image_to_caption.json", ids.images, ids.captions),
+        t2i=_placed(folder, f"{name}_caption_to_image.json", ids.captions, ids.images),
     )
 
 
-def _relevance(folder: Path, name: str, queries: np.ndarray, items: np.ndarray) -> Relevance:
+def _placed(folder: Path, name: str, queries: np.ndarray, items: np.ndarray) -> Placed:
     pairs = read_pairs(folder, name)
     rows, columns = _places(queries, np.repeat(pairs.keys, pairs.lengths)), _places(items, pairs.items)
     placed = (rows >= 0) & (columns >= 0)
     cells = np.unique(rows[placed] * len(items) + columns[placed])  # sorted, and a repeated judgement once
     offsets = np.searchsorted(cells, np.arange(len(queries) + 1) * len(items)).astype(np.int64)
-    return Relevance(offsets, cells % max(1, len(items)), judged=len(rows), unplaced=int((~placed).sum()))
+    return Placed(offsets, cells % max(1, len(items)), judged=len(rows), unplaced=int((~placed).sum()))
 
 
 def _places(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Pairs a second of training steps, against the loop over captions of published code, and where the time goes.
 
     python tests/benchmarks/training.py [--methods glfn,mpsm] [--batch 128] [--embed 1024] [--steps 4] [--folder DIR]
-                                        [--precision auto] [--workers N] [--threads N]
+                                        [--warm 3] [--precision auto] [--workers N] [--threads N]
 
 Random weights at paper size (D 1024, 36 regions of 2,048 numbers, captions of 12 words on average), every caption of a
 batch from another image. Of each method, in one run and in turn:
@@ -9,7 +9,8 @@ batch from another image. Of each method, in one run and in turn:
     itmkit    the steps of `itmkit train`: batches from the caches, encoding, all pairs, gradients, Adam
     literal   the same encoders and optimizer, but pairs as in `literal_scoring`: caption by caption, D-vectors formed
 
-Both train the same members. The median step counts, the first one of each does not. The machine must be idle.
+Both train the same members. The median step counts; the first ones, in which memory is asked for that later steps find
+there, do not. The machine must be idle.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def prepared(name: str, root: Path, args: argparse.Namespace) -> tuple[Inputs, l
     )
     # Of every batch only captions of different images, as in a large data set, where two of one image hardly meet.
     first = [captions[np.unique(inputs.image_of[captions], return_index=True)[1]] for captions in order]
-    order = [captions for captions in first if len(captions) >= 0.8 * args.batch][: args.steps + 1]
+    order = [captions for captions in first if len(captions) >= 0.8 * args.batch][: args.steps + args.warm]
     learner = Learner(build(name, config, sizes=inputs.sizes, seed=0), training, torch.device("cpu"))
     return inputs, order, learner
 
@@ -168,14 +169,16 @@ def by_loop(pipe: Connection, name: str, root: Path, args: argparse.Namespace) -
 def measure(name: str, root: Path, args: argparse.Namespace) -> None:
     itmkit, loop = Side(by_itmkit, name, root, args), Side(by_loop, name, root, args)
     steps, loops = [], []
-    for _ in range(args.steps + 1):
+    for _ in range(args.steps + args.warm):
         steps.append(itmkit.ask())
         loops.append(loop.ask())
-    pairs = float(np.median([count for count, _ in steps[1:]]))
-    seconds = {part: float(np.median([found.get(part, 0.0) for _, found in steps[1:]])) for part in steps[0][1]}
+    pairs = float(np.median([count for count, _ in steps[args.warm :]]))
+    seconds = {
+        part: float(np.median([found.get(part, 0.0) for _, found in steps[args.warm :]])) for part in steps[0][1]
+    }
     seconds["scoring"] = seconds["all"] - seconds["encoding"] - seconds["backward"] - seconds["step"]
     whole = seconds["all"] + seconds["feeding"]
-    mine, theirs = pairs / whole, pairs / float(np.median(loops[1:]))
+    mine, theirs = pairs / whole, pairs / float(np.median(loops[args.warm :]))
     shares = ", ".join(f"{part} {1000 * seconds[part]:,.0f} ms ({seconds[part] / whole:.1%})" for part in PARTS)
     print(
         f"{name}: {mine:,.0f} pairs/s, literal {theirs:,.0f}, {mine / theirs:.1f}x; {whole:.2f} s a step: {shares};"
@@ -190,6 +193,7 @@ def main() -> int:
     options.add_argument("--batch", type=int, default=128)
     options.add_argument("--embed", type=int, default=1024)
     options.add_argument("--steps", type=int, default=4)
+    options.add_argument("--warm", type=int, default=3, help="steps that do not count")
     options.add_argument("--workers", type=int, default=0)
     options.add_argument("--precision", default="auto")
     options.add_argument("--threads", type=int, default=torch.get_num_threads())

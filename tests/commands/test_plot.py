@@ -40,6 +40,25 @@ def test_of_files_that_training_and_compare_wrote(tmp_path: Path, capsys: pytest
     assert "no run has curves of split 'test'; run `itmkit evaluate --run NAME --split test --curves`" in told
 
 
+def test_of_files_that_evaluate_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    workspace = make_workspace(tmp_path)
+    lines = [json.loads(line) for line in workspace.dataset_path.read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line["labels"] = ["even" if number % 2 else "odd"]
+    workspace.dataset_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    training = [*TRAINED[: TRAINED.index("--seeds")], "-w", str(tmp_path), "--method", "scan"]
+    assert run(cli, ["train", *training]) == 0
+    asked = ["--curves", "--slices", "--labels", "--intervals"]
+    assert run(cli, ["evaluate", "-w", str(tmp_path), "--run", "scan", *asked]) == 0
+    capsys.readouterr()
+    assert run(cli, ["plot", "cmc", "precision", "slices", "labels", "-w", str(tmp_path), "--json"]) == 0
+    drawn = json.loads(capsys.readouterr().out)
+    assert [one["plot"] for one in drawn] == ["cmc", "precision", "slices", "labels"]
+    text = {one["plot"]: Path(one["file"]).read_text(encoding="utf-8") for one in drawn}
+    assert "even" in text["labels"] and "without colour" in text["slices"]
+
+
 def test_a_table_of_what_was_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     workspace = Workspace(tmp_path)

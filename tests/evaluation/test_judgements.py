@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from itmkit.evaluation.coco_ids import UNKNOWN, CocoIds
-from itmkit.evaluation.judgements import Relevance, read_judgements
+from itmkit.evaluation.judgements import Placed, read_judgements
 from tests.evaluation.test_coco_ids import precomp_images
 
 
-def rows(relevance: Relevance) -> list[list[int]]:
+def rows(relevance: Placed) -> list[list[int]]:
     return [part.tolist() for part in np.split(relevance.items, relevance.offsets[1:-1])]
 
 
