@@ -209,6 +209,8 @@ def show(result: Evaluation, papers: Sequence[Reported] = (), form: Format = "ta
     every = tables(result, papers, wide=wide)
     if form != "table":
         for shown in every:
+            if form == "csv" and len(every) > 1:
+                click.echo(f"# {shown.title}")
             click.echo(formatted(shown.title, shown.columns, shown.rows, form, right=shown.right) + "\n")
         return
     for shown in every:

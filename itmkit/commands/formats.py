@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from typing import Literal
 
 Format = Literal["table", "markdown", "latex", "csv"]
 FORMATS = ("table", "markdown", "latex", "csv")
+_COUNT = re.compile(r"\d{1,3}(,\d{3})+")
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
 _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
 
@@ -18,11 +20,12 @@ def formatted(
 ) -> str:
     """A table as text, without a line end; columns named in `right` are aligned to the right.
 
-    csv has no title: its first line names the columns.
+    csv has no title: its first line names the columns. Its counts have no commas.
     """
     if form == "csv":
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([columns, *rows])
+        plain = [[cell.replace(",", "") if _COUNT.fullmatch(cell) else cell for cell in row] for row in rows]
+        csv.writer(out, lineterminator="\n").writerows([columns, *plain])
         return out.getvalue().rstrip("\n")
     if form == "latex":
         return _latex(title, columns, rows, right)

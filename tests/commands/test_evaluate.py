@@ -100,6 +100,8 @@ def test_other_forms(form: str, root: Path, capsys: pytest.CaptureFixture[str]) 
     told = capsys.readouterr().out
     begin = {"markdown": "the test split", "latex": "% the test split", "csv": "run,kind,i2t R@1"}[form]
     assert told.startswith(begin) and "seed0" in told and "chance" not in told
+    assert run(command, ["-w", str(root), "--run", "seed0", "--intervals", "--format", form]) == 0
+    assert "95% intervals over images" in capsys.readouterr().out
 
 
 def test_what_papers_report_stands_beside(

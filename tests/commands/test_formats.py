@@ -37,8 +37,13 @@ def test_every_special_character_of_latex_is_escaped(character: str) -> None:
     assert f"\n{character} \\\\" not in text and len(text.splitlines()[5]) > len(f"{character} \\\\")
 
 
+def test_counts_of_csv_are_numbers() -> None:
+    text = formatted("", COLUMNS, [["12,345,678", "1,2"], ["a, b", "9,536"]], "csv")
+    assert text.splitlines()[1:] == ['12345678,"1,2"', '"a, b",9536']
+
+
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=4))
 def test_csv_is_read_back(rows: list[tuple[str, str]]) -> None:
-    rows = [tuple(cell.replace("\r", "") for cell in row) for row in rows]  # type: ignore[misc]
+    rows = [tuple(cell.replace("\r", "").replace(",", ";") for cell in row) for row in rows]  # type: ignore[misc]
     text = formatted("no title", COLUMNS, rows, "csv")
     assert [tuple(row) for row in csv.reader(io.StringIO(text + "\n", newline=""))] == [tuple(COLUMNS), *rows]
