@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from itmkit.errors import ItmkitError
 from itmkit.files import atomic_path, read_json, write_json
 
@@ -80,6 +82,21 @@ class Dataset:
             have = ", ".join(f"{split} ({n})" for split, n in Counter(i.split for i in self.images).items())
             raise ItmkitError(f"split {name!r} has no images in this data set; it has: {have or 'nothing'}")
         return chosen
+
+
+def image_of_captions(images: Sequence[ImageRecord]) -> np.ndarray:
+    """(m,) int64: the place among `images` of each caption's image, captions in the order of their images."""
+    return np.repeat(np.arange(len(images)), [len(image.captions) for image in images])
+
+
+def label_matrix(images: Sequence[ImageRecord]) -> tuple[list[str], np.ndarray]:
+    """The names of all labels, sorted, and (n, labels) bool, which of them each image has."""
+    names = sorted({label for image in images for label in image.labels})
+    place = {name: number for number, name in enumerate(names)}
+    found = np.zeros((len(images), len(names)), bool)
+    for row, image in enumerate(images):
+        found[row, [place[label] for label in image.labels]] = True
+    return names, found
 
 
 def dataset_info(images: Sequence[ImageRecord], *, kind: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -72,6 +73,14 @@ class Workspace:
                 f"--run {name!r}: a run's name is one folder name, without / and not beginning with a dot"
             )
         return self.root / "runs" / name
+
+    def runs(self) -> list[str]:
+        """The names of all runs, those under way too."""
+        return sorted(path.parent.name for path in (self.root / "runs").glob("*/run.json"))
+
+    def comparison(self, prefix: str, split: str) -> Path:
+        """The table that `itmkit compare` writes."""
+        return self.root / "runs" / f"{prefix}-{split}.json"
 
     def image_path(self, file: str) -> Path:
         """The place of a picture: `file` of the data set is relative to the workspace, or absolute."""
@@ -217,8 +226,7 @@ class Workspace:
             rows = [StageState("dataset", self.dataset_path, "done", detail, len(dataset.images), bytes=size)]
         rows += [self.cache_state(name, f"itmkit {command}", dataset) for name, command in COMMANDS.items()]
         rows += [self.cache_state(name, f"itmkit {command_for(name)}", dataset) for name in self.named_caches()]
-        runs = sorted((self.root / "runs").glob("*/run.json")) if (self.root / "runs").is_dir() else []
-        return rows + [self._run_state(path, dataset) for path in runs]
+        return rows + [self._run_state(self.root / "runs" / name / "run.json", dataset) for name in self.runs()]
 
     def _run_state(self, path: Path, dataset: Dataset | None) -> StageState:
         name = f"run {path.parent.name}"
@@ -254,6 +262,12 @@ VECTORS = "vectors-"
 # Caches of encode-text, words-<name>/texts and words-<name>/tags.
 WORDS = "words-"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+def result_path(run: Path, split: str, together: Sequence[str] = ()) -> Path:
+    """The file of the results of a run's folder, or of several runs together, in the folder of the first."""
+    suffix = "".join(f"+{Path(name).name}" for name in together[1:])
+    return run / f"eval-{split}{suffix}.json"
 
 
 def named(cache: str) -> bool:

@@ -190,7 +190,7 @@ def _ratings(given: Sequence[str]) -> dict[Kind, Path]:
 def _only_run(workspace: Workspace) -> tuple[str, ...]:
     from itmkit.errors import ItmkitError
 
-    have = sorted(path.parent.name for path in (workspace.root / "runs").glob("*/run.json"))
+    have = workspace.runs()
     if len(have) != 1:
         raise ItmkitError(
             f"--run NAME says which run to evaluate; there are {', '.join(have)}"

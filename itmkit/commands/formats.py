@@ -6,10 +6,10 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 Format = Literal["table", "markdown", "latex", "csv"]
-FORMATS = ("table", "markdown", "latex", "csv")
+FORMATS: tuple[Format, ...] = get_args(Format)
 _COUNT = re.compile(r"\d{1,3}(,\d{3})+")
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
 _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}

@@ -68,8 +68,7 @@ def prepare_mirflickr(
     Raises:
         ItmkitError: with everything that is wrong with the files and the pictures.
     """
-    if lists is not None and (test is not None or train is not None):
-        raise ItmkitError("--lists says which images are test and train; leave --test and --train out")
+    division = Division.asked(test, val, train, seed, lists=lists, usual=TEST)
     problems: list[str] = []
     if (folder / "all_imgs.txt").is_file():
         found, words = _read_aligned(folder, images, problems), folder / "TagList.txt"
@@ -97,7 +96,7 @@ def prepare_mirflickr(
         found,
         problems,
         tags=f"the {count:,} tags ({words.name if from_file else f'in at least {min_count or MIN_COUNT} images'})",
-        division=Division(TEST if test is None and lists is None else test, val, train, seed),
+        division=division,
         lists=lists,
         read=read,
         id_of=lambda line: Path(line.path).name,

@@ -60,8 +60,7 @@ def prepare_nuswide(
     Raises:
         ItmkitError: with everything that is wrong with the files and the pictures.
     """
-    if lists is not None and (test is not None or train is not None):
-        raise ItmkitError("--lists says which images are test and train; leave --test and --train out")
+    division = Division.asked(test, val, train, seed, lists=lists, usual=TEST)
     problems: list[str] = []
     read = read_lists(lists, problems) if lists is not None else {}
     image_list = _find(folder, "ImageList/Imagelist.txt", "Imagelist.txt")
@@ -97,7 +96,7 @@ def prepare_nuswide(
         found,
         problems,
         tags=f"the {count:,} tags ({words.name if words else 'all'})",
-        division=Division(TEST if test is None and lists is None else test, val, train, seed),
+        division=division,
         lists=lists,
         read=read,
         id_of=lambda line: None if (place := place_of(line)) is None else rows[place].path,

@@ -61,6 +61,15 @@ class Division:
     train: int | None = None
     seed: int = 0
 
+    @classmethod
+    def asked(
+        cls, test: int | None, val: int, train: int | None, seed: int, *, lists: Path | None, usual: int
+    ) -> Division:
+        """From the options of a reader; without lists `usual` images are for testing where no number is given."""
+        if lists is not None and (test is not None or train is not None):
+            raise ItmkitError("--lists says which images are test and train; leave --test and --train out")
+        return cls(usual if test is None and lists is None else test, val, train, seed)
+
     def order(self, ids: Iterable[str]) -> list[str]:
         """Looks random, and depends on neither the order of the ids nor on the version of anything."""
         return sorted(

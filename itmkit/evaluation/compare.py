@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.evaluate import evaluate, result_path
+from itmkit.evaluation.evaluate import evaluate
 from itmkit.evaluation.protocols import protocol
 from itmkit.evaluation.seeds import Spread
 from itmkit.files import read_json, write_json
@@ -16,7 +16,7 @@ from itmkit.progress import SILENT, Progress
 from itmkit.training.loop import train
 from itmkit.training.runs import configured
 from itmkit.training.settings import RunConfig
-from itmkit.workspace import Workspace
+from itmkit.workspace import Workspace, result_path
 
 FIGURES = ("i2t R@1", "i2t R@5", "i2t R@10", "t2i R@1", "t2i R@5", "t2i R@10", "rsum")
 
@@ -191,5 +191,5 @@ def _collected(
         rows=[row for row in ordered if row.name in whole],
         members=[row for row in ordered if row.name not in whole],
     )
-    write_json(workspace.root / "runs" / f"{prefix}-{split}.json", result.to_json())
+    write_json(workspace.comparison(prefix, split), result.to_json())
     return result

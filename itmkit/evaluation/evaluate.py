@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from itmkit.cache import WHOLE, Part
+from itmkit.dataset import image_of_captions
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.measures import Measures, Wanted
 from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
@@ -21,9 +22,10 @@ from itmkit.inputs import Inputs
 from itmkit.precision import Precision, precision_of
 from itmkit.progress import SILENT, Progress
 from itmkit.ranks import merge_when_done
+from itmkit.regions.device import usable_device
 from itmkit.scoring.engine import MEMORY, score_to_disk
 from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, save_scores
-from itmkit.workspace import Workspace
+from itmkit.workspace import Workspace, result_path
 
 
 def evaluate(
@@ -67,7 +69,7 @@ def evaluate(
     chosen = protocol(split)
     _check_save(save, chosen)
     records = images_of(chosen, workspace.dataset())
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = torch.device(usable_device(device))
     in_precision = precision_of(precision, where)
     opened = [open_run(workspace, name, device=where) for name in named]
     all_inputs = [Inputs(workspace, records, run.vocabulary, run.needs) for run in opened]
@@ -164,7 +166,7 @@ def evaluate_files(
     if not images:
         raise ItmkitError(f"{files[0]}: has scores of none of the {len(records)} images of split {chosen.split!r}")
     captions = [caption.id for image in images for caption in image.captions]
-    image_of = np.repeat(np.arange(len(images)), [len(image.captions) for image in images])
+    image_of = image_of_captions(images)
     whole = [one.places([image.id for image in images], captions) for one in stored]
     table, ours = Table(Measures(wanted or Wanted(), images, chosen)), " + ".join(map(str, files))
     for fold in folds_of(chosen, len(images)):
@@ -202,9 +204,3 @@ def _order_digest(inputs: Inputs, images: np.ndarray, texts: np.ndarray) -> str:
 
 def _scores_folder(run: Run, split: str) -> Path:
     return run.folder / f"scores-{split}"
-
-
-def result_path(run: Path, split: str, together: Sequence[str] = ()) -> Path:
-    """The file of the results of a run's folder, or of several runs together, in the folder of the first."""
-    suffix = "".join(f"+{Path(name).name}" for name in together[1:])
-    return run / f"eval-{split}{suffix}.json"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from itmkit.dataset import ImageRecord
+from itmkit.dataset import ImageRecord, image_of_captions, label_matrix
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.bootstrap import mean_intervals
 from itmkit.evaluation.coco_ids import coco_ids
@@ -89,12 +89,17 @@ class Measures:
             )
         self._regions = regions
         self._texts = [caption.text for image in images for caption in image.captions] if wanted.slices else []
-        image_of = np.repeat(np.arange(len(images)), [len(image.captions) for image in images])
+        image_of = image_of_captions(images)
         self._names: list[str] = []
         self._labels: np.ndarray | None = None
         self._by_label: SharedLabels | None = None
         if wanted.labels:
-            self._names, self._labels = _labels(images)
+            self._names, self._labels = label_matrix(images)
+            if not self._names:
+                raise ItmkitError(
+                    "--labels: the images of this split have no labels; `itmkit prepare` reads some with coco"
+                    " --instances, mirflickr, nuswide, jsonl and csv"
+                )
             self._by_label = SharedLabels(self._labels, self._labels[image_of])
             without = int((~self._labels.any(axis=1)).sum())
             self.notes += [f"labels: {without:,} of {len(images):,} images have none and are no queries"] * bool(
@@ -177,18 +182,3 @@ def _curves(scores: Scores, ranks: QueryRanks) -> dict[str, Any]:
         side: {"cmc": cmc(mine, CMC_RANKS).tolist(), "eleven": ranking(ks=(1,)).eleven.tolist()}
         for side, (mine, ranking) in sides.items()
     }
-
-
-def _labels(images: Sequence[ImageRecord]) -> tuple[list[str], np.ndarray]:
-    """Names, and (n, labels) bool."""
-    names = sorted({label for image in images for label in image.labels})
-    if not names:
-        raise ItmkitError(
-            "--labels: the images of this split have no labels; `itmkit prepare` reads some with coco --instances,"
-            " mirflickr, nuswide, jsonl and csv"
-        )
-    place = {name: number for number, name in enumerate(names)}
-    found = np.zeros((len(images), len(names)), bool)
-    for row, image in enumerate(images):
-        found[row, [place[label] for label in image.labels]] = True
-    return names, found

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from itmkit.dataset import ImageRecord
+from itmkit.dataset import ImageRecord, image_of_captions
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.kendall import concordance
 from itmkit.files import utf8_lines
@@ -99,7 +99,7 @@ def read_ratings(
     if problems:
         raise ItmkitError(problems)
     image_at, caption_at = _image_places(images), _caption_places(images, tokens)
-    owner = np.repeat(np.arange(len(images)), [len(image.captions) for image in images])
+    owner = image_of_captions(images)
     image = np.array([image_at.get(_stem(name), -1) for name, _, _ in rows], np.int64)
     caption = np.array([caption_at.get(_caption_key(key), -1) for _, key, _ in rows], np.int64)
     known = (image >= 0) & (caption >= 0)

@@ -61,7 +61,7 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device) -> Run:
     foreign = not own and (path / "run.json").exists()
     folder = path.resolve() if foreign else workspace.run(name)
     if not (folder / "run.json").exists():
-        have = sorted(path.parent.name for path in (workspace.root / "runs").glob("*/run.json"))
+        have = workspace.runs()
         raise ItmkitError(
             f"--run {name}: no such run, nor the folder of one; there are"
             f" {', '.join(have) or 'none: run `itmkit train` first'}"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from itmkit.dataset import ImageRecord
+from itmkit.dataset import ImageRecord, image_of_captions
 from itmkit.inputs.batch import ImageBatch, Sizes, TextBatch
 from itmkit.inputs.images import ImageInputs
 from itmkit.inputs.needs import Needs
@@ -44,7 +44,7 @@ class Inputs:
         self.left_out = len(images) - len(self.images)
         self.caption_texts = [caption.text for image in self.images for caption in image.captions]
         # (m,) the image of each caption
-        self.image_of = np.repeat(np.arange(len(self.images)), [len(image.captions) for image in self.images])
+        self.image_of = image_of_captions(self.images)
         self._text_side = TextInputs(workspace, self.caption_texts, vocabulary, needs)
         self.sizes = Sizes(
             feature=self._image_side.feature_size,

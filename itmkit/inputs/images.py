@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from itmkit.cache import CacheReader
-from itmkit.dataset import ImageRecord
+from itmkit.dataset import ImageRecord, label_matrix
 from itmkit.errors import ItmkitError
 from itmkit.inputs.batch import ImageBatch
 from itmkit.inputs.needs import Needs
@@ -50,11 +50,8 @@ class ImageInputs:
             self._phrase_vectors = CacheReader.open(workspace.cache(needs.tags)).read_all("vector")
         self._labels: np.ndarray | None = None
         if needs.labels and any(image.labels for image in self.images):
-            names = sorted({label for image in images for label in image.labels})
-            place = {name: number for number, name in enumerate(names)}
-            self._labels = np.zeros((len(self.images), len(names)), bool)
-            for row, image in enumerate(self.images):
-                self._labels[row, [place[label] for label in image.labels]] = True
+            _, labels = label_matrix(images)
+            self._labels = labels[[image.id in self.cache for image in images]]
 
     @property
     def feature_size(self) -> int:

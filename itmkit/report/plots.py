@@ -11,8 +11,8 @@ from itmkit.errors import ItmkitError
 from itmkit.evaluation.protocols import protocol
 from itmkit.report import bars, curves, intervals
 from itmkit.report.figure import MOST, drawing_package, save
-from itmkit.report.results import comparison, course, evaluation, evaluation_path
-from itmkit.workspace import Workspace
+from itmkit.report.results import comparison, course, evaluation
+from itmkit.workspace import Workspace, result_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -204,23 +204,23 @@ def _evaluated(workspace: Workspace, choice: Choice, key: str) -> tuple[str, dic
     split, option = choice.split, ASKED[key]
     command = f"`itmkit evaluate --run {{}} --split {split} {option}`"
     folder = workspace.root / "runs"
-    there = sorted(path.parent.name for path in folder.glob(f"*/{evaluation_path(workspace, 'x', split).name}"))
+    there = sorted(path.parent.name for path in folder.glob(f"*/{result_path(folder, split).name}"))
     found: dict[str, Any] = {}
     facts, problems = {}, []
     for name in choice.runs or there:
         try:
             facts[name] = evaluation(workspace, name, split)
         except ItmkitError as error:
-            missing = not evaluation_path(workspace, name, split).exists()
+            missing = not result_path(workspace.run(name), split).exists()
             problems += [f"{problem} {option}" for problem in error.problems] if missing else error.problems
             continue
         mine = [one for one in facts[name]["results"] if one["name"] == name or choice.members]
         without = [one["name"] for one in mine if not _has(one, key)]
         if not mine:
             wrong = f"has no result of {name} itself; run `itmkit evaluate --run {name} --split {split}` again"
-            problems.append(f"{evaluation_path(workspace, name, split)}: {wrong}")
+            problems.append(f"{result_path(workspace.run(name), split)}: {wrong}")
         elif without and choice.runs:
-            problems.append(f"{evaluation_path(workspace, name, split)}: has no {key}; run {command.format(name)}")
+            problems.append(f"{result_path(workspace.run(name), split)}: has no {key}; run {command.format(name)}")
         found |= {one["name"]: (one, facts[name]) for one in mine if one["name"] not in without}
     if problems:
         raise ItmkitError(problems)

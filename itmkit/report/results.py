@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json, read_text
 from itmkit.report.curves import ENSEMBLE
-from itmkit.workspace import Workspace
+from itmkit.workspace import Workspace, result_path
 
 Side = Literal["i2t", "t2i"]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -167,7 +167,7 @@ def evaluation(workspace: Workspace, run: str, split: str) -> dict[str, Any]:
     Raises:
         ItmkitError: it is not there, or holds something else: every place.
     """
-    path = evaluation_path(workspace, run, split)
+    path = result_path(workspace.run(run), split)
     if not path.exists():
         raise ItmkitError(f"{path}: no such file; run `itmkit evaluate --run {run} --split {split}`")
     return _read(path, TypeAdapter(_Evaluation), f"run `itmkit evaluate --run {run} --split {split}` again")
@@ -175,17 +175,13 @@ def evaluation(workspace: Workspace, run: str, split: str) -> dict[str, Any]:
 
 def comparison(workspace: Workspace, prefix: str, split: str) -> dict[str, Any]:
     """The table that `itmkit compare` wrote. Raises ItmkitError as `evaluation`."""
-    path = workspace.root / "runs" / f"{prefix}-{split}.json"
+    path = workspace.comparison(prefix, split)
     command = f"`itmkit compare --methods A,B,... --prefix {prefix} --split {split}`"
     if not path.exists():
         have = sorted(p.name.removesuffix(f"-{split}.json") for p in path.parent.glob(f"*-{split}.json"))
         there = f"; --comparison may be {', '.join(have)}" if have else ""
         raise ItmkitError(f"{path}: no such file; {command} makes it{there}")
     return _read(path, TypeAdapter(_Comparison), f"run {command} again")
-
-
-def evaluation_path(workspace: Workspace, run: str, split: str) -> Path:
-    return workspace.run(run) / f"eval-{split}.json"
 
 
 def _read(path: Path, form: TypeAdapter, command: str) -> Any:

@@ -10,6 +10,7 @@ import torch
 from itmkit.cache import WHOLE, Part
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Inputs, TextBatch
+from itmkit.training.settings import Training
 from itmkit.training.together import Together
 
 
@@ -74,6 +75,19 @@ def epoch_order(
     if length_buckets > 1:
         batches = [batches[number] for number in random.permutation(len(batches))]
     return batches
+
+
+def batches_of(inputs: Inputs, settings: Training, epoch: int) -> list[np.ndarray]:
+    """The `epoch_order` of a run."""
+    return epoch_order(
+        inputs.image_of,
+        inputs.lengths,
+        batch_size=settings.batch_size,
+        captions_per_image=settings.captions_per_image,
+        length_buckets=settings.length_buckets,
+        seed=settings.seed,
+        epoch=epoch,
+    )
 
 
 def pair_batch(

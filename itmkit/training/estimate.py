@@ -16,7 +16,8 @@ from itmkit.inputs import Inputs
 from itmkit.matchers import Stage, begin, build, method
 from itmkit.memory import keep_freed_memory
 from itmkit.progress import SILENT, Progress
-from itmkit.training.batches import epoch_order
+from itmkit.regions.device import usable_device
+from itmkit.training.batches import batches_of
 from itmkit.training.feeding import Feed
 from itmkit.training.runs import settled, training_vocabulary, with_precision
 from itmkit.training.schedule import learning_rate, negatives_of
@@ -79,7 +80,7 @@ def estimate(
     Raises:
         ItmkitError: as `itmkit.training.loop.train` does, and for a method that is not trained.
     """
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = torch.device(usable_device(device))
     folder = workspace.run(run or config.method)
     config = with_precision(settled(workspace, config, folder), folder, chosen)
     if not config.stages:
@@ -92,15 +93,7 @@ def estimate(
         keep_freed_memory()
     members = build(config.method, config.matcher, sizes=training.sizes, seed=settings.seed)
     learner = Learner(members, settings, chosen)
-    order = epoch_order(
-        training.image_of,
-        training.lengths,
-        batch_size=settings.batch_size,
-        captions_per_image=settings.captions_per_image,
-        length_buckets=settings.length_buckets,
-        seed=settings.seed,
-        epoch=1,
-    )
+    order = batches_of(training, settings, epoch=1)
     longest = max(range(len(order)), key=lambda number: int(training.lengths[order[number]].max()))
     some = [order[longest], *[order[number % len(order)] for number in range(STEPS - 1)]]
     stages = []

@@ -21,7 +21,8 @@ from itmkit.inputs import Inputs
 from itmkit.matchers import Stage, begin, build, method
 from itmkit.memory import keep_freed_memory
 from itmkit.progress import SILENT, Progress
-from itmkit.training.batches import PairBatch, epoch_order
+from itmkit.regions.device import usable_device
+from itmkit.training.batches import PairBatch, batches_of
 from itmkit.training.board import Board
 from itmkit.training.checkpoint import load_state, save_state, save_weights
 from itmkit.training.collapse import GRACE, CollapseWatch, advice
@@ -82,7 +83,7 @@ def train(
     Raises:
         ItmkitError: missing or stale caches, a run of other settings or data, a collapse, a loss that is not finite.
     """
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = torch.device(usable_device(device))
     folder = workspace.run(run or config.method)
     with processes(part, chosen):
         dataset = workspace.dataset()
@@ -177,15 +178,7 @@ class _Run:
         stage, within = stage_of(self.stages, epoch)
         for matcher in self.learner.members.values():
             begin(matcher, stage.name)
-        batches = epoch_order(
-            self.training.image_of,
-            self.training.lengths,
-            batch_size=self.settings.batch_size,
-            captions_per_image=self.settings.captions_per_image,
-            length_buckets=self.settings.length_buckets,
-            seed=self.settings.seed,
-            epoch=epoch,
-        )
+        batches = batches_of(self.training, self.settings, epoch)
         negatives = negatives_of(self.settings, within)
         began, done_before = time.perf_counter(), self.state.pairs
         title = f"epoch {epoch}/{self.epochs}" + (f" ({stage.name})" if stage.name else "")

@@ -37,7 +37,7 @@ from itmkit.inputs import Inputs
 from itmkit.matchers import as_matcher, build, method, preset
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.memory import keep_freed_memory
-from itmkit.training.batches import PairBatch, epoch_order, pair_batch
+from itmkit.training.batches import PairBatch, batches_of, pair_batch
 from itmkit.training.feeding import Feed
 from itmkit.training.runs import training_vocabulary
 from itmkit.training.settings import RunConfig, Training
@@ -129,9 +129,7 @@ def prepared(name: str, root: Path, args: argparse.Namespace) -> tuple[Inputs, l
     dataset = Workspace(root).dataset()
     vocabulary = training_vocabulary(Workspace(root), dataset, RunConfig(name, "paper", config, training))
     inputs = Inputs(Workspace(root), dataset.split("train"), vocabulary, method(name).needs(config))
-    order = epoch_order(
-        inputs.image_of, inputs.lengths, batch_size=args.batch, captions_per_image=1, length_buckets=1, seed=0, epoch=1
-    )
+    order = batches_of(inputs, training, epoch=1)
     # Of every batch only captions of different images, as in a large data set, where two of one image hardly meet.
     first = [captions[np.unique(inputs.image_of[captions], return_index=True)[1]] for captions in order]
     order = [captions for captions in first if len(captions) >= 0.8 * args.batch][: args.steps + args.warm]

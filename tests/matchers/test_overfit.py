@@ -17,7 +17,7 @@ from itmkit.regions.extract import extract_regions
 from itmkit.scoring.matrix import ensemble_of, score_matrix
 from itmkit.text.parse import parse_text
 from itmkit.text.vocabulary import Vocabulary
-from itmkit.training.batches import epoch_order, pair_batch
+from itmkit.training.batches import batches_of, pair_batch
 from itmkit.training.settings import Training
 from itmkit.training.step import Learner
 from itmkit.words.encode import encode_text
@@ -65,23 +65,14 @@ def test_32_scenes_by_heart(name: str, workspace: Workspace) -> None:
     )
     inputs = Inputs(workspace, train, vocabulary, needs)
     members = build(name, config, sizes=inputs.sizes, seed=0)
-    training = Training(batch_size=BATCH, negatives="soft", captions_per_image=CAPTIONS, precision="float32")
+    training = Training(batch_size=BATCH, negatives="soft", captions_per_image=CAPTIONS, precision="float32", seed=0)
     learner = Learner(members, training, torch.device("cpu"))
     found: Retrieval | None = None
     for stage in stages(name, config, EPOCHS):
         for epoch in range(stage.epochs):
             for matcher in members.values():
                 begin(matcher, stage.name)
-            order = epoch_order(
-                inputs.image_of,
-                inputs.lengths,
-                batch_size=BATCH,
-                captions_per_image=CAPTIONS,
-                length_buckets=1,
-                seed=0,
-                epoch=epoch,
-            )
-            for number, captions in enumerate(order):
+            for number, captions in enumerate(batches_of(inputs, training, epoch)):
                 batch, rate = pair_batch(inputs, captions), RATE * (1 - epoch / stage.epochs)
                 learner.step(batch, stage.name, "soft", rate, epoch=epoch, number=number, done=0)
             if stage == stages(name, config, EPOCHS)[-1] and epoch % 5 == 4:
