@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -30,3 +31,29 @@ def work_ahead(
     finally:
         # Nobody tells of the end of a cancelled one where the pool was shut down first: wait for the others only.
         wait([future for future in waiting if not future.cancel()])
+
+
+@contextmanager
+def threads_beside(count: int, begin: Callable[[], None] | None = None) -> Iterator[ThreadPoolExecutor]:
+    """Threads for work beside that of the caller, each of which does the operations of torch by itself.
+
+    torch gives every thread that computes a team of its own, one helper a core. With more of them than cores OpenMP
+    lets all teams sleep between operations, the caller's too: a training step beside one thread that only converts
+    what it reads then takes a quarter longer.
+
+    Args:
+        begin: called first by each thread.
+    """
+    import torch
+
+    def alone() -> None:
+        torch.set_num_threads(1)
+        if begin is not None:
+            begin()
+
+    pool = ThreadPoolExecutor(count, initializer=alone)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(torch.get_num_threads())  # of the caller, and so of threads that begin later

@@ -41,4 +41,4 @@ def keep_freed_memory() -> None:
     with suppress(AttributeError, OSError):  # other systems have no mallopt
         libc = ctypes.CDLL(None)
         libc.mallopt(mmap_max, 0)
-        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(trim_threshold, -1)  # never

@@ -21,7 +21,8 @@ Products = Literal["float32", "bfloat16"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _PRODUCTS = {
-    *(torch.matmul, torch.bmm, torch.einsum, torch.addmm, torch.baddbmm, functional.linear),
+    *(torch.matmul, torch.bmm, torch.einsum, torch.addmm, torch.baddbmm),
+    *(torch.linalg.multi_dot, functional.linear),
     *(Tensor.matmul, Tensor.__matmul__, Tensor.bmm),
 }
 

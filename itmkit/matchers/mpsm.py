@@ -16,6 +16,7 @@ Shape letters: see `itmkit.inputs`. N stands for R or L where a module serves bo
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import torch
@@ -27,9 +28,11 @@ from torch.nn import functional
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, gram
+from itmkit.matchers.parts.blocks import each_block
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling
+from itmkit.matchers.parts.rows import Rows
 from itmkit.matchers.parts.similarity import Kind, SimilarityRepresentation, local_similarities
 
 
@@ -124,20 +127,25 @@ class KnowledgeDissemination(nn.Module):
 
         `support` (B, N, N) bool: on text the first updated edges stay on the dependency graph (a reading).
         """
-        real = mask.unsqueeze(-1)
-        pairs = mask.unsqueeze(1) & mask.unsqueeze(2)
+        real, pairs = Rows(mask), mask.unsqueeze(1) & mask.unsqueeze(2)
+        flat = real.take(nodes)  # (T, D): all products with D x D weights are of real nodes alone
         for layer, (spread, infer) in enumerate(zip(self.spread, self.infer, strict=True)):
-            if layer > 0:  # eq 9
-                out, into = self.outgoing[layer - 1](nodes), self.incoming[layer - 1](nodes)
+            if layer > 0:  # eq 9: (W_O x) . (W_I y) = x W_O^T W_I y, for many nodes one map instead of two
+                out, into = self.outgoing[layer - 1].weight, self.incoming[layer - 1].weight
+                related = real.put(torch.linalg.multi_dot([flat, out.T, into])) @ nodes.transpose(1, 2)
                 allowed = pairs & support if support is not None and layer == 1 else pairs
-                edges = masked_softmax(self.sharpness * out @ into.transpose(1, 2), allowed)
-            related = spread(edges @ nodes)
-            weights = related.softmax(-1) if self.softmax == "feature" else masked_softmax(related, real, dim=1)
-            known = weights * nodes  # eq 5
-            gate = torch.sigmoid(known * nodes + nodes)  # eq 6
-            fused = gate * known + (1 - gate) * nodes  # eq 7
-            nodes = torch.relu(infer(fused) + nodes) * real  # eq 8
+                edges = masked_softmax(self.sharpness * related, allowed)
+            related = spread(real.take(edges @ nodes))
+            weights = related.softmax(-1) if self.softmax == "feature" else self._over_nodes(related, real)
+            known = weights * flat  # eq 5
+            gate = torch.sigmoid(torch.addcmul(flat, known, flat))  # eq 6
+            fused = torch.lerp(flat, known, gate)  # eq 7
+            flat = torch.relu(infer(fused) + flat)  # eq 8
+            nodes = real.put(flat)
         return nodes
+
+    def _over_nodes(self, related: Tensor, real: Rows) -> Tensor:
+        return real.take(masked_softmax(real.put(related), real.mask.unsqueeze(-1), dim=1))
 
 
 class RelationReconstruction(nn.Module):
@@ -147,12 +155,15 @@ class RelationReconstruction(nn.Module):
         super().__init__()
         self.steps = nn.ModuleList(_ReconstructionStep(size) for _ in range(steps))
 
-    def forward(self, nodes: Tensor, mask: Tensor, *, only_first: bool) -> Tensor:
-        """nodes (Bi, Bt, M, S), mask (Bt, M) -> (Bi, Bt, M, S), or (Bi, Bt, 1, S) where only the first is needed."""
+    def forward(self, graphs: list[Tensor], mask: Tensor, *, only_first: bool) -> list[Tensor]:
+        """Blocks of images.
+
+        graphs: (n, Bt, M, S) each; mask (Bt, M) -> the same shapes, or (n, Bt, 1, S) where only the first is needed.
+        """
         for number, step in enumerate(self.steps, 1):
-            wanted = 1 if only_first and number == len(self.steps) else nodes.shape[2]
-            nodes = step(nodes, mask, wanted)
-        return nodes
+            wanted = 1 if only_first and number == len(self.steps) else len(mask[0])
+            graphs = step(graphs, mask, wanted)
+        return graphs
 
 
 class _ReconstructionStep(nn.Module):
@@ -177,16 +188,23 @@ class _ReconstructionStep(nn.Module):
         self.refine_incoming.weight.mul_(0.1)
         self.fuse.weight.copy_(torch.eye(len(self.fuse.weight)) / 2)
 
-    def forward(self, nodes: Tensor, mask: Tensor, wanted: int) -> Tensor:
-        """-> (Bi, Bt, wanted, S): the first `wanted` nodes reconstructed from all."""
+    def forward(self, graphs: list[Tensor], mask: Tensor, wanted: int) -> list[Tensor]:
+        """-> (n, Bt, wanted, S): the first `wanted` nodes of each graph reconstructed from all."""
         # The print concatenates two scalars; a linear map of a concatenation is the sum of two linear maps.
-        ends = functional.linear(nodes, torch.cat([self.outgoing.weight, self.incoming.weight]))  # (Bi, Bt, M, 2)
+        both = torch.cat([self.outgoing.weight, self.incoming.weight])
+        ends = torch.cat([functional.linear(nodes, both) for nodes in graphs])  # (Bi, Bt, M, 2)
+        # The statistics are those of all pairs, so no block can be finished before the last one is here.
         out, into = self.outgoing_norm(ends[..., 0], mask), self.incoming_norm(ends[..., 1], mask)
+        sizes = [len(nodes) for nodes in graphs]
+        blocks = zip(graphs, out.split(sizes), into.split(sizes), strict=True)
+        return [self._reconstruct(nodes, out, into, mask, wanted) for nodes, out, into in blocks]
+
+    def _reconstruct(self, nodes: Tensor, out: Tensor, into: Tensor, mask: Tensor, wanted: int) -> Tensor:
         to_b = out[:, :, :wanted, None] + into[:, :, None, :]  # edges a -> b
         from_b = into[:, :, :wanted, None] + out[:, :, None, :]  # edges b -> a
         edges = torch.sigmoid(torch.cat([to_b, from_b], dim=2)) * mask[:, None, :]
         gathered = (edges / edges.sum(-1, keepdim=True)) @ nodes  # eq 16 and 17
-        leaving, arriving = gathered.chunk(2, dim=2)  # (Bi, Bt, wanted, S) each
+        leaving, arriving = gathered.chunk(2, dim=2)  # (n, Bt, wanted, S) each
         kept = torch.sigmoid(self.gate(torch.cat([leaving, arriving], dim=-1)))  # eq 18
         leaving = self.refine_outgoing(kept * leaving) + leaving  # eq 19
         arriving = self.refine_incoming(kept * arriving) + arriving
@@ -226,23 +244,34 @@ class _Perspective(nn.Module):
 
     def forward(self, images: Encoded, texts: Encoded, words: FlatWords) -> Tensor:
         """Scores (Bi, Bt) of every image with every text."""
-        nodes, masks = [], []
-        if self.config.alignment != "local":
-            nodes.append(self.global_similarity(images["global"][:, None], texts["global"]).unsqueeze(2))
-            masks.append(torch.ones_like(words.mask[:, :1]))
-        if self.config.alignment != "global":
-            local = local_similarities(self.local_similarity, images, words, sharpness=self.config.sharpness)
-            nodes.append(words.pad(local, dim=1))
-            masks.append(words.mask)
-        graph, mask = torch.cat(nodes, dim=2), torch.cat(masks, dim=1)  # (Bi, Bt, M, S), (Bt, M)
+        graphs, mask = self._graphs(images, texts, words)
         # With SRGR the global node has gathered the others. Without it, or without a global node, the mean decides:
         # a reading, since the paper's ablations do not say.
         first = self.config.srgr and self.config.alignment != "local"
         if self.config.srgr:
-            graph = self.relations(graph, mask, only_first=first)
-        weights = mask.to(graph.dtype) / mask.sum(dim=1, keepdim=True)
-        final = graph[:, :, 0] if first else torch.einsum("tm,itms->its", weights, graph)
-        return torch.sigmoid(self.predict(final).squeeze(-1))
+            graphs = self.relations(graphs, mask, only_first=first)
+        weights = mask.to(graphs[0].dtype) / mask.sum(dim=1, keepdim=True)
+        final = [nodes[:, :, 0] if first else torch.einsum("tm,itms->its", weights, nodes) for nodes in graphs]
+        return torch.sigmoid(self.predict(torch.cat(final)).squeeze(-1))
+
+    def _graphs(self, images: Encoded, texts: Encoded, words: FlatWords) -> tuple[list[Tensor], Tensor]:
+        """The similarity graphs of blocks of images, (n, Bt, M, S) each, and which of their nodes are real, (Bt, M)."""
+        whole, mask = [], words.mask
+        if self.config.alignment != "local":
+            sentences, mask = texts["global"], functional.pad(mask, (1, 0), value=True)
+
+            def compare(image: Tensor) -> Tensor:
+                return self.global_similarity(image[:, None], sentences).unsqueeze(2)  # (n, Bt, 1, S)
+
+            whole = each_block(compare, images["global"], numbers=sentences.numel())
+        if self.config.alignment == "global":
+            return whole, mask[:, :1]
+        compare_words = partial(local_similarities, self.local_similarity, sharpness=self.config.sharpness)
+        local = [words.pad(nodes, dim=1) for nodes in compare_words(images, words)]  # (n, Bt, L, S)
+        if not whole:
+            return local, mask
+        beside = torch.split(torch.cat(whole), [len(nodes) for nodes in local])
+        return [torch.cat(pair, dim=2) for pair in zip(beside, local, strict=True)], mask
 
 
 class Matcher(nn.Module):

@@ -294,5 +294,6 @@ class Matcher(nn.Module):
 
             whole = in_blocks(compare, images["global"], numbers=sentences.numel())
         if self.has_local:
-            local = local_similarities(self.local_similarity, images, words, sharpness=self.config.sharpness)
+            compare_words = partial(local_similarities, self.local_similarity, sharpness=self.config.sharpness)
+            local = torch.cat(compare_words(images, words))
         return whole, local

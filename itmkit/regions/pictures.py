@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itmkit.ahead import work_ahead
+from itmkit.ahead import threads_beside, work_ahead
 from itmkit.cache import CacheWriter
 from itmkit.cache.writer import ShardWriter
 from itmkit.dataset import ImageRecord
@@ -95,7 +94,7 @@ def extract_pictures(
     keep_freed_memory()
     with (
         _decoders(workspace, steps, count, timeout or TIMEOUT, ahead=group) as decoded,
-        ThreadPoolExecutor(1) as disk,
+        threads_beside(1) as disk,
         progress.task(title, writer.total, done=writer.done, unit="images") as advance,
     ):
         for number, keys in writer.pending():
@@ -192,10 +191,9 @@ def _decoders(
         except (ChangedImage, UnreadableImage) as problem:
             return record, problem
 
-    pool = ThreadPoolExecutor(workers, initializer=begin)
     try:
-        yield lambda records: work_ahead(pool, one, records, ahead=ahead)
+        with threads_beside(workers, begin) as pool:
+            yield lambda records: work_ahead(pool, one, records, ahead=ahead)
     finally:
-        pool.shutdown(cancel_futures=True)
         for decoder in decoders:
             decoder.close()

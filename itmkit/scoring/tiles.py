@@ -9,10 +9,9 @@ On a CPU each tile is the work of one thread: the operations of a tile are too s
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from itmkit.ahead import threads_beside, work_ahead
 from itmkit.inputs import Inputs
 from itmkit.matchers import Encoded, as_matcher
 from itmkit.precision import Products, products_in
@@ -117,25 +117,14 @@ def workers(device: torch.device, at_most: int | None = None) -> Iterator[InOrde
         with torch.inference_mode():
             yield lambda function, arguments: (function(*each) for each in arguments)
         return
-    threads = torch.get_num_threads()
-    count = min(threads, at_most or threads)
-    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    count = min(torch.get_num_threads(), at_most or torch.get_num_threads())
 
     def compute(function: Callable[..., Any], each: tuple[Any, ...]) -> Any:
         with torch.inference_mode():  # threads do not inherit it
             return function(*each)
 
     def in_order(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        waiting: deque[Future[Any]] = deque()
-        for each in arguments:
-            waiting.append(pool.submit(compute, function, each))
-            if len(waiting) > AHEAD * count:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        return work_ahead(pool, partial(compute, function), arguments, ahead=AHEAD * count)
 
-    try:
+    with threads_beside(count) as pool:
         yield in_order
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # for threads that begin later

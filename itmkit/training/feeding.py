@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from itmkit.ahead import work_ahead
+from itmkit.ahead import threads_beside, work_ahead
 from itmkit.cache import Part
 from itmkit.errors import ItmkitError, first_line
 from itmkit.inputs import Inputs
@@ -67,7 +66,7 @@ class Feed:
 
     def _by_thread(self, order: Sequence[np.ndarray]) -> Iterator[PairBatch]:
         # One thread: the inputs open their files as they go.
-        with ThreadPoolExecutor(1) as pool, closing(work_ahead(pool, self._read, order, ahead=AHEAD)) as coming:
+        with threads_beside(1) as pool, closing(work_ahead(pool, self._read, order, ahead=AHEAD)) as coming:
             for batch in coming:
                 if isinstance(batch, ItmkitError):
                     raise batch

@@ -139,6 +139,9 @@ def cmfg(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
 
 
 def _normed(norm: Any, x: Tensor) -> Tensor:
+    """Batch normalisation; in training by the statistics of this caption with all images, as SGRAF's published code."""
+    if norm.training:
+        return (x - x.mean()) * torch.rsqrt(x.var(correction=0) + norm.eps) * norm.weight + norm.bias
     return (x - norm.running_mean) * torch.rsqrt(norm.running_var + norm.eps) * norm.weight + norm.bias
 
 

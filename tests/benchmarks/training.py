@@ -7,7 +7,8 @@ Random weights at paper size (D 1024, 36 regions of 2,048 numbers, captions of 1
 batch from another image. Of each method, in one run and in turn:
 
     itmkit    the steps of `itmkit train`: batches from the caches, encoding, all pairs, gradients, Adam
-    literal   the same encoders and optimizer, but pairs as in `literal_scoring`: caption by caption, D-vectors formed
+    literal   the same optimizer, but encoders as the papers print them (`literal_encoding`), and pairs caption by
+              caption, D-vectors formed (`literal_scoring`)
 
 Both train the same members. The median step counts; the first ones, in which memory is asked for that later steps find
 there, do not. The machine must be idle.
@@ -43,6 +44,7 @@ from itmkit.training.runs import training_vocabulary
 from itmkit.training.settings import RunConfig, Training
 from itmkit.training.step import Learner
 from itmkit.workspace import Workspace
+from tests.benchmarks.literal_encoding import literal_encoders
 from tests.benchmarks.literal_scoring import METHODS
 from tests.benchmarks.synthetic import synthetic_workspace
 
@@ -160,7 +162,8 @@ def by_loop(pipe: Connection, name: str, root: Path, args: argparse.Namespace) -
         batch = pair_batch(inputs, captions)
         pipe.recv()
         began = time.perf_counter()
-        literal_step(name, learner, batch)
+        with literal_encoders():
+            literal_step(name, learner, batch)
         pipe.send(time.perf_counter() - began)
 
 

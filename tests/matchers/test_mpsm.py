@@ -286,7 +286,8 @@ def test_srgr(steps: int, training: bool, only_first: bool) -> None:
     lengths = [4, 1, 3]
     nodes = torch.nn.functional.normalize(torch.randn(2, 3, 4, S), dim=-1)
     mask = torch.arange(4) < torch.tensor(lengths)[:, None]
-    found = module(nodes, mask, only_first=only_first)
+    # Two blocks of images, which have to be normalised as one.
+    found = torch.cat(module(list(nodes.split(1)), mask, only_first=only_first))
 
     graphs = {(i, t): list(nodes[i, t, : lengths[t]].double().numpy()) for i in range(2) for t in range(3)}
     for step in range(steps):

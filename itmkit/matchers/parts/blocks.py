@@ -30,8 +30,8 @@ def numbers_kept(device: torch.device) -> int:
     return total(device) // SHARE // KEPT
 
 
-def in_blocks(compute: Callable[..., Tensor], *per_image: Tensor, numbers: int) -> Tensor:
-    """`compute(*per_image)` a few images at a time, the results joined along the images.
+def each_block(compute: Callable[..., Any], *per_image: Tensor, numbers: int) -> list[Any]:
+    """`compute(*per_image)` a few images at a time: a list of the results, the first images first.
 
     The vectors of an image beside every word are what costs memory. Blocks keep them inside the processor's caches; a
     training batch that is large beside the memory of its device computes its blocks again in the backward pass instead
@@ -46,7 +46,12 @@ def in_blocks(compute: Callable[..., Tensor], *per_image: Tensor, numbers: int) 
     # Split, not sliced: the gradients of all parts are then joined once, instead of one after the other being added to
     # zeros of the size of the whole.
     blocks = list(zip(*(torch.split(tensor, size) for tensor in per_image), strict=True))
-    return torch.cat([computed_again(compute, *block) if again else compute(*block) for block in blocks])
+    return [computed_again(compute, *block) if again else compute(*block) for block in blocks]
+
+
+def in_blocks(compute: Callable[..., Tensor], *per_image: Tensor, numbers: int) -> Tensor:
+    """The results of `each_block`, joined along the images."""
+    return torch.cat(each_block(compute, *per_image, numbers=numbers))
 
 
 def computed_again(compute: Callable[..., Tensor], *arguments: Any) -> Tensor:

@@ -35,5 +35,7 @@ class MeanQueryPooling(nn.Module):
     def weights(self, x: Tensor, mask: Tensor) -> Tensor:
         """-> (B, N), summing to one; all zero where the mask is."""
         mean = masked_mean(x, mask)
-        logits = self.weigh(self.key(x) * self.query(mean).unsqueeze(1)).squeeze(-1)  # (B, N)
+        # W1((W2 x) * q) = x . W2^T(W1 * q): one product with W2 a set, not one a vector of it.
+        asked = (self.query(mean) * self.weigh.weight) @ self.key.weight  # (B, D)
+        logits = (x @ asked.unsqueeze(-1)).squeeze(-1)  # (B, N)
         return masked_softmax(logits, mask)

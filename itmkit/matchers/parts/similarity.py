@@ -6,7 +6,7 @@ SGRAF compares by distance; MPSM has two of them, distance and direction, each w
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import FlatWords, attend_regions, cosines, powers_of_regions, unit_attention
-from itmkit.matchers.parts.blocks import in_blocks
+from itmkit.matchers.parts.blocks import each_block
 from itmkit.matchers.parts.norms import l2norm
 
 Kind = Literal["distance", "direction"]
@@ -53,10 +53,35 @@ class SimilarityRepresentation(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """x, y broadcastable to (..., D) -> (..., S), unit length."""
-        if self.kind == "distance":  # one pass over memory, where a difference and its square are two
-            x, y = torch.broadcast_tensors(x, y)  # type: ignore[no-untyped-call]
-            return l2norm(self.project(functional.mse_loss(x, y, reduction="none")))
+        if self.kind == "distance":
+            return l2norm(self.project(squared_difference(x, y)))
         return l2norm(self.project(x * y if self.unit else l2norm(x) * l2norm(y)))
+
+
+def squared_difference(x: Tensor, y: Tensor) -> Tensor:
+    """`(x - y)^2`, of tensors that may be broadcast to each other."""
+    if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
+        return _SquaredDifference.apply(x, y)  # type: ignore[no-any-return,no-untyped-call]
+    # One pass over memory, where a difference and its square are two. Its gradient would be many.
+    x, y = torch.broadcast_tensors(x, y)  # type: ignore[no-untyped-call]
+    return functional.mse_loss(x, y, reduction="none")
+
+
+class _SquaredDifference(torch.autograd.Function):
+    """With a gradient that goes over memory as rarely as can be."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+        difference = x - y
+        ctx.save_for_backward(difference)
+        ctx.shapes = x.shape, y.shape
+        return difference.square()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        (difference,), (x, y) = ctx.saved_tensors, ctx.shapes
+        to_x = torch.addcmul(gradient.new_zeros(()), difference, gradient, value=2)
+        return to_x.sum_to_size(x), to_x.neg().sum_to_size(y)
 
 
 def local_similarities(
@@ -65,7 +90,7 @@ def local_similarities(
     words: FlatWords,
     *,
     sharpness: float,
-) -> Tensor:
+) -> list[Tensor]:
     """Every word with the part of every image that it attends to (text-to-image attention).
 
     Args:
@@ -73,7 +98,7 @@ def local_similarities(
             attends to is scaled to unit length. Regions and words then have unit length themselves.
 
     Returns:
-        (Bi, T, S).
+        Blocks of images, (n, T, S) each, to be gone on with while the processor's caches have them.
     """
 
     # Weights of all images at once, by one product of two large matrices; blocks for the vectors of D numbers then.
@@ -85,6 +110,8 @@ def local_similarities(
         weights = unit_attention(powers.transpose(0, 1), region_gram)
 
     def block(weights: Tensor, regions: Tensor) -> Tensor:
-        return compare(weights @ regions, words.vectors)  # (Bi, T, D) and (T, D) -> (Bi, T, S)
+        # One image has no dimension of its own, so that the gradients of a broadcast need not be summed.
+        attended = (weights @ regions).squeeze(0)  # (n, T, D)
+        return compare(attended, words.vectors).view(len(weights), len(words.vectors), -1)
 
-    return in_blocks(block, weights, regions, numbers=words.vectors.numel())
+    return each_block(block, weights, regions, numbers=words.vectors.numel())
