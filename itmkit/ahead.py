@@ -46,6 +46,8 @@ def threads_beside(count: int, begin: Callable[[], None] | None = None) -> Itera
     """
     import torch
 
+    threads = torch.get_num_threads()  # also settles it for the caller, who otherwise would take over what comes below
+
     def alone() -> None:
         torch.set_num_threads(1)
         if begin is not None:
@@ -56,4 +58,4 @@ def threads_beside(count: int, begin: Callable[[], None] | None = None) -> Itera
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(torch.get_num_threads())  # of the caller, and so of threads that begin later
+        torch.set_num_threads(threads)  # for threads that begin later

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -54,3 +56,23 @@ def test_left_early_nothing_still_runs(shut_down_first: bool) -> None:
     closer.join(60)
     assert not closer.is_alive() and go.is_set()
     pool.shutdown()
+
+
+def test_threads_beside_compute_alone_and_leave_the_caller_its_threads() -> None:
+    """In a process that has computed nothing yet: torch would hand what a thread sets on to the caller."""
+    script = """
+import os, threading, torch
+from itmkit.ahead import threads_beside
+torch.set_num_threads(2)
+begun = []
+with threads_beside(1, lambda: begun.append(1)) as pool:
+    inside = pool.submit(lambda: (float(torch.randn(1000, 1000).double().sum()), torch.get_num_threads())[1]).result()
+    mine = torch.get_num_threads()
+later = []
+thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+thread.start()
+thread.join()
+print(inside, mine, later[0], begun)
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["1", "2", "2", "[1]"]
