@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling, masked_mean
+from itmkit.matchers.parts.rows import Rows
+from itmkit.matchers.parts.similarity import squared_difference
 
 NEGATIVES = ("hardest", "all", "soft")
 
@@ -141,3 +143,23 @@ def test_masked_mean_and_pooling_leave_padding_out() -> None:
     changed[0, 2] = 100
     torch.testing.assert_close(pooling(x, mask), pooling(changed, mask))
     assert not pooling(x, mask)[1].any()
+
+
+@pytest.mark.parametrize("lengths", [[3, 1, 2], [3, 3, 3]])
+def test_rows_leave_padding_out_and_put_zeros_there(lengths: list[int]) -> None:
+    mask = torch.arange(3) < torch.tensor(lengths)[:, None]
+    padded = torch.randn(3, 3, 4, dtype=torch.float64, requires_grad=True)
+    rows = Rows(mask)
+    assert torch.equal(rows.take(padded), padded[mask])
+    assert torch.equal(rows.put(rows.take(padded)), padded * mask.unsqueeze(-1))
+    assert torch.autograd.gradcheck(lambda x: rows.put(rows.take(x).square()), padded)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("shapes", [((2, 5, 3), (5, 3)), ((4, 1, 3), (5, 3)), ((5, 3), (5, 3)), ((1, 5, 3), (2, 1, 3))])
+def test_squared_difference_and_its_gradient(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    x, y = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
+    expected = (x - y).square()
+    assert torch.equal(squared_difference(x, y), expected)
+    assert torch.equal(squared_difference(x.detach(), y.detach()), expected)
+    assert torch.autograd.gradcheck(squared_difference, (x, y))  # type: ignore[no-untyped-call]
+    assert torch.autograd.gradcheck(squared_difference, (x.detach(), y))  # type: ignore[no-untyped-call]
