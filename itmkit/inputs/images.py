@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 
 import numpy as np
 import torch
@@ -24,11 +25,11 @@ class ImageInputs:
         self.needs = needs
         self.cache = CacheReader.open(workspace.cache(needs.images))
         self._feature = "vector" if needs.images.startswith(VECTORS) else "features"
-        self.images = [image for image in images if image.id in self.cache]
+        rows = self.cache.find([image.id for image in images])
+        self.images = list(compress(images, rows >= 0))
         if not self.images:
             raise ItmkitError(f"{self.cache.folder}: none of the {len(images)} images of this split has a row")
-        ids = [image.id for image in self.images]
-        self._rows = self.cache.rows(ids)
+        ids, self._rows = [image.id for image in self.images], rows[rows >= 0]
         if needs.attention and "attention" not in self.cache.columns:
             raise ItmkitError(
                 f"{self.cache.folder}: does not say which vectors a transformer attends to, which choosing image nodes"

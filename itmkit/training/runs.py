@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from itmkit.precision import Precision, precision_of
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.settings import RunConfig, read_config, resolve
 from itmkit.workspace import VECTORS, WORDS, Workspace
+
+AT_ONCE = 10_000  # captions whose words are counted together
 
 # Settings that do not change what a run ends in, so that a run may be continued with other values.
 FREE = ("stop_on_collapse", "checkpoint_steps", "workers")
@@ -178,11 +181,13 @@ def training_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfi
         return None
     text = CacheReader.open(workspace.cache("text"), stage="parse-text")
     occurs = Counter(caption.text for image in dataset.split("train") for caption in image.captions)
-    rows = text.rows([text_key(caption) for caption in occurs])
-    flat, offsets = text.read_ragged(["words"], rows)
-    weights = np.repeat(np.fromiter(occurs.values(), np.int64, len(occurs)), np.diff(offsets))
     table = text.tables["words"]
-    totals = np.bincount(flat["words"], weights=weights, minlength=len(table)).astype(np.int64)
+    totals = np.zeros(len(table), np.int64)
+    captions = iter(occurs.items())
+    while some := dict(islice(captions, AT_ONCE)):
+        flat, offsets = text.read_ragged(["words"], text.rows([text_key(caption) for caption in some]))
+        weights = np.repeat(np.fromiter(some.values(), np.int64, len(some)), np.diff(offsets))
+        np.add.at(totals, flat["words"], weights)
     return Vocabulary.build(
         {word: int(count) for word, count in zip(table, totals, strict=True)}, minimum=config.training.minimum_count
     )

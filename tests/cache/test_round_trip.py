@@ -233,3 +233,20 @@ def test_readers_in_other_processes(tmp_path: Path, method: str) -> None:
     assert queue.get(timeout=60) == expected
     child.join(60)
     assert child.exitcode == 0 and next(_read(reader)) == expected
+
+
+@settings(deadline=None, max_examples=30)
+@given(data=st.data())
+def test_rows_are_found_whatever_the_ids(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Ids of any length and alphabet, over several shards; the empty one as well."""
+    name = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=6)
+    keys = data.draw(st.lists(name, min_size=1, max_size=12, unique=True))
+    others = data.draw(st.lists(name, max_size=6))
+    folder = tmp_path_factory.mktemp("cache")
+    write(folder, keys, content(keys))
+    reader = CacheReader.open(folder)
+    asked = [*keys[::-1], *others, "\ud800"]
+    known = {key: row for row, key in enumerate(keys)}
+    assert reader.find(asked).tolist() == [known.get(key, -1) for key in asked]
+    assert [key in reader for key in asked] == [key in known for key in asked]
+    assert reader.rows(keys).tolist() == list(range(len(keys))) and reader.ids == keys
