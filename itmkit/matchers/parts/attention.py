@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from itmkit.matchers.parts.blocks import in_blocks
 from itmkit.matchers.parts.norms import barrier, l2norm
+from itmkit.matchers.parts.rows import Rows
 
 MAX_SHARPNESS = 20.0  # of attention: see `powers_of_regions`
 
@@ -36,8 +37,8 @@ class FlatWords:
     @classmethod
     def of(cls, words: Tensor, mask: Tensor) -> FlatWords:
         """words (Bt, L, D), mask (Bt, L) bool."""
-        even = bool(mask.all())
-        return cls(words.flatten(0, 1) if even else words[mask], mask, even)
+        rows = Rows(mask)
+        return cls(rows.take(words), mask, rows.even)
 
     @cached_property
     def text_of(self) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+from functools import cached_property
+
 from torch import Tensor
 
 
@@ -11,19 +12,21 @@ class Rows:
 
     def __init__(self, mask: Tensor) -> None:
         """mask: (B, N) bool, True for the T real rows."""
-        self.mask = mask
-        # Where there is no padding, both ways are views.
-        self._places = None if bool(mask.all()) else mask.flatten().nonzero().squeeze(1)
+        self.mask, self.even = mask, bool(mask.all())  # even: no padding; both ways are views then
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """(T,) int64, in the padded order."""
+        return self.mask.flatten().nonzero().squeeze(1)
 
     def take(self, padded: Tensor) -> Tensor:
         """(B, N, ...) -> (T, ...)"""
         flat = padded.flatten(0, 1)
-        return flat if self._places is None else flat.index_select(0, self._places)
+        return flat if self.even else flat.index_select(0, self._places)
 
     def put(self, rows: Tensor) -> Tensor:
         """(T, ...) -> (B, N, ...), zero where the mask is False."""
-        if self._places is not None:
-            rows = torch.zeros(self.mask.numel(), *rows.shape[1:], dtype=rows.dtype, device=rows.device).index_copy(
-                0, self._places, rows
-            )
+        if not self.even:
+            padded = rows.new_zeros(self.mask.numel(), *rows.shape[1:])
+            rows = padded.index_copy(0, self._places, rows)
         return rows.unflatten(0, self.mask.shape)  # type: ignore[no-any-return,no-untyped-call]
