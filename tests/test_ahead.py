@@ -61,7 +61,7 @@ def test_left_early_nothing_still_runs(shut_down_first: bool) -> None:
 def test_threads_beside_compute_alone_and_leave_the_caller_its_threads() -> None:
     """In a process that has computed nothing yet: torch would hand what a thread sets on to the caller."""
     script = """
-import os, threading, torch
+import threading, torch
 from itmkit.ahead import threads_beside
 torch.set_num_threads(2)
 begun = []

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from itmkit.cache.manifest import Column, Manifest, read_manifest
-from itmkit.cache.shard_check import DAMAGE, check_shard_file, naming
+from itmkit.cache.shard_check import DAMAGE, check_shard_file, naming, unsafe
 from itmkit.cache.stored_rows import UNKNOWN, StoredColumn, StoredRows
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
@@ -299,20 +299,3 @@ class CacheReader:
             if not fits or data.ndim < 1 or (len(data) != rows and not (spec and spec.kind == "ragged")):
                 return f"{name!r} has shape {data.shape} and type {data.dtype}, not what the manifest says"
         return None
-
-
-def unsafe(file: h5py.File, name: str) -> str | None:
-    """Why a data set must not be read: missing, a link to elsewhere, virtual, or stored outside the file."""
-    if "/" in name or name in (".", ".."):
-        return f"{name!r} is no name of a data set"
-    link = file.get(name, getlink=True)
-    if link is None:
-        return f"data set {name!r} is missing"
-    if not isinstance(link, h5py.HardLink):
-        return f"{name!r} is a {type(link).__name__}, not data of this file"
-    data = file[name]
-    if not isinstance(data, h5py.Dataset):
-        return f"{name!r} is not a data set"
-    if data.is_virtual or data.external:
-        return f"{name!r} keeps its data in other files"
-    return None

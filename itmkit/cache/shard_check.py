@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from itmkit.cache.manifest import NAME
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
@@ -51,3 +53,20 @@ def naming(path: Path) -> Iterator[None]:
     except DAMAGE as error:
         words = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ItmkitError(f"{path}: is damaged ({words}); restore it, or rerun the stage with --force") from None
+
+
+def unsafe(file: h5py.File, name: str) -> str | None:
+    """Why a data set must not be read: missing, a link to elsewhere, virtual, or stored outside the file."""
+    if "/" in name or name in (".", ".."):
+        return f"{name!r} is no name of a data set"
+    link = file.get(name, getlink=True)
+    if link is None:
+        return f"data set {name!r} is missing"
+    if not isinstance(link, h5py.HardLink):
+        return f"{name!r} is a {type(link).__name__}, not data of this file"
+    data = file[name]
+    if not isinstance(data, h5py.Dataset):
+        return f"{name!r} is not a data set"
+    if data.is_virtual or data.external:
+        return f"{name!r} keeps its data in other files"
+    return None

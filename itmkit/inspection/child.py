@@ -98,7 +98,8 @@ def row(folder: str, key: str) -> dict[str, Any]:
     from itmkit.cache import CacheReader
 
     reader = CacheReader.open(Path(folder))
-    return _told(reader, int(reader.rows([key])[0])) if key in reader else {"row": None}
+    place = int(reader.find([key])[0])
+    return _told(reader, place) if place >= 0 else {"row": None}
 
 
 def number(folder: str, place: str) -> dict[str, Any]:

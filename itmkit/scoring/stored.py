@@ -15,8 +15,7 @@ import h5py
 import numpy as np
 
 from itmkit.cache import CacheReader
-from itmkit.cache.reader import unsafe
-from itmkit.cache.shard_check import DAMAGE
+from itmkit.cache.shard_check import DAMAGE, unsafe
 from itmkit.errors import ItmkitError, first_line
 from itmkit.files import atomic_path
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from itmkit.commands.formats import formatted
@@ -44,6 +45,7 @@ def test_counts_of_csv_are_numbers() -> None:
 
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=4))
 def test_csv_is_read_back(rows: list[tuple[str, str]]) -> None:
-    rows = [tuple(cell.replace("\r", "").replace(",", ";") for cell in row) for row in rows]  # type: ignore[misc]
+    rows = [tuple(cell.replace("\r", "") for cell in row) for row in rows]  # type: ignore[misc]
+    assume(not any(re.fullmatch(r"[\d,]+", cell) for row in rows for cell in row))  # counts: above
     text = formatted("no title", COLUMNS, rows, "csv")
     assert [tuple(row) for row in csv.reader(io.StringIO(text + "\n", newline=""))] == [tuple(COLUMNS), *rows]
