@@ -46,14 +46,29 @@ class Config:
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     similarity: int = Field(default=256, ge=3, description="S, size of a similarity vector")
     similarity_bias: bool = Field(default=False, description="a bias in the maps of eqs 10 and 13")
+    plain_start: bool = Field(default=False, description="begin as a plain similarity")
     sharpness: float = Field(
         default=9.0, gt=0, le=MAX_SHARPNESS, description="lambda of eqs 1, 3, 9 and of the cross attention"
     )
     kgid_layers: int = Field(default=3, ge=0, description="N, layers of KGID (table 3); 0 = without KGID")
     visual_kgid: bool = Field(default=True, description="KGID on the image side (table 2)")
     text_kgid: bool = Field(default=True, description="KGID on the text side (table 2)")
-    kgid_softmax: Literal["feature", "node"] = Field(default="feature", description="axis of the softmax in eq 5")
+    affinity: Literal["all", "others", "none"] = Field(
+        default="all", description="eqs 1 and 3: softmax over all nodes, over the other nodes, or the prior alone"
+    )
     kernels: int = Field(default=8, ge=1, description="K, Gaussian kernels of the spatial graph")
+    spatial: Literal["sum", "heads"] = Field(
+        default="sum", description="P_v adds its kernels up, or each kernel carries its share of the numbers of a node"
+    )
+    kgid_softmax: Literal["feature", "node", "none"] = Field(
+        default="feature", description="axis of the softmax in eq 5; none = what a node gathers, as it is"
+    )
+    kgid_weight: Literal["sum", "mean"] = Field(default="sum", description="what is one of the weights of eq 5")
+    kgid_logits: float = Field(
+        default=0.0, ge=0, description="deviation of the logits of eq 5 at the start; 0 = as torch starts"
+    )
+    kgid_shortcut: Literal["inside", "outside"] = Field(default="inside", description="of the ReLU in eq 8")
+    kgid_start: float = Field(default=0.1, ge=0, le=1, description="size of eq 8's map at the start; 1 = as torch starts")
     srgr: bool = Field(default=True, description="similarity-relation graph reconstruction (table 2)")
     srgr_steps: int = Field(default=1, ge=1, description="times the similarity graph is reconstructed")
     alignment: Literal["both", "global", "local"] = Field(default="both", description="nodes compared (figure 3)")
@@ -79,11 +94,25 @@ def members(config: Config) -> dict[str, float]:
     return {"joint": 1.0} if config.training == "joint" else dict.fromkeys(kinds(config), 1.0)
 
 
-class SpatialKernels(nn.Module):
-    """Spatial dependence of regions: K learned Gaussians over polar coordinates (section 3.1.1; Norcliffe-Brown)."""
+def problems(config: Config, training: object) -> list[str]:
+    found = []
+    if config.plain_start and not config.similarity_bias:
+        found += ["--plain-start true measures by the bias that --similarity-bias false leaves out: --plain-start false"]
+    if config.spatial == "heads" and config.visual_kgid and config.embed % config.kernels:
+        found += [f"--spatial heads shares --embed {config.embed} out evenly: --kernels {config.kernels} must divide it"]
+    return found
 
-    def __init__(self, kernels: int) -> None:
+
+class SpatialKernels(nn.Module):
+    """Spatial dependence of regions: K learned Gaussians over polar coordinates (section 3.1.1; Norcliffe-Brown).
+
+    With `heads` each kernel is a graph of its own, as in Norcliffe-Brown et al., so that a node can tell what lies on its
+    left from what lies on its right. The print has one matrix P_v, the sum.
+    """
+
+    def __init__(self, kernels: int, *, heads: bool = False) -> None:
         super().__init__()
+        self.heads = heads
         # Means spread over the unit of distance and over the circle, as a grid would be; all of it is learned.
         self.rho_mean = nn.Parameter(torch.linspace(0, 1, kernels))
         self.rho_scale = nn.Parameter(torch.full((kernels,), 0.3))
@@ -92,39 +121,65 @@ class SpatialKernels(nn.Module):
         self.weight = nn.Parameter(torch.full((kernels,), 1.0))
 
     def forward(self, rho: Tensor, theta: Tensor) -> Tensor:
-        """rho, theta (Bi, R, R) -> P_v (Bi, R, R) = sum_k w_k exp(-(rho-mu_k)^2/2s_k^2 - wrap(theta-nu_k)^2/2q_k^2)"""
+        """rho, theta (Bi, R, R) -> P_v (Bi, H, R, R), H graphs: one, or one a kernel.
+
+        `P_v = sum_k w_k exp(-(rho - mu_k)^2 / 2 s_k^2 - wrap(theta - nu_k)^2 / 2 q_k^2)`
+        """
         far = (rho.unsqueeze(-1) - self.rho_mean).square() / (2 * self.rho_scale.square() + 1e-6)
         turn = theta.unsqueeze(-1) - self.theta_mean
         wrapped = torch.remainder(turn + math.pi, 2 * math.pi) - math.pi
         off = wrapped.square() / (2 * self.theta_scale.square() + 1e-6)
-        return torch.exp(-far - off) @ self.weight
+        near = torch.exp(-far - off)  # (Bi, R, R, K)
+        return (near * self.weight).permute(0, 3, 1, 2) if self.heads else (near @ self.weight).unsqueeze(1)
 
 
-def semantic_edges(nodes: Tensor, mask: Tensor, prior: Tensor, sharpness: float) -> Tensor:
-    """Eqs 1-4: `E = columnL2(softmax_j(lambda x_i . x_j) * P)`, (B, N, N).
+def semantic_edges(nodes: Tensor, mask: Tensor, prior: Tensor, config: Config) -> Tensor:
+    """Eqs 1-4: `E = columnL2(softmax_j(lambda x_i . x_j) * P)`, (B, H, N, N).
+
+    A unit vector is most like itself: among few nodes the softmax of the print leaves 0.99 on the diagonal, so that
+    hardly anything flows. `affinity` "others" shares the weight out among the other nodes (the shortcut of eq 8 keeps
+    the node itself), "none" leaves it to the prior.
 
     Args:
-        nodes: (B, N, D); mask: (B, N) bool; prior: (B, N, N) P_v (spatial kernels) or P_t (dependency graph).
+        nodes: (B, N, D); mask: (B, N) bool; prior: (B, H, N, N) P_v (spatial kernels) or P_t (dependency graph).
     """
     pairs = mask.unsqueeze(1) & mask.unsqueeze(2)
-    related = masked_softmax(sharpness * nodes @ nodes.transpose(1, 2), pairs)
-    return l2norm(related * prior, dim=1) * pairs
+    if config.affinity != "none":
+        allowed = pairs
+        if config.affinity == "others":
+            allowed = pairs & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+        related = masked_softmax(config.sharpness * nodes @ nodes.transpose(1, 2), allowed)
+        prior = prior * related.unsqueeze(1)
+    edges = prior * pairs.unsqueeze(1)
+    # Over all graphs together: by itself, one in which a node has no neighbours would be its faintest ones, made large.
+    return l2norm(edges.flatten(1, 2), dim=1).view_as(edges)
 
 
 class KnowledgeDissemination(nn.Module):
     """KGID, eqs 5-9, on one modality."""
 
-    def __init__(self, embed: int, layers: int, *, sharpness: float, softmax: Literal["feature", "node"]) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.sharpness, self.softmax = sharpness, softmax
+        self.config = config
+        embed, layers = config.embed, config.kgid_layers
         self.spread = nn.ModuleList(nn.Linear(embed, embed, bias=False) for _ in range(layers))  # W, eq 5
         self.infer = nn.ModuleList(nn.Linear(embed, embed) for _ in range(layers))  # W_kg and b, eq 8
         self.outgoing = nn.ModuleList(nn.Linear(embed, embed, bias=False) for _ in range(layers - 1))  # W_O, eq 9
         self.incoming = nn.ModuleList(nn.Linear(embed, embed, bias=False) for _ in range(layers - 1))  # W_I, eq 9
 
-    def forward(self, nodes: Tensor, mask: Tensor, edges: Tensor, support: Tensor | None = None) -> Tensor:
-        """nodes (B, N, D), mask (B, N), edges (B, N, N) of eq 2 or 4 -> (B, N, D).
+    @torch.no_grad()
+    def start(self) -> None:
+        """Initial weights: eq 8 near the identity; logits of eq 5 of the given size, where messages have unit length."""
+        for infer in self.infer:
+            infer.weight.mul_(self.config.kgid_start)  # type: ignore[operator]
+        if self.config.kgid_logits:
+            for spread in self.spread:
+                nn.init.normal_(spread.weight, std=self.config.kgid_logits)  # type: ignore[arg-type]
 
+    def forward(self, nodes: Tensor, mask: Tensor, edges: Tensor, support: Tensor | None = None) -> Tensor:
+        """nodes (B, N, D), mask (B, N), edges (B, H, N, N) of eq 2 or 4 -> (B, N, D).
+
+        With H graphs each carries D/H of the numbers of a message.
         `support` (B, N, N) bool: on text the first updated edges stay on the dependency graph (a reading).
         """
         real, pairs = Rows(mask), mask.unsqueeze(1) & mask.unsqueeze(2)
@@ -134,18 +189,25 @@ class KnowledgeDissemination(nn.Module):
                 out, into = self.outgoing[layer - 1].weight, self.incoming[layer - 1].weight
                 related = real.put(torch.linalg.multi_dot([flat, out.T, into])) @ nodes.transpose(1, 2)
                 allowed = pairs & support if support is not None and layer == 1 else pairs
-                edges = masked_softmax(self.sharpness * related, allowed)
-            related = spread(real.take(edges @ nodes))
-            weights = related.softmax(-1) if self.softmax == "feature" else self._over_nodes(related, real)
-            known = weights * flat  # eq 5
+                edges = masked_softmax(self.config.sharpness * related, allowed).unsqueeze(1)
+            sent = real.put(spread(flat)).unflatten(2, (edges.shape[1], -1)).transpose(1, 2)  # (B, H, N, D/H)
+            gathered = real.take((edges @ sent).transpose(1, 2).flatten(2))  # (T, D), A V W
+            known = gathered if self.config.kgid_softmax == "none" else self._weights(gathered, real) * flat  # eq 5
             gate = torch.sigmoid(torch.addcmul(flat, known, flat))  # eq 6
             fused = torch.lerp(flat, known, gate)  # eq 7
-            flat = torch.relu(infer(fused) + flat)  # eq 8
+            inside = self.config.kgid_shortcut == "inside"  # eq 8
+            flat = torch.relu(infer(fused) + flat) if inside else torch.relu(infer(fused)) + flat
             nodes = real.put(flat)
         return nodes
 
-    def _over_nodes(self, related: Tensor, real: Rows) -> Tensor:
-        return real.take(masked_softmax(real.put(related), real.mask.unsqueeze(-1), dim=1))
+    def _weights(self, gathered: Tensor, real: Rows) -> Tensor:
+        """(T, D), the softmax of eq 5 over the numbers of a node or over the nodes."""
+        if self.config.kgid_softmax == "feature":
+            weights = gathered.softmax(-1)
+            return weights * weights.shape[-1] if self.config.kgid_weight == "mean" else weights
+        mask = real.mask.unsqueeze(-1)
+        padded = masked_softmax(real.put(gathered), mask, dim=1)
+        return real.take(padded * mask.sum(dim=1, keepdim=True) if self.config.kgid_weight == "mean" else padded)
 
 
 class RelationReconstruction(nn.Module):
@@ -283,14 +345,12 @@ class Matcher(nn.Module):
         self.regions = RegionEncoder(sizes.feature, config.embed)
         form = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
         self.words = WordEncoder(sizes, config.words, **form)  # type: ignore[arg-type]
-        layers = config.kgid_layers
-        kgid = {"sharpness": config.sharpness, "softmax": config.kgid_softmax}
         self.visual_kgid = self.text_kgid = None
-        if config.visual_kgid and layers:
-            self.spatial = SpatialKernels(config.kernels)
-            self.visual_kgid = KnowledgeDissemination(config.embed, layers, **kgid)  # type: ignore[arg-type]
-        if config.text_kgid and layers:
-            self.text_kgid = KnowledgeDissemination(config.embed, layers, **kgid)  # type: ignore[arg-type]
+        if config.visual_kgid and config.kgid_layers:
+            self.spatial = SpatialKernels(config.kernels, heads=config.spatial == "heads")
+            self.visual_kgid = KnowledgeDissemination(config)
+        if config.text_kgid and config.kgid_layers:
+            self.text_kgid = KnowledgeDissemination(config)
         if config.alignment != "local":
             self.image_pooling, self.text_pooling = MeanQueryPooling(config.embed), MeanQueryPooling(config.embed)
         mine = kinds(config) if member == "joint" else (member,)
@@ -309,9 +369,10 @@ class Matcher(nn.Module):
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 parameter.zero_()
-            if ".infer." in name and name.endswith("weight"):
-                parameter.mul_(0.1)
-        if self.config.similarity_bias:
+        for kgid in (self.visual_kgid, self.text_kgid):
+            if kgid is not None:
+                kgid.start()
+        if self.config.plain_start:
             for view in self.perspectives.values():
                 view.start_as_plain_similarity()  # type: ignore[operator]
 
@@ -320,7 +381,7 @@ class Matcher(nn.Module):
         nodes = self.regions(batch.features, batch.mask)
         if self.visual_kgid is not None:
             prior = self.spatial(batch.rho, batch.theta)
-            edges = semantic_edges(nodes, batch.mask, prior, self.config.sharpness)
+            edges = semantic_edges(nodes, batch.mask, prior, self.config)
             nodes = self.visual_kgid(nodes, batch.mask, edges)
         encoded = self._with_global(nodes, batch.mask, "image")
         wanted = self.config.unit_nodes and self.config.alignment != "global"
@@ -331,7 +392,8 @@ class Matcher(nn.Module):
         nodes = self.words(batch)
         if self.text_kgid is not None:
             assert batch.edges is not None
-            edges = semantic_edges(nodes, batch.mask, batch.edges.to(nodes.dtype), self.config.sharpness)
+            prior = batch.edges.unsqueeze(1).to(nodes.dtype)
+            edges = semantic_edges(nodes, batch.mask, prior, self.config)
             nodes = self.text_kgid(nodes, batch.mask, edges, support=batch.edges)
         return self._with_global(nodes, batch.mask, "text")
 

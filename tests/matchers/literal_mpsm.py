@@ -71,9 +71,9 @@ def region_vectors(weights: Weights, features: np.ndarray, *, normalised: bool =
     return [unit(vector) for vector in projected] if normalised else projected
 
 
-def spatial_dependence(weights: Weights, rho: float, theta: float) -> float:
-    """One entry of P_v: a sum of Gaussians over distance and direction, angles compared the short way round."""
-    total = 0.0
+def spatial_dependence(weights: Weights, rho: float, theta: float) -> list[float]:
+    """One entry of P_v: Gaussians over distance and direction, angles compared the short way round, one a kernel."""
+    found = []
     for k in range(len(weights["weight"])):
         far = (rho - weights["rho_mean"][k]) ** 2 / (2 * weights["rho_scale"][k] ** 2)
         turn = theta - weights["theta_mean"][k]
@@ -81,64 +81,81 @@ def spatial_dependence(weights: Weights, rho: float, theta: float) -> float:
             turn -= 2 * math.pi
         while turn < -math.pi:
             turn += 2 * math.pi
-        total += weights["weight"][k] * math.exp(-far - turn**2 / (2 * weights["theta_scale"][k] ** 2))
-    return total
+        found.append(weights["weight"][k] * math.exp(-far - turn**2 / (2 * weights["theta_scale"][k] ** 2)))
+    return found
 
 
-def semantic_edges(nodes: list[Vector], prior: np.ndarray, sharpness: float) -> np.ndarray:
-    """Eqs 1 and 2, or 3 and 4."""
+def semantic_edges(nodes: list[Vector], priors: list[np.ndarray], config: Any) -> list[np.ndarray]:
+    """Eqs 1 and 2, or 3 and 4, with a prior for each graph. Columns have unit length over all of them."""
     count = len(nodes)
-    edges = np.zeros((count, count))
+    graphs = [np.zeros((count, count)) for _ in priors]
     for i in range(count):
-        related = softmax([sharpness * float(nodes[i] @ nodes[j]) for j in range(count)])
-        for j in range(count):
-            edges[i, j] = related[j] * prior[i, j]
+        others = [j for j in range(count) if config.affinity == "all" or j != i]
+        related = softmax([config.sharpness * float(nodes[i] @ nodes[j]) for j in others]) if others else []
+        for edges, prior in zip(graphs, priors, strict=True):
+            for j in range(count):
+                if config.affinity == "none":
+                    edges[i, j] = prior[i, j]
+                elif j in others:
+                    edges[i, j] = related[others.index(j)] * prior[i, j]
     for j in range(count):
-        edges[:, j] = unit(edges[:, j])
-    return edges
+        column = unit(np.concatenate([edges[:, j] for edges in graphs]))
+        for edges, part in zip(graphs, np.split(column, len(graphs)), strict=True):
+            edges[:, j] = part
+    return graphs
 
 
 def disseminate(
     weights: Weights,
     nodes: list[Vector],
-    edges: np.ndarray,
+    graphs: list[np.ndarray],
+    config: Any,
     *,
-    layers: int,
-    sharpness: float,
-    axis: str,
     support: np.ndarray | None = None,
 ) -> list[Vector]:
-    """KGID, eqs 5 to 9. `support`: where the first updated edges may lie (text)."""
-    count = len(nodes)
-    for layer in range(layers):
+    """KGID, eqs 5 to 9. Each of the `graphs` carries its share of the numbers of a message.
+
+    `support`: where the first updated edges may lie (text).
+    """
+    count, size = len(nodes), len(nodes[0])
+    for layer in range(config.kgid_layers):
         if layer > 0:  # eq 9
             w_out, w_in = weights[f"outgoing.{layer - 1}.weight"], weights[f"incoming.{layer - 1}.weight"]
             edges = np.zeros((count, count))
             for i in range(count):
                 allowed = [j for j in range(count) if layer > 1 or support is None or support[i, j]]
-                affinity = softmax([sharpness * float((w_out @ nodes[i]) @ (w_in @ nodes[j])) for j in allowed])
+                affinity = softmax([config.sharpness * float((w_out @ nodes[i]) @ (w_in @ nodes[j])) for j in allowed])
                 for j, value in zip(allowed, affinity, strict=True):
                     edges[i, j] = value
+            graphs = [edges]
+        share = size // len(graphs)
         spread = []
         for i in range(count):
-            gathered = np.zeros_like(nodes[i])
-            for j in range(count):
-                gathered = gathered + edges[i, j] * nodes[j]
-            spread.append(weights[f"spread.{layer}.weight"] @ gathered)
-        if axis == "feature":
-            rho = [np.array(softmax(list(vector))) for vector in spread]
-        else:
-            rho = [np.zeros_like(vector) for vector in spread]
-            for feature in range(len(spread[0])):
-                for i, value in enumerate(softmax([vector[feature] for vector in spread])):
-                    rho[i][feature] = value
+            message = np.zeros(size)
+            for head, edges in enumerate(graphs):
+                gathered = np.zeros(size)
+                for j in range(count):
+                    gathered = gathered + edges[i, j] * nodes[j]
+                numbers = slice(head * share, (head + 1) * share)
+                message[numbers] = (weights[f"spread.{layer}.weight"] @ gathered)[numbers]
+            spread.append(message)
         after = []
         for i in range(count):
-            known = rho[i] * nodes[i]  # eq 5
+            if config.kgid_softmax == "none":
+                known = spread[i]
+            elif config.kgid_softmax == "feature":
+                known = np.array(softmax(list(spread[i]))) * nodes[i]
+                known = known * (size if config.kgid_weight == "mean" else 1)
+            else:
+                over = [softmax([vector[feature] for vector in spread])[i] for feature in range(size)]
+                known = np.array(over) * nodes[i] * (count if config.kgid_weight == "mean" else 1)
             gate = sigmoid(known * nodes[i] + nodes[i])  # eq 6
             fused = gate * known + (1 - gate) * nodes[i]  # eq 7
             inferred = weights[f"infer.{layer}.weight"] @ fused + weights[f"infer.{layer}.bias"]
-            after.append(np.maximum(inferred + nodes[i], 0))  # eq 8
+            if config.kgid_shortcut == "inside":  # eq 8
+                after.append(np.maximum(inferred + nodes[i], 0))
+            else:
+                after.append(np.maximum(inferred, 0) + nodes[i])
         nodes = after
     return nodes
 
@@ -246,37 +263,23 @@ def encode_image(weights: Weights, config: Any, image: Image) -> tuple[list[Vect
     nodes = region_vectors(below(weights, "regions."), image.features)
     if config.visual_kgid and config.kgid_layers:
         kernels, count = below(weights, "spatial."), len(nodes)
-        prior = np.array(
+        near = np.array(
             [
                 [spatial_dependence(kernels, image.rho[i, j], image.theta[i, j]) for j in range(count)]
                 for i in range(count)
             ]
-        )
-        edges = semantic_edges(nodes, prior, config.sharpness)
-        nodes = disseminate(
-            below(weights, "visual_kgid."),
-            nodes,
-            edges,
-            layers=config.kgid_layers,
-            sharpness=config.sharpness,
-            axis=config.kgid_softmax,
-        )
+        )  # (R, R, K)
+        priors = [near[..., k] for k in range(near.shape[-1])] if config.spatial == "heads" else [near.sum(-1)]
+        graphs = semantic_edges(nodes, priors, config)
+        nodes = disseminate(below(weights, "visual_kgid."), nodes, graphs, config)
     return _with_global(weights, config, nodes, "image_pooling.")
 
 
 def encode_text(weights: Weights, config: Any, text: Text) -> tuple[list[Vector], Vector | None]:
     nodes = word_vectors(below(weights, "words."), text.words)
     if config.text_kgid and config.kgid_layers:
-        edges = semantic_edges(nodes, text.edges.astype(float), config.sharpness)
-        nodes = disseminate(
-            below(weights, "text_kgid."),
-            nodes,
-            edges,
-            layers=config.kgid_layers,
-            sharpness=config.sharpness,
-            axis=config.kgid_softmax,
-            support=text.edges,
-        )
+        graphs = semantic_edges(nodes, [text.edges.astype(float)], config)
+        nodes = disseminate(below(weights, "text_kgid."), nodes, graphs, config, support=text.edges)
     return _with_global(weights, config, nodes, "text_pooling.")
 
 

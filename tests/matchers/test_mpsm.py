@@ -56,8 +56,17 @@ SETTINGS: list[dict[str, Any]] = [
     {"visual_kgid": False},
     {"text_kgid": False},
     {"kgid_softmax": "node"},
+    {"kgid_softmax": "node", "kgid_weight": "mean"},
+    {"kgid_weight": "mean", "kgid_logits": 1.0},
+    {"kgid_softmax": "none"},
+    {"kgid_softmax": "none", "kgid_shortcut": "outside", "affinity": "others", "spatial": "heads", "kernels": 4},
+    {"spatial": "heads", "kernels": 6, "kgid_start": 1.0},
+    {"kgid_shortcut": "outside"},
+    {"affinity": "others"},
+    {"affinity": "none", "visual_kgid": False},
     {"similarity_bias": True},
-    {"similarity_bias": True, "training": "joint"},
+    {"similarity_bias": True, "plain_start": True},
+    {"similarity_bias": True, "plain_start": True, "training": "joint"},
     {"unit_nodes": False},
     {"unit_nodes": False, "kgid_softmax": "node", "srgr_steps": 2},
     {"kernels": 3, "sharpness": 4.0},
@@ -85,7 +94,7 @@ def matcher_of(settings: dict[str, Any], member: str | None = None, seed: int = 
             for parameter in matcher.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.05)
             for perspective in matcher.perspectives.values():
-                if not config.similarity_bias:  # scores that differ from pair to pair
+                if not config.plain_start:  # scores that differ from pair to pair
                     perspective.get_parameter("predict.weight").mul_(10)
             for name, buffer in matcher.named_buffers():
                 buffer.add_(torch.rand_like(buffer) * 0.2)
@@ -149,12 +158,16 @@ def test_spatial_kernels() -> None:
         for parameter in kernels.parameters():
             parameter.add_(torch.rand(5, generator=torch.Generator().manual_seed(1)) * 0.3)
     weights = literal.weights_of(kernels)
+    heads = SpatialKernels(5, heads=True)
+    heads.load_state_dict(kernels.state_dict())
     found = kernels(batch.rho, batch.theta)
     for image in range(3):
         for i in range(N):
             for j in range(N):
                 rho, theta = float(batch.rho[image, i, j]), float(batch.theta[image, i, j])
-                close(found[image, i, j], literal.spatial_dependence(weights, rho, theta))
+                apart = literal.spatial_dependence(weights, rho, theta)
+                close(found[image, 0, i, j], sum(apart))
+                close(heads(batch.rho, batch.theta)[image, :, i, j], apart)
 
 
 def test_directions_that_differ_by_a_whole_turn_are_the_same() -> None:
@@ -164,37 +177,73 @@ def test_directions_that_differ_by_a_whole_turn_are_the_same() -> None:
 
 
 @pytest.mark.parametrize("real", [1, 3, 5])
-def test_semantic_edges(real: int) -> None:
-    nodes, prior = nodes_of(5, spread=0.3), torch.rand(1, 5, 5, generator=torch.Generator().manual_seed(4))
-    mask = torch.arange(5)[None] < real
-    found = edges_of(nodes, mask, prior, 9.0)
-    expected = literal.semantic_edges(listed(nodes)[:real], prior[0].double().numpy(), 9.0)
-    close(found[0, :real, :real], expected)
-    close(found[0, :real, :real].square().sum(0), np.ones(real))  # columns have unit length
-    assert not found[0, real:].any() and not found[0, :, real:].any()
+@pytest.mark.parametrize("affinity", ["all", "others", "none"])
+def test_semantic_edges(real: int, affinity: Any) -> None:
+    nodes, prior = nodes_of(5, spread=0.3), torch.rand(1, 2, 5, 5, generator=torch.Generator().manual_seed(4))
+    mask, config = torch.arange(5)[None] < real, config_of({"affinity": affinity})
+    found = edges_of(nodes, mask, prior, config)
+    expected = literal.semantic_edges(listed(nodes)[:real], list(prior[0].double().numpy()), config)
+    close(found[0, :, :real, :real], expected)
+    length = float(real > 1 or affinity != "others")  # a node alone has no others
+    close(found[0, :, :real, :real].square().sum((0, 1)), np.full(real, length))  # columns have unit length
+    assert not found[0, :, real:].any() and not found[0, :, :, real:].any()
 
 
-@pytest.mark.parametrize("axis", ["feature", "node"])
+def test_among_unlike_nodes_a_softmax_over_all_leaves_little_for_the_others() -> None:
+    """Why there is a choice in eqs 1 and 3: different unit vectors are nearly orthogonal, each is itself by a cosine of 1."""
+    nodes = torch.nn.functional.normalize(nodes_of(12, size=256), dim=-1)
+    mask, prior = torch.ones(1, 12, dtype=torch.bool), torch.ones(1, 1, 12, 12)
+    off = {}
+    for affinity in ("all", "others"):
+        edges = edges_of(nodes, mask, prior, config_of({"affinity": affinity}))[0, 0]
+        off[affinity] = float((edges - edges.diag().diag()).mean(0).sum())
+    assert off["all"] < 0.02 and off["others"] > 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"kgid_softmax": "node"},
+        {"kgid_softmax": "node", "kgid_weight": "mean"},
+        {"kgid_weight": "mean", "kgid_shortcut": "outside"},
+        {"kgid_softmax": "none", "affinity": "others"},
+    ],
+    ids=named,
+)
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("with_support", [False, True])
-def test_kgid(axis: Any, layers: int, with_support: bool) -> None:
-    module = KnowledgeDissemination(D, layers, sharpness=9.0, softmax=axis)
+@pytest.mark.parametrize("heads", [1, 3])
+def test_kgid(settings: dict[str, Any], layers: int, with_support: bool, heads: int) -> None:
+    config = config_of({**settings, "kgid_layers": layers})
+    module = KnowledgeDissemination(config)
     texts = text_batch([4], longest=6)
     nodes, mask, support = nodes_of(6, spread=0.4), texts.mask, texts.edges
     assert support is not None
-    edges = edges_of(nodes, mask, support.float(), 9.0)
+    prior = support[:, None] * torch.rand(1, heads, 6, 6, generator=torch.Generator().manual_seed(7))
+    edges = edges_of(nodes, mask, prior, config)
     found = module(nodes, mask, edges, support=support if with_support else None)
     expected = literal.disseminate(
         literal.weights_of(module),
         listed(nodes)[:4],
-        edges[0, :4, :4].double().numpy(),
-        layers=layers,
-        sharpness=9.0,
-        axis=axis,
+        [edges[0, head, :4, :4].double().numpy() for head in range(heads)],
+        config,
         support=support[0, :4, :4].numpy() if with_support else None,
     )
     close(found[0, :4], expected)
     assert not found[0, 4:].any()
+
+
+def test_the_logits_of_eq_5_start_with_the_size_that_is_asked_for() -> None:
+    config = config_of({"embed": 256, "kgid_logits": 1.0})
+    torch.manual_seed(0)
+    module = KnowledgeDissemination(config)
+    message = torch.nn.functional.normalize(nodes_of(40, size=256), dim=-1)
+    deviation = [module.spread[0](message).std().item()]
+    module.start()
+    deviation += [module.spread[0](message).std().item()]
+    assert deviation[0] < 0.05  # as torch starts, eq 5 is uniform
+    assert 0.9 < deviation[1] < 1.1
 
 
 def test_kgid_keeps_to_the_dependency_graph_in_one_layer_only() -> None:
@@ -206,9 +255,10 @@ def test_kgid_keeps_to_the_dependency_graph_in_one_layer_only() -> None:
     reached = []
     for layers in (1, 2, 3):
         torch.manual_seed(5)  # the first layers are the same
-        module = KnowledgeDissemination(D, layers, sharpness=9.0, softmax="feature")
+        config = config_of({"kgid_layers": layers})
+        module = KnowledgeDissemination(config)
         nodes = nodes_of(4, spread=0.4).requires_grad_()
-        edges = edges_of(nodes, mask, chain.float(), 9.0).detach()
+        edges = edges_of(nodes, mask, chain[None].float(), config).detach()
         module(nodes, mask, edges, support=chain)[0, 0].sum().backward()  # type: ignore[no-untyped-call]
         assert nodes.grad is not None
         reached.append(bool(nodes.grad[0, 3].any()))
@@ -257,7 +307,8 @@ def test_with_a_bias_a_similarity_vector_shows_how_far_apart() -> None:
 def test_with_a_bias_the_first_scores_follow_the_cosine(kind: Any, alignment: str) -> None:
     """Before any training: vectors that are more alike score higher, as a plain cosine would have it."""
     torch.manual_seed(0)
-    config = Config(embed=256, similarity=64, similarity_bias=True, alignment=alignment)  # type: ignore[arg-type]
+    form = {"similarity_bias": True, "plain_start": True, "alignment": alignment}
+    config = Config(embed=256, similarity=64, **form)  # type: ignore[arg-type]
     matcher = Matcher(config, member=kind, sizes=Sizes(feature=4, vocabulary=3)).eval()
     word = torch.nn.functional.normalize(torch.randn(256), dim=0)
     other = torch.nn.functional.normalize(torch.randn(20, 256), dim=-1)
@@ -447,9 +498,23 @@ def test_kgid_layers_and_srgr_steps_are_counted() -> None:
         assert len(perspective.relations.steps) == layers
 
 
-@pytest.mark.parametrize("settings", [{"kgid_softmax": "node"}, {"unit_nodes": False}, {"sharpness": 4.0}], ids=named)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kgid_softmax": "node"},
+        {"kgid_softmax": "none"},
+        {"kgid_weight": "mean"},
+        {"kgid_shortcut": "outside"},
+        {"affinity": "others", "kgid_softmax": "none"},
+        {"affinity": "none", "kgid_softmax": "none"},
+        {"unit_nodes": False},
+        {"sharpness": 4.0},
+    ],
+    ids=named,
+)
 def test_a_switch_without_parameters_changes_the_scores(settings: dict[str, Any]) -> None:
-    changed, plain = matcher_of(settings), matcher_of({})
+    beside = {"kgid_softmax": "none"} if "affinity" in settings else {}  # with eq 5 as printed, no edge counts
+    changed, plain = matcher_of(settings), matcher_of(beside)
     assert [n for n, _ in changed.named_parameters()] == [n for n, _ in plain.named_parameters()]
     images, texts = image_batch(), text_batch()
     assert abs(scores(changed, images, texts) - scores(plain, images, texts)).max() > 1e-3
