@@ -25,9 +25,11 @@ from torch import Tensor, nn
 
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
-from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, gram, image_to_text, text_to_image
+from itmkit.matchers.parts.attention import MAX_LSE, MAX_SHARPNESS, FlatWords, gram, image_to_text, text_to_image
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.workspace import WORDS
+
+Pool = Literal["mean", "lse"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     "pfan": {"tags": False, "words": "gru", "dropout": 0.0},
@@ -48,6 +50,10 @@ class Config:
     tags: bool = Field(default=True, description="vectors of the regions' tag phrases (table 3)")
     positions: bool = Field(default=True, description="where a region lies, from blocks it attends to")
     position: int = Field(default=200, ge=1, description="size of a block's vector")
+    position_training: bool = Field(
+        default=True,
+        description="blocks' vectors and attention are learned; false: random ones, as in the released code",
+    )
     directions: Literal["both", "t2i", "i2t"] = Field(default="both", description="members (tables 1-3)")
     alpha: float = Field(default=0.5, ge=0, le=1, description="weight of i2t in the score, t2i has the rest (figure 6)")
     sharpness_t2i: float = Field(
@@ -56,10 +62,19 @@ class Config:
     sharpness_i2t: float = Field(
         default=4.0, gt=0, le=MAX_SHARPNESS, description="lambda of a region's attention over words"
     )
+    pool_t2i: Pool = Field(default="mean", description="how a caption's words become one score: mean or LogSumExp")
+    pool_i2t: Pool = Field(default="mean", description="how an image's regions become one score: mean or LogSumExp")
+    lse_sharpness_t2i: float = Field(default=6.0, gt=0, le=MAX_LSE, description="lambda of LogSumExp over words")
+    lse_sharpness_i2t: float = Field(
+        default=5.0,
+        gt=0,
+        le=MAX_LSE,
+        description="lambda of LogSumExp over regions; SCAN has 5 on Flickr30K, 20 on COCO",
+    )
     attention_bonus: float = Field(
         default=0.0,
         ge=0,
-        description="times its largest attention is added to each similarity; the released code has 0.5",
+        description="times its largest attention is added to a word's similarity (t2i); the released code has 0.5",
     )
     dropout: float = Field(default=0.5, ge=0, lt=1, description="dropout on word vectors")
 
@@ -79,14 +94,15 @@ def members(config: Config) -> dict[str, float]:
 class BlockPositions(nn.Module):
     """Eqs 6-12: where a region lies, the sum of the vectors of those blocks that it overlaps and attends to."""
 
-    def __init__(self, objects: int, blocks: int, size: int) -> None:
-        """objects: size of an object vector; blocks: their highest number."""
+    def __init__(self, objects: int, blocks: int, size: int, *, learned: bool = True) -> None:
+        """objects: size of an object vector; blocks: their highest number; learned: else all stays as it begins."""
         super().__init__()
         self.embedding = nn.Embedding(blocks + 1, size, padding_idx=0)  # M x P, eq 6
         self.query = nn.Linear(objects, size, bias=False)  # f of eq 7
         # The paper does not say how it begins. A tenth of the usual weights keeps tanh off its flat ends, where nothing
         # could be learned, for region features of a length near 20.
         nn.init.xavier_uniform_(self.query.weight, gain=0.1)
+        self.requires_grad_(learned)
 
     def forward(self, objects: Tensor, blocks: Tensor, weights: Tensor) -> Tensor:
         """objects (Bi, R, O), blocks (Bi, R, K) numbers, 0 = none, weights (Bi, R, K) of eq 5 -> (Bi, R, P)."""
@@ -106,7 +122,9 @@ class Matcher(nn.Module):
         super().__init__()
         self.config, self.member = config, member
         objects = sizes.feature + (sizes.tag_vector if config.tags else 0)  # size of o_i, eq 1
-        self.positions = BlockPositions(objects, sizes.blocks, config.position) if config.positions else None
+        self.positions: BlockPositions | None = None
+        if config.positions:
+            self.positions = BlockPositions(objects, sizes.blocks, config.position, learned=config.position_training)
         self.regions = RegionEncoder(objects + (config.position if config.positions else 0), config.embed)
         form = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
         self.words = WordEncoder(sizes, config.words, **form)  # type: ignore[arg-type]
@@ -136,14 +154,15 @@ class Matcher(nn.Module):
 
     def score(self, images: Encoded, texts: Encoded) -> Tensor:
         """(Bi, Bt), eq 31 or 32. Eq 29 prints no softmax: the attention of SCAN, which it cites, is meant."""
-        config, bonus = self.config, self.config.attention_bonus
+        config = self.config
         words = FlatWords.of(texts["nodes"], texts["mask"])
         regions = images["nodes"], images["mask"]
         if self.member == "t2i":
-            sharpness = config.sharpness_t2i
-            return text_to_image(*regions, images["gram"], words, sharpness=sharpness, attention_bonus=bonus)
-        sharpness = config.sharpness_i2t
-        return image_to_text(*regions, words, texts["gram"], sharpness=sharpness, attention_bonus=bonus)
+            how = {"sharpness": config.sharpness_t2i, "attention_bonus": config.attention_bonus}
+            lse = config.lse_sharpness_t2i if config.pool_t2i == "lse" else None
+            return text_to_image(*regions, images["gram"], words, lse=lse, **how)
+        lse = config.lse_sharpness_i2t if config.pool_i2t == "lse" else None
+        return image_to_text(*regions, words, texts["gram"], lse=lse, sharpness=config.sharpness_i2t)
 
     def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         return (self.score(images, texts),)

@@ -31,7 +31,7 @@ from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, gram
 from itmkit.matchers.parts.blocks import in_blocks
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
-from itmkit.matchers.parts.pooling import MeanQueryPooling
+from itmkit.matchers.parts.pooling import MeanQueryPooling, Pooling
 from itmkit.matchers.parts.similarity import SimilarityRepresentation, local_similarities
 
 
@@ -47,11 +47,14 @@ class Config:
     similarity_bias: bool = Field(default=True, description="a bias in the maps to similarity vectors (a reading)")
     sharpness: float = Field(default=9.0, gt=0, le=MAX_SHARPNESS, description="lambda of the cross attention")
     alignment: Literal["both", "global", "local"] = Field(default="both", description="nodes compared")
+    pooling: Pooling = Field(
+        default="print", description="global vectors as printed, or as published with normalisation, tanh and dropout"
+    )
     modules: Literal["both", "sgr", "saf"] = Field(default="both", description="members")
     steps: int = Field(default=3, ge=1, description="times that SGR reasons over the similarity graph")
     unit_nodes: bool = Field(default=True, description="compare unit vectors (a reading)")
     unit_filtered: bool = Field(default=True, description="SAF scales its sum to unit length (a reading)")
-    sgr_dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on word vectors of the member sgr")
+    sgr_dropout: float = Field(default=0.4, ge=0, lt=1, description="dropout on word vectors of the member sgr")
     saf_dropout: float = Field(default=0.4, ge=0, lt=1, description="dropout on word vectors of the member saf")
     plain_start: bool = Field(default=False, description="begin as a plain similarity")
 
@@ -214,7 +217,8 @@ class Matcher(nn.Module):
         self.words.start_apart()
         size, form = config.similarity, {"unit": config.unit_nodes, "bias": config.similarity_bias}
         if self.has_global:
-            self.image_pooling, self.text_pooling = MeanQueryPooling(config.embed), MeanQueryPooling(config.embed)
+            self.image_pooling = MeanQueryPooling(config.embed, form=config.pooling, side="image")
+            self.text_pooling = MeanQueryPooling(config.embed, form=config.pooling, side="text")
             self.global_similarity = SimilarityRepresentation("distance", config.embed, size, **form)
         self.graph: SimilarityReasoning | AttentionFiltration | None = None
         if self.has_local:  # the global node alone has nothing to gather and nothing to be weighed against
@@ -259,7 +263,6 @@ class Matcher(nn.Module):
         return self._with_global(self.words(batch), batch.mask, self.text_pooling if self.has_global else None)
 
     def _with_global(self, nodes: Tensor, mask: Tensor, pooling: MeanQueryPooling | None) -> Encoded:
-        # The published network also sends what it pools through batch normalisation, tanh and dropout.
         encoded = {"nodes": nodes, "mask": mask}
         if pooling is not None:
             pooled = pooling(nodes, mask)

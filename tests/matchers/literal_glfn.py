@@ -72,8 +72,17 @@ def cosine(x: Vector, y: Vector) -> float:
     return float(unit(x) @ unit(y))
 
 
-def stacked(queries: list[Vector], context: list[Vector], sharpness: float, bonus: float = 0.0) -> float:
-    """Section 3.4.1 with SCAN's attention: the mean over `queries` of their cosine with what they attend to."""
+def pooled(values: list[float], lse: float | None) -> float:
+    """The mean, or SCAN's LogSumExp."""
+    if lse is None:
+        return sum(values) / len(values)
+    return math.log(sum(math.exp(lse * value) for value in values)) / lse
+
+
+def stacked(
+    queries: list[Vector], context: list[Vector], sharpness: float, *, lse: float | None = None, bonus: float = 0.0
+) -> float:
+    """Section 3.4.1 with SCAN's attention: the `queries`' cosines with what they attend to, pooled."""
     if not queries or not context:
         return 0.0
     raised = np.zeros((len(context), len(queries)))
@@ -82,14 +91,15 @@ def stacked(queries: list[Vector], context: list[Vector], sharpness: float, bonu
             value = cosine(seen, query)
             raised[c, q] = value if value > 0 else 0.1 * value
         raised[c] = unit(raised[c])
-    total = 0.0
+    cosines, largest = [], []
     for q, query in enumerate(queries):
         attention = softmax([sharpness * raised[c, q] for c in range(len(context))])
         attended = np.zeros_like(query)
         for weight, seen in zip(attention, context, strict=True):
             attended = attended + weight * seen
-        total += cosine(attended, query) + bonus * max(attention)
-    return total / len(queries)
+        cosines.append(cosine(attended, query))
+        largest.append(max(attention))
+    return pooled(cosines, lse) + (bonus * pooled(largest, lse) if bonus else 0)
 
 
 def scores(weights: Weights, config: Any, member: str, images: list[Image], texts: list[Text]) -> np.ndarray:
@@ -100,7 +110,9 @@ def scores(weights: Weights, config: Any, member: str, images: list[Image], text
         for t, text in enumerate(texts):
             words = encode_text(weights, config, text)
             if member == "t2i":
-                result[i, t] = stacked(words, regions, config.sharpness_t2i, config.attention_bonus)
+                lse = config.lse_sharpness_t2i if config.pool_t2i == "lse" else None
+                result[i, t] = stacked(words, regions, config.sharpness_t2i, lse=lse, bonus=config.attention_bonus)
             else:
-                result[i, t] = stacked(regions, words, config.sharpness_i2t, config.attention_bonus)
+                lse = config.lse_sharpness_i2t if config.pool_i2t == "lse" else None
+                result[i, t] = stacked(regions, words, config.sharpness_i2t, lse=lse)
     return result

@@ -26,6 +26,7 @@ from tests.matchers.literal_mpsm import (
     unit,
     word_vectors,
 )
+from tests.matchers.literal_pooling import published_pooling
 
 
 @dataclass
@@ -76,15 +77,29 @@ def filter_graphs(weights: Weights, graphs: Graphs, statistics: Statistics) -> d
     return filtered
 
 
-def similarity_graph(weights: Weights, config: Any, features: np.ndarray, text: Text) -> list[Vector]:
+def global_vectors(weights: Weights, config: Any, sets: list[list[Vector]], training: bool) -> list[Vector]:
+    """One of each set; those of a batch share the normalisation of the published form."""
+    if config.alignment == "local":
+        return [np.zeros(0) for _ in sets]
+    if config.pooling == "print":
+        found = [pool(weights, each) for each in sets]
+    else:
+        found = published_pooling(weights, sets, training=training)
+    return [unit(vector) for vector in found] if config.unit_nodes else found
+
+
+def similarity_graph(
+    weights: Weights,
+    config: Any,
+    regions: list[Vector],
+    words: list[Vector],
+    image_global: Vector,
+    text_global: Vector,
+) -> list[Vector]:
     """The nodes of a pair: the global similarity vector first, then one a word."""
-    regions = region_vectors(below(weights, "regions."), features)
-    words = encode_words(below(weights, "words."), config.words, text)
     scaled = unit if config.unit_nodes else (lambda x: x)
     nodes = []
     if config.alignment != "local":
-        image_global = scaled(pool(below(weights, "image_pooling."), regions))
-        text_global = scaled(pool(below(weights, "text_pooling."), words))
         nodes.append(similarity("distance", image_global, text_global, below(weights, "global_similarity.")))
     if config.alignment != "global":
         for attended, word in zip(attend(regions, words, config.sharpness), words, strict=True):
@@ -96,10 +111,15 @@ def scores(
     weights: Weights, config: Any, member: str, images: list[np.ndarray], texts: list[Text], statistics: Statistics
 ) -> np.ndarray:
     """(images, texts) scores of one member. `images`: (regions, F) features of each."""
+    regions = [region_vectors(below(weights, "regions."), features) for features in images]
+    words = [encode_words(below(weights, "words."), config.words, text) for text in texts]
+    training = statistics.training
+    image_globals = global_vectors(below(weights, "image_pooling."), config, regions, training)
+    text_globals = global_vectors(below(weights, "text_pooling."), config, words, training)
     graphs = {
-        (i, t): similarity_graph(weights, config, features, text)
-        for i, features in enumerate(images)
-        for t, text in enumerate(texts)
+        (i, t): similarity_graph(weights, config, regions[i], words[t], image_globals[i], text_globals[t])
+        for i in range(len(images))
+        for t in range(len(texts))
     }
     whole: dict[tuple[int, int], Vector] = {}
     if config.alignment == "global":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling, masked_mean
 from itmkit.matchers.parts.rows import Rows
 from itmkit.matchers.parts.similarity import squared_difference
+from tests.matchers.literal_pooling import published_pooling
 
 NEGATIVES = ("hardest", "all", "soft")
 
@@ -131,6 +132,86 @@ def test_masked_batch_norm_is_batch_norm_of_the_real_entries() -> None:
     torch.testing.assert_close(mine.running_var, theirs.running_var[0])
     mine.eval(), theirs.eval()
     torch.testing.assert_close(mine(x, mask)[mask.expand_as(x)], theirs(real[:, None])[:, 0])
+
+
+def test_masked_batch_norm_of_each_number_by_itself() -> None:
+    torch.manual_seed(0)
+    mine, theirs = MaskedBatchNorm(5), nn.BatchNorm1d(5)
+    with torch.no_grad():
+        for mine_parameter, theirs_parameter in zip(mine.parameters(), theirs.parameters(), strict=True):
+            mine_parameter.copy_(torch.randn(5))
+            theirs_parameter.copy_(mine_parameter)
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    for _ in range(3):
+        x = torch.randn(2, 3, 5) * 2 + 1
+        torch.testing.assert_close(mine(x, mask.unsqueeze(-1))[mask], theirs(x[mask]))
+    assert mine.state_dict().keys() == MaskedBatchNorm().state_dict().keys()
+    for name, value in mine.state_dict().items():
+        torch.testing.assert_close(value, theirs.state_dict()[name])
+    mine.eval(), theirs.eval()
+    torch.testing.assert_close(mine(x, mask.unsqueeze(-1))[mask], theirs(x[mask]))
+
+
+def test_a_batch_without_gradients_leaves_no_statistics() -> None:
+    """In parts, or by two processes, a batch is encoded twice and must count once."""
+    norm, x, real = MaskedBatchNorm(), torch.randn(4), torch.ones(4, dtype=torch.bool)
+    with torch.no_grad():
+        first = norm(x, real)
+    assert norm.running_mean == 0 and norm.running_var == 1
+    assert torch.equal(norm(x, real), first) and norm.running_mean != 0
+
+
+def pooling_of(side: Literal["image", "text"]) -> MeanQueryPooling:
+    """The published form, none of whose weights and statistics are at their tidy first values."""
+    torch.manual_seed(0)
+    pooling = MeanQueryPooling(6, form="published", side=side)
+    with torch.no_grad():
+        for value in pooling.state_dict().values():
+            value.add_(torch.rand_like(value) * 0.3)
+        pooling.weigh.weight.mul_(5)
+    return pooling.double()
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("side", ["image", "text"])
+def test_published_pooling(side: Literal["image", "text"], training: bool) -> None:
+    pooling, lengths = pooling_of(side).train(training), [3, 1, 4]
+    pooling.dropout.p = 0.0
+    x, mask = torch.randn(3, 4, 6, dtype=torch.float64), torch.arange(4) < torch.tensor(lengths)[:, None]
+    running: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    sets = [[row.numpy() for row in own[:length]] for own, length in zip(x, lengths, strict=True)]
+    weights = {name: value.detach().numpy().copy() for name, value in pooling.state_dict().items()}
+    expected = published_pooling(weights, sets, training=training, running=running)
+    torch.testing.assert_close(pooling(x, mask), torch.from_numpy(np.array(expected)), rtol=0, atol=1e-10)
+    assert set(running) == ({"key_norm", "query_norm"} if side == "image" and training else set())
+    for name, (mean, variance) in running.items():
+        np.testing.assert_allclose(pooling.state_dict()[f"{name}.running_mean"], mean, atol=1e-12)
+        np.testing.assert_allclose(pooling.state_dict()[f"{name}.running_var"], variance, atol=1e-12)
+
+
+@pytest.mark.parametrize("side", ["image", "text"])
+def test_published_pooling_does_not_depend_on_order_padding_and_company(side: Literal["image", "text"]) -> None:
+    pooling, x = pooling_of(side).eval(), torch.randn(3, 4, 6, dtype=torch.float64)
+    mask = torch.arange(4) < torch.tensor([3, 2, 4])[:, None]
+    plain = pooling(x, mask)
+    padded = torch.cat([x, torch.full((3, 2, 6), 1e3, dtype=torch.float64)], dim=1)
+    torch.testing.assert_close(pooling(padded, torch.cat([mask, torch.zeros(3, 2, dtype=torch.bool)], 1)), plain)
+    order = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(pooling(x[:, order], mask[:, order]), plain)
+    for row in range(3):
+        torch.testing.assert_close(pooling(x[row : row + 1], mask[row : row + 1])[0], plain[row])
+    assert not pooling(x, mask & False).any()
+
+
+def test_published_pooling_begins_far_from_a_mean() -> None:
+    """What it is for: the largest weight of 12 beside the smallest, at the start of training."""
+    torch.manual_seed(0)
+    ratios = []
+    for form in ("print", "published"):
+        pooling = MeanQueryPooling(64, form=form).train()  # type: ignore[arg-type]
+        weights = pooling.weights(l2norm(torch.randn(32, 12, 64)), torch.ones(32, 12, dtype=torch.bool))
+        ratios.append(float((weights.amax(1) / weights.amin(1)).mean().detach()))
+    assert ratios[0] < 1.05 and ratios[1] > 2
 
 
 def test_masked_mean_and_pooling_leave_padding_out() -> None:

@@ -15,6 +15,7 @@ from itmkit.inputs import ImageBatch, Sizes, TextBatch
 from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.attention import FlatWords
 from itmkit.matchers.parts.losses import triplet_loss
+from itmkit.matchers.parts.pooling import MeanQueryPooling
 from itmkit.matchers.sgraf import (
     AttentionFiltration,
     Config,
@@ -44,6 +45,9 @@ SETTINGS: list[dict[str, Any]] = [
     {},
     {"alignment": "global"},
     {"alignment": "local"},
+    {"pooling": "published"},
+    {"pooling": "published", "alignment": "global"},
+    {"pooling": "published", "unit_nodes": False},
     {"steps": 1},
     {"steps": 2, "alignment": "local"},
     {"similarity_bias": False},
@@ -68,7 +72,7 @@ every_member = pytest.mark.parametrize("member", MEMBERS)
 
 
 def config_of(settings: dict[str, Any]) -> Config:
-    return Config(**{"embed": D, "word": 7, "similarity": S, "saf_dropout": 0, **settings})
+    return Config(**{"embed": D, "word": 7, "similarity": S, "sgr_dropout": 0, "saf_dropout": 0, **settings})
 
 
 def matcher_of(settings: dict[str, Any], member: str, seed: int = 0) -> Matcher:
@@ -76,6 +80,9 @@ def matcher_of(settings: dict[str, Any], member: str, seed: int = 0) -> Matcher:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         matcher = Matcher(config_of(settings), member=member, sizes=SIZES)
+        for pooling in (module for module in matcher.modules() if isinstance(module, MeanQueryPooling)):
+            if pooling.published:
+                pooling.dropout.p = 0.0  # to compare in training; `test_parts` looks at the dropout
         with torch.no_grad():
             for name, parameter in matcher.named_parameters():
                 parameter.add_(torch.randn_like(parameter) * (0.05 if "weight" in name else 0.2))
@@ -206,9 +213,9 @@ def test_scores_are_those_of_the_equations(settings: dict[str, Any], member: str
 
 
 @every_member
-@pytest.mark.parametrize("settings", SETTINGS[:3], ids=named)
+@pytest.mark.parametrize("settings", SETTINGS[:6], ids=named)
 def test_training_scores_are_those_of_the_equations(settings: dict[str, Any], member: str) -> None:
-    """In training SAF's normalisation takes its statistics from all nodes of the batch."""
+    """In training SAF's normalisation takes its statistics from all nodes of the batch, pooling's from its images."""
     images, texts, matcher = image_batch(), text_batch(), matcher_of(settings, member)
     expected = literal_scores(matcher, member, images, texts, training=True)
     close(scores(matcher.train(), images, texts), expected)
@@ -406,6 +413,36 @@ def test_with_a_plain_start_the_global_node_weighs_more_than_words(member: str) 
 def test_a_plain_start_asks_for_the_bias() -> None:
     with pytest.raises(ItmkitError, match="--plain-start false"):
         resolve("sgraf", settings={"plain_start": True, "similarity_bias": False})
+
+
+@pytest.mark.parametrize(("plain_start", "bias"), [(False, True), (False, False), (True, True)])
+def test_the_bias_and_the_start_are_two_settings(plain_start: bool, bias: bool) -> None:
+    settings = {"plain_start": plain_start, "similarity_bias": bias}
+    assert resolve("sgraf", settings=settings).matcher.plain_start == plain_start
+    matcher = matcher_of(settings, "sgr")
+    assert ("global_similarity.project.bias" in matcher.state_dict()) == bias
+
+
+@every_member
+@pytest.mark.parametrize("alignment", ["both", "global"])
+def test_published_pooling_changes_the_scores(member: str, alignment: str) -> None:
+    """With the same weights of all that both have; one is larger than it begins, so that not all nodes weigh alike."""
+    plain = matcher_of({"alignment": alignment}, member)
+    with torch.no_grad():
+        plain.image_pooling.weigh.weight.mul_(20)
+        plain.text_pooling.weigh.weight.mul_(20)
+    published = matcher_of({"alignment": alignment, "pooling": "published"}, member)
+    published.load_state_dict(plain.state_dict(), strict=False)
+    images, texts = image_batch(), text_batch()
+    assert abs(scores(published, images, texts) - scores(plain, images, texts)).max() > 1e-3
+
+
+def test_published_pooling_has_dropout_in_training_only() -> None:
+    torch.manual_seed(0)
+    matcher = Matcher(config_of({"pooling": "published"}), member="sgr", sizes=SIZES)
+    images, texts = image_batch(), text_batch()
+    assert np.array_equal(scores(matcher.eval(), images, texts), scores(matcher.eval(), images, texts))
+    assert not np.allclose(scores(matcher.train(), images, texts), scores(matcher.train(), images, texts), atol=1e-7)
 
 
 def test_it_needs_no_graphs() -> None:

@@ -15,6 +15,7 @@ from itmkit.cache import WHOLE, Part
 from itmkit.inputs import Inputs, Sizes
 from itmkit.matchers import build, method, preset
 from itmkit.matchers.parts.losses import triplet_loss
+from itmkit.matchers.parts.pooling import MeanQueryPooling
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.batches import pair_batch
 from itmkit.training.gradients import add_gradients
@@ -37,10 +38,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def matchers(name: str) -> dict[str, nn.Module]:
-    settings: dict[str, Any] = {**preset(name), **FAST[name], **SETTINGS[name]}
+def matchers(name: str, **more: Any) -> dict[str, nn.Module]:
+    settings: dict[str, Any] = {**preset(name), **FAST[name], **SETTINGS[name], **more}
     config = method(name).Config(**settings)
-    return build(name, config, sizes=Sizes(feature=FEATURES, vocabulary=len(VOCABULARY)), seed=0)
+    built = build(name, config, sizes=Sizes(feature=FEATURES, vocabulary=len(VOCABULARY)), seed=0)
+    for module in (module for matcher in built.values() for module in matcher.modules()):
+        if isinstance(module, MeanQueryPooling) and module.published:
+            module.dropout.p = 0.0
+    return built
 
 
 def gradients(
@@ -51,6 +56,7 @@ def gradients(
     part: Part = WHOLE,
     global_negatives: bool = True,
     stage: str = "",
+    **settings: Any,
 ) -> dict[str, Tensor]:
     """Of every weight, and the running statistics after the step; summed over the processes."""
     records = workspace.dataset().split("train")
@@ -59,7 +65,7 @@ def gradients(
     batch = pair_batch(inputs, captions, part=part, global_negatives=global_negatives)
     triplet = partial(triplet_loss, image_of=batch.image_of, margin=0.2, negatives="soft")
     found: dict[str, Tensor] = {}
-    for member, matcher in matchers(name).items():
+    for member, matcher in matchers(name, **settings).items():
         matcher.double().train()  # float32 would leave open whether a difference is rounding
         sides = double(batch.images), double(batch.texts), batch.image_of
         ways: dict[str, Any] = {"seed": 3, "parts": parts, "together": batch.together}
@@ -108,6 +114,7 @@ def test_dropout_is_the_same_both_times_a_part_is_encoded(workspace: Workspace) 
         assert torch.equal(value, two[key])
 
 
+PUBLISHED = {"pooling": "published"}
 Ways = dict[str, tuple[str, dict[str, Any]]]  # what to compute, under a name: a method, and arguments of `gradients`
 
 
@@ -121,6 +128,7 @@ def _one_of_two(index: int, root: Path, ways: Ways) -> None:
 def by_two(workspace: Workspace) -> dict[str, dict[str, Tensor]]:
     """What two processes compute together, all in one pair of them: starting them takes longest."""
     ways: Ways = {name: (name, {}) for name in ("mpsm", "sgraf", "scan", "mefn", "scl")}
+    ways["sgraf with published pooling"] = ("sgraf", PUBLISHED)
     ways |= {"mpsm in parts": ("mpsm", {"parts": 3}), "own negatives": ("vsepp", {"global_negatives": False})}
     assert run_two(_one_of_two, workspace.root, ways) == [0, 0]
     first, second = (torch.load(workspace.root / f"{index}.pt", weights_only=True) for index in range(2))
@@ -134,6 +142,14 @@ def test_two_processes_with_all_negatives_have_the_gradients_of_one(
     way: str, workspace: Workspace, by_two: dict[str, dict[str, Tensor]]
 ) -> None:
     close(by_two[way], gradients(way.split()[0], workspace))
+
+
+def test_published_pooling_has_one_set_of_statistics_for_two_processes(
+    workspace: Workspace, by_two: dict[str, dict[str, Tensor]]
+) -> None:
+    found = by_two["sgraf with published pooling"]
+    close(found, gradients("sgraf", workspace, **PUBLISHED))
+    assert any("image_pooling.query_norm.running_mean" in key for key in found)
 
 
 def test_without_them_each_process_compares_its_own(workspace: Workspace, by_two: dict[str, dict[str, Tensor]]) -> None:

@@ -20,6 +20,7 @@ from itmkit.matchers.parts.norms import barrier, l2norm
 from itmkit.matchers.parts.rows import Rows
 
 MAX_SHARPNESS = 20.0  # of attention: see `powers_of_regions`
+MAX_LSE = 40.0  # of LogSumExp: the sum over a text of exp(40), or of exp(-40), stays far from the ends of float32
 
 
 @dataclass(frozen=True)
@@ -181,46 +182,41 @@ def text_to_image(
     words: FlatWords,
     *,
     sharpness: float,
+    lse: float | None = None,
     attention_bonus: float = 0.0,
 ) -> Tensor:
-    """SCAN's text-to-image similarity: the mean over words of their cosine with the regions they attend to.
+    """SCAN's text-to-image similarity, of the cosines of words with the regions they attend to.
 
-    With `c_t = sum_i a_ti v_i` and `s_ti = v_i . w_t`, this cosine is `sum_i a_ti s_ti / sqrt(a_t^T G a_t)`.
+    With `c_t = sum_i a_ti v_i` and `s_ti = v_i . w_t`, such a cosine is `sum_i a_ti s_ti / sqrt(a_t^T G a_t)`.
 
     Args:
         regions: (Bi, R, D) of unit length, missing ones zero; region_mask: (Bi, R) bool.
         region_gram: (Bi, R, R), `gram(regions)`.
         words: of unit length.
-        attention_bonus: times its largest weight is added to each word's cosine.
+        sharpness: at most `MAX_SHARPNESS`.
+        lse: None for the mean over the words, or lambda of `log(sum exp(lambda x)) / lambda`, SCAN's LogSumExp (which
+            grows with the number of words); at most `MAX_LSE`.
+        attention_bonus: times it, the largest weights of the words, pooled like their cosines, are added.
 
     Returns:
         (Bi, Bt). An image without regions scores 0.
     """
 
+    def pool(x: Tensor) -> Tensor:
+        return words.mean(x) if lse is None else words.sum((lse * x).exp()).log() / lse  # (T, n) -> (Bt, n)
+
     def block(regions: Tensor, region_mask: Tensor, region_gram: Tensor) -> Tensor:
         cosine = cosines(regions, words)
-        return words.mean(_seen_by_words(cosine, region_mask, region_gram, words, sharpness, attention_bonus)).T
+        # A cosine is the same for all multiples of a vector, so the powers do for weights.
+        powers = powers_of_regions(cosine, region_mask, words, sharpness)  # (T, n, R)
+        by_image = powers.transpose(0, 1)
+        squared = ((by_image @ region_gram) * by_image).sum(dim=-1).T  # (T, n) squared length of the attended vectors
+        found = pool((powers * cosine).sum(dim=-1) * _inverse_length(squared))
+        if attention_bonus:
+            found = found + attention_bonus * pool(powers.amax(dim=-1) / powers.sum(dim=-1).clamp_min(1e-12))
+        return (found if lse is None else found * region_mask.any(dim=1)).T
 
     return in_blocks(block, regions, region_mask, region_gram, numbers=_numbers(regions, words))
-
-
-def _seen_by_words(
-    cosine: Tensor,
-    region_mask: Tensor,
-    region_gram: Tensor,
-    words: FlatWords,
-    sharpness: float,
-    attention_bonus: float,
-) -> Tensor:
-    """(T, Bi): the cosine of each word with what it attends to."""
-    # A cosine is the same for all multiples of a vector, so the powers do for weights.
-    powers = powers_of_regions(cosine, region_mask, words, sharpness)  # (T, Bi, R)
-    by_image = powers.transpose(0, 1)
-    squared = ((by_image @ region_gram) * by_image).sum(dim=-1).T  # (T, Bi) squared length of the attended vectors
-    similar = (powers * cosine).sum(dim=-1) * _inverse_length(squared)
-    if attention_bonus:
-        similar = similar + attention_bonus * powers.amax(dim=-1) / powers.sum(dim=-1).clamp_min(1e-12)
-    return similar
 
 
 def image_to_text(
@@ -230,34 +226,30 @@ def image_to_text(
     word_gram: Tensor,
     *,
     sharpness: float,
-    attention_bonus: float = 0.0,
+    lse: float | None = None,
 ) -> Tensor:
-    """SCAN's image-to-text similarity: the mean over regions of their cosine with the words they attend to.
+    """SCAN's image-to-text similarity, of the cosines of regions with the words they attend to.
 
     `text_to_image` with the roles swapped.
 
     Args:
         word_gram: (Bt, L, L), `gram` of the padded words.
-        sharpness: at most `MAX_SHARPNESS`.
     """
 
+    def pool(x: Tensor, region_mask: Tensor) -> Tensor:  # (Bt, n, R) -> (Bt, n)
+        if lse is None:
+            return (x * region_mask).sum(dim=-1) / region_mask.sum(dim=1).clamp_min(1)
+        powers = ((lse * x).exp() * region_mask).sum(dim=-1)
+        return torch.where(region_mask.any(dim=1), powers, 1).log() / lse
+
     def block(regions: Tensor, region_mask: Tensor) -> Tensor:
-        cosine = cosines(regions, words)
-        found = _seen_by_regions(cosine, region_mask, word_gram, words, sharpness, attention_bonus)
-        return (found.sum(dim=-1) / region_mask.sum(dim=1).clamp_min(1)).T
+        return pool(_seen_by_regions(cosines(regions, words), word_gram, words, sharpness), region_mask).T
 
     return in_blocks(block, regions, region_mask, numbers=_numbers(regions, words))
 
 
-def _seen_by_regions(
-    cosine: Tensor,
-    region_mask: Tensor,
-    word_gram: Tensor,
-    words: FlatWords,
-    sharpness: float,
-    attention_bonus: float,
-) -> Tensor:
-    """(Bt, Bi, R): the cosine of each region with what it attends to, 0 for missing regions."""
+def _seen_by_regions(cosine: Tensor, word_gram: Tensor, words: FlatWords, sharpness: float) -> Tensor:
+    """(Bt, Bi, R): the cosine of each region with what it attends to; meaningless for missing regions."""
     # A cosine is the same for all multiples of a vector, so the powers do for weights.
     powers = powers_of_words(cosine, sharpness).flatten(1)  # (T, Bi * R)
     # The Gram matrix of a text meets all regions of all images in one product. Padding has no part in it.
@@ -266,9 +258,7 @@ def _seen_by_regions(
         by_text = by_text * words.mask.unsqueeze(-1)
     squared = ((word_gram @ by_text) * by_text).sum(dim=1)  # (Bt, Bi * R) squared length of the attended vectors
     similar = words.sum(powers * cosine.flatten(1)) * _inverse_length(squared)
-    if attention_bonus:
-        similar = similar + attention_bonus * by_text.amax(dim=1) / by_text.sum(dim=1)
-    return torch.unflatten(similar * region_mask.flatten(), 1, region_mask.shape)
+    return torch.unflatten(similar, 1, cosine.shape[1:])
 
 
 def _inverse_length(squared: Tensor) -> Tensor:

@@ -50,20 +50,22 @@ def over_processes(x: Tensor) -> Tensor:
 
 
 class MaskedBatchNorm(nn.Module):
-    """Batch normalisation of scalars, over real entries only (MPSM eq. 16, `BN`).
+    """Batch normalisation over real entries only (MPSM eq. 16, `BN`).
 
-    Like `BatchNorm1d(1)`, but padding takes no part in the statistics, so a caption's score in training does not
-    depend on how long its neighbours in the batch are. Processes that train together share one set of statistics.
-    Evaluation uses running statistics.
+    Like `BatchNorm1d`, but padding takes no part in the statistics, so a caption's score in training does not depend
+    on how long its neighbours in the batch are. Processes that train together share one set of statistics. Evaluation
+    uses running statistics, to which a batch adds where gradients are wanted of it.
     """
 
-    def __init__(self, momentum: float = 0.1, eps: float = 1e-5) -> None:
+    def __init__(self, size: int | None = None, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        """size: of the last dimension, each number of which has its own statistics; None: all numbers share one."""
         super().__init__()
         self.momentum, self.eps = momentum, eps
-        self.weight = nn.Parameter(torch.ones(()))
-        self.bias = nn.Parameter(torch.zeros(()))
-        self.register_buffer("running_mean", torch.zeros(()))
-        self.register_buffer("running_var", torch.ones(()))
+        shape = () if size is None else (size,)
+        self.weight = nn.Parameter(torch.ones(shape))
+        self.bias = nn.Parameter(torch.zeros(shape))
+        self.register_buffer("running_mean", torch.zeros(shape))
+        self.register_buffer("running_var", torch.ones(shape))
         self.running_mean: Tensor
         self.running_var: Tensor
 
@@ -71,13 +73,20 @@ class MaskedBatchNorm(nn.Module):
         """x: any shape; mask: bool, broadcastable to it. Returns the shape of x; padded entries are meaningless."""
         if self.training:
             weights = mask.to(x.dtype).expand_as(x)
-            count, total = over_processes(torch.stack([weights.sum(), (x * weights).sum()]))
+            count, total = over_processes(torch.stack([self._sum(weights), self._sum(x * weights)]))
             mean = total / count
-            var = over_processes(((x - mean).square() * weights).sum()) / count
-            with torch.no_grad():
-                unbiased = var * count / (count - 1).clamp_min(1)
-                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-                self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+            var = over_processes(self._sum((x - mean).square() * weights)) / count
+            if torch.is_grad_enabled():  # a batch that is encoded twice, once without gradients, counts once
+                self._remember(mean.detach(), (var * count / (count - 1).clamp_min(1)).detach())
         else:
             mean, var = self.running_mean, self.running_var
         return (x - mean) * torch.rsqrt(var + self.eps) * self.weight + self.bias
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, unbiased: Tensor) -> None:
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+
+    def _sum(self, x: Tensor) -> Tensor:
+        """Over all that shares statistics, so of the shape of `weight`."""
+        return x.flatten(0, -2).sum(dim=0) if self.weight.ndim else x.sum()
