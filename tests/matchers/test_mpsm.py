@@ -64,6 +64,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"kgid_shortcut": "outside"},
     {"affinity": "others"},
     {"affinity": "none", "visual_kgid": False},
+    {"pooling": "published"},
     {"similarity_bias": True},
     {"similarity_bias": True, "plain_start": True},
     {"similarity_bias": True, "plain_start": True, "training": "joint"},
