@@ -102,9 +102,7 @@ def members(config: Config) -> dict[str, float]:
 def problems(config: Config, training: object) -> list[str]:
     found = []
     if config.plain_start and not config.similarity_bias:
-        found += [
-            "--plain-start true measures by the bias that --similarity-bias false leaves out: --plain-start false"
-        ]
+        found += ["--plain-start true measures by a bias: --similarity-bias true, or --plain-start false"]
     if config.spatial == "heads" and config.visual_kgid and config.embed % config.kernels:
         found += [
             f"--spatial heads shares --embed {config.embed} out evenly: --kernels {config.kernels} must divide it"
@@ -115,8 +113,8 @@ def problems(config: Config, training: object) -> list[str]:
 class SpatialKernels(nn.Module):
     """Spatial dependence of regions: K learned Gaussians over polar coordinates (section 3.1.1; Norcliffe-Brown).
 
-    With `heads` each kernel is a graph of its own, as in Norcliffe-Brown et al., so that a node can tell what lies on its
-    left from what lies on its right. The print has one matrix P_v, the sum.
+    With `heads` each kernel is a graph of its own, as in Norcliffe-Brown et al., so that a node can tell what lies on
+    its left from what lies on its right. The print has one matrix P_v, the sum.
     """
 
     def __init__(self, kernels: int, *, heads: bool = False) -> None:
@@ -178,7 +176,7 @@ class KnowledgeDissemination(nn.Module):
 
     @torch.no_grad()
     def start(self) -> None:
-        """Initial weights: eq 8 near the identity; logits of eq 5 of the given size, where messages have unit length."""
+        """Initial weights: eq 8 near the identity; logits of eq 5 of the given size, for messages of unit length."""
         for infer in self.infer:
             infer.weight.mul_(self.config.kgid_start)  # type: ignore[operator]
         if self.config.kgid_logits:

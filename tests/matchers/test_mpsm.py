@@ -191,7 +191,7 @@ def test_semantic_edges(real: int, affinity: Any) -> None:
 
 
 def test_among_unlike_nodes_a_softmax_over_all_leaves_little_for_the_others() -> None:
-    """Why there is a choice in eqs 1 and 3: different unit vectors are nearly orthogonal, each is itself by a cosine of 1."""
+    """Why eqs 1 and 3 have a choice: different unit vectors are nearly orthogonal, and each is itself."""
     nodes = torch.nn.functional.normalize(nodes_of(12, size=256), dim=-1)
     mask, prior = torch.ones(1, 12, dtype=torch.bool), torch.ones(1, 1, 12, 12)
     off = {}

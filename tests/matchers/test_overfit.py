@@ -26,7 +26,14 @@ from tests.words.tiny_encoders import build_encoder
 
 # Sizes with which a method learns the scenes in seconds.
 SMALL: dict[str, dict[str, Any]] = {
-    "mpsm": {"embed": 64, "word": 50, "similarity": 32, "similarity_bias": True, "plain_start": True, "similarities": "direction"},
+    "mpsm": {
+        "embed": 64,
+        "word": 50,
+        "similarity": 32,
+        "similarity_bias": True,
+        "plain_start": True,
+        "similarities": "direction",
+    },
     # With tags by the tiny BERT, but learned words: its 16 random numbers hardly tell words apart.
     "glfn": {"words": "gru", "words_cache": "bert", "embed": 64, "word": 50, "position": 20, "dropout": 0.0},
     "pfan": {"embed": 64, "word": 50, "position": 20},
