@@ -158,11 +158,11 @@ class Matcher(nn.Module):
         words = FlatWords.of(texts["nodes"], texts["mask"])
         regions = images["nodes"], images["mask"]
         if self.member == "t2i":
-            how = {"sharpness": config.sharpness_t2i, "attention_bonus": config.attention_bonus}
             lse = config.lse_sharpness_t2i if config.pool_t2i == "lse" else None
+            how: dict[str, Any] = {"sharpness": config.sharpness_t2i, "attention_bonus": config.attention_bonus}
             return text_to_image(*regions, images["gram"], words, lse=lse, **how)
         lse = config.lse_sharpness_i2t if config.pool_i2t == "lse" else None
-        return image_to_text(*regions, words, texts["gram"], lse=lse, sharpness=config.sharpness_i2t)
+        return image_to_text(*regions, words, texts["gram"], sharpness=config.sharpness_i2t, lse=lse)
 
     def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         return (self.score(images, texts),)
