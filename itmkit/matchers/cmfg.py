@@ -227,15 +227,15 @@ class Matcher(nn.Module):
             mask = torch.cat([image_mask.expand(-1, text.shape[1], -1), text_mask.expand(len(image), -1, -1)], dim=2)
             allowed = others(mask)  # (Bi, Bt, N, N)
             if self.keeps_edges:
-                own, across = text_edges.split([words, regions], dim=3)
+                own, across = text_edges[..., :words], text_edges[..., words:]
                 edges = torch.cat([image_edges, torch.cat([across, own], dim=3)], dim=2)
             for layer in later:
                 nodes = self._after(nodes, messages)
                 if layer.attends:
                     edges = self._edges(layer, nodes, allowed, regions)
                 messages = layer(edges, nodes)
-            image, text = nodes.split([regions, words], dim=2)
-            to_image, to_text = messages.split([regions, words], dim=2)
+            image, text = nodes[:, :, :regions], nodes[:, :, regions:]
+            to_image, to_text = messages[:, :, :regions], messages[:, :, regions:]
         image, text = self._mean(image, to_image, image_mask), self._mean(text, to_text, text_mask)
         return (l2norm(image) * l2norm(text)).sum(dim=-1)
 
