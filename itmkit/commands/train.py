@@ -118,8 +118,12 @@ def command(
 def _show_estimate(found: Estimate) -> None:
     from itmkit.commands.console import table
 
-    parameters = ", ".join(f"{name} {count:,}" for name, count in found.parameters.items())
-    rows = [("parameters", parameters), ("steps an epoch", f"{found.steps:,}")]
+    trained = ", ".join(f"{name} {count.trained:,}" for name, count in found.parameters.items())
+    scoring = ", ".join(f"{name} {count.scoring:,}" for name, count in found.parameters.items())
+    rows = [("trained parameters", trained)]
+    if scoring != trained:  # frozen ones are used, too
+        rows.append(("parameters of a score", scoring))
+    rows.append(("steps an epoch", f"{found.steps:,}"))
     for stage in found.stages:
         said = f"{stage.step:.3g} s, {stage.pairs_per_second:,.0f} pairs/s; {stage.waiting:.0%} of it waiting for data"
         rows.append((f"a step{f' of stage {stage.name}' if stage.name else ''}", said))

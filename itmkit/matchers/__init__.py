@@ -28,6 +28,7 @@ and, where it differs,
     batch_loss(ImageBatch, TextBatch, image_of, stage) -> `Loss`   of a stage that compares no images with texts
     begin(stage)            what is frozen in this stage; called before each of its epochs
     after_step(stage)       called after each step of the optimizer
+    training_only()         -> the modules in it that no score needs
 
 Training, scoring and evaluation know nothing else of a method.
 """
@@ -35,7 +36,7 @@ Training, scoring and evaluation know nothing else of a method.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol, cast
@@ -78,6 +79,14 @@ class Loss:
 
     total: Tensor
     views: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How many numbers a matcher learns, and how many its scores are computed with."""
+
+    trained: int  # by some stage; neither slow copies nor what every stage leaves as it began
+    scoring: int  # frozen ones are among them, slow copies are not
 
 
 class Matcher(Protocol):
@@ -128,6 +137,23 @@ def after_step(module: nn.Module, stage: str) -> None:
     hook: Callable[[str], None] | None = getattr(module, "after_step", None)
     if hook is not None:
         hook(stage)
+
+
+def count_parameters(module: nn.Module, stages: tuple[Stage, ...]) -> Parameters:
+    """Counts the parameters of a matcher. It is left in the last of the stages.
+
+    Buffers, such as the statistics of a batch normalisation, are not counted.
+    """
+    trained: set[nn.Parameter] = set()
+    for stage in stages:
+        begin(module, stage.name)
+        trained.update(parameter for parameter in module.parameters() if parameter.requires_grad)
+    hook: Callable[[], Sequence[nn.Module]] = getattr(module, "training_only", tuple)
+    unused = {parameter for part in hook() for parameter in part.parameters()}
+    return Parameters(
+        trained=sum(parameter.numel() for parameter in trained),
+        scoring=sum(parameter.numel() for parameter in module.parameters() if parameter not in unused),
+    )
 
 
 def batch_loss(module: nn.Module, images: ImageBatch, texts: TextBatch, image_of: Tensor, stage: str) -> Loss | None:

@@ -4,7 +4,7 @@ One graph per image-text pair. Its nodes are the patches of the image and the wo
 linked with every other one, of its own modality and of the other. Section 3 of the paper, whose equations have no
 numbers:
 
-    e_uv = softmax_v(Q_u . K_v / sqrt(d_k)),  Q_u = W_Q h_u,  K_v = W_K h_v,  v != u     `Layer.edges`
+    e_uv = softmax_v(Q_u . K_v / sqrt(d_k)),  Q_u = W_Q h_u,  K_v = W_K h_v,  v != u     `Layer.logits`, `_softmax`
     h_u <- ReLU(sum_v e_uv W^k h_v)                                     k = 1..K         `Layer.forward`
 
 The paper stops at the nodes of the last layer, H_I and H_T. Readings: each side is pooled by its mean, the score is
@@ -21,6 +21,7 @@ Shape letters: see `itmkit.inputs`. N stands for R or L where a line serves both
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
-from itmkit.matchers.parts.blocks import computed_again, numbers_kept, numbers_of_a_block
+from itmkit.matchers.parts.blocks import blocks_by_length, computed_again, numbers_kept, numbers_of_a_block
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.matchers.parts.norms import barrier, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import masked_mean
@@ -53,6 +54,9 @@ class Config:
     layers: int = Field(default=2, ge=0, description="K, layers of message passing; 0 = without the graph")
     edges: Literal["both", "intra", "cross"] = Field(
         default="both", description="edges within a modality and across, or only one kind"
+    )
+    softmax: Literal["joint", "apart"] = Field(
+        default="joint", description="of the edges: one over all neighbours, or one over each modality, halved"
     )
     renew_edges: bool = Field(default=True, description="edges computed in each layer, or once from the first nodes")
     residual: bool = Field(default=True, description="a node is added to what it receives (a reading)")
@@ -103,7 +107,11 @@ class Layer(nn.Module):
 
     def edges(self, targets: Tensor, sources: Tensor, allowed: Tensor) -> Tensor:
         """e_uv from targets (..., U, D), sources (..., V, D), allowed (..., U, V) bool; zero where none is allowed."""
-        return masked_softmax(self.queries(targets) @ self.key(sources).transpose(-1, -2), allowed)
+        return masked_softmax(self.logits(targets, sources), allowed)
+
+    def logits(self, targets: Tensor, sources: Tensor) -> Tensor:
+        """Q_u . K_v / sqrt(d_k) (..., U, V) from targets (..., U, D), sources (..., V, D)."""
+        return self.queries(targets) @ self.key(sources).transpose(-1, -2)
 
     def forward(self, edges: Tensor, sources: Tensor) -> Tensor:
         """Messages ReLU(sum_v e_uv W h_v) (..., U, D) from edges (..., U, V), sources (..., V, D)."""
@@ -145,8 +153,8 @@ class Matcher(nn.Module):
         """nodes (B, N, D), mask (B, N) bool -> what the graph of any pair needs of this side, of the first layer:
 
         "nodes" and "value" (B, N, D), "query" and "key" (B, N, d_k), "mask"; and with edges within the modality
-        "message" (B, N, D) along them, as if there were no other nodes, "total" (B, N, 1), the logarithm of the sum in
-        their softmax, and, where later layers keep the edges, "within" (B, N, N), their weights.
+        "message" (B, N, D) along them, as if there were no other nodes, "total" (B, N, 1), the logarithm of what their
+        softmax weighs beside that across, and, where later layers keep the edges, "within" (B, N, N), their weights.
         """
         if not self.pairwise:
             return {"vector": l2norm(self._alone(nodes, mask))}
@@ -155,7 +163,7 @@ class Matcher(nn.Module):
         encoded |= {"query": first.queries(nodes), "key": first.key(nodes)}
         if self.config.edges == "both":
             logits = encoded["query"] @ encoded["key"].transpose(1, 2)
-            within, total = softmax_and_total(logits, others(mask))
+            within, total = self._softmax(logits, others(mask))
             encoded |= {"total": total, "message": within @ encoded["value"]}
             if self.keeps_edges:
                 encoded["within"] = within
@@ -187,8 +195,8 @@ class Matcher(nn.Module):
         size = min(len(images["mask"]), math.isqrt(count))
         every = len(images["mask"]) * len(texts["mask"]) * numbers
         again = torch.is_grad_enabled() and every * TENSORS > numbers_kept(images["nodes"].device)
-        image_order, image_blocks = blocks(images, size)
-        text_order, text_blocks = blocks(texts, count // size)
+        image_order, image_blocks = blocks_by_length(images, size, square="within")
+        text_order, text_blocks = blocks_by_length(texts, count // size, square="within")
         rows = []
         for image in image_blocks:
             if again:
@@ -200,43 +208,46 @@ class Matcher(nn.Module):
 
     def _pairs(self, images: Encoded, texts: Encoded) -> Tensor:
         """(Bi, Bt) scores of a block, the graph of each pair passed through all layers."""
-        both = self.config.edges == "both"
-        masks = [images["mask"][:, None], texts["mask"][None]]  # (Bi, 1, R), (1, Bt, L)
-        nodes = [images["nodes"][:, None], texts["nodes"][None]]  # of a side, the same whatever the other is
-        image_messages, image_edges = self._first(images, texts)
-        text_messages, text_edges = (x.transpose(0, 1) for x in self._first(texts, images))
-        messages = [image_messages, text_messages]  # (Bi, Bt, R, D), (Bi, Bt, L, D)
-        edges = [image_edges, text_edges]
-        if both and self.keeps_edges:  # of one graph, in which a text's own nodes come last
-            edges = [torch.cat([image_edges, text_edges.roll(nodes[0].shape[2], dims=3)], dim=2)]
-        # Later layers see one graph of N = R + L nodes, or, with edges across only, two sides that are each other's
-        # sources: `nodes` has one member or two, and reversed it holds the sources of each.
-        for number, layer in enumerate(self.layers[1:]):
-            nodes = self._after(nodes, messages)
-            if both and number == 0:
-                nodes = [torch.cat(nodes, dim=2)]
-            if layer.attends:
-                links = zip(nodes, nodes[::-1], _allowed(masks, both=both), strict=True)
-                edges = [layer.edges(*link) for link in links]  # type: ignore[operator]
-            messages = [layer(*each) for each in zip(edges, nodes[::-1], strict=True)]
-        image, text = _means(messages, masks)
-        if self.config.residual:  # the mean of a sum, without forming the sum
-            image, text = (x + y for x, y in zip((image, text), _means(nodes, masks), strict=True))
+        image, text = images["nodes"][:, None], texts["nodes"][None]  # the same whatever the other side is
+        image_mask, text_mask = images["mask"][:, None], texts["mask"][None]  # (Bi, 1, R), (1, Bt, L)
+        to_image, image_edges = self._first(images, texts)  # (Bi, Bt, R, D), ...
+        to_text, text_edges = (x.transpose(0, 1) for x in self._first(texts, images))
+        later: Sequence[Layer] = self.layers[1:]  # type: ignore[assignment]
+        if self.config.edges == "cross":  # two sides, each of which hears the other alone
+            for layer in later:
+                image, text = self._after(image, to_image), self._after(text, to_text)
+                if layer.attends:
+                    image_edges = layer.edges(image, text, text_mask.unsqueeze(2))
+                    text_edges = layer.edges(text, image, image_mask.unsqueeze(2))
+                to_image, to_text = layer(image_edges, text), layer(text_edges, image)
+        elif later:  # one graph of N = R + L nodes, those of the image first
+            regions, words = image.shape[2], text.shape[2]
+            nodes = torch.cat([image.expand_as(to_image), text.expand_as(to_text)], dim=2)  # (Bi, Bt, N, D)
+            messages = torch.cat([to_image, to_text], dim=2)
+            mask = torch.cat([image_mask.expand(-1, text.shape[1], -1), text_mask.expand(len(image), -1, -1)], dim=2)
+            allowed = others(mask)  # (Bi, Bt, N, N)
+            if self.keeps_edges:
+                own, across = text_edges[..., :words], text_edges[..., words:]
+                edges = torch.cat([image_edges, torch.cat([across, own], dim=3)], dim=2)
+            for layer in later:
+                nodes = self._after(nodes, messages)
+                if layer.attends:
+                    edges = self._edges(layer, nodes, allowed, regions)
+                messages = layer(edges, nodes)
+            image, text = nodes[:, :, :regions], nodes[:, :, regions:]
+            to_image, to_text = messages[:, :, :regions], messages[:, :, regions:]
+        image, text = self._mean(image, to_image, image_mask), self._mean(text, to_text, text_mask)
         return (l2norm(image) * l2norm(text)).sum(dim=-1)
-
-    def _after(self, nodes: list[Tensor], messages: list[Tensor]) -> list[Tensor]:
-        """The nodes of the next layer."""
-        return [x + y for x, y in zip(nodes, messages, strict=True)] if self.config.residual else messages
 
     def _first(self, mine: Encoded, other: Encoded) -> tuple[Tensor, Tensor]:
         """The first layer: messages (A, B, N, D) to A images or texts from their own nodes and from B texts or images.
 
-        The softmax over both sides is a softmax over each, of which a side's own nodes have `share`. The second
-        result is the edges, from the M nodes of the other side (A, B, N, M); where later layers keep them, those from
-        the own nodes come before (A, B, N, N + M).
+        One softmax over both sides is a softmax over each, of which a side's own nodes have `share`: their part of the
+        sum, or, with a softmax for each side, half. The second result is the edges, from the M nodes of the other side
+        (A, B, N, M); where later layers keep them, those from the own nodes come before (A, B, N, N + M).
         """
         logits = torch.einsum("and,bmd->abnm", mine["query"], other["key"])
-        across, total = softmax_and_total(logits, other["mask"][:, None])
+        across, total = self._softmax(logits, other["mask"][:, None])
         if self.config.edges == "cross":
             return torch.relu(torch.einsum("abnm,bmd->abnd", across, other["value"])), across
         share = torch.sigmoid(mine["total"][:, None] - total)  # (A, B, N, 1)
@@ -245,19 +256,44 @@ class Matcher(nn.Module):
         messages = torch.relu(torch.addcmul(messages, share, mine["message"][:, None]))
         return messages, torch.cat([share * mine["within"][:, None], across], dim=3) if self.keeps_edges else across
 
+    def _softmax(self, logits: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+        """The softmax over one side, and the logarithm of its weight beside the other: the sum it divides by, or 1.
+
+        Where nothing is allowed the weights are 0 and the logarithm is about half the least number there is.
+        """
+        barred = logits + barrier(allowed, logits.dtype)
+        weights = barred.softmax(dim=-1) * allowed
+        if self.config.softmax == "apart":
+            return weights, barrier(allowed.any(dim=-1, keepdim=True), logits.dtype)
+        return weights, barred.logsumexp(dim=-1, keepdim=True)
+
+    def _edges(self, layer: Layer, nodes: Tensor, allowed: Tensor, regions: int) -> Tensor:
+        """The edges of a later layer: nodes (Bi, Bt, N, D), allowed (Bi, Bt, N, N) -> (Bi, Bt, N, N)."""
+        logits = layer.logits(nodes, nodes)
+        if self.config.softmax == "joint":
+            return masked_softmax(logits, allowed)
+        from_image = masked_softmax(logits[..., :regions], allowed[..., :regions])
+        from_text = masked_softmax(logits[..., regions:], allowed[..., regions:])
+        sides = allowed[..., :regions].any(dim=-1, keepdim=True).int() + allowed[..., regions:].any(
+            dim=-1, keepdim=True
+        )
+        return torch.cat([from_image, from_text], dim=-1) / sides.clamp_min(1)  # rows sum to 1
+
+    def _after(self, nodes: Tensor, messages: Tensor) -> Tensor:
+        """The nodes of the next layer."""
+        return nodes + messages if self.config.residual else messages
+
+    def _mean(self, nodes: Tensor, messages: Tensor, mask: Tensor) -> Tensor:
+        """The mean (A, B, D) over the real ones of the nodes that a layer leaves: of a sum, without forming the sum."""
+        weights = mask.to(messages.dtype)
+        weights = (weights / weights.sum(dim=2, keepdim=True).clamp_min(1)).unsqueeze(2)
+        mean = (weights @ messages).squeeze(2)
+        return mean + (weights @ nodes).squeeze(2) if self.config.residual else mean
+
 
 def others(mask: Tensor) -> Tensor:
     """mask (..., N) -> (..., N, N), true where v is a real node and not u itself."""
     return mask.unsqueeze(-2) & ~torch.eye(mask.shape[-1], dtype=torch.bool, device=mask.device)
-
-
-def softmax_and_total(logits: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
-    """`masked_softmax` (..., U, V) and the logarithm of the sum it divides by (..., U, 1).
-
-    Where nothing is allowed the weights are 0 and the logarithm is about half the least number there is.
-    """
-    barred = logits + barrier(allowed, logits.dtype)
-    return barred.softmax(dim=-1) * allowed, barred.logsumexp(dim=-1, keepdim=True)
 
 
 def most_attended(batch: ImageBatch, count: int) -> tuple[Tensor, Tensor]:
@@ -266,39 +302,3 @@ def most_attended(batch: ImageBatch, count: int) -> tuple[Tensor, Tensor]:
     order = batch.attention.masked_fill(~batch.mask, -torch.inf).argsort(dim=1, descending=True, stable=True)
     kept = order[:, :count]  # real patches come before missing ones
     return batch.features.take_along_dim(kept.unsqueeze(-1), dim=1), batch.mask.take_along_dim(kept, dim=1)
-
-
-def blocks(encoded: Encoded, size: int) -> tuple[Tensor, list[Encoded]]:
-    """The order by number of nodes, and blocks of `size` images or texts in it, each padded to its own longest."""
-    mask = encoded["mask"]  # (B, N)
-    lengths = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(dim=1)  # up to the last real node
-    order = lengths.argsort(stable=True)
-    sorted_lengths = lengths[order].tolist()
-    found = []
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        longest = max(1, sorted_lengths[start + len(rows) - 1])
-        block = {name: value[rows, :longest] for name, value in encoded.items()}
-        if "within" in block:
-            block["within"] = block["within"][..., :longest]
-        found.append(block)
-    return order, found
-
-
-def _allowed(masks: list[Tensor], *, both: bool) -> list[Tensor]:
-    """Which edges there are among the nodes of a pair: (Bi, Bt, N, N) of one graph, or those from each side's other."""
-    image, text = masks
-    if not both:
-        return [text.unsqueeze(2), image.unsqueeze(2)]
-    every = torch.cat([image.expand(-1, text.shape[1], -1), text.expand(len(image), -1, -1)], dim=2)  # (Bi, Bt, N)
-    return [others(every)]
-
-
-def _means(nodes: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
-    """The mean of the image's and of the text's nodes, (Bi, Bt, D) each, from one graph or two sides."""
-    if len(nodes) == 1:
-        regions = masks[0].shape[2]
-        nodes = [nodes[0][:, :, :regions], nodes[0][:, :, regions:]]
-    real = [mask.to(nodes[0].dtype) for mask in masks]
-    weights = [(mask / mask.sum(dim=2, keepdim=True).clamp_min(1)).unsqueeze(2) for mask in real]
-    return [(weight @ side).squeeze(2) for weight, side in zip(weights, nodes, strict=True)]

@@ -2,7 +2,7 @@
 
 Each modality learns by itself before the two meet. One command trains three stages, in the order of section 3:
 
-    3.1  text semantics     eqs 1, 2   `Transformer`, `within_modality`; captions of one image are alike
+    3.1  text semantics     eqs 1, 2   `Transformer`, `within_modality`; captions of one image (or like ones) are alike
     3.2  image semantics    eqs 3, 4   the same; images with like labels, and two views of an image, are alike
     3.3  shared space       no print   one linear map each on the two encoders, which stay as they are; `contrast`
 
@@ -19,9 +19,9 @@ Shape letters: see `itmkit.inputs`. W is the size of a representation, N stands 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from pydantic import ConfigDict, Field
@@ -32,12 +32,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from itmkit.inputs import MAX_WORDS, ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded, Loss, Stage, Triplet
-from itmkit.matchers.parts.encoders import vector_needs, word_needs
+from itmkit.matchers.parts.encoders import ResidualMLPs, vector_needs, word_needs
+from itmkit.matchers.parts.losses import contrast
 from itmkit.matchers.parts.norms import l2norm
 from itmkit.workspace import named
-
-if TYPE_CHECKING:
-    from itmkit.training.settings import Training
 
 Form = Literal["infonce", "printed"]
 
@@ -62,6 +60,9 @@ class Config:
     freeze_encoders: bool = Field(default=True, description="the last stage trains the two linear maps alone")
     loss: Form = Field(default="infonce", description="of the text and image stage: contrastive, or eqs 2 and 4")
     contrast_temperature: float = Field(default=0.07, gt=0, description="tau of the contrastive losses")
+    text_positives: Literal["image", "labels"] = Field(
+        default="image", description="captions that are alike: of one image, or of images with like labels too"
+    )
     label_overlap: float = Field(default=0.5, gt=0, le=1, description="Jaccard index from which images are alike")
     backup: bool = Field(default=True, description="a slow copy of the encoder gives the vectors compared with")
     backup_decay: float = Field(default=0.999, ge=0, lt=1, description="share that the slow copy keeps at each step")
@@ -72,7 +73,7 @@ class Config:
 
 
 def needs(config: Config) -> Needs:
-    labels = config.image_epochs > 0
+    labels = config.image_epochs > 0 or (config.text_epochs > 0 and config.text_positives == "labels")
     if config.inputs == "pooled":
         return Needs(labels=labels, **vector_needs(config.vectors_cache))
     kind = word_needs("bert" if config.words == "bert" else "gru", config.words_cache)
@@ -87,12 +88,12 @@ def stages(config: Config, epochs: int) -> tuple[Stage, ...]:
     return (Stage("text", config.text_epochs), Stage("image", config.image_epochs), Stage("shared", epochs))
 
 
-def problems(config: Config, training: Training) -> list[str]:
+def problems(config: Config, training: Any) -> list[str]:
     found = []
-    if config.text_epochs and training.captions_per_image < 2:
+    if config.text_epochs and config.text_positives == "image" and training.captions_per_image < 2:
         found.append(
             "--captions-per-image 1: the text stage learns from captions of one image that share a batch, so at least 2"
-            " are needed (or --text-epochs 0, without that stage)"
+            " are needed (or --text-positives labels, or --text-epochs 0, without that stage)"
         )
     if config.inputs == "pooled":
         return found
@@ -153,47 +154,6 @@ def _word_entrance(sizes: Sizes, config: Config) -> nn.Module:
     return embedding
 
 
-class ResidualMLPs(nn.Module):
-    """The encoder of a pooled vector (a reading: the paper does not say what it puts on the models it names).
-
-    It begins as the vector itself, so that training starts from what the vision-language model knows.
-    """
-
-    def __init__(self, size: int, config: Config) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LayerNorm(size),
-                nn.Linear(size, config.width),
-                nn.GELU(),
-                nn.Dropout(config.dropout),
-                nn.Linear(config.width, size),
-            )
-            for _ in range(config.layers)
-        )
-        for block in self.blocks:
-            nn.init.zeros_(block[-1].weight)  # type: ignore[index, arg-type]
-            nn.init.zeros_(block[-1].bias)  # type: ignore[index, arg-type]
-
-    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """vectors (B, 1, V), mask (B, 1) -> (B, V), unit length."""
-        # Numbers of about one, beside which the first steps of the MLPs are small.
-        x = l2norm(vectors[:, 0] * mask[:, :1]) * math.sqrt(vectors.shape[-1])
-        for block in self.blocks:
-            x = x + block(x)
-        return l2norm(x)
-
-
-def contrast(logits: Tensor, positive: Tensor) -> Tensor:
-    """InfoNCE with all positives: per row the mean of `-log softmax` over them, summed over the rows that have any.
-
-    Args:
-        logits: (n, m), cosines over tau; positive: (n, m) bool.
-    """
-    share = positive / positive.sum(dim=1, keepdim=True).clamp_min(1)
-    return -(logits.log_softmax(dim=1) * share).sum()
-
-
 def within_modality(queries: Tensor, keys: Tensor, alike: Tensor, form: Form, temperature: float) -> Tensor:
     """Eqs 2 and 4 for a batch of one modality, summed over the anchors that have a positive.
 
@@ -229,7 +189,9 @@ class Matcher(nn.Module):
         widths = {"text": config.width, "image": config.width}
         if config.inputs == "pooled":
             widths = {"text": sizes.word_vector, "image": sizes.feature}
-            self.encoders = nn.ModuleDict({side: ResidualMLPs(size, config) for side, size in widths.items()})
+            # A reading: the paper does not say what it puts on the models it names.
+            mlps = partial(ResidualMLPs, hidden=config.width, blocks=config.layers, dropout=config.dropout)
+            self.encoders = nn.ModuleDict({side: mlps(size) for side, size in widths.items()})
         else:
             text = Transformer(_word_entrance(sizes, config), MAX_WORDS, config)
             image = Transformer(nn.Linear(sizes.feature, config.width), sizes.regions, config)
@@ -266,6 +228,9 @@ class Matcher(nn.Module):
         frozen = self.stage == "shared" and self.config.freeze_encoders
         return (self.maps,) if frozen else (self.maps, self.encoders)
 
+    def training_only(self) -> Sequence[nn.Module]:
+        return (self.backups,)
+
     @torch.no_grad()
     def after_step(self, stage: str) -> None:
         """The backup model follows its encoder slowly."""
@@ -277,8 +242,10 @@ class Matcher(nn.Module):
     def batch_loss(self, images: ImageBatch, texts: TextBatch, image_of: Tensor, stage: str) -> Loss | None:
         form, temperature = self.config.loss, self.config.contrast_temperature
         if stage == "text":
-            same = image_of[:, None] == image_of
-            return Loss(within_modality(*self._seen_twice("text", *self._tokens(texts)), same, form, temperature))
+            alike = image_of[:, None] == image_of  # (Bt, Bt)
+            if self.config.text_positives == "labels":
+                alike = like_labels(images, self.config.label_overlap)[image_of][:, image_of]
+            return Loss(within_modality(*self._seen_twice("text", *self._tokens(texts)), alike, form, temperature))
         if stage == "image":
             alike = like_labels(images, self.config.label_overlap).repeat(2, 2)  # of (2 Bi, 2 Bi) views
             return Loss(within_modality(*self._seen_twice("image", *self._views(images)), alike, form, temperature))

@@ -13,7 +13,7 @@ import torch
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs
-from itmkit.matchers import Stage, begin, build, method
+from itmkit.matchers import Parameters, Stage, begin, build, count_parameters, method
 from itmkit.memory import keep_freed_memory
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.device import usable_device
@@ -27,6 +27,7 @@ from itmkit.training.validation import validate
 from itmkit.workspace import Workspace
 
 STEPS = 6  # of each stage, the first of which does not count
+FLOAT32 = 4  # bytes
 VALIDATED = 200  # images of val that are scored, where there are so many
 
 
@@ -43,7 +44,7 @@ class StageEstimate:
 class Estimate:
     device: str
     precision: str
-    parameters: dict[str, int]  # of each member
+    parameters: dict[str, Parameters]  # of each member
     steps: int  # of an epoch
     stages: list[StageEstimate]
     validation: float  # seconds, after each epoch of the last stage
@@ -102,12 +103,12 @@ def estimate(
             feed = Feed(training, workers=settings.workers, device=chosen, part=learner.part, global_negatives=False)
             stages.append(_try(learner, stage, feed, some, len(order), advance))
     seconds = _validation_seconds(learner, method(config.method).members(config.matcher), validation, settings)
-    sizes = {name: sum(p.numel() for p in matcher.parameters()) for name, matcher in members.items()}
+    counts = {name: count_parameters(matcher, config.stages) for name, matcher in members.items()}
     held = sum(value.nbytes for matcher in learner.modules.values() for value in matcher.state_dict().values())
     best = sum(value.nbytes for matcher in learner.kept.values() for value in matcher.state_dict().values())
-    moments = 2 * sum(p.nbytes for matcher in members.values() for p in matcher.parameters())
+    moments = 2 * FLOAT32 * sum(count.trained for count in counts.values())  # what learns has two of Adam
     return Estimate(
-        str(chosen), settings.precision, sizes, len(order), stages, seconds, _peak(chosen), held + best + moments
+        str(chosen), settings.precision, counts, len(order), stages, seconds, _peak(chosen), held + best + moments
     )
 
 

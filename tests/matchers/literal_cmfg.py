@@ -60,8 +60,16 @@ def edges_of(layer: Weights, config: Any, nodes: list[Vector], regions: int) -> 
     edges = []
     for u in range(len(nodes)):
         neighbours = [v for v in range(len(nodes)) if linked(config, u, v, regions)]
-        logits = [float(queries[u] @ keys[v]) / math.sqrt(len(keys[v])) for v in neighbours]
-        edges.append(dict(zip(neighbours, softmax(logits), strict=True)) if neighbours else {})
+        groups = [neighbours]  # of which each has a softmax
+        if config.softmax == "apart":
+            groups = [[v for v in neighbours if v < regions], [v for v in neighbours if v >= regions]]
+        groups = [group for group in groups if group]
+        weights: dict[int, float] = {}
+        for group in groups:
+            logits = [float(queries[u] @ keys[v]) / math.sqrt(len(keys[v])) for v in group]
+            for v, weight in zip(group, softmax(logits), strict=True):
+                weights[v] = weight / len(groups)
+        edges.append(weights)
     return edges
 
 

@@ -132,6 +132,19 @@ def alike(labels: list[set[int]], overlap: float, a: int, b: int) -> bool:
     return bool(both) and len(both) / len(either) >= overlap
 
 
+def like_captions(config: Any, labels: list[set[int]], image_of: list[int]) -> list[set[int]]:
+    """For each caption the captions of the same semantics, itself among them. labels: of each picture."""
+    groups: list[set[int]] = []
+    for mine in image_of:
+        group = set()
+        for caption, its in enumerate(image_of):
+            by_label = config.text_positives == "labels" and alike(labels, config.label_overlap, mine, its)
+            if mine == its or by_label:
+                group.add(caption)
+        groups.append(group)
+    return groups
+
+
 def across(config: Any, images: list[Vector], texts: list[Vector], image_of: list[int]) -> float:
     """The last stage: each picture among all captions, and each caption among all pictures."""
     total = 0.0

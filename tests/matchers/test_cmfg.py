@@ -30,7 +30,14 @@ GRAPHS: list[dict[str, Any]] = [
     {"edges": edges, "residual": residual, "layers": layers}
     for edges, residual, layers in product(("both", "intra", "cross"), (True, False), (1, 2, 3))
 ]
+APART: list[dict[str, Any]] = [
+    *({"softmax": "apart", "layers": layers} for layers in (1, 2, 3)),
+    *({"softmax": "apart", "edges": edges} for edges in ("intra", "cross")),
+    {"softmax": "apart", "renew_edges": False, "layers": 3},
+    {"softmax": "apart", "residual": False, "words": "gru"},
+]
 REST: list[dict[str, Any]] = [
+    *APART,
     {"layers": 0},
     *({"renew_edges": False, "edges": edges} for edges in ("both", "intra", "cross")),
     {"renew_edges": False, "layers": 3, "residual": False},
@@ -109,7 +116,7 @@ def test_a_pair_scores_the_same_in_any_company(settings: dict[str, Any]) -> None
         close(found, together[np.ix_(some_images, some_texts)])
 
 
-@pytest.mark.parametrize("settings", [{}, {"edges": "cross"}, {"renew_edges": False}], ids=named)
+@pytest.mark.parametrize("settings", [{}, {"edges": "cross"}, {"renew_edges": False}, *APART[1:6]], ids=named)
 def test_nothing_changes_with_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
     images, texts, matcher = image_batch([4, 2, 0, 1, 4]), text_batch([3, 1, 5, 2, 2, 4]), matcher_of(settings)
     whole = scores(matcher, images, texts)
@@ -142,7 +149,7 @@ def gradients_of(settings: dict[str, Any]) -> dict[str, Tensor | None]:
     return {name: parameter.grad for name, parameter in matcher.named_parameters()}
 
 
-@pytest.mark.parametrize("settings", [{}, {"edges": "cross"}, {"renew_edges": False}], ids=named)
+@pytest.mark.parametrize("settings", [{}, {"edges": "cross"}, {"renew_edges": False}, *APART[1:6]], ids=named)
 def test_recomputed_blocks_have_the_gradients_of_kept_ones(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
@@ -190,7 +197,11 @@ def test_layers_and_their_edges_are_counted() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"edges": "intra"}, {"edges": "cross"}, {"residual": False}, {"unit_nodes": False}, {"image_nodes": 2}],
+    [
+        {"softmax": "apart"},
+        *({"edges": "intra"}, {"edges": "cross"}),
+        *({"residual": False}, {"unit_nodes": False}, {"image_nodes": 2}),
+    ],
     ids=named,
 )
 def test_a_switch_without_parameters_changes_the_scores(settings: dict[str, Any]) -> None:
@@ -198,6 +209,36 @@ def test_a_switch_without_parameters_changes_the_scores(settings: dict[str, Any]
     images, texts = image_batch(), text_batch()
     found = [scores(matcher_of(each), images, texts) for each in (settings, {})]
     assert abs(found[0] - found[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("edges", ["intra", "cross"])
+def test_with_edges_of_one_kind_there_is_one_softmax_to_a_node(edges: str) -> None:
+    images, texts = image_batch(), text_batch()
+    joint, apart = (scores(matcher_of({"edges": edges, "softmax": way}), images, texts) for way in ("joint", "apart"))
+    assert np.array_equal(joint, apart)
+
+
+@pytest.mark.parametrize("renew_edges", [True, False])
+def test_apart_each_side_has_half_of_what_a_node_receives(renew_edges: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or all of it, where the other has no node: rows of edges sum to one, however many patches there are."""
+    matcher = matcher_of({"softmax": "apart", "renew_edges": renew_edges, "layers": 3})
+    seen: list[Tensor] = []
+    real = Layer.forward
+
+    def spy(self: Layer, edges: Tensor, sources: Tensor) -> Tensor:
+        seen.append(edges.detach())
+        return real(self, edges, sources)
+
+    monkeypatch.setattr(Layer, "forward", spy)
+    for regions, words, of_patch, of_word in ((4, 3, 0.5, 0.5), (4, 1, 0.5, 1.0), (1, 3, 0.0, 0.5)):
+        seen.clear()
+        images, texts = image_batch([regions], regions=regions), text_batch([words])
+        matcher.score(matcher.encode_images(images), matcher.encode_texts(texts))
+        assert len(seen) == 2
+        for edges in seen:
+            from_image = edges[0, 0, :, :regions].sum(-1)
+            close(from_image, [of_patch] * regions + [of_word] * words)
+            close(edges.sum(-1), np.ones((1, 1, regions + words)))
 
 
 @pytest.mark.parametrize("settings", [{"edges": "intra"}, {"layers": 0}], ids=named)

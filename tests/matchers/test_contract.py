@@ -9,7 +9,7 @@ import torch
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, TextBatch
-from itmkit.matchers import METHODS, as_matcher, build, method, preset
+from itmkit.matchers import METHODS, as_matcher, build, count_parameters, method, preset, stages
 from tests.matchers.batches import POOLED, SIZES, image_batch, pooled_images, pooled_texts, text_batch
 
 SMALL = {"embed": 8, "word": 5, "width": 8, "layers": 2, "heads": 2}
@@ -92,3 +92,14 @@ def test_a_member_built_alone_is_the_one_built_beside_the_other() -> None:
     assert not torch.equal(*weights)
     pointers = [{p.data_ptr() for p in matcher.parameters()} for matcher in both.values()]
     assert not pointers[0] & pointers[1]
+
+
+@every_method
+def test_every_parameter_is_trained_and_scores(name: str) -> None:
+    """But for slow copies, which SCL has; its own test counts them."""
+    run = stages(name, method(name).Config(**preset(name)), 1)
+    for member in built(name).values():
+        numbers = sum(p.numel() for p in member.parameters())
+        counts = count_parameters(member, run)
+        assert counts.trained == (0 if name == "dual" else counts.scoring)
+        assert counts.scoring == numbers or (name == "scl" and counts.scoring < numbers)

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from itmkit.inputs import ImageBatch, TextBatch
-from itmkit.matchers import Stage, scl
+from itmkit.matchers import Parameters, Stage, count_parameters, scl
 from itmkit.matchers import loss as matcher_loss
 from itmkit.matchers.dual import Config as DualConfig
 from itmkit.matchers.dual import Matcher as Dual
-from itmkit.matchers.scl import Config, Matcher, contrast, like_labels, needs, problems, stages, within_modality
+from itmkit.matchers.parts.losses import contrast
+from itmkit.matchers.scl import Config, Matcher, like_labels, needs, problems, stages, within_modality
 from itmkit.training.settings import Training
 from tests.matchers import literal_mpsm
 from tests.matchers import literal_scl as literal
@@ -45,6 +46,10 @@ SETTINGS: list[dict[str, Any]] = [
     {"backup": False, "loss": "printed"},
     {"loss": "printed"},
     {"contrast_temperature": 0.5, "label_overlap": 0.3},
+    {"text_positives": "labels"},
+    {"text_positives": "labels", "label_overlap": 0.7},
+    {"text_positives": "labels", "loss": "printed", "words": "learned"},
+    {**POOLS, "text_positives": "labels"},
     {"freeze_encoders": False},
     {"freeze_encoders": False, "text_epochs": 0, "image_epochs": 0},
     POOLS,
@@ -198,13 +203,15 @@ def test_losses_are_those_of_the_equations(settings: dict[str, Any]) -> None:
             for kind in ("encoders", slow)
         )  # type: ignore[return-value]
 
-    groups = [{b for b in range(6) if IMAGE_OF[b] == IMAGE_OF[a]} for a in range(6)]
+    groups = literal.like_captions(config, labels, IMAGE_OF)
+    like = config.label_overlap <= 2 / 3  # images 0 and 2 have two of three labels in common
+    assert groups[0] == ({0, 3, 4} if like and config.text_positives == "labels" else {0, 4}) and groups[1] == {1, 2, 5}
     expected = literal.within_modality(config, *encoded("text", words), groups)
     close(loss_of(matcher, "text", images, texts, IMAGE_OF).detach(), expected)
 
     twice = [*range(3), *range(3)]  # two views of each image, equal without dropout of regions
     views = [{b for b in range(6) if literal.alike(labels, config.label_overlap, twice[a], twice[b])} for a in range(6)]
-    assert views[0] == {0, 2, 3, 5} and views[1] == {1, 4}
+    assert views[0] == ({0, 2, 3, 5} if like else {0, 3}) and views[1] == {1, 4}
     expected = literal.within_modality(config, *encoded("image", [regions[k] for k in twice]), views)
     # The distance of equal vectors is the root of a rounding error.
     slack = 2e-2 if config.loss == "printed" and "image" not in matcher.backups else 1e-4
@@ -253,6 +260,26 @@ def test_images_with_like_labels_are_alike() -> None:
         assert found.tolist() == [[literal.alike(sets, overlap, a, b) for b in range(5)] for a in range(5)]
     assert like_labels(images, 0.5).sum() == 7  # the first two: just half; no labels are no likeness
     assert torch.equal(like_labels(replace(images, labels=None), 0.5), torch.eye(5).bool())
+
+
+@pytest.mark.parametrize("settings", [{}, POOLS], ids=named)
+def test_captions_of_images_with_like_labels_are_alike_where_asked(settings: dict[str, Any]) -> None:
+    wide, plain = matcher_of({**settings, "text_positives": "labels"}), matcher_of(settings)
+    assert [n for n, _ in wide.named_parameters()] == [n for n, _ in plain.named_parameters()]
+    images, texts = batches(plain.config)
+
+    def losses(batch: ImageBatch, image_of: list[int]) -> list[float]:
+        some = take_texts(texts, list(range(len(image_of))))
+        return [float(loss_of(matcher, "text", batch, some, image_of).detach()) for matcher in (wide, plain)]
+
+    with_labels = losses(images, IMAGE_OF)
+    assert abs(with_labels[0] - with_labels[1]) > 1e-3
+    # One caption an image, as on NUS-WIDE: labels alone say what is alike.
+    one = losses(images, [0, 1, 2])
+    assert one[0] > 1e-3 and one[1] == 0
+    # Without labels captions of one image are alike, as in the image stage views of one image are.
+    without = losses(replace(images, labels=None), IMAGE_OF)
+    assert without[0] == without[1] == with_labels[1]
 
 
 @pytest.mark.parametrize("settings", [{}, POOLS], ids=named)
@@ -373,6 +400,24 @@ def test_stages_and_their_epochs() -> None:
     assert [stage.epochs for stage in stages(Config(text_epochs=0, image_epochs=3), 7)] == [0, 3, 7]
 
 
+def test_slow_copies_and_frozen_parts_are_not_counted() -> None:
+    def numbers(*parts: torch.nn.Module) -> int:
+        return sum(p.numel() for part in parts for p in part.parameters())
+
+    for settings in SETTINGS:
+        matcher = matcher_of(settings)
+        used = numbers(matcher.encoders, matcher.maps)
+        # Of the encoders of pooled vectors none learns where their stages have no epochs.
+        learns = matcher.config.text_epochs or not matcher.config.freeze_encoders
+        trained = used if learns else numbers(matcher.maps)
+        run = tuple(stage for stage in stages(matcher.config, 1) if stage.epochs)
+        assert count_parameters(matcher, run) == Parameters(trained=trained, scoring=used)
+        assert numbers(matcher) == used + numbers(matcher.backups)
+    some = matcher_of({**POOLS, "text_epochs": 0})
+    found = count_parameters(some, stages(some.config, 1)[1:])
+    assert found.trained == numbers(some.maps, some.encoders["image"]) < found.scoring
+
+
 # --- the switches ---
 
 
@@ -395,6 +440,8 @@ def test_what_is_read() -> None:
     learned = needs(Config(words="learned", images="regions", image_epochs=0))
     assert (learned.images, learned.words, learned.vectors, learned.labels) == ("regions", True, None, False)
     pooled = needs(Config(inputs="pooled", vectors_cache="clip"))
+    by_label = {"text_positives": "labels", "image_epochs": 0}
+    assert needs(Config(**by_label)).labels and not needs(Config(**by_label, text_epochs=0)).labels
     assert pooled.caches == ("vectors-clip/images", "vectors-clip/texts") and pooled.labels
 
 
@@ -402,6 +449,7 @@ def test_what_is_read() -> None:
     ("settings", "together", "told"),
     [
         ({}, 1, ["--captions-per-image 1: .* at least 2"]),
+        ({"text_positives": "labels"}, 1, []),
         ({"text_epochs": 0}, 1, ["--text-epochs 0: .* --freeze-encoders false"]),
         ({"text_epochs": 0, "image_epochs": 0, "freeze_encoders": False}, 1, []),
         ({"image_epochs": 0}, 2, ["--image-epochs 0: the image encoder would stay random"]),

@@ -7,6 +7,7 @@ import pytest
 from safetensors.torch import load_file
 
 from itmkit.errors import ItmkitError
+from itmkit.matchers import Parameters
 from itmkit.training import estimate as module
 from itmkit.training.estimate import Estimate, StageEstimate, estimate
 from itmkit.training.loop import train
@@ -31,7 +32,10 @@ def test_of_a_few_steps(name: str, workers: int, workspace: Workspace) -> None:
     for member, count in found.parameters.items():
         stored = load_file(run / f"best-{member}.safetensors")
         statistics = ("running_mean", "running_var", "num_batches_tracked")
-        assert count == sum(value.numel() for name, value in stored.items() if not name.endswith(statistics))
+        stored = {key: value for key, value in stored.items() if not key.endswith(statistics)}
+        slow = sum(value.numel() for key, value in stored.items() if key.startswith("backups."))
+        assert bool(slow) == (name == "scl")
+        assert count.trained == count.scoring == sum(value.numel() for value in stored.values()) - slow
 
 
 def test_the_longest_captions_are_tried(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +60,8 @@ def test_missing_caches_are_told_as_by_training(workspace: Workspace) -> None:
 
 def test_sums() -> None:
     stages = [StageEstimate("text", 2, 0.5, 0.0, 10.0), StageEstimate("shared", 3, 1.0, 0.0, 10.0)]
-    found = Estimate("cpu", "float32", {"m": 5}, 10, stages, 4.0, 100, 200)
+    found = Estimate("cpu", "float32", {"m": Parameters(trained=5, scoring=7)}, 10, stages, 4.0, 100, 200)
     assert found.epoch == 14 and found.seconds == 2 * 5 + 3 * 14
     assert replace(found, stages=stages[:1]).epoch == 9
+    assert found.to_json()["parameters"] == {"m": {"trained": 5, "scoring": 7}}
     assert found.to_json()["seconds"] == found.seconds and found.to_json()["stages"][0]["name"] == "text"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from itmkit.commands.console import run
 from itmkit.commands.train import command
+from itmkit.dataset import write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.training import loop
@@ -74,6 +76,18 @@ def test_every_stage_is_trained_and_the_last_one_validated(way: str, workspace: 
     assert 0 <= lines[-1]["global"]["rsum"] <= 600
     (row,) = evaluate(workspace, ["scl"], split="val").rows
     assert row.result.rsum == pytest.approx(result.best["global"]["rsum"])
+
+
+@pytest.mark.parametrize("way", ["frozen words", "pooled"])
+def test_labels_reach_the_text_stage(way: str, workspace: Workspace) -> None:
+    records = [replace(image, labels=(str(n % 2),)) for n, image in enumerate(workspace.dataset().images)]
+    write_dataset(workspace, records, kind="made", settings={})
+    losses = []
+    for kind in ("image", "labels"):
+        (text, *_) = lines_of(train(workspace, configured(way, text_positives=kind), run=kind).run)
+        losses.append(text["global"]["loss"])
+    assert abs(losses[1] - losses[0]) > 0.05
+    train(workspace, configured(way, text_positives="labels", captions_per_image=1))  # no two of one image needed
 
 
 @pytest.mark.parametrize("backup", [True, False])

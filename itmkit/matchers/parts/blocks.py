@@ -63,3 +63,25 @@ def computed_again(compute: Callable[..., Tensor], *arguments: Any) -> Tensor:
 
     result: Tensor = checkpoint(compute, *arguments, use_reentrant=False, context_fn=contexts)
     return result
+
+
+def blocks_by_length(encoded: dict[str, Tensor], size: int, *, square: str) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    """The order by number of nodes, and blocks of `size` images or texts in it, each padded to its own longest.
+
+    Args:
+        encoded: of images or texts, (B, N, ...) each, "mask" (B, N) among them.
+        square: the name of what is (B, N, N), if it is there.
+    """
+    mask = encoded["mask"]
+    lengths = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(dim=1)  # up to the last real node
+    order = lengths.argsort(stable=True)
+    sorted_lengths = lengths[order].tolist()
+    found = []
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        longest = max(1, sorted_lengths[start + len(rows) - 1])
+        block = {name: value[rows, :longest] for name, value in encoded.items()}
+        if square in block:
+            block[square] = block[square][..., :longest]
+        found.append(block)
+    return order, found

@@ -1,7 +1,8 @@
-"""Region features and words into the common space of D dimensions."""
+"""What the caches hold, into vectors that learn: regions and words of D numbers, pooled vectors of their own size."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -106,3 +107,34 @@ class WordEncoder(nn.Module):
         states, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=mask.shape[1])
         forward, backward = states.chunk(2, dim=-1)
         return (forward + backward) / 2
+
+
+class ResidualMLPs(nn.Module):
+    """A pooled vector through MLPs that add to it.
+
+    It begins as the vector itself, so that training starts from what the vision-language model knows.
+    """
+
+    def __init__(self, size: int, *, hidden: int, blocks: int, dropout: float) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(size),
+                nn.Linear(size, hidden),
+                nn.GELU(),
+                nn.Dropout(dropout),
+                nn.Linear(hidden, size),
+            )
+            for _ in range(blocks)
+        )
+        for block in self.blocks:
+            nn.init.zeros_(block[-1].weight)  # type: ignore[index, arg-type]
+            nn.init.zeros_(block[-1].bias)  # type: ignore[index, arg-type]
+
+    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        """vectors (B, 1, V), mask (B, 1) -> (B, V), unit length."""
+        # Numbers of about one, beside which the first steps of the MLPs are small.
+        x = l2norm(vectors[:, 0] * mask[:, :1]) * math.sqrt(vectors.shape[-1])
+        for block in self.blocks:
+            x = x + block(x)
+        return l2norm(x)

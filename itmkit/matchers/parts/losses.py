@@ -1,4 +1,4 @@
-"""The triplet loss of the field, over all pairs of a batch."""
+"""The triplet loss of the field, over all pairs of a batch, and the contrastive loss."""
 
 from __future__ import annotations
 
@@ -47,3 +47,16 @@ def _hinge(violations: Tensor, excluded: Tensor, negatives: Negatives, temperatu
     if negatives == "hardest":
         return barred[has_negative].max(dim=1).values.clamp_min(0).sum()
     return temperature * (barred[has_negative] / temperature).logsumexp(dim=1).sum()
+
+
+def contrast(logits: Tensor, positive: Tensor) -> Tensor:
+    """InfoNCE with all positives (Khosla et al. 2020, the loss with the sum outside the logarithm).
+
+    Per row the mean of `-log softmax` over the positives, summed over the rows that have any.
+
+    Args:
+        logits: (n, m), cosines over tau.
+        positive: (n, m) bool.
+    """
+    share = positive / positive.sum(dim=1, keepdim=True).clamp_min(1)
+    return -(logits.log_softmax(dim=1) * share).sum()
