@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import ConfigDict, Field
@@ -77,6 +77,20 @@ def kinds(config: Config) -> tuple[Kind, ...]:
 
 def members(config: Config) -> dict[str, float]:
     return {"joint": 1.0} if config.training == "joint" else dict.fromkeys(kinds(config), 1.0)
+
+
+ABLATIONS: dict[str, dict[str, Any]] = {  # tables 2-4 and figure 3
+    "without KGID": {"kgid_layers": 0},
+    "without visual KGID": {"visual_kgid": False},
+    "without text KGID": {"text_kgid": False},
+    "without SRGR": {"srgr": False},
+    **{f"{layers} KGID": {"kgid_layers": layers} for layers in (1, 2, 3, 4)},
+    "global only": {"alignment": "global"},
+    "local only": {"alignment": "local"},
+    "distance only": {"similarities": "distance"},
+    "direction only": {"similarities": "direction"},
+    "joint training": {"training": "joint"},
+}
 
 
 class SpatialKernels(nn.Module):

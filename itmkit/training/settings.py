@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -192,6 +192,19 @@ def _beside_a_budget(recipe: str, settings: Mapping[str, Any]) -> list[str]:
             " epochs. Other recipes follow a budget"
         )
     return found
+
+
+def changed(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """The same run with other settings of its method. Raises ItmkitError where they do not go together."""
+    module = method(config.method)
+    try:
+        matcher = _checked(module.Config, asdict(config.matcher) | dict(settings))
+    except ValidationError as error:
+        raise ItmkitError([f"setting {item['loc'][0]!r}: {item['msg']}" for item in error.errors()]) from None
+    problems = module.problems(matcher, config.training) if hasattr(module, "problems") else []
+    if problems:
+        raise ItmkitError(problems)
+    return replace(config, matcher=matcher)
 
 
 def read_config(path: Path) -> RunConfig:
