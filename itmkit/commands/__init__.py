@@ -25,6 +25,7 @@ COMMANDS = {
     "train": ("train", "Train a matcher, or continue a killed run."),
     "evaluate": ("evaluate", "R@1/5/10 both ways, of single runs and ensembles."),
     "compare": ("compare", "Several methods and seeds on one workspace: one table."),
+    "ablate": ("ablate", "Each switch of a method off, one by one: one table of differences."),
     "plot": ("plot", "Figures of runs: over epochs, by rank, method, slice and label."),
     "status": ("status", "What is done, missing or stale, and what to run next."),
     "inspect": ("inspect", "Any file of a workspace in words."),

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 @click.option("--recipe", default="small", show_default=True, metavar="NAME", help="As in train.")
 @click.option("--split", default="test", show_default=True, metavar="NAME", help="As in evaluate.")
 @click.option("--prefix", default="compare", show_default=True, metavar="NAME", help="Begins the names of the runs.")
+@click.option("--intervals", is_flag=True, help="95% intervals of the means over seeds, by bootstrap over images.")
+@click.option("--against", metavar="METHOD", help="One of --methods: what the others have more, and whether by chance.")
 @device_option
 @force_option
 @json_option
@@ -38,18 +40,23 @@ def command(
     recipe: str,
     split: str,
     prefix: str,
+    intervals: bool,
+    against: str | None,
     device: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
     """Train and evaluate several methods, each with several seeds; one table with mean and spread.
 
-    Other options are settings of training for all of them (--epochs 3). What is finished is kept: run the command
-    again to continue, or to add a method. The table is also written to runs/PREFIX-SPLIT.json.
+    Other options are settings of training for all of them: --epochs 3, or --budget 40m, which trains each run for so
+    many core minutes instead. cmfg:seeds=1 has a seed alone. What is finished is kept: run the command again to
+    continue, or to add a method. The table is also written to runs/PREFIX-SPLIT.json.
 
     \b
     Examples:
       itmkit compare --methods mpsm,scan,vsepp
+      itmkit compare --budget 40m --methods mpsm,sgraf,scan,glfn,vsepp --seeds 3 --split val
+      itmkit compare --methods mpsm,scan,cmfg:seeds=1 --intervals --against scan
       itmkit compare --methods mefn,mefn:mfe=false,mefn:local-attention=false --seeds 5 --recipe paper
       itmkit compare --methods cmfg,cmfg:edges=intra --epochs 4 --split val --json
     """
@@ -64,6 +71,8 @@ def command(
         settings=read_settings(context.args),
         split=split,
         prefix=prefix,
+        intervals=intervals,
+        against=against,
         device=device,
         force=force,
         progress=ConsoleProgress(),
@@ -75,18 +84,62 @@ def command(
 
 
 def show(result: Comparison) -> None:
-    """One table of the methods, one of the members of ensembles."""
+    """One table of the methods, one of the members of ensembles, and those that were asked for."""
     from itmkit.commands.console import out, table
     from itmkit.evaluation.compare import FIGURES
 
-    count = len(result.seeds)
-    over = f"mean and standard deviation over {count} seeds" if count > 1 else "one seed, so no spread is known"
-    title = f"{result.says}: {result.images:,} images, {result.captions:,} captions; {over}"
+    title = f"{result.says}: {result.images:,} images, {result.captions:,} captions; {_over(result)}"
+    title += f"; a budget of {result.budget:g} core minutes a run" if result.budget else ""
+    uneven = len({len(row.seeds) for row in result.rows}) > 1
     for heading, rows in ((title, result.rows), ("their members, each by itself", result.members)):
+        more = (["seeds"] if uneven else []) + (["core min"] if rows is result.rows and _timed(rows) else [])
+        cells = []
+        for row in rows:
+            minutes = row.mean_core_minutes
+            known = {"seeds": str(len(row.seeds)), "core min": "-" if minutes is None else f"{minutes:.1f}"}
+            cells.append([row.name, row.kind, *(_cell(row, f) for f in FIGURES), *(known[name] for name in more)])
         if rows:
-            cells = [[row.name, row.kind, *(_cell(row, figure) for figure in FIGURES)] for row in rows]
-            table(heading, ["method", "kind", *FIGURES], cells, right=FIGURES)
+            table(heading, ["method", "kind", *FIGURES, *more], cells, right=(*FIGURES, *more))
+    shown = [row for row in (*result.rows, *result.members) if row.intervals]
+    if shown:
+        cells = [
+            [row.name, *(_span(row.intervals[f].low, row.intervals[f].high, ".1f") for f in FIGURES)] for row in shown
+        ]
+        table("95% intervals over images, of the means over seeds", ["method", *FIGURES], cells, right=FIGURES)
+    if result.against:
+        _show_against(result)
     out.print(f"chance: rsum {result.chance_rsum:.1f}")
+
+
+def _over(result: Comparison) -> str:
+    counts = sorted({len(row.seeds) for row in result.rows})
+    if counts == [1]:
+        return "one seed, so no spread is known"
+    seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+    return f"mean and standard deviation over {seeds} seeds"
+
+
+def _timed(rows: list[Row]) -> bool:
+    return any(row.mean_core_minutes is not None for row in rows)
+
+
+def _show_against(result: Comparison) -> None:
+    from itmkit.commands.console import table
+
+    cells = []
+    for one in result.against:
+        rsum, i2t, t2i = (one.figures[name] for name in ("rsum", "i2t R@1", "t2i R@1"))
+        p = "< 0.001" if rsum.p < 0.001 else f"{rsum.p:.3f}"
+        seeds = " ".join(f"{value:+.1f}" for value in one.by_seed.values()) or "-"
+        cells.append([one.first, f"{rsum.value:+.1f}", _span(rsum.low, rsum.high, "+.1f"), p, seeds])
+        cells[-1] += [f"{figure.value:+.1f} ({_span(figure.low, figure.high, '+.1f')})" for figure in (i2t, t2i)]
+    title = f"less {result.against[0].second}, on the same images; p: how often luck alone gives as much in rsum"
+    columns = ["method", "rsum", "95% interval", "p", "seed by seed", "i2t R@1", "t2i R@1"]
+    table(title, columns, cells, right=columns[1:])
+
+
+def _span(low: float, high: float, form: str) -> str:
+    return "not known" if math.isnan(low) else f"{low:{form}} to {high:{form}}"
 
 
 def _cell(row: Row, figure: str) -> str:

@@ -69,19 +69,24 @@ def command(
     """Train a matcher on the caches of the workspace; continue a run that was killed.
 
     Every setting of the method and of the training is an option: --epochs 5, --embed 128, --negatives soft,
-    --kgid-layers 0. `itmkit methods mpsm` and docs/train.md list them.
+    --kgid-layers 0. `itmkit methods mpsm` and docs/train.md list them. --budget 40m (1.5h) trains for so many core
+    minutes instead of --epochs: as many epochs as fit, with everything that counts in epochs in proportion.
 
     \b
     Examples:
       itmkit train --method mpsm
       itmkit train --method mpsm --recipe paper --dry-run
+      itmkit train --method mpsm --budget 40m
       itmkit train --method mpsm --run no-kgid --kgid-layers 0 --seed 1
       itmkit train --method vsepp --recipe paper --device cuda
       torchrun --nproc-per-node 2 -m -- itmkit train --method mpsm --global-negatives true
     """
+    import torch
+
     from itmkit.commands.console import ConsoleProgress, print_json, table
     from itmkit.progress import SILENT
     from itmkit.ranks import rank, rank_device
+    from itmkit.training.budget import cores_of, fit
     from itmkit.training.estimate import estimate
     from itmkit.training.loop import train
     from itmkit.training.runs import configured
@@ -91,13 +96,19 @@ def command(
     progress = ConsoleProgress() if part.index == 0 else SILENT
     device = device or rank_device()
     if dry_run:
+        minutes = None
         if part.of > 1:
             raise ItmkitError("--dry-run: tries one process; run it without torchrun")
         found = estimate(workspace, config, run=run, device=device, progress=progress)
+        if config.training.budget:
+            chosen, found = fit(config, found, cores_of(torch.device(found.device)))
+            minutes = chosen.measured["core_minutes"]
         if as_json:
-            print_json(found.to_json())
+            print_json(found.to_json() | ({"core_minutes": minutes} if minutes is not None else {}))
         else:
-            _show_estimate(found)
+            _show_estimate(
+                found, "" if minutes is None else f"{minutes:.3g} of {config.training.budget:g} core minutes"
+            )
         return
     result = train(
         workspace, config, run=run, device=device, part=part, force=force, tensorboard=tensorboard, progress=progress
@@ -105,7 +116,8 @@ def command(
     if part.index:
         return
     if as_json:
-        print_json({"run": str(result.run), "epochs": result.epochs, "best": result.best})
+        spent = {} if result.core_minutes is None else {"core_minutes": result.core_minutes}
+        print_json({"run": str(result.run), "epochs": result.epochs, "best": result.best} | spent)
         return
     if result.did_nothing:
         progress.note(f"{result.run} is finished; --force trains it anew")
@@ -115,7 +127,7 @@ def command(
     )
 
 
-def _show_estimate(found: Estimate) -> None:
+def _show_estimate(found: Estimate, budget: str) -> None:
     from itmkit.commands.console import table
 
     trained = ", ".join(f"{name} {count.trained:,}" for name, count in found.parameters.items())
@@ -132,6 +144,7 @@ def _show_estimate(found: Estimate) -> None:
         ("validation", in_units(found.validation)),
         ("an epoch", in_units(found.epoch)),
         (f"{epochs} epoch{'s' * (epochs > 1)}", in_units(found.seconds)),
+        *([("of the budget", budget)] if budget else []),
         ("peak of memory", f"{found.memory / 1e9:.1f} GB of {found.device}"),
         ("files", f"{found.disk / 1e9:.2f} GB"),
     ]

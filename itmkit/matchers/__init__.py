@@ -11,6 +11,7 @@ A method module has
 and, where it differs from the rest,
 
     PRESETS                 {method: settings}: other methods that are this module with some settings
+    ABLATIONS               {row: settings}: what `itmkit ablate` switches off, one row at a time
     stages(config, epochs)  -> the `Stage`s of training, one after the other; default one of `epochs` epochs
     problems(config, training)  -> what is wrong with these settings of method and training together
 

@@ -73,6 +73,16 @@ def members(config: Config) -> dict[str, float]:
     return {"graph": 1.0}
 
 
+ABLATIONS: dict[str, dict[str, Any]] = {  # the paper has none
+    "without the graph": {"layers": 0},
+    "1 layer": {"layers": 1},
+    "edges within a modality": {"edges": "intra"},
+    "edges across": {"edges": "cross"},
+    "edges computed once": {"renew_edges": False},
+    "without residual": {"residual": False},
+}
+
+
 def problems(config: Config, training: Any) -> list[str]:
     if config.images == "regions" or named(config.images):
         return []

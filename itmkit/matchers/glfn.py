@@ -91,6 +91,17 @@ def members(config: Config) -> dict[str, float]:
     return {name: weight for name, weight in (("t2i", 1 - config.alpha), ("i2t", config.alpha)) if weight}
 
 
+ABLATIONS: dict[str, dict[str, Any]] = {  # table 3, and the step from SCAN to PFAN
+    "without tags": {"tags": False},
+    "without positions": {"positions": False},
+    "without tags and positions": {"tags": False, "positions": False},
+    "only GRU": {"words": "gru"},
+    "only BERT": {"words": "bert"},
+    "t2i only": {"directions": "t2i"},
+    "i2t only": {"directions": "i2t"},
+}
+
+
 class BlockPositions(nn.Module):
     """Eqs 6-12: where a region lies, the sum of the vectors of those blocks that it overlaps and attends to."""
 

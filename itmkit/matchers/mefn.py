@@ -68,6 +68,13 @@ def members(config: Config) -> dict[str, float]:
     return {"fusion": 1.0}
 
 
+ABLATIONS: dict[str, dict[str, Any]] = {  # table 3
+    "without MFE": {"mfe": False},
+    "without local attention": {"local_attention": False},
+    "without global attention": {"global_attention": False},
+}
+
+
 def problems(config: Config, training: Any) -> list[str]:
     found = []
     if not (config.local_attention or config.global_attention):

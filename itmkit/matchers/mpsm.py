@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import ConfigDict, Field
@@ -104,10 +104,22 @@ def problems(config: Config, training: object) -> list[str]:
     if config.plain_start and not config.similarity_bias:
         found += ["--plain-start true measures by a bias: --similarity-bias true, or --plain-start false"]
     if config.spatial == "heads" and config.visual_kgid and config.embed % config.kernels:
-        found += [
-            f"--spatial heads shares --embed {config.embed} out evenly: --kernels {config.kernels} must divide it"
-        ]
+        found += [f"--spatial heads: --kernels {config.kernels} must divide --embed {config.embed}"]
     return found
+
+
+ABLATIONS: dict[str, dict[str, Any]] = {  # tables 2-4 and figure 3
+    "without KGID": {"kgid_layers": 0},
+    "without visual KGID": {"visual_kgid": False},
+    "without text KGID": {"text_kgid": False},
+    "without SRGR": {"srgr": False},
+    **{f"{layers} KGID": {"kgid_layers": layers} for layers in (1, 2, 3, 4)},
+    "global only": {"alignment": "global"},
+    "local only": {"alignment": "local"},
+    "distance only": {"similarities": "distance"},
+    "direction only": {"similarities": "direction"},
+    "joint training": {"training": "joint"},
+}
 
 
 class SpatialKernels(nn.Module):

@@ -84,6 +84,17 @@ def members(config: Config) -> dict[str, float]:
     return {"global": 1.0}
 
 
+# The paper has none; these are its claims. An encoder without a stage of its own is trained in the last one.
+ABLATIONS: dict[str, dict[str, int | str]] = {
+    "without the text stage": {"text_epochs": 0, "freeze_encoders": False},
+    "without the image stage": {"image_epochs": 0, "freeze_encoders": False},
+    "without both stages": {"text_epochs": 0, "image_epochs": 0, "freeze_encoders": False},
+    "encoders trained on": {"freeze_encoders": False},
+    "without backup": {"backup": False},
+    "printed loss": {"loss": "printed"},
+}
+
+
 def stages(config: Config, epochs: int) -> tuple[Stage, ...]:
     return (Stage("text", config.text_epochs), Stage("image", config.image_epochs), Stage("shared", epochs))
 

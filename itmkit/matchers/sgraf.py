@@ -17,7 +17,7 @@ Shape letters: see `itmkit.inputs`. M is the most nodes of a graph, N the number
 from __future__ import annotations
 
 from functools import cached_property, partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import ConfigDict, Field
@@ -65,6 +65,15 @@ def needs(config: Config) -> Needs:
 
 def members(config: Config) -> dict[str, float]:
     return {"sgr": 1.0, "saf": 1.0} if config.modules == "both" else {config.modules: 1.0}
+
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "SGR only": {"modules": "sgr"},
+    "SAF only": {"modules": "saf"},
+    "global only": {"alignment": "global"},
+    "local only": {"alignment": "local"},
+    **{f"{steps} step{'s' * (steps > 1)} of SGR": {"steps": steps} for steps in (1, 2, 3, 4)},
+}
 
 
 def problems(config: Config, training: object) -> list[str]:

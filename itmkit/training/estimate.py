@@ -5,7 +5,8 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,11 @@ class Estimate:
         learning = sum(stage.epochs * self.steps * stage.step for stage in self.stages)
         return learning + self.stages[-1].epochs * self.validation
 
+    def for_stages(self, stages: Sequence[Stage]) -> Estimate:
+        """The same with other numbers of epochs."""
+        each = [replace(mine, epochs=stage.epochs) for mine, stage in zip(self.stages, stages, strict=True)]
+        return replace(self, stages=each)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"epoch": self.epoch, "seconds": self.seconds}
 
@@ -72,6 +78,7 @@ def estimate(
     *,
     run: str | None = None,
     device: str | None = None,
+    steps: int = STEPS,
     progress: Progress = SILENT,
 ) -> Estimate:
     """Trains for a few steps of every stage, and scores some images of `val`. Writes nothing.
@@ -96,9 +103,9 @@ def estimate(
     learner = Learner(members, settings, chosen)
     order = batches_of(training, settings, epoch=1)
     longest = max(range(len(order)), key=lambda number: int(training.lengths[order[number]].max()))
-    some = [order[longest], *[order[number % len(order)] for number in range(STEPS - 1)]]
+    some = [order[longest], *[order[number % len(order)] for number in range(steps - 1)]]
     stages = []
-    with progress.task("trying", STEPS * len(config.stages), unit="steps") as advance:
+    with progress.task("trying", steps * len(config.stages), unit="steps") as advance:
         for stage in config.stages:
             feed = Feed(training, workers=settings.workers, device=chosen, part=learner.part, global_negatives=False)
             stages.append(_try(learner, stage, feed, some, len(order), advance))

@@ -24,6 +24,7 @@ from itmkit.progress import SILENT, Progress
 from itmkit.regions.device import usable_device
 from itmkit.training.batches import PairBatch, batches_of
 from itmkit.training.board import Board
+from itmkit.training.budget import CoreClock, cores_of, within_budget
 from itmkit.training.checkpoint import load_state, save_state, save_weights
 from itmkit.training.collapse import GRACE, CollapseWatch, advice
 from itmkit.training.feeding import Feed
@@ -44,6 +45,7 @@ class TrainResult:
     epochs: int
     best: dict[str, dict[str, Any]]  # member -> {"epoch", "rsum"}
     did_nothing: bool = False
+    core_minutes: float | None = None  # spent, see `itmkit.training.budget`; None of runs older than this figure
 
 
 @dataclass
@@ -58,6 +60,7 @@ class _State:
     pairs: int = 0
     collapsed: list[str] = field(default_factory=list)  # members that had collapsed by the last finished epoch
     rsum: float | None = None  # of the method by the last validation
+    core_minutes: float = 0.0  # spent; what was lost to a kill, and is done again, counts once
 
 
 def train(
@@ -87,10 +90,15 @@ def train(
     folder = workspace.run(run or config.method)
     with processes(part, chosen):
         dataset = workspace.dataset()
-        plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force) if part.index == 0 else None
+        plan = None
+        if part.index == 0:
+            ways: dict[str, Any] = {"processes": part.of, "force": force, "progress": progress}
+            config = within_budget(workspace, config, folder, chosen, **ways)
+            plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force)
         config, facts, found, vocabulary = told(plan)
         if found and found["finished"]:
-            return TrainResult(folder, config, found["epochs_done"], found["best"], did_nothing=True)
+            spent = found.get("core_minutes")
+            return TrainResult(folder, config, found["epochs_done"], found["best"], True, spent)
         module = method(config.method)
         needs = module.needs(config.matcher)
         training = Inputs(workspace, dataset.split("train"), vocabulary, needs)
@@ -153,6 +161,7 @@ class _Run:
             at = f"epoch {self.state.epoch + 1}, step {self.state.step}"
             self.progress.note(f"continuing {self.folder} at {at}")
         told(None)  # all have read the state before the first one writes another
+        self.clock = CoreClock(cores_of(self.device, self.part.of))
         if self.leads:
             trim(self.metrics, self.state.epoch)
         self._stop_if_collapsed()
@@ -163,7 +172,8 @@ class _Run:
         if self.leads:
             self._write_facts(finished=True)
             self.state_path.unlink(missing_ok=True)
-        return TrainResult(self.folder, self.config, self.state.epoch, self.state.best)
+        spent = round(self.state.core_minutes, 4)
+        return TrainResult(self.folder, self.config, self.state.epoch, self.state.best, core_minutes=spent)
 
     def _has_waited(self) -> bool:
         """Whether no member has improved for as long as the user has patience."""
@@ -234,6 +244,7 @@ class _Run:
         self.state.pairs += batch.pairs
 
     def _save_state(self) -> None:
+        self.state.core_minutes += self.clock.lap()
         save_state(self.state_path, self.learner.modules, self.learner.optimizer, asdict(self.state))
 
     def _stop_if_collapsed(self) -> None:
@@ -301,5 +312,7 @@ class _Run:
         )
 
     def _write_facts(self, *, finished: bool) -> None:
-        done = {"epochs_done": self.state.epoch, "best": self.state.best, "finished": finished}
+        self.state.core_minutes += self.clock.lap()
+        done: dict[str, Any] = {"epochs_done": self.state.epoch, "best": self.state.best, "finished": finished}
+        done["core_minutes"] = round(self.state.core_minutes, 4)
         write_json(self.folder / "run.json", self.facts | done)

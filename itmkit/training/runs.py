@@ -158,7 +158,7 @@ def continues(folder: Path, facts: Mapping[str, Any], config: RunConfig) -> dict
 
 def clear_run(folder: Path) -> None:
     """Removes what an earlier run left behind: without its run.json, which goes first, none of it counts."""
-    made = ("best-*.safetensors", "last/*", "eval-*.json", "not-finite.json", "tensorboard/*")
+    made = ("best-*.safetensors", "last/*", "eval-*.json", "ranks-*.npz", "not-finite.json", "tensorboard/*")
     for pattern in (*made, "config.toml", "metrics.jsonl", "vocabulary.json"):
         for old in folder.glob(pattern):
             old.unlink()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from itmkit.errors import ItmkitError
@@ -22,12 +23,30 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+PUBLISHED = ("paper", "coco")  # recipes whose number of epochs is a part of what they repeat
+
+
+def _core_minutes(value: Any) -> Any:
+    """40, "40", "40m", "1.5h" into minutes."""
+    if not isinstance(value, str):
+        return value
+    written = re.fullmatch(r"(\d+|\d*\.\d+)\s*(m|min|h)?", value.strip())
+    if written is None:
+        raise ValueError("a budget is written 40 or 40m for core minutes, 1.5h for core hours")
+    return float(written[1]) * (60 if written[2] == "h" else 1)
+
 
 @checked_dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
 class Training:
     """Settings of training that every method shares. Defaults are those of the reference runs."""
 
     epochs: int = Field(default=30, ge=1, description="passes over the training captions")
+    budget: Annotated[float, BeforeValidator(_core_minutes)] = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="core minutes to train for instead of `epochs`: 40, 40m or 1.5h; 0 = none",
+    )
     batch_size: int = Field(default=128, ge=2, description="captions of a batch; the negatives come from it")
     captions_per_image: int = Field(default=1, ge=1, description="captions of an image that share a batch")
     accumulate: int = Field(
@@ -82,6 +101,8 @@ class RunConfig:
     recipe: str
     matcher: Any  # the Config of the method
     training: Training
+    # With a budget: the speed its epochs follow from, and what was asked for; see `itmkit.training.budget`.
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -97,6 +118,8 @@ class RunConfig:
         for table in ("matcher", "training"):
             lines += ["", f"[{table}]"]
             lines += [f"{key} = {_toml(value)}" for key, value in self.to_json()[table].items()]
+        if self.measured:
+            lines += ["", "[measured]", *(f"{key} = {_toml(value)}" for key, value in self.measured.items())]
         write_text(path, "\n".join(lines) + "\n")
 
 
@@ -148,12 +171,40 @@ def resolve(name: str, *, recipe: str = "small", settings: Mapping[str, Any] | N
         except ValidationError as error:
             for item in error.errors():
                 where = ".".join(str(part) for part in item["loc"])
-                problems.append(f"setting {where!r} = {item.get('input')!r}: {item['msg']}")
+                says = item["msg"].removeprefix("Value error, ")
+                problems.append(f"setting {where!r} = {item.get('input')!r}: {says}")
     if len(built) == 2 and hasattr(module, "problems"):
         problems += module.problems(built["matcher"], built["training"])
+    if "training" in built and built["training"].budget:
+        problems += _beside_a_budget(recipe, settings or {})
     if problems:
         raise ItmkitError(problems)
     return RunConfig(name, recipe, built["matcher"], built["training"])
+
+
+def _beside_a_budget(recipe: str, settings: Mapping[str, Any]) -> list[str]:
+    """What a budget of core minutes, from which the number of epochs follows, does not go with."""
+    found = ["--epochs, --budget: give one of them; a budget decides how many epochs there are"]
+    found = found if "epochs" in settings else []
+    if recipe in PUBLISHED:
+        found.append(
+            f"--recipe {recipe}, --budget: give one of them; the recipe repeats a published training with its number of"
+            " epochs. Other recipes follow a budget"
+        )
+    return found
+
+
+def changed(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """The same run with other settings of its method. Raises ItmkitError where they do not go together."""
+    module = method(config.method)
+    try:
+        matcher = _checked(module.Config, asdict(config.matcher) | dict(settings))
+    except ValidationError as error:
+        raise ItmkitError([f"setting {item['loc'][0]!r}: {item['msg']}" for item in error.errors()]) from None
+    problems = module.problems(matcher, config.training) if hasattr(module, "problems") else []
+    if problems:
+        raise ItmkitError(problems)
+    return replace(config, matcher=matcher)
 
 
 def read_config(path: Path) -> RunConfig:
@@ -161,7 +212,8 @@ def read_config(path: Path) -> RunConfig:
     try:
         raw = tomllib.loads(read_text(path))
         matcher = _checked(method(raw["method"]).Config, raw["matcher"])
-        return RunConfig(raw["method"], raw["recipe"], matcher, _checked(Training, raw["training"]))
+        training = _checked(Training, raw["training"])
+        return RunConfig(raw["method"], raw["recipe"], matcher, training, raw.get("measured", {}))
     except (tomllib.TOMLDecodeError, KeyError, ValidationError) as error:
         raise ItmkitError(f"{path}: not the configuration of a run ({error})") from None
 

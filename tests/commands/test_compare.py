@@ -22,6 +22,11 @@ def test_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(cli, [*command, "--json"]) == 0
     captured = capsys.readouterr()
     assert len(json.loads(captured.out)["rows"]) == 2 and "epoch 1/1" not in captured.err
+    more = ["--intervals", "--against", "vsepp", "--methods", "vsepp, vsepp:words=gru:seeds=1"]
+    assert run(cli, [*command, *more]) == 0
+    printed = capsys.readouterr().out
+    assert "over 1 to 2 seeds" in printed and "core min" in printed and "95% intervals over images" in printed
+    assert "less vsepp, on the same images" in printed and "seed by seed" in printed
 
 
 def test_problems_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,14 +3,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation import compare as module
+from itmkit.evaluation import kept_ranks
 from itmkit.evaluation.compare import FIGURES, Contender, compare
-from itmkit.training import loop
+from itmkit.training import budget, loop
+from itmkit.training.estimate import Estimate, StageEstimate
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST_TRAINING, make_workspace
 
@@ -80,7 +83,84 @@ def test_a_killed_comparison_goes_on_and_finished_runs_stay(
     whole = workspace.root.parent / "whole"
     shutil.copytree(workspace.root, whole, ignore=shutil.ignore_patterns("runs"))
     again = compare(Workspace(whole), ["vsepp", "vsepp:embed=4"], seeds=2, settings=SETTINGS)
-    assert again.to_json() == found.to_json()
+    assert untimed(again.to_json()) == untimed(found.to_json())
+
+
+def untimed(found: dict[str, Any]) -> dict[str, Any]:
+    for row in found["rows"]:
+        assert all(minutes > 0 for minutes in row.pop("core_minutes"))
+    return found
+
+
+def test_a_contender_with_seeds_of_its_own(workspace: Workspace) -> None:
+    found = compare(workspace, ["vsepp", "vsepp:embed=4:seeds=1"], seeds=2, settings=SETTINGS, against="vsepp")
+    rows = {row.name: row for row in found.rows}
+    assert {name: row.seeds for name, row in rows.items()} == {"vsepp": [0, 1], "vsepp:embed=4": [0]}
+    assert rows["vsepp"].mean_core_minutes and rows["vsepp"].epochs == [1, 1]
+    (versus,) = found.against
+    assert (versus.first, versus.second) == ("vsepp:embed=4", "vsepp")
+    gain = rows["vsepp:embed=4"].mean("rsum") - rows["vsepp"].mean("rsum")
+    assert versus.figures["rsum"].value == pytest.approx(gain)
+    first = [rows[name].values["rsum"][0] for name in ("vsepp:embed=4", "vsepp")]
+    assert versus.by_seed == {0: pytest.approx(first[0] - first[1])}
+    # More seeds of it later join the one that is there.
+    before = (workspace.run("compare-vsepp+embed=4-seed0") / "best-global.safetensors").stat().st_mtime_ns
+    assert compare(workspace, ["vsepp", "vsepp:embed=4"], seeds=2, settings=SETTINGS).seeds == [0, 1]
+    assert (workspace.run("compare-vsepp+embed=4-seed0") / "best-global.safetensors").stat().st_mtime_ns == before
+    for wrong, says in (("vsepp:seeds=0", "no number of seeds"), ("vsepp:seeds=1", "named twice")):
+        with pytest.raises(ItmkitError, match=says):
+            compare(workspace, ["vsepp", wrong], settings=SETTINGS)
+    with pytest.raises(ItmkitError, match="--against 'scan': is none of the methods vsepp"):
+        compare(workspace, ["vsepp"], settings=SETTINGS, against="scan")
+
+
+def test_intervals_of_runs_that_are_there(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    methods = [MPSM, "vsepp:seeds=2"]
+    plain = compare(workspace, methods, seeds=1, settings=SETTINGS)
+    assert not plain.rows[0].intervals and "intervals" not in plain.to_json()["rows"][0]
+    found = compare(workspace, methods, seeds=1, settings=SETTINGS, intervals=True)
+    for row in (*found.rows, *found.members):
+        assert set(row.intervals) == set(FIGURES)
+        for name, interval in row.intervals.items():
+            assert interval.value == pytest.approx(row.mean(name))
+            assert np.isnan(interval.low) or interval.low <= interval.value <= interval.high
+    assert set(found.to_json()["rows"][0]["intervals"]["rsum"]) == {"value", "low", "high"}
+    # Ranks are kept: nothing is scored again. Those of other figures do not count.
+    scored: list[str] = []
+    real = kept_ranks.evaluate
+
+    def counted(workspace: Workspace, runs: list[str], **options: Any) -> Any:
+        scored.extend(runs)
+        return real(workspace, runs, **options)
+
+    monkeypatch.setattr(kept_ranks, "evaluate", counted)
+    again = compare(workspace, methods, seeds=1, settings=SETTINGS, intervals=True)
+    assert not scored and again.to_json() == found.to_json()
+    one, other = (workspace.run(f"compare-vsepp-seed{seed}") for seed in (0, 1))
+    (one / "ranks-test.npz").write_bytes(b"torn")
+    shutil.copy(workspace.run("compare-" + MPSM.replace(":", "+") + "-seed0") / "ranks-test.npz", other)
+    assert compare(workspace, methods, seeds=1, settings=SETTINGS, intervals=True).to_json() == found.to_json()
+    assert sorted(scored) == [one.name, other.name]
+
+
+def test_a_budget_is_measured_once_a_method(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+
+    def found(*_: Any, run: str, **__: Any) -> Estimate:
+        """Every second measurement finds half the speed."""
+        measured.append(run)
+        return Estimate("cpu", "float32", {}, 3, [StageEstimate("", 1, 10.0 * len(measured), 0.0, 1.0)], 0.0, 0, 0)
+
+    monkeypatch.setattr(budget, "estimate", found)
+    monkeypatch.setattr(budget, "cores_of", lambda device, processes=1: 1)
+    settings = {name: value for name, value in SETTINGS.items() if name != "epochs"} | {"budget": "2m"}
+    result = compare(workspace, ["vsepp", "vsepp:embed=4"], seeds=2, settings=settings)
+    assert measured == ["compare-vsepp-seed0", "compare-vsepp+embed=4-seed0"] and result.budget == 2
+    assert {row.name: row.epochs for row in result.rows} == {"vsepp": [4, 4], "vsepp:embed=4": [2, 2]}
+    again = compare(workspace, ["vsepp", "vsepp:embed=4"], seeds=2, settings=settings)
+    assert again.to_json() == result.to_json() and len(measured) == 2
+    with pytest.raises(ItmkitError, match="--recipe paper, --budget: give one of them"):
+        compare(workspace, ["vsepp"], recipe="paper", settings=settings)
 
 
 def test_everything_wrong_is_told_before_any_training(workspace: Workspace) -> None:

@@ -35,6 +35,7 @@ def results(run: Path) -> dict[str, Any]:
     for line in lines:
         line.pop("pairs_per_second")
     facts = json.loads((run / "run.json").read_text())
+    facts.pop("core_minutes", None)
     return found | {"metrics": lines, "run": facts, "config": (run / "config.toml").read_text()}
 
 

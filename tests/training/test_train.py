@@ -236,7 +236,16 @@ def test_when_a_collapse_is_one() -> None:
     for _ in range(100):
         watch.step(equal, 2.4, 2.4)
     assert watch.collapsed(5000) and CollapseWatch(watch.count).collapsed(5000)
-    assert "--warmup-epochs" in advice("distance", 2, "hardest")
+
+
+def test_what_is_said_of_a_collapse() -> None:
+    """With hardest negatives it may be a plateau, so the recipes of the papers go on."""
+    told = advice("distance", 2, "hardest")
+    assert "may end by itself after several epochs (7 to 13" in told and "--warmup-epochs" in told
+    assert "7 to 13" not in advice("distance", 2, "soft")
+    for name in ("sgraf", "mpsm", "scan", "mefn"):
+        assert not any(resolve(name, recipe=recipe).training.stop_on_collapse for recipe in ("paper", "coco"))
+        assert resolve(name).training.stop_on_collapse
 
 
 def test_a_member_that_never_told_pairs_apart_has_more_time() -> None:

@@ -1,0 +1,87 @@
+"""The ranks of every query of an evaluated run, kept beside its figures: what intervals and tests are made of."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from itmkit.evaluation.evaluate import evaluate
+from itmkit.evaluation.metrics import QueryRanks
+from itmkit.evaluation.results import Row
+from itmkit.files import atomic_path, read_json
+from itmkit.progress import SILENT, Progress
+from itmkit.workspace import Workspace, result_path
+
+Folds = Sequence[QueryRanks]  # of one score matrix, fold by fold
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A run on a split: what `eval-SPLIT.json` says, and the ranks of each of its rows by name."""
+
+    facts: dict[str, Any]
+    ranks: dict[str, Folds]
+
+
+def evaluated(
+    workspace: Workspace,
+    run: str,
+    split: str,
+    *,
+    with_ranks: bool = True,
+    device: str | None = None,
+    progress: Progress = SILENT,
+) -> Evaluated:
+    """Reads an evaluation that is there, or makes it. Ranks are kept in `ranks-SPLIT.npz` in the run's folder.
+
+    Args:
+        with_ranks: an evaluation whose ranks were not kept, as those of `itmkit evaluate`, is made again.
+    """
+    path = result_path(workspace.run(run), split)
+    kept = path.with_name(f"ranks-{split}.npz")
+    if path.exists():  # training anew removes it
+        facts = read_json(path)
+        ranks = _read(kept, {row["name"]: row["rsum"] for row in facts["results"]}) if with_ranks else {}
+        if ranks is not None:
+            return Evaluated(facts, ranks)
+    found = evaluate(workspace, [run], split=split, device=device, progress=progress)
+    with atomic_path(kept) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, **_arrays(found.rows))
+    return Evaluated(read_json(path), {row.name: row.ranks for row in found.rows})
+
+
+def _arrays(rows: Sequence[Row]) -> dict[str, Any]:
+    """names (k,), folds (), and of row k and fold f: k.f.images, k.f.texts; f.image_of is the same of all rows."""
+    arrays: dict[str, Any] = {"names": np.array([row.name for row in rows]), "folds": np.array(len(rows[0].ranks))}
+    arrays |= {f"{fold}.image_of": ranks.image_of for fold, ranks in enumerate(rows[0].ranks)}
+    for number, row in enumerate(rows):
+        for fold, ranks in enumerate(row.ranks):
+            arrays |= {f"{number}.{fold}.images": ranks.of_images, f"{number}.{fold}.texts": ranks.of_texts}
+    return arrays
+
+
+def _read(path: Any, sums: dict[str, float]) -> dict[str, Folds] | None:
+    """The ranks of each row; None where there are none, or none of these figures.
+
+    Args:
+        sums: rsum of each row. Ranks of an older evaluation of the run give others.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            folds = range(int(stored["folds"]))
+            found = {
+                str(name): [
+                    QueryRanks(stored[f"{row}.{f}.images"], stored[f"{row}.{f}.texts"], stored[f"{f}.image_of"])
+                    for f in folds
+                ]
+                for row, name in enumerate(stored["names"])
+            }
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    own = {name: float(np.mean([fold.retrieval().rsum for fold in ranks])) for name, ranks in found.items()}
+    same = own.keys() == sums.keys() and all(abs(own[name] - sums[name]) < 1e-6 for name in own)
+    return found if same else None

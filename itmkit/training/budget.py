@@ -1,0 +1,141 @@
+"""Training by a budget of core minutes: how many epochs fit into it, and what a run has spent.
+
+A core minute is a minute of one thread: seconds by the clock x `torch.get_num_threads()` x processes / 60. Where the
+model runs on a GPU, the GPU of each process counts as one core. What counts is training proper, from the first step to
+the last validation: waiting for batches, steps, validation, saved states. Opening the caches and measuring the speed do
+not count, nor do processes that read ahead (`workers`).
+
+The speed is measured once, before the first step. The number of epochs that follows from it is written into the run's
+config.toml, and from then on the run is one of so many epochs: it is resumed, and repeated, without measuring again.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from itmkit.progress import SILENT, Progress
+from itmkit.training.estimate import Estimate, estimate
+from itmkit.training.settings import RunConfig, read_config
+from itmkit.workspace import Workspace
+
+STEPS = 12  # of each stage that are measured; the first of them does not count
+ASKED = "asked_"  # begins the names of settings as they were before they followed the budget
+
+
+def cores_of(device: torch.device, processes: int = 1) -> int:
+    """How many cores a training takes."""
+    return processes * (torch.get_num_threads() if device.type == "cpu" else 1)
+
+
+class CoreClock:
+    """Core minutes, lap by lap."""
+
+    def __init__(self, cores: int) -> None:
+        self._cores, self._since = cores, time.perf_counter()
+
+    def lap(self) -> float:
+        """Core minutes since the last call, or since the clock was made."""
+        now = time.perf_counter()
+        spent, self._since = (now - self._since) * self._cores / 60, now
+        return spent
+
+
+def fitted(config: RunConfig, epochs: int) -> RunConfig:
+    """The same run with other epochs: those of earlier stages and `decay_epoch` keep their proportion to them.
+
+    They are rounded up, so that no stage is lost and the learning rate does not fall more often than it would have.
+
+    Args:
+        epochs: of the last stage.
+    """
+    training, of = config.training, config.training.epochs
+
+    def share(value: int) -> int:
+        return -(-value * epochs // of)
+
+    # A stage before the last has a setting of the method with its name: text_epochs of the stage "text".
+    earlier = {f"{stage.name}_epochs": share(stage.epochs) for stage in config.stages[:-1]}
+    return replace(
+        config,
+        matcher=replace(config.matcher, **earlier),
+        training=replace(training, epochs=epochs, decay_epoch=share(training.decay_epoch)),
+    )
+
+
+def fit(config: RunConfig, found: Estimate, cores: int) -> tuple[RunConfig, Estimate]:
+    """The most epochs, at least one, that take no longer than the budget; and what they are estimated to take."""
+
+    def minutes(epochs: int) -> float:
+        return found.for_stages(fitted(config, epochs).stages).seconds * cores / 60
+
+    epochs = max(1, int(config.training.budget / minutes(1)))
+    while minutes(epochs + 1) <= config.training.budget:  # shares of earlier stages, rounded up, count less and less
+        epochs += 1
+    chosen = fitted(config, epochs)
+    asked = {"epochs": config.training.epochs, "decay_epoch": config.training.decay_epoch}
+    asked |= {f"{stage.name}_epochs": stage.epochs for stage in config.stages[:-1]}
+    measured: dict[str, Any] = {
+        "cores": cores,
+        "steps_an_epoch": found.steps,
+        "step_seconds": [round(stage.step, 6) for stage in found.stages],
+        "validation_seconds": round(found.validation, 6),
+        "core_minutes": round(minutes(epochs), 3),
+    }
+    measured |= {f"{ASKED}{name}": value for name, value in asked.items()}
+    return replace(chosen, measured=measured), found.for_stages(chosen.stages)
+
+
+def asked_for(config: RunConfig) -> RunConfig:
+    """The settings before they followed the budget; the same where there is none."""
+    before = {name.removeprefix(ASKED): value for name, value in config.measured.items() if name.startswith(ASKED)}
+    training = {name: before.pop(name) for name in ("epochs", "decay_epoch") if name in before}
+    return replace(
+        config,
+        matcher=replace(config.matcher, **before),
+        training=replace(config.training, **training),
+        measured={},
+    )
+
+
+def like(config: RunConfig, other: RunConfig) -> RunConfig:
+    """With as many epochs as another run with the same budget came to: a further seed is not measured again."""
+    if not other.measured or config.training.budget != other.training.budget:
+        return config
+    return replace(fitted(config, other.training.epochs), measured=other.measured)
+
+
+def within_budget(
+    workspace: Workspace,
+    config: RunConfig,
+    folder: Path,
+    device: torch.device,
+    *,
+    processes: int = 1,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> RunConfig:
+    """The settings with the number of epochs that the budget comes to: that of the run in `folder`, else measured anew.
+
+    Without a budget, and where the number is settled already, they are returned as they are.
+    """
+    budget = config.training.budget
+    if not budget or config.measured or not config.stages:
+        return config
+    if not force and (folder / "run.json").exists():
+        return like(config, read_config(folder / "config.toml"))
+    found = estimate(workspace, config, run=folder.name, device=str(device), steps=STEPS, progress=progress)
+    # All processes together do the work that one was measured at.
+    chosen, takes = fit(config, found, cores_of(device))
+    epochs = sum(stage.epochs for stage in takes.stages)
+    minutes = chosen.measured["core_minutes"]
+    beyond = ": more than the budget, but less than one epoch is no training" if minutes > budget else ""
+    progress.note(
+        f"--budget: {epochs} epoch{'s' * (epochs > 1)}, estimated to take {minutes:.3g} of {budget:g} core minutes"
+        f" ({cores_of(device, processes)} cores){beyond}"
+    )
+    return chosen

@@ -1,0 +1,192 @@
+"""A budget of core minutes: how many epochs fit, and that the run is then one of so many epochs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from itmkit.commands import cli
+from itmkit.commands.console import run
+from itmkit.errors import ItmkitError
+from itmkit.training import budget, loop
+from itmkit.training.budget import CoreClock, asked_for, cores_of, fit, fitted
+from itmkit.training.estimate import Estimate, StageEstimate
+from itmkit.training.loop import train
+from itmkit.training.settings import RunConfig, read_config, resolve
+from itmkit.workspace import Workspace
+from tests.training.tiny import FAST, FAST_TRAINING
+
+TRAINING = {name: value for name, value in FAST_TRAINING.items() if name != "epochs"}
+
+
+def configured(method: str = "vsepp", **settings: Any) -> RunConfig:
+    return resolve(method, settings={**FAST[method], **TRAINING, "budget": "2m"} | settings)
+
+
+def measured(
+    stages: tuple[tuple[str, float], ...] = (("", 1.0),), validation: float = 10.0, steps: int = 10
+) -> Estimate:
+    each = [StageEstimate(name, 1, step, 0.0, 1.0) for name, step in stages]
+    return Estimate("cpu", "float32", {}, steps, each, validation, 0, 0)
+
+
+@pytest.fixture
+def speed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each measurement finds that an epoch takes 20 seconds of one core. Holds the runs that were measured."""
+    runs: list[str] = []
+
+    def found(*_: Any, run: str, **__: Any) -> Estimate:
+        runs.append(run)
+        return measured()
+
+    monkeypatch.setattr(budget, "estimate", found)
+    monkeypatch.setattr(budget, "cores_of", lambda device, processes=1: 1)
+    return runs
+
+
+# --- settings ---
+
+
+@pytest.mark.parametrize(
+    ("written", "minutes"), [("40m", 40), ("40", 40), ("1.5h", 90), (" .5 h ", 30), ("20min", 20), (7.5, 7.5), (3, 3)]
+)
+def test_a_budget_as_it_is_written(written: Any, minutes: float) -> None:
+    assert resolve("vsepp", settings={"budget": written}).training.budget == minutes
+
+
+@pytest.mark.parametrize("written", ["forty", "40s", "-3", "1h30m", "nan", "", -1, float("nan"), float("inf")])
+def test_what_is_no_budget(written: Any) -> None:
+    with pytest.raises(ItmkitError, match="setting 'budget' = ") as error:
+        resolve("vsepp", settings={"budget": written})
+    if isinstance(written, str):
+        assert "written 40 or 40m for core minutes, 1.5h for core hours" in str(error.value)
+
+
+def test_what_a_budget_does_not_go_with() -> None:
+    with pytest.raises(ItmkitError) as error:
+        resolve("mpsm", recipe="paper", settings={"budget": "40m", "epochs": "3"})
+    epochs, recipe = error.value.problems
+    assert "--epochs, --budget: give one of them" in epochs
+    assert "--recipe paper, --budget: give one of them; the recipe repeats a published training" in recipe
+    assert resolve("mpsm", recipe="paper", settings={"budget": "0", "epochs": 3}).training.epochs == 3
+
+
+# --- how many epochs ---
+
+
+def test_what_counts_in_epochs_keeps_its_proportion() -> None:
+    config = resolve("scl", settings={"epochs": 5, "decay_epoch": 4, "text_epochs": 10, "image_epochs": 1})
+    for epochs, decay, text, image in ((1, 1, 2, 1), (2, 2, 4, 1), (5, 4, 10, 1), (8, 7, 16, 2), (50, 40, 100, 10)):
+        found = fitted(config, epochs)
+        assert (found.training.epochs, found.training.decay_epoch) == (epochs, decay)
+        assert [(stage.name, stage.epochs) for stage in found.stages] == [
+            ("text", text), ("image", image), ("shared", epochs),
+        ]  # fmt: skip
+    never = resolve("mpsm", settings={"epochs": 5, "decay_epoch": 0})
+    assert fitted(never, 9).training.decay_epoch == 0
+    for epochs in range(1, 61):  # 30 epochs with one fall
+        settings = fitted(resolve("vsepp", settings={"epochs": 30, "decay_epoch": 15}), epochs).training
+        assert (epochs - 1) // settings.decay_epoch <= 1
+
+
+def test_the_most_epochs_that_fit() -> None:
+    for minutes, epochs in (("2m", 6), ("1.99m", 5), ("0.1", 1), ("1h", 180)):
+        chosen, takes = fit(configured(budget=minutes), measured(), cores=1)
+        assert chosen.training.epochs == epochs and takes.seconds == 20 * epochs
+    assert fit(configured(), measured(), cores=3)[0].training.epochs == 2
+
+
+def test_stages_share_the_epochs() -> None:
+    settings = {"words": "learned", "images": "regions", "text_epochs": 1, "image_epochs": 3, "captions_per_image": 2}
+    config = configured("scl", **settings, budget="60m")
+    assert config.training.epochs == 5
+    stages = (("text", 1.0), ("image", 2.0), ("shared", 3.0))
+    chosen, takes = fit(config, measured(stages), cores=1)
+    assert (
+        takes.seconds <= 3600 < measured(stages).for_stages(fitted(config, chosen.training.epochs + 1).stages).seconds
+    )
+    text, image, shared = (stage.epochs for stage in chosen.stages)
+    assert (text, image) == (-(-shared // 5), -(-shared * 3 // 5))
+    before = asked_for(chosen)
+    assert before == config
+
+
+# --- the run ---
+
+
+def test_the_run_is_one_of_so_many_epochs(workspace: Workspace, speed: list[str]) -> None:
+    result = train(workspace, configured(decay_epoch=4), run="budget")
+    assert result.epochs == 6 and speed == ["budget"]
+    config = read_config(result.run / "config.toml")
+    assert (config.training.epochs, config.training.budget) == (6, 2)
+    of = resolve("vsepp").training.epochs
+    assert config.training.decay_epoch == -(-4 * 6 // of)
+    assert config.measured["core_minutes"] == 2 and config.measured["step_seconds"] == [1.0]
+    assert config.measured["asked_epochs"] == of and config.measured["asked_decay_epoch"] == 4
+    settings = {**FAST["vsepp"], **TRAINING, "epochs": 6, "decay_epoch": config.training.decay_epoch}
+    plain = train(workspace, resolve("vsepp", settings=settings), run="plain")
+    assert (result.run / "best-global.safetensors").read_bytes() == (plain.run / "best-global.safetensors").read_bytes()
+
+
+def test_a_killed_run_goes_on_and_is_not_measured_again(
+    workspace: Workspace, speed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(workspace, configured(), run="whole")
+    real, calls = loop.save_state, []
+
+    def killed(*args: Any) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_state", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(workspace, configured(), run="killed")
+    spent = json.loads((workspace.run("killed") / "run.json").read_text())["core_minutes"]
+    result = train(workspace, configured(), run="killed")
+    assert speed == ["whole", "killed"] and not result.did_nothing
+    name = "best-global.safetensors"
+    assert (result.run / name).read_bytes() == (whole.run / name).read_bytes()
+    assert result.core_minutes is not None and result.core_minutes > spent > 0
+    assert json.loads((result.run / "run.json").read_text())["core_minutes"] == result.core_minutes
+    again = train(workspace, configured(), run="killed")
+    assert again.did_nothing and again.core_minutes == result.core_minutes and again.config == result.config
+    with pytest.raises(ItmkitError, match=r"setting budget was 2.0, is 3.0 now"):
+        train(workspace, configured(budget="3m"), run="killed")
+    assert speed == ["whole", "killed"]
+    assert train(workspace, configured(budget="3m"), run="killed", force=True).epochs == 9
+
+
+def test_measured_in_earnest(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in {**FAST["vsepp"], **TRAINING}.items()]
+    command = ["train", "-w", str(workspace.root), "--method", "vsepp", *options]
+    assert run(cli, [*command, "--budget", "0.0000001", "--json"]) == 0
+    told = capsys.readouterr()
+    assert "--budget: 1 epoch, estimated to take" in told.err and "more than the budget" in told.err
+    assert json.loads(told.out)["core_minutes"] > 0
+    assert run(cli, [*command, "--budget", "0.02m", "--dry-run", "--run", "dry"]) == 0
+    assert "of 0.02 core minutes" in capsys.readouterr().out and not workspace.run("dry").exists()
+    assert run(cli, [*command, "--budget", "soon", "--run", "other"]) == 2
+    assert "a budget is written 40 or 40m" in capsys.readouterr().err
+
+
+def test_a_method_without_training_needs_no_budget(tmp_path: Path) -> None:
+    from tests.training.tiny import make_workspace
+
+    workspace = make_workspace(tmp_path, vectors=True)
+    assert train(workspace, resolve("dual", settings={"budget": "1m"})).epochs == 0
+
+
+def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 30.0, 90.0])
+    monkeypatch.setattr(budget.time, "perf_counter", lambda: next(now))
+    clock = CoreClock(4)
+    assert [clock.lap(), clock.lap()] == [2.0, 4.0]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert cores_of(torch.device("cpu"), 2) == 16 and cores_of(torch.device("cuda"), 2) == 2
