@@ -47,6 +47,9 @@ SETTINGS: list[dict[str, Any]] = [
     {"contrast_temperature": 0.5, "label_overlap": 0.3},
     {"freeze_encoders": False},
     {"freeze_encoders": False, "text_epochs": 0, "image_epochs": 0},
+    {"class_vectors": "both"},
+    {"class_vectors": "text", "images": "regions"},
+    {"class_vectors": "image", "words": "learned"},
     POOLS,
     {**POOLS, "layers": 1, "width": 5},
     {**POOLS, "backup": False, "loss": "printed"},
@@ -102,10 +105,19 @@ def rows_of(values: Tensor, mask: Tensor) -> list[np.ndarray]:
             for value, real in zip(values, mask, strict=True)]  # fmt: skip
 
 
-def literal_inputs(config: Config, images: ImageBatch, texts: TextBatch) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def literal_inputs(config: Config, images: ImageBatch, texts: TextBatch) -> tuple[list[Any], list[Any]]:
     tokens = texts.words if config.inputs == "words" and config.words == "learned" else texts.vectors
     assert tokens is not None
-    return rows_of(images.features, images.mask), rows_of(tokens, texts.mask)
+    regions, words = rows_of(images.features, images.mask), rows_of(tokens, texts.mask)
+    return (
+        led(regions, images.whole if config.class_vectors in ("image", "both") else None),
+        led(words, texts.sentence if config.class_vectors in ("text", "both") else None),
+    )
+
+
+def led(rows: list[np.ndarray], first: Tensor | None) -> list[Any]:
+    """The tokens of each item, with its stored [CLS] vector where there is one."""
+    return rows if first is None else list(zip(first.double().numpy(), rows, strict=True))
 
 
 def loss_of(matcher: Matcher, stage: str, images: ImageBatch, texts: TextBatch, image_of: list[int]) -> Tensor:
@@ -134,7 +146,7 @@ def test_scores_are_those_of_the_equations(settings: dict[str, Any]) -> None:
     close(matcher.score(matcher.encode_images(images), matcher.encode_texts(texts)).detach(), expected)
 
 
-@pytest.mark.parametrize("settings", [{}, {"words": "learned"}], ids=named)
+@pytest.mark.parametrize("settings", [{}, {"words": "learned"}, {"class_vectors": "both"}], ids=named)
 def test_padding_does_not_change_scores(settings: dict[str, Any]) -> None:
     matcher = matcher_of(settings)
     images, texts = batches(matcher.config)
@@ -143,7 +155,7 @@ def test_padding_does_not_change_scores(settings: dict[str, Any]) -> None:
         close(scores(matcher, pad_images(images, more), pad_texts(texts, more)), plain)
 
 
-@pytest.mark.parametrize("settings", [{}, {"words": "learned"}, POOLS], ids=named)
+@pytest.mark.parametrize("settings", [{}, {"words": "learned"}, {"class_vectors": "both"}, POOLS], ids=named)
 def test_a_pair_scores_the_same_in_any_company(settings: dict[str, Any]) -> None:
     matcher = matcher_of(settings)
     images, texts = batches(matcher.config)
