@@ -401,11 +401,24 @@ def test_a_switch_without_parameters_changes_a_loss(settings: dict[str, Any]) ->
     assert abs(losses[0] - losses[1]) > 1e-3
 
 
+@pytest.mark.parametrize("side", ["text", "image"])
+def test_class_vectors_change_the_representations_of_their_side_alone(side: Any) -> None:
+    changed, plain = matcher_of({"class_vectors": side}), matcher_of({})
+    assert [n for n, _ in changed.named_parameters()] == [n for n, _ in plain.named_parameters()]
+    images, texts = batches(plain.config)
+    with torch.no_grad():
+        for which, encode, batch in (("image", "encode_images", images), ("text", "encode_texts", texts)):
+            one, other = (getattr(matcher, encode)(batch)["vector"] for matcher in (changed, plain))
+            assert ((one - other).abs().max() > 1e-2) == (which == side)
+
+
 def test_what_is_read() -> None:
     plain = needs(Config(words_cache="b"))
     assert (plain.images, plain.words, plain.vectors, plain.labels) == ("patches", False, "words-b/texts", True)
     learned = needs(Config(words="learned", images="regions", image_epochs=0))
     assert (learned.images, learned.words, learned.vectors, learned.labels) == ("regions", True, None, False)
+    both = needs(Config(words_cache="b", images="dino", class_vectors="both"))
+    assert both.caches == ("dino", "text", "words-b/texts") and both.whole and both.sentence == "words-b/texts"
     pooled = needs(Config(inputs="pooled", vectors_cache="clip"))
     assert pooled.caches == ("vectors-clip/images", "vectors-clip/texts") and pooled.labels
 
@@ -418,6 +431,9 @@ def test_what_is_read() -> None:
         ({"text_epochs": 0, "image_epochs": 0, "freeze_encoders": False}, 1, []),
         ({"image_epochs": 0}, 2, ["--image-epochs 0: the image encoder would stay random"]),
         ({**POOLS, "text_epochs": 0, "image_epochs": 0, "width": 5}, 1, []),
+        ({**POOLS, "class_vectors": "text"}, 2, ["--class-vectors text: with --inputs pooled there is no class token"]),
+        ({"class_vectors": "text", "words": "learned"}, 2, ["--class-vectors text: .* goes with --words bert"]),
+        ({"class_vectors": "image", "images": "regions"}, 2, [r"--class-vectors image: regions have no \[CLS\]"]),
         ({**POOLS}, 1, ["--captions-per-image 1"]),
         ({"width": 9}, 2, ["--width 9 cannot be divided among --heads 2"]),
         ({"images": "vectors-clip/images"}, 2, ["--images 'vectors-clip/images': regions, patches"]),
