@@ -40,7 +40,7 @@ from itmkit.matchers.parts.encoders import (
     class_problems,
     word_needs,
 )
-from itmkit.matchers.parts.norms import masked_softmax
+from itmkit.matchers.parts.norms import l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling
 from itmkit.workspace import named
 
@@ -229,11 +229,11 @@ class Matcher(nn.Module):
             self.entropy = ModalityFusionEntropy(config)
         given = needs(config)
         if given.whole:
-            self.whole = RegionEncoder(sizes.feature, config.embed)
+            self.whole = nn.Linear(sizes.feature, config.embed)
         elif config.global_attention:
             self.image_pooling = MeanQueryPooling(config.embed)
         if given.sentence:
-            self.sentence = RegionEncoder(sizes.sentence, config.embed)
+            self.sentence = nn.Linear(sizes.sentence, config.embed)
         both = config.local_attention and config.global_attention
         if both:  # LayerNorm takes the length of a single branch out again, and with it what would scale it
             self.consistency = SemanticConsistency()
@@ -256,7 +256,7 @@ class Matcher(nn.Module):
         nodes = self.regions(batch.features, batch.mask)
         encoded = {"nodes": nodes, "mask": batch.mask}
         if needs(self.config).whole:
-            encoded["class"] = _class_vector(self.whole, batch.whole)
+            encoded["class"] = l2norm(self.whole(batch.whole))[:, None]
         elif self.config.global_attention:
             encoded["pooling"] = self.image_pooling.weights(nodes, batch.mask)
         return encoded | self.image_fusion.gate_parts(encoded)
@@ -265,7 +265,7 @@ class Matcher(nn.Module):
         """-> {"nodes": (Bt, L, D) unit vectors, "mask": (Bt, L) bool, and as needed "class" (Bt, 1, D), "gates"}"""
         encoded = {"nodes": self.words(batch), "mask": batch.mask}
         if needs(self.config).sentence:
-            encoded["class"] = _class_vector(self.sentence, batch.sentence)
+            encoded["class"] = l2norm(self.sentence(batch.sentence))[:, None]
         return encoded | self.text_fusion.gate_parts(encoded)
 
     def score(self, images: Encoded, texts: Encoded) -> Tensor:
@@ -279,7 +279,8 @@ class Matcher(nn.Module):
         """Scores and mean entropies, (Bi, Bt) each."""
         words = FlatWords.of(texts["nodes"], texts["mask"])
         # What t_cls is a sum of: the words, or the class vector, as if it were a text of one word.
-        whole = FlatWords.of(texts["class"], _all_of(texts["class"])) if "class" in texts else words
+        one = texts["mask"].new_ones(len(texts["mask"]), 1)
+        whole = FlatWords.of(texts["class"], one) if "class" in texts else words
 
         def block(*tensors: Tensor) -> Tensor:
             return self._block(dict(zip(images, tensors, strict=True)), texts, words, whole)
@@ -345,17 +346,6 @@ class Matcher(nn.Module):
             cosine = cosines(_sources(images)[1], whole)
         agree = self.consistency(cosine, pooled, mean, whole)
         return agree.T[..., None] * pooled, agree[..., None] * mean
-
-
-def _class_vector(encoder: RegionEncoder, vectors: Tensor | None) -> Tensor:
-    """(B, F or V) -> (B, 1, D), unit length."""
-    assert vectors is not None
-    return encoder(vectors[:, None], _all_of(vectors[:, None]))  # type: ignore[no-any-return]
-
-
-def _all_of(vectors: Tensor) -> Tensor:
-    """The mask (B, N) of vectors (B, N, ...) without padding."""
-    return torch.ones(vectors.shape[:2], dtype=torch.bool, device=vectors.device)
 
 
 @torch.no_grad()

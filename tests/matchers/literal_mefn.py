@@ -112,7 +112,7 @@ def fuse(weights: Weights, local: Vector | None, globally: Vector | None) -> Vec
 
 def class_vector(weights: Weights, vector: Vector | None) -> Vector | None:
     """A stored [CLS] vector in the common space."""
-    return None if vector is None else unit(weights["project.weight"] @ vector + weights["project.bias"])
+    return None if vector is None else unit(weights["weight"] @ vector + weights["bias"])
 
 
 def pair(
