@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from itmkit.cache import CacheReader, text_key
 from itmkit.errors import ItmkitError
@@ -93,6 +96,39 @@ def test_frozen_vectors_tags_and_labels_as_they_lie_in_the_caches(tmp_path: Path
     np.testing.assert_array_equal(
         found[0].features[:, 0].numpy(), images_of.read("vector", images_of.rows(["image03"]))
     )
+
+
+def test_class_vectors_as_they_lie_in_the_caches(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, train=4, val=1, test=1, words=True, patches="dino")
+    train = workspace.dataset().split("train")
+    needs = Needs(images="dino", whole=True, sentence="words-tiny/texts")
+    assert needs.caches == ("dino", "text", "words-tiny/texts")
+    inputs = Inputs(workspace, train, VOCABULARY, needs)
+    assert (inputs.sizes.sentence, inputs.sizes.word_vector, inputs.sizes.feature) == (WORD_VECTOR, 0, FEATURES)
+    images, texts = inputs.image_batch(np.array([2, 0, 2])), inputs.text_batch(np.array([5, 1]))
+    assert images.whole is not None and texts.sentence is not None and texts.vectors is None
+    patches, words = CacheReader.open(workspace.cache("dino")), CacheReader.open(workspace.cache("words-tiny/texts"))
+    stored = patches.read("cls", patches.rows(["image02", "image00", "image02"]))
+    np.testing.assert_array_equal(images.whole.numpy(), stored.astype(np.float32))
+    stored = words.read("sentence", words.rows([text_key(inputs.caption_texts[k]) for k in (5, 1)]))
+    np.testing.assert_array_equal(texts.sentence.numpy(), stored.astype(np.float32))
+    assert torch.equal(images.rows(slice(1, 2)).whole, images.whole[1:2])  # type: ignore[arg-type]
+    assert torch.equal(texts.rows(slice(1, 2)).sentence, texts.sentence[1:])  # type: ignore[arg-type]
+
+
+def test_caches_without_class_vectors_are_named(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, train=4, val=1, test=1, words=True)
+    train = workspace.dataset().split("train")
+    with pytest.raises(ItmkitError, match=r"caches/regions: has no \[CLS\] vectors of whole pictures, which --class-v"):
+        Inputs(workspace, train, VOCABULARY, Needs(whole=True))
+    path = workspace.cache("words-tiny/texts") / "manifest.json"  # of a version that stored none
+    manifest = json.loads(path.read_text())
+    del manifest["columns"]["sentence"]
+    path.write_text(json.dumps(manifest))
+    old = Needs(words=False, vectors="words-tiny/texts")
+    assert Inputs(workspace, train, None, old).text_batch(np.array([0])).sentence is None
+    with pytest.raises(ItmkitError, match=r"words-tiny/texts: has no vectors of whole captions.*encode-text --force"):
+        Inputs(workspace, train, None, replace(old, sentence="words-tiny/texts"))
 
 
 def test_long_captions_are_cut(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

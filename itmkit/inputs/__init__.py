@@ -53,6 +53,7 @@ class Inputs:
             word_vector=self._text_side.vector_size,
             tag_vector=self._image_side.tag_size,
             blocks=self._image_side.blocks,
+            sentence=self._text_side.sentence_size,
         )
         self.lengths = self._text_side.lengths  # (m,) words of each caption, as delivered
 

@@ -22,6 +22,7 @@ class ImageBatch:
     block_weights: Tensor | None = None  # (Bi, R, K) float32, share of each block, 0 where there is none
     tags: Tensor | None = None  # (Bi, R, V) float32, frozen vector of the region's tag phrase, zeros without one
     attention: Tensor | None = None  # (Bi, R) float32, how much [CLS] of a vision transformer attends to each patch
+    whole: Tensor | None = None  # (Bi, F) float32, the [CLS] vector of a vision transformer
     labels: Tensor | None = None  # (Bi, Y) bool, which labels of the data set (else which tags) an image has
 
     def to(self, device: torch.device) -> ImageBatch:
@@ -40,6 +41,7 @@ class TextBatch:
     mask: Tensor  # (Bt, L) bool
     edges: Tensor | None = None  # (Bt, L, L) bool dependency graph, undirected, with self loops
     vectors: Tensor | None = None  # (Bt, L, V) float32, frozen vectors of the words, zeros for padding
+    sentence: Tensor | None = None  # (Bt, V) float32, the [CLS] vector of a language model
 
     def to(self, device: torch.device) -> TextBatch:
         return TextBatch(**_each(self, lambda value: value.to(device, non_blocking=True)))
@@ -67,3 +69,4 @@ class Sizes:
     word_vector: int = 0  # V, of a frozen word vector
     tag_vector: int = 0  # V, of a frozen tag vector
     blocks: int = 0  # highest number of a block
+    sentence: int = 0  # V, of the vector of a whole caption

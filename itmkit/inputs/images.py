@@ -35,6 +35,11 @@ class ImageInputs:
                 f"{self.cache.folder}: does not say which vectors a transformer attends to, which choosing image nodes"
                 " needs; run `itmkit extract-patches`, or train with --image-nodes 0 (all of them)"
             )
+        if needs.whole and "cls" not in self.cache.columns:
+            raise ItmkitError(
+                f"{self.cache.folder}: has no [CLS] vectors of whole pictures, which --class-vectors reads; run `itmkit"
+                " extract-patches` and train with --images patches, or with --class-vectors none or text"
+            )
         self._graphs = self._graph_rows = None
         if needs.polar or needs.blocks:
             self._graphs = CacheReader.open(workspace.cache("graphs/images"), stage="build-graphs")
@@ -105,6 +110,7 @@ class ImageInputs:
             block_weights=self._graph("block_weights", which) if blocks else None,
             tags=self._tags(rows) if needs.tags else None,
             attention=torch.from_numpy(self.cache.read("attention", rows)) if needs.attention else None,
+            whole=torch.from_numpy(self.cache.read("cls", rows)).float() if needs.whole else None,
             labels=self._labels_of(which, rows) if needs.labels else None,
         )
 

@@ -21,6 +21,8 @@ class Needs:
     blocks: bool = False  # where regions lie in the picture
     tags: str | None = None  # frozen vectors of tag phrases ("words-bert/tags")
     attention: bool = False  # of [CLS] to each patch
+    whole: bool = False  # the [CLS] vector of each picture
+    sentence: str | None = None  # where the [CLS] vectors of captions are ("words-bert/texts")
     labels: bool = False  # labels of the data set, else tags
 
     @property
@@ -33,7 +35,7 @@ class Needs:
         """All caches to be read, in the order of the pipeline."""
         names = [self.images]
         names += ["text"] if not self.pooled or self.words or self.edges else []
-        names += [self.vectors] if self.vectors else []
+        names += [name for name in (self.vectors, self.sentence) if name]
         names += ["regions", self.tags] if self.tags else []
         names += ["graphs/images"] if self.polar or self.blocks else []
         names += ["graphs/texts"] if self.edges else []

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from itmkit.cache import CacheReader, text_key
+from itmkit.errors import ItmkitError
 from itmkit.inputs.batch import TextBatch
 from itmkit.inputs.needs import Needs
 from itmkit.text.vocabulary import Vocabulary
@@ -43,12 +44,25 @@ class TextInputs:
         self._vectors = CacheReader.open(workspace.cache(needs.vectors)) if needs.vectors else None
         if self._vectors is not None:
             self._vector_rows = self._vectors.rows(keys)
+        self._sentences = CacheReader.open(workspace.cache(needs.sentence)) if needs.sentence else None
+        if self._sentences is not None:
+            if "sentence" not in self._sentences.columns:
+                raise ItmkitError(
+                    f"{self._sentences.folder}: has no vectors of whole captions, which --class-vectors reads; it was"
+                    " made before they were stored. Run `itmkit encode-text --force`, or train with --class-vectors"
+                    " none or image"
+                )
+            self._sentence_rows = self._sentences.rows(keys)
 
     @property
     def vector_size(self) -> int:
         if self._vectors is None:
             return 0
         return self._vectors.columns["vector" if self.needs.pooled else "vectors"].shape[-1]
+
+    @property
+    def sentence_size(self) -> int:
+        return 0 if self._sentences is None else self._sentences.columns["sentence"].shape[-1]
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -71,6 +85,7 @@ class TextInputs:
             torch.from_numpy(mask),
             self._adjacency(which, longest, mask) if self._edges is not None else None,
             self._frozen(which, mask) if self._vectors is not None else None,
+            self._sentence(which) if self._sentences is not None else None,
         )
 
     def _adjacency(self, which: np.ndarray, longest: int, mask: np.ndarray) -> Tensor:
@@ -86,6 +101,11 @@ class TextInputs:
         adjacency |= np.eye(longest, dtype=bool)
         adjacency &= mask[:, :, None] & mask[:, None, :]
         return torch.from_numpy(adjacency)
+
+    def _sentence(self, which: np.ndarray) -> Tensor:
+        """(Bt, V)"""
+        assert self._sentences is not None
+        return torch.from_numpy(self._sentences.read("sentence", self._sentence_rows[which]).astype(np.float32))
 
     def _frozen(self, which: np.ndarray, mask: np.ndarray) -> Tensor:
         """(Bt, L, V); a caption without any token has one vector of zeros."""

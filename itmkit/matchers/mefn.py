@@ -31,9 +31,18 @@ from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded, Loss, Triplet
 from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, cosines, weigh_regions, weigh_words
 from itmkit.matchers.parts.blocks import in_blocks
-from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
-from itmkit.matchers.parts.norms import masked_softmax
+from itmkit.matchers.parts.encoders import (
+    ClassVectors,
+    RegionEncoder,
+    WordEncoder,
+    Words,
+    class_needs,
+    class_problems,
+    word_needs,
+)
+from itmkit.matchers.parts.norms import l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling
+from itmkit.workspace import named
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
@@ -44,11 +53,15 @@ class Config:
     word: int = Field(default=300, ge=1, description="size of a word vector that the GRU reads")
     words: Words = Field(default="bert+gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
-    images: Literal["regions", "patches"] = Field(default="regions", description="regions, or patches of a ViT")
+    images: str = Field(default="regions", description="regions, or a cache of patches of a ViT")
     mfe: bool = Field(default=True, description="entropy-aware weights (table 3)")
     local_attention: bool = Field(default=True, description="regions and words attend to each other (table 3)")
     global_attention: bool = Field(default=True, description="vectors of the whole image and sentence (table 3)")
+    class_vectors: ClassVectors = Field(default="none", description="[CLS] vectors as t_cls (text), v_global (image)")
     entropy: Literal["pair", "conditional"] = Field(default="pair", description="what H of eq 1 is the entropy of")
+    certainty: Literal["either", "match"] = Field(
+        default="either", description="what a low entropy of a pair means: certain either way, or a certain match"
+    )
     weight_temperature: float = Field(default=0.3, gt=0, description="of the softmax that turns entropies to weights")
     mfe_weight: float = Field(default=0.0, ge=0, description="weight of the matching pairs' mean entropy in the loss")
     sharpness: float = Field(
@@ -61,7 +74,8 @@ class Config:
 
 
 def needs(config: Config) -> Needs:
-    return Needs(images=config.images, **word_needs(config.words, config.words_cache))
+    words, given = word_needs(config.words, config.words_cache), class_needs(config.class_vectors, config.words_cache)
+    return Needs(images=config.images, **words, **given)
 
 
 def members(config: Config) -> dict[str, float]:
@@ -81,7 +95,16 @@ def problems(config: Config, training: Any) -> list[str]:
         found.append("--local-attention false, --global-attention false: nothing is left to compare")
     if config.mfe_weight and not config.mfe:
         found.append("--mfe-weight: with --mfe false there is no entropy that could enter the loss")
-    return found
+    if config.certainty == "match" and (config.entropy != "pair" or not config.mfe):
+        found.append("--certainty match: is of --entropy pair, with --mfe true; no other entropy knows a match")
+    if config.class_vectors != "none" and not (config.local_attention and config.global_attention):
+        found.append(
+            f"--class-vectors {config.class_vectors}: global attention reads them, and without local attention nothing"
+            " looks at the rest of what they stand for; needs --local-attention and --global-attention true"
+        )
+    if config.images != "regions" and not named(config.images):
+        found.append(f"--images {config.images!r}: regions, patches or another cache of `itmkit extract-patches`")
+    return found + class_problems(config.class_vectors, config.images)
 
 
 class ModalityFusionEntropy(nn.Module):
@@ -90,15 +113,17 @@ class ModalityFusionEntropy(nn.Module):
     "pair"         `q = sigmoid((cos(v_i, t_j) - b) / tau)` is the probability that the two belong together, H its
                    binary entropy in bits, high where that is undecided. b begins at 0: a region and a word without
                    relation, their cosine near 0, are undecided, so that low entropy means relevance (section 3.4).
+                   H is low as well where they certainly do not belong together. With certainty "match" H is 1 wherever
+                   `q < 1/2`, and only a certain match is low.
     "conditional"  H(T | v_i) of `softmax_j(cos / tau)` for regions, H(V | t_j) of `softmax_i` for words, each over its
                    largest value, log L or log R. Cell (i, j) holds both terms, so that means over cells are entropies.
     """
 
-    def __init__(self, kind: Literal["pair", "conditional"], weight_temperature: float) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.kind, self.weight_temperature = kind, weight_temperature
+        self.kind, self.certainty, self.weight_temperature = config.entropy, config.certainty, config.weight_temperature
         self.log_tau = nn.Parameter(torch.tensor(math.log(0.1)))
-        if kind == "pair":
+        if self.kind == "pair":
             self.threshold = nn.Parameter(torch.zeros(()))  # b
 
     def forward(self, cosine: Tensor, region_mask: Tensor, words: FlatWords) -> tuple[Tensor, Tensor]:
@@ -109,7 +134,8 @@ class ModalityFusionEntropy(nn.Module):
         scaled = cosine * torch.exp(-self.log_tau)
         if self.kind == "pair":
             # One exponential e = exp(-|logit|) gives the smaller of q and 1 - q, e / (1 + e), and H.
-            logit = (scaled - self.threshold * torch.exp(-self.log_tau)).abs()
+            logit = scaled - self.threshold * torch.exp(-self.log_tau)
+            logit = logit.abs() if self.certainty == "either" else logit.relu()
             odds = torch.exp(-logit)
             entropy = (torch.log1p(odds) + logit * (odds / (1 + odds))) * (region_mask / math.log(2))
             return entropy, entropy
@@ -171,24 +197,30 @@ class WeightedFusion(nn.Module):
         self.gate = nn.Linear(2 * embed, embed) if gated else None
         self.norm = nn.LayerNorm(embed, eps=1e-8)  # the variance of a vector of about unit length is 1/D
 
-    def gate_parts(self, nodes: Tensor) -> dict[str, Tensor]:
-        """nodes (B, N, D) -> {"gates": (B, 2N, D)}: the gate's maps of f_local and f_global, once a side."""
+    def gate_parts(self, side: Encoded) -> Encoded:
+        """{"gates": (B, 2N or N + 1, D)}: the gate's maps of what f_local and f_global are sums of, once a side."""
         if self.gate is None:
             return {}
-        return {"gates": torch.cat([nodes @ half.T for half in self.gate.weight.chunk(2, dim=1)], dim=1)}
+        halves = zip(_sources(side), self.gate.weight.chunk(2, dim=1), strict=True)
+        return {"gates": torch.cat([vectors @ half.T for vectors, half in halves], dim=1)}
 
     def forward(self, weights: list[Tensor], side: Encoded) -> Tensor:
         """-> (B, P, D), before it is scaled to unit length.
 
         Args:
             weights: (B, P, N) with which P pairs sum up the nodes (B, N, D) of this side: to f_local, to f_global, or
-                to the only one there is.
+                to the only one there is. (B, P, 1) for an f_global from the class vector.
         """
-        fused, *others = [every @ side["nodes"] for every in weights]
+        fused, *others = [every @ vectors for every, vectors in zip(weights, _sources(side), strict=False)]
         if self.gate is not None:
             gate = torch.sigmoid(torch.baddbmm(self.gate.bias, torch.cat(weights, dim=-1), side["gates"]))
             fused = torch.lerp(others[0], fused, gate)
         return self.norm(fused)  # type: ignore[no-any-return]
+
+
+def _sources(side: Encoded) -> tuple[Tensor, Tensor]:
+    """What f_local is a weighted sum of, and f_global: the nodes (B, N, D), and they or the class vector (B, 1, D)."""
+    return side["nodes"], side.get("class", side["nodes"])
 
 
 class Matcher(nn.Module):
@@ -201,9 +233,14 @@ class Matcher(nn.Module):
         form = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
         self.words = WordEncoder(sizes, config.words, **form)  # type: ignore[arg-type]
         if config.mfe:
-            self.entropy = ModalityFusionEntropy(config.entropy, config.weight_temperature)
-        if config.global_attention:
+            self.entropy = ModalityFusionEntropy(config)
+        given = needs(config)
+        if given.whole:
+            self.whole = nn.Linear(sizes.feature, config.embed)
+        elif config.global_attention:
             self.image_pooling = MeanQueryPooling(config.embed)
+        if given.sentence:
+            self.sentence = nn.Linear(sizes.sentence, config.embed)
         both = config.local_attention and config.global_attention
         if both:  # LayerNorm takes the length of a single branch out again, and with it what would scale it
             self.consistency = SemanticConsistency()
@@ -219,17 +256,24 @@ class Matcher(nn.Module):
                 parameter.zero_()
 
     def encode_images(self, batch: ImageBatch) -> Encoded:
-        """-> {"nodes": (Bi, R, D) unit vectors, "mask": (Bi, R) bool, and as needed "pooling": (Bi, R), "gates"}"""
+        """-> {"nodes": (Bi, R, D) unit vectors, "mask": (Bi, R) bool, and as needed "pooling", "class", "gates"}
+
+        "pooling" (Bi, R) are the weights that pool regions to v_global; "class" (Bi, 1, D) is a stored v_global.
+        """
         nodes = self.regions(batch.features, batch.mask)
-        encoded = {"nodes": nodes, "mask": batch.mask, **self.image_fusion.gate_parts(nodes)}
-        if self.config.global_attention:
+        encoded = {"nodes": nodes, "mask": batch.mask}
+        if needs(self.config).whole:
+            encoded["class"] = l2norm(self.whole(batch.whole))[:, None]
+        elif self.config.global_attention:
             encoded["pooling"] = self.image_pooling.weights(nodes, batch.mask)
-        return encoded
+        return encoded | self.image_fusion.gate_parts(encoded)
 
     def encode_texts(self, batch: TextBatch) -> Encoded:
-        """-> {"nodes": (Bt, L, D) unit vectors, "mask": (Bt, L) bool, and as needed "gates"}"""
-        nodes = self.words(batch)
-        return {"nodes": nodes, "mask": batch.mask, **self.text_fusion.gate_parts(nodes)}
+        """-> {"nodes": (Bt, L, D) unit vectors, "mask": (Bt, L) bool, and as needed "class" (Bt, 1, D), "gates"}"""
+        encoded = {"nodes": self.words(batch), "mask": batch.mask}
+        if needs(self.config).sentence:
+            encoded["class"] = l2norm(self.sentence(batch.sentence))[:, None]
+        return encoded | self.text_fusion.gate_parts(encoded)
 
     def score(self, images: Encoded, texts: Encoded) -> Tensor:
         """(Bi, Bt): `-|f(v) - f(t)|^2`, from -4 to 0."""
@@ -241,9 +285,12 @@ class Matcher(nn.Module):
     def pairs(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         """Scores and mean entropies, (Bi, Bt) each."""
         words = FlatWords.of(texts["nodes"], texts["mask"])
+        # What t_cls is a sum of: the words, or the class vector, as if it were a text of one word.
+        one = texts["mask"].new_ones(len(texts["mask"]), 1)
+        whole = FlatWords.of(texts["class"], one) if "class" in texts else words
 
         def block(*tensors: Tensor) -> Tensor:
-            return self._block(dict(zip(images, tensors, strict=True)), texts, words)
+            return self._block(dict(zip(images, tensors, strict=True)), texts, words, whole)
 
         numbers = texts["nodes"].shape[0] * self.config.embed + len(words.vectors) * images["mask"].shape[1]
         return in_blocks(block, *images.values(), numbers=numbers).unbind(dim=-1)
@@ -256,7 +303,7 @@ class Matcher(nn.Module):
             total = total + self.config.mfe_weight * entropy[image_of].diagonal().sum()
         return Loss(total, (scores,))
 
-    def _block(self, images: Encoded, texts: Encoded, words: FlatWords) -> Tensor:
+    def _block(self, images: Encoded, texts: Encoded, words: FlatWords, whole: FlatWords) -> Tensor:
         """(Bi, Bt, 2): score and mean entropy."""
         cosine = cosines(images["nodes"], words)  # (T, Bi, R)
         if self.config.mfe:
@@ -265,12 +312,12 @@ class Matcher(nn.Module):
             # Every region and word as it is: (1, Bi, R) and (1, Bt, L), since no pair has weights of its own.
             region_weights, word_weights = images["mask"][None].to(cosine.dtype), words.mask[None].to(cosine.dtype)
             entropy = cosine.new_zeros(len(images["mask"]), len(words.mask))
-        # What f_local and f_global are weighted sums of F = nodes with: weights of the regions, weights of the words.
+        # What f_local and f_global are weighted sums with: weights of the regions, weights of the words.
         sums: list[tuple[Tensor, Tensor]] = []
         if self.config.local_attention:
             sums.append(self._local(cosine, images["mask"], words, region_weights, word_weights))
         if self.config.global_attention:
-            sums.append(self._global(cosine, images["pooling"], words, region_weights, word_weights))
+            sums.append(self._global(cosine, images, whole, region_weights, word_weights))
         image = self.image_fusion([of_regions.transpose(0, 1) for of_regions, _ in sums], images)  # f(v), (Bi, Bt, D)
         text = self.text_fusion([of_words.transpose(0, 1) for _, of_words in sums], texts)  # f(t), (Bt, Bi, D)
         # A reading: after LayerNorm |f|^2 is about D, and squared distances of a thousand leave a margin of 0.2 without
@@ -289,13 +336,22 @@ class Matcher(nn.Module):
         return words.mean(to_regions) * region_weights, seen_words * word_weights
 
     def _global(
-        self, cosine: Tensor, pooling: Tensor, words: FlatWords, region_weights: Tensor, word_weights: Tensor
+        self, cosine: Tensor, images: Encoded, whole: FlatWords, region_weights: Tensor, word_weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """f_global: v_global, the pooled F'_img, and t_cls, the mean of F'_txt (a reading: there is no [CLS])."""
-        pooled, mean = pooling * region_weights, word_weights / words.mask.sum(dim=1)[:, None]
+        """f_global: v_global, the pooled F'_img, and t_cls, the mean of F'_txt (a reading), or the class vectors.
+
+        A class vector is one vector, no set that entropies could weigh: it counts 1 for every pair.
+        """
+        given = needs(self.config)
+        pooled = cosine.new_ones(1, len(images["mask"]), 1) if given.whole else images["pooling"] * region_weights
+        mean = cosine.new_ones(1, len(whole.mask), 1)
+        if not given.sentence:
+            mean = word_weights / whole.mask.sum(dim=1)[:, None]
         if not self.config.local_attention:
             return pooled, mean
-        agree = self.consistency(cosine, pooled, mean, words)
+        if given.whole or given.sentence:
+            cosine = cosines(_sources(images)[1], whole)
+        agree = self.consistency(cosine, pooled, mean, whole)
         return agree.T[..., None] * pooled, agree[..., None] * mean
 
 

@@ -32,7 +32,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from itmkit.inputs import MAX_WORDS, ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded, Loss, Stage, Triplet
-from itmkit.matchers.parts.encoders import ResidualMLPs, vector_needs, word_needs
+from itmkit.matchers.parts.encoders import (
+    ClassVectors,
+    ResidualMLPs,
+    class_needs,
+    class_problems,
+    vector_needs,
+    word_needs,
+)
 from itmkit.matchers.parts.losses import contrast
 from itmkit.matchers.parts.norms import l2norm
 from itmkit.workspace import named
@@ -54,6 +61,9 @@ class Config:
     words: Literal["bert", "learned"] = Field(default="bert", description="frozen or learned vectors of words")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     images: str = Field(default="patches", description="cache of patches, or regions")
+    class_vectors: ClassVectors = Field(
+        default="none", description="sides whose class token begins as x_class plus the stored [CLS] vector"
+    )
     vectors_cache: str = Field(default="", description="NAME of caches/vectors-NAME, read with pooled inputs")
     text_epochs: int = Field(default=10, ge=0, description="epochs of the text stage (section 3.1)")
     image_epochs: int = Field(default=10, ge=0, description="epochs of the image stage (section 3.2)")
@@ -77,7 +87,7 @@ def needs(config: Config) -> Needs:
     if config.inputs == "pooled":
         return Needs(labels=labels, **vector_needs(config.vectors_cache))
     kind = word_needs("bert" if config.words == "bert" else "gru", config.words_cache)
-    return Needs(images=config.images, labels=labels, **kind)
+    return Needs(images=config.images, labels=labels, **kind, **class_needs(config.class_vectors, config.words_cache))
 
 
 def members(config: Config) -> dict[str, float]:
@@ -107,7 +117,12 @@ def problems(config: Config, training: Any) -> list[str]:
             " are needed (or --text-positives labels, or --text-epochs 0, without that stage)"
         )
     if config.inputs == "pooled":
+        if config.class_vectors != "none":
+            found.append(f"--class-vectors {config.class_vectors}: with --inputs pooled there is no class token")
         return found
+    if config.class_vectors in ("text", "both") and config.words == "learned":
+        found.append(f"--class-vectors {config.class_vectors}: [CLS] of captions goes with --words bert")
+    found += class_problems(config.class_vectors, config.images)
     if config.width % config.heads:
         found.append(f"--width {config.width} cannot be divided among --heads {config.heads}")
     if config.images != "regions" and not named(config.images):
@@ -124,15 +139,16 @@ def problems(config: Config, training: Any) -> list[str]:
 class Transformer(nn.Module):
     """Eqs 1 and 3: a standard transformer over words, patches or regions; the state of its class token is F."""
 
-    def __init__(self, enter: nn.Module, places: int, config: Config) -> None:
+    def __init__(self, enter: nn.Module, places: int, config: Config, *, led: bool) -> None:
         """
         Args:
             enter: tokens into W numbers.
             places: the most tokens there are, each place with a learned one-dimensional position.
+            led: the first token is not one of them but the stored [CLS] vector, from which the class token begins.
         """
         super().__init__()
         width = config.width
-        self.enter = enter
+        self.enter, self.led = enter, led
         self.start = nn.Parameter(torch.randn(1, 1, width) * 0.02)  # x_class
         self.positions = nn.Parameter(torch.randn(1 + places, width) * 0.02)
         self.dropout = nn.Dropout(config.dropout)
@@ -145,9 +161,12 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """tokens (B, N) numbers of words or (B, N, V) vectors, mask (B, N) -> (B, W), unit length."""
+        start = self.start.expand(len(tokens), -1, -1)
+        if self.led:
+            start, tokens, mask = start + self.enter(tokens[:, :1]), tokens[:, 1:], mask[:, 1:]
         places = len(self.positions) - 1  # what lies beyond is padding: the caches hold no more
         tokens, mask = tokens[:, :places], mask[:, :places]
-        x = torch.cat([self.start.expand(len(tokens), -1, -1), self.enter(tokens)], dim=1)  # (B, 1 + N, W)
+        x = torch.cat([start, self.enter(tokens)], dim=1)  # (B, 1 + N, W)
         x = self.dropout(x + self.positions[: x.shape[1]])
         hidden = functional.pad(~mask, (1, 0), value=False)
         # A resume must repeat gradients bit for bit. The fast kernel that a GPU takes with a mask does not promise to.
@@ -193,6 +212,13 @@ def like_labels(images: ImageBatch, overlap: float) -> Tensor:
     return same | ((both >= overlap * either) & (both > 0))
 
 
+def _led(tokens: Tensor, mask: Tensor, first: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(B', 1 + N, V), (B', 1 + N): the vectors `first` (B, V) before the tokens; B' is B, or 2 B views."""
+    assert first is not None
+    first = first.repeat(len(tokens) // len(first), 1)
+    return torch.cat([first[:, None], tokens], dim=1), functional.pad(mask, (1, 0), value=True)
+
+
 class Matcher(nn.Module):
     def __init__(self, config: Config, *, member: str, sizes: Sizes) -> None:
         super().__init__()
@@ -204,8 +230,9 @@ class Matcher(nn.Module):
             mlps = partial(ResidualMLPs, hidden=config.width, blocks=config.layers, dropout=config.dropout)
             self.encoders = nn.ModuleDict({side: mlps(size) for side, size in widths.items()})
         else:
-            text = Transformer(_word_entrance(sizes, config), MAX_WORDS, config)
-            image = Transformer(nn.Linear(sizes.feature, config.width), sizes.regions, config)
+            read = needs(config)
+            text = Transformer(_word_entrance(sizes, config), MAX_WORDS, config, led=bool(read.sentence))
+            image = Transformer(nn.Linear(sizes.feature, config.width), sizes.regions, config, led=read.whole)
             self.encoders = nn.ModuleDict({"text": text, "image": image})
         self.maps = nn.ModuleDict({side: nn.Linear(size, config.embed, bias=False) for side, size in widths.items()})
         for shared in self.maps.values():
@@ -283,19 +310,24 @@ class Matcher(nn.Module):
         if self.config.inputs == "pooled":
             return functional.dropout(features, self.config.region_dropout), mask
         kept = mask & (torch.rand(mask.shape, device=mask.device) >= self.config.region_dropout)
-        return features, torch.where(kept.any(dim=1, keepdim=True), kept, mask)  # a view has at least one region
+        kept = torch.where(kept.any(dim=1, keepdim=True), kept, mask)  # a view has at least one region
+        return self._patches(features, kept, images.whole)
+
+    def _patches(self, features: Tensor, mask: Tensor, whole: Tensor | None) -> tuple[Tensor, Tensor]:
+        return _led(features, mask, whole) if needs(self.config).whole else (features, mask)
 
     def _tokens(self, texts: TextBatch) -> tuple[Tensor, Tensor]:
         learned = self.config.inputs == "words" and self.config.words == "learned"
         tokens = texts.words if learned else texts.vectors
         assert tokens is not None
-        return tokens, texts.mask
+        return _led(tokens, texts.mask, texts.sentence) if needs(self.config).sentence else (tokens, texts.mask)
 
     # The contract of every matcher.
 
     def encode_images(self, batch: ImageBatch) -> Encoded:
         """-> {"vector": (Bi, D), unit length}"""
-        return {"vector": l2norm(self.maps["image"](self.encoders["image"](batch.features, batch.mask)))}
+        seen = self._patches(batch.features, batch.mask, batch.whole)
+        return {"vector": l2norm(self.maps["image"](self.encoders["image"](*seen)))}
 
     def encode_texts(self, batch: TextBatch) -> Encoded:
         """-> {"vector": (Bt, D), unit length}"""

@@ -1,4 +1,4 @@
-"""encode-text: a vector of every word of every distinct caption, and of every distinct tag phrase."""
+"""encode-text: vectors of the words of every distinct caption and of the caption itself, and of every tag phrase."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from itmkit.workspace import WORDS, Workspace
 STAGE = "encode-text"
 Side = Literal["texts", "tags"]
 SIDES: tuple[Side, ...] = ("texts", "tags")
+SENTENCE = "sentence"  # the column of the vector of a whole caption
 SHARD = 5_000
 CHARACTERS = 200_000  # of the captions that are sorted by length together: bounds memory whatever their lengths
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -72,8 +73,10 @@ def encode_text(
     """Writes caches/words-<cache>/texts and, where there is a region cache with tags, caches/words-<cache>/tags.
 
     Columns of a caption, under the id it has in caches/text: vectors (words, D) float16, ragged, one a word of the
-    parse: the mean of the vectors of all pieces of the model's tokeniser that share a character with the word.
-    Of a tag phrase, under its `text_key`: vector (D) float16, the mean of its pieces. The model is frozen.
+    parse: the mean of the vectors of all pieces of the model's tokeniser that share a character with the word; and
+    sentence (D) float16, the vector of [CLS] (see `WordEncoder.vectors`). A cache that was begun without the latter, by
+    a version that did not know it, goes on without. Of a tag phrase, under its `text_key`: vector (D) float16, the
+    mean of its pieces. The model is frozen.
 
     Args:
         model: folder of a transformers model, or a hub name; None takes the one the cache was begun with.
@@ -119,7 +122,7 @@ def encode_text(
             "folder": place,
             "made_by": MadeBy(STAGE, settings, record, workspace.inputs(f"{WORDS}{name}/{side}", dataset)),
             "shard_size": shard_size or (SHARD if force else shard_size_of(place, SHARD)),
-            "notes": {"model": local, "device": device, "limit": encoder.limit},
+            "notes": {"model": local, "device": device, "limit": encoder.limit, "sentence": encoder.sentence},
             "part": part,
             "force": force,
         }
@@ -150,7 +153,11 @@ def _texts(
 ) -> tuple[int, int]:
     """Returns how many captions were encoded now, and how many of their words the tokeniser leaves nothing of."""
     texts = dataset.distinct_texts
-    columns, without = {"vectors": Column("float16", (encoder.dim,), "ragged")}, 0
+    columns, without = text_columns(encoder.dim), 0
+    begun = begun_manifest(options["folder"])
+    if begun is not None and SENTENCE not in begun.columns and not options["force"]:
+        del columns[SENTENCE]
+        progress.note(f"{options['folder']}: was begun without sentence vectors and stays so; --force makes it anew")
     with (
         CacheWriter.open(columns=columns, keys=[text_key(one) for one in texts], **options) as writer,
         progress.task(f"{STAGE}: captions", writer.total, done=writer.done, unit="captions") as advance,
@@ -163,23 +170,33 @@ def _texts(
                     some = texts[start:end]
                     parsed = text.load_texts(some)
                     words = Spans(parsed.offsets, parsed.starts.astype(np.int64), parsed.ends.astype(np.int64))
-                    vectors, bare = word_vectors(encoder, some, words, batch_tokens=batch, padding=padding)
+                    vectors, sentences, bare = word_vectors(encoder, some, words, batch_tokens=batch, padding=padding)
                     without += bare
-                    out.append(keys[start - first : end - first], {"vectors": vectors}, lengths=parsed.lengths)
+                    found = {"vectors": vectors, SENTENCE: sentences}
+                    kept = {name: found[name] for name in columns}
+                    out.append(keys[start - first : end - first], kept, lengths=parsed.lengths)
                     advance(len(some))
     return now, without
 
 
+def text_columns(dim: int) -> dict[str, Column]:
+    """The columns of a cache of captions."""
+    return {"vectors": Column("float16", (dim,), "ragged"), SENTENCE: Column("float16", (dim,))}
+
+
 def word_vectors(
     encoder: WordEncoder, texts: Sequence[str], words: Spans, *, batch_tokens: int, padding: Padding | None = None
-) -> tuple[np.ndarray, int]:
-    """(W, D) float16 of the words of some texts, and how many of them have no piece (their vectors are zero)."""
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Of the words of n texts (W, D) float16, of the texts themselves (n, D) float16, and how many words have no piece.
+
+    The vectors of words without a piece are zero.
+    """
     ids, pieces = encoder.pieces(texts)
     which, members = pieces_of_words(pieces, words)
     with enough_memory(batch_tokens, "--batch-tokens"):
-        found = encoder.vectors(ids, pieces, batch_tokens=batch_tokens, padding=padding)
+        found, sentences = encoder.vectors(ids, pieces, batch_tokens=batch_tokens, padding=padding)
     bare = len(words) - len(np.unique(which))
-    return means(found, which, members, len(words)).astype(np.float16), bare
+    return means(found, which, members, len(words)).astype(np.float16), sentences.astype(np.float16), bare
 
 
 def _tags(
@@ -200,7 +217,7 @@ def _tags(
                     whole = Spans(
                         np.arange(len(some) + 1), np.zeros(len(some), np.int64), np.array([len(one) for one in some])
                     )
-                    vectors, _ = word_vectors(encoder, some, whole, batch_tokens=batch, padding=padding)
+                    vectors, _, _ = word_vectors(encoder, some, whole, batch_tokens=batch, padding=padding)
                     out.append(keys[start - first : end - first], {"vector": vectors})
                     advance(len(some))
     return now

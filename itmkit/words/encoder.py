@@ -16,7 +16,7 @@ from itmkit.errors import ItmkitError, first_line
 from itmkit.files import read_json
 from itmkit.regions.device import Precision, half
 from itmkit.regions.hub import find_model, quiet_transformers, token_limit
-from itmkit.words.alignment import Ints, Spans
+from itmkit.words.alignment import Ints, Spans, means
 
 if TYPE_CHECKING:
     import torch
@@ -68,21 +68,30 @@ class WordEncoder:
         offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         return ids, Spans(offsets.astype(np.int64), spans[:, 0], spans[:, 1])
 
-    def vectors(self, ids: Ints, pieces: Spans, *, batch_tokens: int, padding: Padding | None = None) -> np.ndarray:
-        """(P, D) float32, the vector of each piece within its text.
+    @property
+    def sentence(self) -> str:
+        """What stands for a whole text: the special token that its windows begin with ("[CLS]"), or "mean"."""
+        return str(self.tokenizer.convert_ids_to_tokens(self.before[0])) if self.before else "mean"
+
+    def vectors(
+        self, ids: Ints, pieces: Spans, *, batch_tokens: int, padding: Padding | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The vector of each piece within its text, (P, D) float32, and one of each whole text, (n, D) float32.
 
         A text longer than the limit is run in windows that follow each other, cut at white space where there is some.
         Windows of like length are run together, about `batch_tokens` tokens at once; this has no influence beyond
-        rounding.
+        rounding. The vector of a text is that of the special token its windows begin with, the mean of them where
+        there are several; the mean of its pieces where the model has no such token; zero for a text without pieces.
         """
         import torch
 
         found = np.empty((len(ids), self.dim), np.float32)
         special = len(self.before) + len(self.after)
         cuts = windows(pieces, self.limit - special)
-        order = np.argsort(cuts[:, 1] - cuts[:, 0], kind="stable")
+        cuts = cuts[np.argsort(cuts[:, 1] - cuts[:, 0], kind="stable")]
+        firsts = [np.empty((0, self.dim), np.float32)]  # the first token of each window, in this order
         filler = self.tokenizer.pad_token_id or 0
-        for some in _batches(cuts[order], special, batch_tokens):
+        for some in _batches(cuts, special, batch_tokens):
             lengths, rows = some[:, 1] - some[:, 0], np.arange(len(some))
             row = np.repeat(rows, lengths)
             within = np.arange(len(row)) - np.repeat(lengths.cumsum() - lengths, lengths)
@@ -97,10 +106,16 @@ class WordEncoder:
             with torch.inference_mode(), half(self.device, self.precision):
                 states = self._states(ready[0], ready[1])
                 found[source] = states[ready[2], ready[3]].float().cpu().numpy()
+                firsts.append(states[:, 0].float().cpu().numpy())
             if padding is not None:
                 padding.tokens += mask.size
                 padding.padding += int(mask.size - mask.sum())
-        return found
+        texts = len(pieces.offsets) - 1
+        if not self.before:
+            return found, means(found, pieces.texts, np.arange(len(found)), texts)
+        text_of = np.searchsorted(pieces.offsets, cuts[:, 0], side="right") - 1
+        members = np.argsort(text_of, kind="stable")
+        return found, means(np.concatenate(firsts), text_of[members], members, texts)
 
     def _states(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(B, L, D) of the layer that is wanted."""

@@ -12,7 +12,13 @@ from itmkit.inputs import ImageBatch, Sizes, TextBatch
 
 FEATURE, VOCABULARY, VECTOR, BLOCKS, LABELS, REGIONS = 10, 20, 7, 16, 5, 4
 SIZES = Sizes(
-    feature=FEATURE, regions=REGIONS, vocabulary=VOCABULARY, word_vector=VECTOR, tag_vector=VECTOR, blocks=BLOCKS
+    feature=FEATURE,
+    regions=REGIONS,
+    vocabulary=VOCABULARY,
+    word_vector=VECTOR,
+    tag_vector=VECTOR,
+    blocks=BLOCKS,
+    sentence=VECTOR,
 )
 
 POOLED = Sizes(feature=FEATURE, regions=1, word_vector=FEATURE)  # one vector a picture and a caption, of one size
@@ -42,6 +48,7 @@ def image_batch(counts: list[int] | None = None, *, regions: int = REGIONS, seed
         tags=torch.randn(images, regions, VECTOR, generator=random),
         attention=torch.rand(images, regions, generator=random),
         labels=torch.rand(images, LABELS, generator=random) < 0.5,
+        whole=torch.randn(images, FEATURE, generator=random),
     )
 
 
@@ -59,7 +66,7 @@ def text_batch(lengths: list[int] | None = None, *, longest: int = 0, seed: int 
             head = int(torch.randint(0, word, (), generator=random))
             edges[text, word, head] = edges[text, head, word] = True
     vectors = torch.randn(len(lengths), longest, VECTOR, generator=random) * mask.unsqueeze(-1)
-    return TextBatch(words, mask, edges, vectors)
+    return TextBatch(words, mask, edges, vectors, torch.randn(len(lengths), VECTOR, generator=random))
 
 
 def pooled_images(count: int = 3, *, seed: int = 0) -> ImageBatch:
@@ -94,7 +101,7 @@ def pad_images(batch: ImageBatch, extra: int) -> ImageBatch:
     for name, value in _fields(batch).items():
         if name in ("rho", "theta"):
             garbage[name][:, :regions, :regions] = value
-        elif name == "labels":
+        elif name in ("labels", "whole"):
             garbage[name] = value
         else:
             garbage[name][:, :regions] = value
@@ -109,6 +116,8 @@ def pad_texts(batch: TextBatch, extra: int) -> TextBatch:
         if name == "edges":
             padded[name] = value.new_zeros(texts, longest + extra, longest + extra)
             padded[name][:, :longest, :longest] = value
+        elif name == "sentence":
+            padded[name] = value
         else:
             padded[name] = value.new_zeros(texts, longest + extra, *value.shape[2:])
             padded[name][:, :longest] = value

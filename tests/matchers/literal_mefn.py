@@ -49,7 +49,9 @@ def entropy(probabilities: list[float]) -> float:
     return -sum(p * math.log(p) for p in probabilities if p > 0)
 
 
-def entropies(weights: Weights, kind: str, regions: list[Vector], words: list[Vector]) -> tuple[list, list, np.ndarray]:
+def entropies(
+    weights: Weights, kind: str, regions: list[Vector], words: list[Vector], certainty: str = "either"
+) -> tuple[list, list, np.ndarray]:
     """Of each region, of each word, and the map of figure 2."""
     tau = math.exp(float(weights["log_tau"]))
     cosine = [[float(unit(region) @ unit(word)) for word in words] for region in regions]
@@ -59,6 +61,8 @@ def entropies(weights: Weights, kind: str, regions: list[Vector], words: list[Ve
             for j in range(len(words)):
                 q = float(sigmoid((cosine[i][j] - float(weights["threshold"])) / tau))
                 cells[i, j] = entropy([q, 1 - q]) / math.log(2)
+                if certainty == "match" and q < 0.5:
+                    cells[i, j] = 1
         of_regions = [sum(cells[i]) / len(words) for i in range(len(regions))]
         of_words = [sum(cells[:, j]) / len(regions) for j in range(len(words))]
         return of_regions, of_words, cells
@@ -106,11 +110,24 @@ def fuse(weights: Weights, local: Vector | None, globally: Vector | None) -> Vec
     return unit(normal * weights["norm.weight"] + weights["norm.bias"])
 
 
-def pair(weights: Weights, config: Any, regions: list[Vector], words: list[Vector]) -> tuple[float, float]:
-    """The score of an image and a text, and MFE over the number of its terms."""
+def class_vector(weights: Weights, vector: Vector | None) -> Vector | None:
+    """A stored [CLS] vector in the common space."""
+    return None if vector is None else unit(weights["weight"] @ vector + weights["bias"])
+
+
+def pair(
+    weights: Weights,
+    config: Any,
+    regions: list[Vector],
+    words: list[Vector],
+    whole: Vector | None = None,
+    sentence: Vector | None = None,
+) -> tuple[float, float]:
+    """The score of an image and a text, and MFE over the number of its terms. whole, sentence: of [CLS], if read."""
     scaled_regions, scaled_words, mfe = regions, words, 0.0
     if config.mfe:
-        of_regions, of_words, cells = entropies(below(weights, "entropy."), config.entropy, regions, words)
+        mine = below(weights, "entropy.")
+        of_regions, of_words, cells = entropies(mine, config.entropy, regions, words, config.certainty)
         temperature = config.weight_temperature
         weighted = fusion_weights(of_regions, temperature)
         scaled_regions = [weight * region for weight, region in zip(weighted, regions, strict=True)]
@@ -122,9 +139,12 @@ def pair(weights: Weights, config: Any, regions: list[Vector], words: list[Vecto
         local_image = mean(attend(scaled_regions, scaled_words, config.sharpness))
         local_text = mean(attend(scaled_words, scaled_regions, config.sharpness_i2t))
     if config.global_attention:
-        pooling = pooling_weights(below(weights, "image_pooling."), regions)
-        global_image = sum(weight * region for weight, region in zip(pooling, scaled_regions, strict=True))
-        global_text = mean(scaled_words)
+        global_image, global_text = whole, sentence
+        if global_image is None:
+            pooling = pooling_weights(below(weights, "image_pooling."), regions)
+            global_image = sum(weight * region for weight, region in zip(pooling, scaled_regions, strict=True))
+        if global_text is None:
+            global_text = mean(scaled_words)
         if config.local_attention:
             mine = below(weights, "consistency.")
             agree = sigmoid(float(mine["scale"]) * float(global_image @ global_text) + float(mine["offset"]))
@@ -134,9 +154,34 @@ def pair(weights: Weights, config: Any, regions: list[Vector], words: list[Vecto
     return -sum((image - text) ** 2), mfe
 
 
-def scores(weights: Weights, config: Any, images: list[np.ndarray], texts: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """(images, texts) scores and mean entropies."""
-    encoded_images = [image_nodes(weights, image) for image in images]
-    encoded_texts = [text_nodes(weights, config, text) for text in texts]
-    found = np.array([[pair(weights, config, image, text) for text in encoded_texts] for image in encoded_images])
+def scores(
+    weights: Weights,
+    config: Any,
+    images: list[np.ndarray],
+    texts: list[Any],
+    wholes: list[Vector],
+    sentences: list[Vector],
+) -> tuple[np.ndarray, np.ndarray]:
+    """(images, texts) scores and mean entropies. wholes, sentences: the stored [CLS] vectors."""
+    reads = config.class_vectors
+    encoded_images = [
+        (
+            image_nodes(weights, image),
+            class_vector(below(weights, "whole."), whole if reads in ("image", "both") else None),
+        )
+        for image, whole in zip(images, wholes, strict=True)
+    ]
+    encoded_texts = [
+        (
+            text_nodes(weights, config, text),
+            class_vector(below(weights, "sentence."), sentence if reads in ("text", "both") else None),
+        )
+        for text, sentence in zip(texts, sentences, strict=True)
+    ]
+    found = np.array(
+        [
+            [pair(weights, config, regions, words, whole, sentence) for words, sentence in encoded_texts]
+            for regions, whole in encoded_images
+        ]
+    )
     return found[..., 0], found[..., 1]

@@ -48,9 +48,11 @@ def attention(weights: Weights, xs: list[Vector], heads: int) -> list[Vector]:
     return found
 
 
-def transformer(weights: Weights, config: Any, tokens: list[Vector], places: list[int]) -> Vector:
-    """Eqs 1 and 3. tokens: words or regions, W numbers each; places: 0 is the first."""
-    xs = [weights["start"][0, 0] + weights["positions"][0]]
+def transformer(
+    weights: Weights, config: Any, tokens: list[Vector], places: list[int], first: Vector | float = 0.0
+) -> Vector:
+    """Eqs 1 and 3. tokens: words or regions, W numbers each; places: 0 is the first; first: added to x_class."""
+    xs = [weights["start"][0, 0] + first + weights["positions"][0]]
     xs += [token + weights["positions"][1 + place] for token, place in zip(tokens, places, strict=True)]
     for number in range(config.layers):
         mine = below(weights, f"layers.{number}.")
@@ -78,15 +80,19 @@ def represent(weights: Weights, config: Any, tokens: Any, places: list[int] | No
 
     Args:
         weights: of an encoder.
-        tokens: its regions, words, or one pooled vector.
+        tokens: its regions, words, or one pooled vector; or a pair of its stored [CLS] vector and these.
         places: of the tokens where some are left out.
     """
     if config.inputs == "pooled":
         return residual_mlps(weights, config, tokens[0])
-    enter, places = below(weights, "enter."), list(range(len(tokens))) if places is None else places
+    enter = below(weights, "enter.")
+    first: Vector | float = 0.0
+    if isinstance(tokens, tuple):
+        first, tokens = linear(enter, tokens[0]), tokens[1]
+    places = list(range(len(tokens))) if places is None else places
     if np.issubdtype(np.asarray(tokens).dtype, np.integer):
         return transformer(weights, config, [enter["weight"][word] for word in tokens], places)
-    return transformer(weights, config, [linear(enter, token) for token in tokens], places)
+    return transformer(weights, config, [linear(enter, token) for token in tokens], places, first)
 
 
 def score(weights: Weights, config: Any, regions: Any, words: Any) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -51,6 +51,12 @@ SETTINGS: list[dict[str, Any]] = [
     {"weight_temperature": 0.1, "sharpness": 5.0, "sharpness_i2t": 6.0},
     {"mfe_weight": 0.5},
     {"mfe_weight": 0.5, "entropy": "conditional"},
+    {"certainty": "match"},
+    {"certainty": "match", "mfe_weight": 0.5, "global_attention": False},
+    {"class_vectors": "text"},
+    {"class_vectors": "image", "images": "patches"},
+    {"class_vectors": "both", "images": "patches-dino"},
+    {"class_vectors": "both", "images": "patches", "words": "gru", "mfe": False},
 ]
 
 
@@ -113,16 +119,25 @@ def test_scores_and_entropies_are_those_of_the_equations(settings: dict[str, Any
     images, texts = image_batch([4, 1, 3]), text_batch()
     with torch.no_grad():
         found, entropy = matcher.pairs(matcher.encode_images(images), matcher.encode_texts(texts))
-    expected, mfe = literal.scores(weights_of(matcher), matcher.config, *literal_batches(matcher, images, texts))
+    assert images.whole is not None and texts.sentence is not None
+    expected, mfe = literal.scores(
+        weights_of(matcher),
+        matcher.config,
+        *literal_batches(matcher, images, texts),
+        list(images.whole.double().numpy()),
+        list(texts.sentence.double().numpy()),
+    )
     close(found, expected)
     close(entropy, mfe)
     assert expected.std() > 1e-2  # not a comparison of constants
     assert not matcher.config.mfe or mfe.std() > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["pair", "conditional"])
-def test_the_map_is_that_of_the_equation(kind: str) -> None:
-    matcher = matcher_of({"entropy": kind})
+@pytest.mark.parametrize(
+    ("kind", "certainty"), [("pair", "either"), ("pair", "match"), ("conditional", "either")], ids=str
+)
+def test_the_map_is_that_of_the_equation(kind: str, certainty: str) -> None:
+    matcher = matcher_of({"entropy": kind, "certainty": certainty})
     images, texts = image_batch([4, 1, 0]), text_batch()
     found = map_of(matcher, images, texts)
     assert found.shape == (3, 4, 4, 5)
@@ -132,7 +147,7 @@ def test_the_map_is_that_of_the_equation(kind: str) -> None:
         for t in range(4):
             regions = literal.image_nodes(weights, features[i])
             said = literal.text_nodes(weights, matcher.config, words[t])
-            cells = literal.entropies(below(weights, "entropy."), kind, regions, said)[2]
+            cells = literal.entropies(below(weights, "entropy."), kind, regions, said, certainty)[2]
             close(found[i, t, : len(regions), : len(said)], cells)
             assert np.isfinite(found[i, t]).sum() == cells.size  # padding is NaN
     assert np.isnan(found[2]).all()
@@ -146,6 +161,16 @@ def test_the_map_is_high_where_a_pair_is_undecided() -> None:
     cells = entropy_map(matcher, images, images)[0, 0]
     assert (cells.diagonal() < 1e-3).all()
     close(cells.flip(1).diagonal(), [1, 1])
+
+
+@pytest.mark.parametrize(("certainty", "expected"), [("either", [0, 1, 0]), ("match", [0, 1, 1])])
+def test_what_a_certain_mismatch_is_worth(certainty: str, expected: list[float]) -> None:
+    """Of a region and a word that are alike, unrelated, opposite: section 3.4 wants low entropy for the first alone."""
+    matcher = Matcher(config_of({"words": "bert", "certainty": certainty}), member="fusion", sizes=SIZES)
+    region, other = torch.eye(D)[0], torch.eye(D)[1]
+    images = {"nodes": region[None, None], "mask": torch.ones(1, 1, dtype=torch.bool)}
+    texts = {"nodes": torch.stack([region, other, -region])[None], "mask": torch.ones(1, 3, dtype=torch.bool)}
+    np.testing.assert_allclose(entropy_map(matcher, images, texts)[0, 0, 0], expected, atol=1e-3)
 
 
 # --- what must not change a score ---
@@ -166,10 +191,12 @@ def test_a_pair_scores_the_same_in_any_company(settings: dict[str, Any]) -> None
         close(scores(matcher, take_images(images, order), take_texts(texts, some)), together[np.ix_(order, some)])
 
 
-@pytest.mark.parametrize("settings", [{}, {"mfe": False}, {"entropy": "conditional"}], ids=named)
+@pytest.mark.parametrize(
+    "settings", [{}, {"mfe": False}, {"entropy": "conditional"}, {"class_vectors": "text"}], ids=named
+)
 def test_the_order_of_regions_does_not_change_scores(settings: dict[str, Any]) -> None:
     images, texts, matcher = image_batch([4, 4, 4]), text_batch(), matcher_of(settings)
-    turned = ImageBatch(images.features.flip(1), images.mask)
+    turned = replace(images, features=images.features.flip(1))
     close(scores(matcher, turned, texts), scores(matcher, images, texts))
 
 
@@ -210,7 +237,9 @@ def test_gradients_reach_every_parameter(settings: dict[str, Any]) -> None:
         assert torch.isfinite(gradient).all() and gradient.abs().max() > 1e-7, name
 
 
-@pytest.mark.parametrize("settings", [{}, {"mfe_weight": 0.5}, {"mfe": False}], ids=named)
+@pytest.mark.parametrize(
+    "settings", [{}, {"mfe_weight": 0.5}, {"mfe": False}, {"class_vectors": "both", "images": "patches"}], ids=named
+)
 def test_recomputed_blocks_have_the_gradients_of_kept_ones(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
@@ -264,6 +293,7 @@ def test_it_can_learn_sixteen_random_pairs() -> None:
 # --- the switches ---
 
 EVERY = {"entropy.", "image_pooling.", "consistency.", "image_fusion.gate.", "text_fusion.gate.", "image_fusion.norm."}
+BOTH = {"class_vectors": "both", "images": "patches"}
 
 
 @pytest.mark.parametrize(
@@ -273,8 +303,9 @@ EVERY = {"entropy.", "image_pooling.", "consistency.", "image_fusion.gate.", "te
         ({"mfe": False}, {"entropy."}),
         ({"local_attention": False}, {"consistency.", "image_fusion.gate.", "text_fusion.gate."}),
         ({"global_attention": False}, EVERY - {"entropy.", "image_fusion.norm."}),
+        (BOTH, {"image_pooling."}),
     ],
-    ids=["all", "mfe", "local", "global"],  # the order of a set differs from process to process
+    ids=["all", "mfe", "local", "global", "class"],  # the order of a set differs from process to process
 )
 def test_a_part_switched_off_is_not_there(settings: dict[str, Any], gone: set[str]) -> None:
     names = [name for name, _ in matcher_of(settings).named_parameters()]
@@ -287,12 +318,24 @@ def test_the_entropy_of_choices_has_no_threshold() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"weight_temperature": 1.0}, {"sharpness": 4.0}, {"sharpness_i2t": 9.0}, {"mfe": False}], ids=named
+    "settings",
+    [
+        {"weight_temperature": 1.0},
+        {"sharpness": 4.0},
+        {"sharpness_i2t": 9.0},
+        {"mfe": False},
+        {"certainty": "match"},
+        {"class_vectors": "text"},
+        {"class_vectors": "image", "images": "patches"},
+        BOTH,
+    ],
+    ids=named,
 )
 def test_a_switch_changes_the_scores(settings: dict[str, Any]) -> None:
     changed, plain = matcher_of(settings), matcher_of({})
     shared = changed.state_dict()
-    plain.load_state_dict({**plain.state_dict(), **shared})
+    own = plain.state_dict()
+    plain.load_state_dict({**own, **{name: value for name, value in shared.items() if name in own}})
     images, texts = image_batch(), text_batch()
     assert abs(scores(changed, images, texts) - scores(plain, images, texts)).max() > 1e-3
 
@@ -320,6 +363,10 @@ def test_what_it_reads() -> None:
         "text",
         "words-mini/texts",
     )
+    assert needs(Config(images="patches-dino")).caches[0] == "patches-dino"
+    both = needs(Config(words="gru", images="patches", class_vectors="both"))
+    assert both.caches == ("patches", "text", "words-/texts") and both.whole and both.vectors is None
+    assert not needs(Config(class_vectors="text")).whole and needs(Config(class_vectors="image")).sentence is None
     assert members(Config()) == {"fusion": 1.0}
 
 
@@ -333,6 +380,18 @@ def test_settings_that_contradict_each_other_are_told() -> None:
         resolve("mefn", settings={"local_attention": False, "global_attention": False})
     with pytest.raises(ItmkitError, match="--mfe-weight: with --mfe false there is no entropy"):
         resolve("mefn", settings={"mfe": False, "mfe_weight": 0.1})
+    for settings in ({"entropy": "conditional"}, {"mfe": False}):
+        with pytest.raises(ItmkitError, match="--certainty match: is of --entropy pair, with --mfe true"):
+            resolve("mefn", settings={**settings, "certainty": "match"})
+    for switch in ("local_attention", "global_attention"):
+        with pytest.raises(ItmkitError, match="--class-vectors text: .*needs --local-attention"):
+            resolve("mefn", settings={switch: False, "class_vectors": "text"})
+    with pytest.raises(ItmkitError, match="--class-vectors both: regions have no"):
+        resolve("mefn", settings={"class_vectors": "both"})
+    assert resolve("mefn", settings={**BOTH, "images": "patches-dino"}).matcher.images == "patches-dino"
+    for name in ("a/b", "text", "vectors-clip/images"):
+        with pytest.raises(ItmkitError, match="--images .*: regions, patches or another cache"):
+            resolve("mefn", settings={"images": name})
     matcher = matcher_of({"mfe": False})
     with pytest.raises(ItmkitError, match="trained with --mfe false"):
         map_of(matcher, image_batch(), text_batch())

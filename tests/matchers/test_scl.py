@@ -52,6 +52,9 @@ SETTINGS: list[dict[str, Any]] = [
     {**POOLS, "text_positives": "labels"},
     {"freeze_encoders": False},
     {"freeze_encoders": False, "text_epochs": 0, "image_epochs": 0},
+    {"class_vectors": "both"},
+    {"class_vectors": "text", "images": "regions"},
+    {"class_vectors": "image", "words": "learned"},
     POOLS,
     {**POOLS, "layers": 1, "width": 5},
     {**POOLS, "backup": False, "loss": "printed"},
@@ -107,10 +110,19 @@ def rows_of(values: Tensor, mask: Tensor) -> list[np.ndarray]:
             for value, real in zip(values, mask, strict=True)]  # fmt: skip
 
 
-def literal_inputs(config: Config, images: ImageBatch, texts: TextBatch) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def literal_inputs(config: Config, images: ImageBatch, texts: TextBatch) -> tuple[list[Any], list[Any]]:
     tokens = texts.words if config.inputs == "words" and config.words == "learned" else texts.vectors
     assert tokens is not None
-    return rows_of(images.features, images.mask), rows_of(tokens, texts.mask)
+    regions, words = rows_of(images.features, images.mask), rows_of(tokens, texts.mask)
+    return (
+        led(regions, images.whole if config.class_vectors in ("image", "both") else None),
+        led(words, texts.sentence if config.class_vectors in ("text", "both") else None),
+    )
+
+
+def led(rows: list[np.ndarray], first: Tensor | None) -> list[Any]:
+    """The tokens of each item, with its stored [CLS] vector where there is one."""
+    return rows if first is None else list(zip(first.double().numpy(), rows, strict=True))
 
 
 def loss_of(matcher: Matcher, stage: str, images: ImageBatch, texts: TextBatch, image_of: list[int]) -> Tensor:
@@ -139,7 +151,7 @@ def test_scores_are_those_of_the_equations(settings: dict[str, Any]) -> None:
     close(matcher.score(matcher.encode_images(images), matcher.encode_texts(texts)).detach(), expected)
 
 
-@pytest.mark.parametrize("settings", [{}, {"words": "learned"}], ids=named)
+@pytest.mark.parametrize("settings", [{}, {"words": "learned"}, {"class_vectors": "both"}], ids=named)
 def test_padding_does_not_change_scores(settings: dict[str, Any]) -> None:
     matcher = matcher_of(settings)
     images, texts = batches(matcher.config)
@@ -148,7 +160,7 @@ def test_padding_does_not_change_scores(settings: dict[str, Any]) -> None:
         close(scores(matcher, pad_images(images, more), pad_texts(texts, more)), plain)
 
 
-@pytest.mark.parametrize("settings", [{}, {"words": "learned"}, POOLS], ids=named)
+@pytest.mark.parametrize("settings", [{}, {"words": "learned"}, {"class_vectors": "both"}, POOLS], ids=named)
 def test_a_pair_scores_the_same_in_any_company(settings: dict[str, Any]) -> None:
     matcher = matcher_of(settings)
     images, texts = batches(matcher.config)
@@ -434,11 +446,24 @@ def test_a_switch_without_parameters_changes_a_loss(settings: dict[str, Any]) ->
     assert abs(losses[0] - losses[1]) > 1e-3
 
 
+@pytest.mark.parametrize("side", ["text", "image"])
+def test_class_vectors_change_the_representations_of_their_side_alone(side: Any) -> None:
+    changed, plain = matcher_of({"class_vectors": side}), matcher_of({})
+    assert [n for n, _ in changed.named_parameters()] == [n for n, _ in plain.named_parameters()]
+    images, texts = batches(plain.config)
+    with torch.no_grad():
+        for which, encode, batch in (("image", "encode_images", images), ("text", "encode_texts", texts)):
+            one, other = (getattr(matcher, encode)(batch)["vector"] for matcher in (changed, plain))
+            assert ((one - other).abs().max() > 1e-2) == (which == side)
+
+
 def test_what_is_read() -> None:
     plain = needs(Config(words_cache="b"))
     assert (plain.images, plain.words, plain.vectors, plain.labels) == ("patches", False, "words-b/texts", True)
     learned = needs(Config(words="learned", images="regions", image_epochs=0))
     assert (learned.images, learned.words, learned.vectors, learned.labels) == ("regions", True, None, False)
+    both = needs(Config(words_cache="b", images="dino", class_vectors="both"))
+    assert both.caches == ("dino", "text", "words-b/texts") and both.whole and both.sentence == "words-b/texts"
     pooled = needs(Config(inputs="pooled", vectors_cache="clip"))
     by_label = {"text_positives": "labels", "image_epochs": 0}
     assert needs(Config(**by_label)).labels and not needs(Config(**by_label, text_epochs=0)).labels
@@ -454,6 +479,9 @@ def test_what_is_read() -> None:
         ({"text_epochs": 0, "image_epochs": 0, "freeze_encoders": False}, 1, []),
         ({"image_epochs": 0}, 2, ["--image-epochs 0: the image encoder would stay random"]),
         ({**POOLS, "text_epochs": 0, "image_epochs": 0, "width": 5}, 1, []),
+        ({**POOLS, "class_vectors": "text"}, 2, ["--class-vectors text: with --inputs pooled there is no class token"]),
+        ({"class_vectors": "text", "words": "learned"}, 2, ["--class-vectors text: .* goes with --words bert"]),
+        ({"class_vectors": "image", "images": "regions"}, 2, [r"--class-vectors image: regions have no \[CLS\]"]),
         ({**POOLS}, 1, ["--captions-per-image 1"]),
         ({"width": 9}, 2, ["--width 9 cannot be divided among --heads 2"]),
         ({"images": "vectors-clip/images"}, 2, ["--images 'vectors-clip/images': regions, patches"]),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.matchers import METHODS, method
 from itmkit.training.loop import train
@@ -36,3 +37,22 @@ def test_trained_and_evaluated(name: str, workspace: Workspace) -> None:
 def test_names_of_caches_that_were_left_open_are_settled_and_kept(workspace: Workspace, tmp_path: Path) -> None:
     config = configured(workspace, "mefn", recipe="small", settings={"words": "bert"})
     assert config.matcher.words_cache == "tiny"
+
+
+@pytest.mark.parametrize("name", ["mefn", "scl"])
+def test_class_vectors_and_a_patch_cache_of_another_name(name: str, tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, words=True, patches="patches-tiny")
+    settings = {**FAST_TRAINING, **FAST[name], "epochs": 2, "images": "patches-tiny", "class_vectors": "both"}
+    config = configured(workspace, name, recipe="small", settings={**settings, "words": "bert"})
+    assert config.matcher.words_cache == "tiny"
+    train(workspace, config)
+    assert evaluate(workspace, [name]).rows[-1].name == name
+    facts = json.loads((workspace.run(name) / "run.json").read_text())
+    assert set(facts["caches"]) == {"patches-tiny", "text", "words-tiny/texts"}
+    with pytest.raises(ItmkitError, match="setting class_vectors was 'both', is 'none' now"):
+        train(
+            workspace,
+            configured(
+                workspace, name, recipe="small", settings={**settings, "class_vectors": "none", "words": "bert"}
+            ),
+        )

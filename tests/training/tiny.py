@@ -11,6 +11,8 @@ from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, text_key
 from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.graphs import build_graphs
 from itmkit.inputs import Needs
+from itmkit.regions.patches import patch_columns
+from itmkit.words.encode import text_columns
 from itmkit.words.phrases import TagPhrases
 from itmkit.workspace import Workspace
 
@@ -67,6 +69,7 @@ def make_workspace(
     tags: bool = False,
     words: bool = False,
     vectors: bool = False,
+    patches: str = "",
 ) -> Workspace:
     """Two captions an image; regions are noisy vectors of its two things, caches and graphs complete.
 
@@ -74,8 +77,9 @@ def make_workspace(
         repeat: val has the same things, features and captions as train.
         skipped: ids of images without a row in the region cache.
         tags: regions are named, and have colours.
-        words: caches/words-tiny, frozen vectors of words (and of tag phrases, where there are tags).
+        words: caches/words-tiny, frozen vectors of words and captions (and of tag phrases, where there are tags).
         vectors: caches/vectors-tiny, a pooled vector of each image and of each caption.
+        patches: name of a cache of patches.
     """
     workspace, random = Workspace(root), np.random.default_rng(1)
     of_things = random.normal(size=(len(THINGS), FEATURES))
@@ -101,6 +105,8 @@ def make_workspace(
         _write_words(workspace, tags=tags)
     if vectors:
         _write_vectors(workspace, pair_of, of_things)
+    if patches:
+        _write_patches(workspace, patches, features)
     return workspace
 
 
@@ -160,7 +166,7 @@ def _write_text(workspace: Workspace) -> None:
 
 
 def _write_words(workspace: Workspace, *, tags: bool) -> None:
-    """The vector of a word follows from the word alone; that of a phrase is the mean of its words."""
+    """The vector of a word follows from the word alone; that of a phrase or a caption is the mean of its words."""
 
     def vector(word: str) -> np.ndarray:
         return np.random.default_rng(crc32(word.encode())).normal(size=WORD_VECTOR)
@@ -168,7 +174,7 @@ def _write_words(workspace: Workspace, *, tags: bool) -> None:
     texts = list(dict.fromkeys(c.text for image in workspace.dataset().images for c in image.captions))
     phrases = TagPhrases.of(CacheReader.open(workspace.cache("regions"))).phrases if tags else []
     for side, keyed, column in (
-        ("texts", texts, {"vectors": Column("float16", (WORD_VECTOR,), "ragged")}),
+        ("texts", texts, text_columns(WORD_VECTOR)),
         ("tags", phrases, {"vector": Column("float16", (WORD_VECTOR,))}),
     ):
         if not keyed:
@@ -182,9 +188,23 @@ def _write_words(workspace: Workspace, *, tags: bool) -> None:
                     for key, text in zip(pending, keyed, strict=True):
                         found = np.stack([vector(word) for word in text.split()])
                         if side == "texts":
-                            out.append([key], {"vectors": found}, lengths=np.array([len(found)]))
+                            rows = {"vectors": found, "sentence": found.mean(axis=0)[None]}
+                            out.append([key], rows, lengths=np.array([len(found)]))
                         else:
                             out.append([key], {"vector": found.mean(axis=0)[None]})
+
+
+def _write_patches(workspace: Workspace, name: str, features: dict[str, np.ndarray]) -> None:
+    """The patches of a picture are its features, and [CLS] is their mean."""
+    made_by = MadeBy("extract-patches", {}, None, workspace.inputs(name, workspace.dataset()))
+    columns, count = patch_columns(REGIONS, FEATURES), len(features)
+    with CacheWriter.open(workspace.cache(name), made_by=made_by, columns=columns, keys=list(features)) as writer:
+        for shard, keys in writer.pending():
+            with writer.shard(shard) as out:
+                found = np.stack([features[key] for key in keys])
+                rows = {"features": found, "cls": found.mean(axis=1), "count": np.full(count, REGIONS)}
+                rows |= {"boxes": np.zeros((count, REGIONS, 4)), "attention": np.full((count, REGIONS), 1 / REGIONS)}
+                out.append(keys, rows | {"size": np.full((count, 2), 100)})
 
 
 def _write_vectors(workspace: Workspace, pair_of: dict[str, tuple[int, int]], of_things: np.ndarray) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from itmkit.cache import CacheReader, text_key
+from itmkit.cache import CacheReader, Column, text_key
 from itmkit.commands import cli
 from itmkit.commands.console import run as run_command
 from itmkit.dataset import Caption, ImageRecord, read_dataset, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
+from itmkit.progress import SILENT
 from itmkit.text.parse import parse_text
 from itmkit.text.store import TextCache
 from itmkit.words import encode as stage
@@ -75,10 +76,12 @@ def test_rows(work: Workspace, bert: Path) -> None:
     for row, caption in enumerate(distinct(work)):
         parsed = text.load([row])
         words = Spans(parsed.offsets, parsed.starts.astype(np.int64), parsed.ends.astype(np.int64))
-        alone, _ = word_vectors(encoder, [caption], words, batch_tokens=4096)
+        alone, sentence, _ = word_vectors(encoder, [caption], words, batch_tokens=4096)
         flat, _ = reader.read_ragged(["vectors"], [row])
         np.testing.assert_allclose(flat["vectors"], alone, atol=4e-3)
         assert flat["vectors"].any() or caption == ""
+        np.testing.assert_allclose(reader.read("sentence", [row]), sentence, atol=4e-3)
+        assert sentence.shape == (1, 16) and sentence.dtype == np.float16 and sentence.any()
     made = reader.manifest.made_by
     assert made.settings == {"side": "texts", "layer": "-1"} and made.model is not None
     assert made.model["id"] == "tiny-bert" and made.model["sha256"] == sha256_file(bert / "model.safetensors")
@@ -96,6 +99,38 @@ def test_again_and_without_naming_the_model(work: Workspace, bert: Path) -> None
         run(work, None)  # which of the two?
     with pytest.raises(ItmkitError, match=r"model\.sha256 changed"):
         run(work, build_encoder("bert", bert.parent / "2" / "tiny-bert", seed=1), layer=-2)
+
+
+def test_a_cache_of_before_sentences_were_stored(
+    work: Workspace, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is complete or goes on as it was begun, and says so; anew it has them."""
+    known = stage.text_columns
+
+    def columns_before(dim: int) -> dict[str, Column]:
+        return {"vectors": known(dim)["vectors"]}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "text_columns", columns_before)
+        run(work, bert, shard_size=4)
+    begun = Workspace(shutil.copytree(work.root, tmp_path / "begun"))
+    folder = begun.cache("words-tiny-bert") / "texts"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    cut = manifest["shards"].pop()
+    (folder / cut["file"]).unlink()
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "complete": False}))
+    for some, encoded in ((work, 0), (begun, cut["count"])):
+        told: list[str] = []
+        monkeypatch.setattr(type(SILENT), "note", lambda self, text, told=told: told.append(text))
+        assert some.status()[-1].state == ("done" if some is work else "partial")
+        assert run(some, bert).encoded == encoded
+        assert any("was begun without sentence vectors and stays so" in line for line in told)
+        reader = CacheReader.open(some.cache("words-tiny-bert") / "texts")
+        assert list(reader.columns) == ["vectors"] and len(reader) == 13
+        with pytest.raises(ItmkitError, match="layer is '-1' in the cache"):
+            run(some, bert, layer=0)
+    run(work, bert, force=True)
+    assert "sentence" in CacheReader.open(work.cache("words-tiny-bert") / "texts").columns
 
 
 @pytest.mark.parametrize("stop", [0, 1, 2])
@@ -172,7 +207,7 @@ def test_tags(work: Workspace, bert: Path) -> None:
     assert set(reader.ids) == {text_key(one) for one in written}
     for text in written:
         ids, pieces = encoder.pieces([text])
-        mean = encoder.vectors(ids, pieces, batch_tokens=100).mean(0)
+        mean = encoder.vectors(ids, pieces, batch_tokens=100)[0].mean(0)
         np.testing.assert_allclose(reader.read("vector", reader.rows([text_key(text)]))[0], mean, atol=4e-3)
 
 
@@ -220,6 +255,7 @@ def test_real_weights_agree_with_transformers(tmp_path: Path) -> None:
         spans = made.pop("offset_mapping")[0].tolist()
         with torch.no_grad():
             states = network(**made).last_hidden_state[0]
+        np.testing.assert_allclose(reader.read("sentence", [row])[0], states[0], rtol=1e-3, atol=1e-3)
         parsed, flat = text.load([row]), reader.read_ragged(["vectors"], [row])[0]["vectors"]
         for start, end, vector in zip(parsed.starts, parsed.ends, flat, strict=True):
             own = [k for k, (a, b) in enumerate(spans) if max(a, start) < min(b, end)]

@@ -21,6 +21,11 @@ SHORT = ["a man", "", "the red ball isn't here", "a dog", "a woman's t-shirt", "
 
 def direct(folder: Path, text: str, layer: Layer = -1) -> np.ndarray:
     """The vectors of a text's own pieces, special ones cut away."""
+    return states_of(folder, text, layer)[1:-1]
+
+
+def states_of(folder: Path, text: str, layer: Layer = -1) -> np.ndarray:
+    """The vectors of all tokens of a text, special ones too."""
     from transformers import AutoModel, AutoTokenizer
 
     network, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
@@ -28,7 +33,7 @@ def direct(folder: Path, text: str, layer: Layer = -1) -> np.ndarray:
         made = tokenizer(text, return_tensors="pt")
         layers = network(**made, output_hidden_states=True).hidden_states
     found = torch.stack(layers[-4:]).mean(0) if layer == "last4" else layers[int(layer)]
-    return found[0, 1:-1].numpy()  # type: ignore[no-any-return]
+    return found[0].numpy()  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
@@ -40,7 +45,12 @@ def test_vectors_are_the_models_own(tmp_path: Path, kind: str, layer: Layer) -> 
     texts = [text for text in SHORT if len(encoder.pieces([text])[0]) <= LIMIT - 2]
     assert len(texts) >= 4
     ids, pieces = encoder.pieces(texts)
-    found = encoder.vectors(ids, pieces, batch_tokens=40)
+    found, sentences = encoder.vectors(ids, pieces, batch_tokens=40)
+    assert sentences.dtype == np.float32 and sentences.shape == (len(texts), 16)
+    assert encoder.sentence == ("[CLS]" if "bert" in kind and "roberta" not in kind else "<s>")
+    for text, sentence in zip(texts, sentences, strict=True):
+        expected = states_of(folder, text, layer)[0] if text else np.zeros(16)
+        np.testing.assert_allclose(sentence, expected, atol=2e-5)
     assert found.dtype == np.float32 and found.shape == (len(ids), 16)
     for k, text in enumerate(texts):
         np.testing.assert_allclose(
@@ -54,7 +64,8 @@ def test_a_result_does_not_depend_on_the_others(tmp_path: Path, kind: str) -> No
     ids, pieces = encoder.pieces(TEXTS)
     together = encoder.vectors(ids, pieces, batch_tokens=10_000)
     for batch in (1, 17, 60):
-        np.testing.assert_allclose(encoder.vectors(ids, pieces, batch_tokens=batch), together, atol=2e-5)
+        for found, expected in zip(encoder.vectors(ids, pieces, batch_tokens=batch), together, strict=True):
+            np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 def test_long_texts_run_in_windows(tmp_path: Path) -> None:
@@ -65,12 +76,27 @@ def test_long_texts_run_in_windows(tmp_path: Path) -> None:
     cuts = windows(pieces, LIMIT - 2)
     assert (cuts[:, 1] - cuts[:, 0] <= LIMIT - 2).all()
     assert sorted(piece for begin, end in cuts.tolist() for piece in range(begin, end)) == list(range(len(ids)))
-    found = encoder.vectors(ids, pieces, batch_tokens=100)
+    found, sentences = encoder.vectors(ids, pieces, batch_tokens=100)
     for begin, end in cuts.tolist():
         source = text if end <= pieces.offsets[1] else "a dog"
         np.testing.assert_allclose(
             found[begin:end], direct(folder, source[pieces.starts[begin] : pieces.ends[end - 1]]), atol=2e-5
         )
+    parts = [text[pieces.starts[begin] : pieces.ends[end - 1]] for begin, end in cuts.tolist()[1:]]
+    assert "".join(parts).replace(" ", "") == text.replace(" ", "")
+    windowed = np.mean([states_of(folder, part)[0] for part in parts], axis=0)  # [CLS] of each window
+    np.testing.assert_allclose(sentences, [windowed, states_of(folder, "a dog")[0], np.zeros(16)], atol=2e-5)
+
+
+def test_a_model_without_a_first_token_gives_the_mean_of_its_pieces(tmp_path: Path) -> None:
+    encoder = load_word_encoder(build_encoder("bert", tmp_path))
+    encoder.before = []
+    ids, pieces = encoder.pieces(["a man rides", "", "a dog"])
+    found, sentences = encoder.vectors(ids, pieces, batch_tokens=100)
+    assert encoder.sentence == "mean" and not sentences[1].any()
+    for text in (0, 2):
+        own = found[pieces.offsets[text] : pieces.offsets[text + 1]]
+        np.testing.assert_allclose(sentences[text], own.mean(axis=0), atol=1e-6)
 
 
 def test_windows_end_at_white_space_where_there_is_some() -> None:
@@ -86,7 +112,7 @@ def test_a_word_is_the_mean_of_its_pieces(tmp_path: Path) -> None:
     text = "unbelievable isn't"
     ids, pieces = encoder.pieces([text])
     words = Spans(np.array([0, 3]), np.array([0, 13, 15]), np.array([12, 15, 18]))  # unbelievable, is, n't
-    found, bare = word_vectors(encoder, [text], words, batch_tokens=100)
+    found, _, bare = word_vectors(encoder, [text], words, batch_tokens=100)
     own = direct(folder, text)
     for k, (start, end) in enumerate(zip(words.starts, words.ends, strict=True)):
         shared = [p for p in range(len(ids)) if pieces.starts[p] < end and pieces.ends[p] > start]
@@ -98,7 +124,7 @@ def test_a_word_is_the_mean_of_its_pieces(tmp_path: Path) -> None:
 def test_a_word_the_tokeniser_leaves_nothing_of(tmp_path: Path) -> None:
     encoder = load_word_encoder(build_encoder("bert", tmp_path))
     words = Spans(np.array([0, 2]), np.array([0, 2]), np.array([1, 3]))
-    found, bare = word_vectors(encoder, ["a \u200b"], words, batch_tokens=100)  # a zero-width space
+    found, _, bare = word_vectors(encoder, ["a \u200b"], words, batch_tokens=100)  # a zero-width space
     assert bare == 1 and found[0].any() and not found[1].any()
 
 
@@ -114,7 +140,7 @@ def test_halves_differ_by_rounding(tmp_path: Path, precision: Precision) -> None
     folder = build_encoder("bert", tmp_path)
     exact, halved = load_word_encoder(folder), load_word_encoder(folder, precision=precision)
     ids, pieces = exact.pieces(TEXTS)
-    one, other = (encoder.vectors(ids, pieces, batch_tokens=100) for encoder in (exact, halved))
+    one, other = (encoder.vectors(ids, pieces, batch_tokens=100)[0] for encoder in (exact, halved))
     assert other.dtype == np.float32
     assert 0 < np.abs(one - other).max() / np.abs(one).max() < (0.05 if precision == "bfloat16" else 0.006)
 

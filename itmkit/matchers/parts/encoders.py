@@ -13,11 +13,26 @@ from itmkit.matchers.parts.norms import l2norm
 from itmkit.workspace import VECTORS, WORDS
 
 Words = Literal["gru", "bert+gru", "bert"]
+ClassVectors = Literal["none", "text", "image", "both"]  # whose stored [CLS] vectors are read
 
 
 def word_needs(kind: Words, cache: str) -> dict[str, Any]:
     """What `WordEncoder` reads, as arguments of `Needs`."""
     return {"words": kind == "gru", "vectors": None if kind == "gru" else f"{WORDS}{cache}/texts"}
+
+
+def class_needs(kind: ClassVectors, cache: str) -> dict[str, Any]:
+    """What reads the [CLS] vectors that the caches of words and patches hold, as arguments of `Needs`."""
+    return {
+        "whole": kind in ("image", "both"),
+        "sentence": f"{WORDS}{cache}/texts" if kind in ("text", "both") else None,
+    }
+
+
+def class_problems(kind: ClassVectors, images: str) -> list[str]:
+    if kind in ("image", "both") and images == "regions":
+        return [f"--class-vectors {kind}: regions have no [CLS]; train with --images patches, or --class-vectors text"]
+    return []
 
 
 def vector_needs(cache: str) -> dict[str, Any]:
