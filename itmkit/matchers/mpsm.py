@@ -2,10 +2,10 @@
 
 Read top to bottom like section 3 of the paper:
 
-    3.1  semantic knowledge graphs     eqs 1-4     `SpatialKernels`, `semantic_edges`
+    3.1  semantic knowledge graphs     eqs 1-4     `itmkit.matchers.parts.spatial`, `semantic_edges`
     3.2  KGID                          eqs 5-9     `KnowledgeDissemination`
     3.3  similarity representations    eqs 10-15   `itmkit.matchers.parts.similarity`
-    3.4  SRGR                          eqs 16-20   `RelationReconstruction`
+    3.4  SRGR                          eqs 16-20   `itmkit.matchers.parts.relations`
     3.5  training objective            eq 21       `itmkit.matchers.parts.losses`
 
 Two members, `distance` and `direction`, share this code and no parameter; the mean of their scores is MPSM*.
@@ -15,7 +15,6 @@ Shape letters: see `itmkit.inputs`. N stands for R or L where a module serves bo
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any, Literal
 
@@ -30,10 +29,12 @@ from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, gram
 from itmkit.matchers.parts.blocks import each_block
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
-from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
+from itmkit.matchers.parts.norms import l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling, Pooling
+from itmkit.matchers.parts.relations import Edges, RelationReconstruction
 from itmkit.matchers.parts.rows import Rows
 from itmkit.matchers.parts.similarity import Kind, SimilarityRepresentation, local_similarities
+from itmkit.matchers.parts.spatial import SpatialKernels
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
@@ -76,6 +77,10 @@ class Config:
     )
     srgr: bool = Field(default=True, description="similarity-relation graph reconstruction (table 2)")
     srgr_steps: int = Field(default=1, ge=1, description="times the similarity graph is reconstructed")
+    srgr_edges: Edges = Field(
+        default="sum",
+        description="eq 16: a sum of one number of each end, or a product of two vectors (eq 17)",
+    )
     alignment: Literal["both", "global", "local"] = Field(default="both", description="nodes compared (figure 3)")
     similarities: Literal["both", "distance", "direction"] = Field(default="both", description="members (table 4)")
     training: Literal["independent", "joint"] = Field(
@@ -120,36 +125,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {  # tables 2-4 and figure 3
     "direction only": {"similarities": "direction"},
     "joint training": {"training": "joint"},
 }
-
-
-class SpatialKernels(nn.Module):
-    """Spatial dependence of regions: K learned Gaussians over polar coordinates (section 3.1.1; Norcliffe-Brown).
-
-    With `heads` each kernel is a graph of its own, as in Norcliffe-Brown et al., so that a node can tell what lies on
-    its left from what lies on its right. The print has one matrix P_v, the sum.
-    """
-
-    def __init__(self, kernels: int, *, heads: bool = False) -> None:
-        super().__init__()
-        self.heads = heads
-        # Means spread over the unit of distance and over the circle, as a grid would be; all of it is learned.
-        self.rho_mean = nn.Parameter(torch.linspace(0, 1, kernels))
-        self.rho_scale = nn.Parameter(torch.full((kernels,), 0.3))
-        self.theta_mean = nn.Parameter(torch.arange(kernels) * (2 * math.pi / kernels) - math.pi)
-        self.theta_scale = nn.Parameter(torch.full((kernels,), 1.0))
-        self.weight = nn.Parameter(torch.full((kernels,), 1.0))
-
-    def forward(self, rho: Tensor, theta: Tensor) -> Tensor:
-        """rho, theta (Bi, R, R) -> P_v (Bi, H, R, R), H graphs: one, or one a kernel.
-
-        `P_v = sum_k w_k exp(-(rho - mu_k)^2 / 2 s_k^2 - wrap(theta - nu_k)^2 / 2 q_k^2)`
-        """
-        far = (rho.unsqueeze(-1) - self.rho_mean).square() / (2 * self.rho_scale.square() + 1e-6)
-        turn = theta.unsqueeze(-1) - self.theta_mean
-        wrapped = torch.remainder(turn + math.pi, 2 * math.pi) - math.pi
-        off = wrapped.square() / (2 * self.theta_scale.square() + 1e-6)
-        near = torch.exp(-far - off)  # (Bi, R, R, K)
-        return (near * self.weight).permute(0, 3, 1, 2) if self.heads else (near @ self.weight).unsqueeze(1)
 
 
 def semantic_edges(nodes: Tensor, mask: Tensor, prior: Tensor, config: Config) -> Tensor:
@@ -229,69 +204,6 @@ class KnowledgeDissemination(nn.Module):
         return real.take(padded * mask.sum(dim=1, keepdim=True) if self.config.kgid_weight == "mean" else padded)
 
 
-class RelationReconstruction(nn.Module):
-    """SRGR, eqs 16-20: nodes are the similarity vectors of a pair, the global one first."""
-
-    def __init__(self, size: int, steps: int) -> None:
-        super().__init__()
-        self.steps = nn.ModuleList(_ReconstructionStep(size) for _ in range(steps))
-
-    def forward(self, graphs: list[Tensor], mask: Tensor, *, only_first: bool) -> list[Tensor]:
-        """Blocks of images.
-
-        graphs: (n, Bt, M, S) each; mask (Bt, M) -> the same shapes, or (n, Bt, 1, S) where only the first is needed.
-        """
-        for number, step in enumerate(self.steps, 1):
-            wanted = 1 if only_first and number == len(self.steps) else len(mask[0])
-            graphs = step(graphs, mask, wanted)
-        return graphs
-
-
-class _ReconstructionStep(nn.Module):
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.outgoing = nn.Linear(size, 1, bias=False)  # W_out, eq 16
-        self.incoming = nn.Linear(size, 1, bias=False)  # W_in, eq 16
-        self.outgoing_norm, self.incoming_norm = MaskedBatchNorm(), MaskedBatchNorm()
-        self.gate = nn.Linear(2 * size, size)  # eq 18
-        self.refine_outgoing = nn.Linear(size, size, bias=False)  # W*_1, eq 19
-        self.refine_incoming = nn.Linear(size, size, bias=False)  # W*_2, eq 19
-        self.fuse = nn.Linear(size, size)  # W*, b*, eq 20
-
-    @torch.no_grad()
-    def start_as_mean(self, *, of_mark: int) -> None:
-        """Begins as a weighted mean of the nodes. The one in which number `of_mark` is large weighs about 20 others."""
-        for edge, norm in ((self.outgoing, self.outgoing_norm), (self.incoming, self.incoming_norm)):
-            edge.weight.zero_()
-            edge.weight[0, of_mark] = 1
-            norm.bias.fill_(-3.5)
-        self.refine_outgoing.weight.mul_(0.1)
-        self.refine_incoming.weight.mul_(0.1)
-        self.fuse.weight.copy_(torch.eye(len(self.fuse.weight)) / 2)
-
-    def forward(self, graphs: list[Tensor], mask: Tensor, wanted: int) -> list[Tensor]:
-        """-> (n, Bt, wanted, S): the first `wanted` nodes of each graph reconstructed from all."""
-        # The print concatenates two scalars; a linear map of a concatenation is the sum of two linear maps.
-        both = torch.cat([self.outgoing.weight, self.incoming.weight])
-        ends = torch.cat([functional.linear(nodes, both) for nodes in graphs])  # (Bi, Bt, M, 2)
-        # The statistics are those of all pairs, so no block can be finished before the last one is here.
-        out, into = self.outgoing_norm(ends[..., 0], mask), self.incoming_norm(ends[..., 1], mask)
-        sizes = [len(nodes) for nodes in graphs]
-        blocks = zip(graphs, out.split(sizes), into.split(sizes), strict=True)
-        return [self._reconstruct(nodes, out, into, mask, wanted) for nodes, out, into in blocks]
-
-    def _reconstruct(self, nodes: Tensor, out: Tensor, into: Tensor, mask: Tensor, wanted: int) -> Tensor:
-        to_b = out[:, :, :wanted, None] + into[:, :, None, :]  # edges a -> b
-        from_b = into[:, :, :wanted, None] + out[:, :, None, :]  # edges b -> a
-        edges = torch.sigmoid(torch.cat([to_b, from_b], dim=2)) * mask[:, None, :]
-        gathered = (edges / edges.sum(-1, keepdim=True)) @ nodes  # eq 16 and 17
-        leaving, arriving = gathered.chunk(2, dim=2)  # (n, Bt, wanted, S) each
-        kept = torch.sigmoid(self.gate(torch.cat([leaving, arriving], dim=-1)))  # eq 18
-        leaving = self.refine_outgoing(kept * leaving) + leaving  # eq 19
-        arriving = self.refine_incoming(kept * arriving) + arriving
-        return self.fuse(leaving + arriving)  # eq 20
-
-
 class _Perspective(nn.Module):
     """One similarity (distance or direction) from two encoded modalities to a score: sections 3.3 and 3.4."""
 
@@ -304,7 +216,7 @@ class _Perspective(nn.Module):
         if config.alignment != "local":
             self.global_similarity = SimilarityRepresentation(kind, config.embed, size, **form)
         if config.srgr:
-            self.relations = RelationReconstruction(size, config.srgr_steps)
+            self.relations = RelationReconstruction(size, config.srgr_steps, edges=config.srgr_edges)
         self.predict = nn.Linear(size, 1)
 
     @torch.no_grad()
@@ -319,9 +231,8 @@ class _Perspective(nn.Module):
             if isinstance(similarity, SimilarityRepresentation):
                 similarity.start_as_plain_similarity(mark=name == "global_similarity")
         self.predict.weight[0, 0] = -4 if self.kind == "distance" else 4
-        for step in self.relations.steps if self.config.srgr else ():
-            assert isinstance(step, _ReconstructionStep)
-            step.start_as_mean(of_mark=2)
+        if self.config.srgr:
+            self.relations.start_as_mean(of_mark=2, constant=1)
 
     def forward(self, images: Encoded, texts: Encoded, words: FlatWords) -> Tensor:
         """Scores (Bi, Bt) of every image with every text."""

@@ -218,22 +218,58 @@ class Statistics:
 Graphs = dict[tuple[int, int], list[Vector]]
 
 
-def reconstruct(weights: Weights, graphs: Graphs, statistics: Statistics) -> Graphs:
-    """One step of SRGR, eqs 16 to 20, on the similarity graph of every pair (they share only the normalisation)."""
+Logits = dict[tuple[Any, int, int], float]
+
+
+def _logits_of_sums(
+    weights: Weights, graphs: Graphs, keys: list[Any], statistics: Statistics, only_first: bool
+) -> tuple[Logits, Logits]:
+    """Eq 16 as printed: of edges a -> b and of edges b -> a."""
     w_out, w_in = weights["outgoing.weight"][0], weights["incoming.weight"][0]
+    out = statistics.normalise(weights, "outgoing_norm", {key: float(w_out @ graphs[key[0]][key[1]]) for key in keys})
+    into = statistics.normalise(weights, "incoming_norm", {key: float(w_in @ graphs[key[0]][key[1]]) for key in keys})
+    leaving, arriving = {}, {}
+    for pair, a in keys:
+        for b in range(len(graphs[pair])):
+            leaving[pair, a, b] = out[pair, a] + into[pair, b]
+            arriving[pair, a, b] = into[pair, a] + out[pair, b]
+    return leaving, arriving
+
+
+def _logits_of_products(
+    weights: Weights, graphs: Graphs, keys: list[Any], statistics: Statistics, only_first: bool
+) -> tuple[Logits, Logits]:
+    """The same with m x m maps. Only edges that are used are normalised."""
+    w_out, w_in = weights["outgoing.weight"], weights["incoming.weight"]
+    values = {}
+    for pair, a in keys:
+        if only_first and a > 0:
+            continue
+        for b, other in enumerate(graphs[pair]):
+            node = graphs[pair][a]
+            values["leaving", pair, a, b] = float((w_out @ node) @ (w_in @ other))
+            values["arriving", pair, a, b] = float((w_out @ other) @ (w_in @ node))
+    normed = statistics.normalise(weights, "norm", values)
+    parts: list[Logits] = []
+    for way in ("leaving", "arriving"):
+        parts.append({key[1:]: value for key, value in normed.items() if key[0] == way})
+    return parts[0], parts[1]
+
+
+def reconstruct(weights: Weights, graphs: Graphs, statistics: Statistics, *, only_first: bool = False) -> Graphs:
+    """One step of SRGR, eqs 16 to 20, on the similarity graph of every pair (they share only the normalisation).
+
+    only_first: only the first node of each graph is reconstructed.
+    """
     keys = [(pair, a) for pair, nodes in graphs.items() for a in range(len(nodes))]
-    out = statistics.normalise(
-        weights, "outgoing_norm", {(pair, a): float(w_out @ graphs[pair][a]) for pair, a in keys}
-    )
-    into = statistics.normalise(
-        weights, "incoming_norm", {(pair, a): float(w_in @ graphs[pair][a]) for pair, a in keys}
-    )
+    logits = _logits_of_sums if "norm.weight" not in weights else _logits_of_products
+    leaving_edges, arriving_edges = logits(weights, graphs, keys, statistics, only_first)
     result: Graphs = {}
     for pair, nodes in graphs.items():
         result[pair] = []
-        for a in range(len(nodes)):
-            to_b = [sigmoid(out[pair, a] + into[pair, b]) for b in range(len(nodes))]
-            from_b = [sigmoid(into[pair, a] + out[pair, b]) for b in range(len(nodes))]
+        for a in range(1 if only_first else len(nodes)):
+            to_b = [sigmoid(leaving_edges[pair, a, b]) for b in range(len(nodes))]
+            from_b = [sigmoid(arriving_edges[pair, a, b]) for b in range(len(nodes))]
             leaving, arriving = np.zeros_like(nodes[a]), np.zeros_like(nodes[a])
             for b, node in enumerate(nodes):
                 leaving = leaving + to_b[b] / sum(to_b) * node  # eqs 16, 17
@@ -322,7 +358,8 @@ def scores(
             graphs[i, t] = nodes
     if config.srgr:
         for step in range(config.srgr_steps):
-            graphs = reconstruct(below(mine, f"relations.steps.{step}."), graphs, statistics)
+            last = step == config.srgr_steps - 1 and config.alignment != "local"
+            graphs = reconstruct(below(mine, f"relations.steps.{step}."), graphs, statistics, only_first=last)
     result = np.zeros((len(images), len(texts)))
     for (i, t), nodes in graphs.items():
         decides = nodes[0] if config.srgr and config.alignment != "local" else sum(nodes) / len(nodes)

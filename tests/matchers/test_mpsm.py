@@ -10,20 +10,15 @@ import torch
 from torch import Tensor
 
 from itmkit.inputs import ImageBatch, Sizes, TextBatch
-from itmkit.matchers.mpsm import (
-    Config,
-    KnowledgeDissemination,
-    Matcher,
-    RelationReconstruction,
-    SpatialKernels,
-    members,
-)
+from itmkit.matchers.mpsm import Config, KnowledgeDissemination, Matcher, members
 from itmkit.matchers.mpsm import semantic_edges as edges_of
 from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.attention import FlatWords, attend_regions, gram, unit_attention
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.matchers.parts.pooling import MeanQueryPooling
+from itmkit.matchers.parts.relations import RelationReconstruction
 from itmkit.matchers.parts.similarity import SimilarityRepresentation
+from itmkit.matchers.parts.spatial import SpatialKernels
 from tests.matchers import literal_mpsm as literal
 from tests.matchers.batches import (
     SIZES,
@@ -50,6 +45,9 @@ SETTINGS: list[dict[str, Any]] = [
     {"srgr": False, "alignment": "local"},
     {"srgr_steps": 3},
     {"srgr_steps": 2, "alignment": "local"},
+    {"srgr_edges": "product"},
+    {"srgr_edges": "product", "srgr_steps": 2, "alignment": "local"},
+    {"srgr_edges": "product", "similarity_bias": True, "plain_start": True},
     {"kgid_layers": 0},
     {"kgid_layers": 1},
     {"kgid_layers": 2},
@@ -326,9 +324,10 @@ def test_with_a_bias_the_first_scores_follow_the_cosine(kind: Any, alignment: st
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("only_first", [False, True])
-def test_srgr(steps: int, training: bool, only_first: bool) -> None:
+@pytest.mark.parametrize("edges", ["sum", "product"])
+def test_srgr(steps: int, training: bool, only_first: bool, edges: Any) -> None:
     torch.manual_seed(6)
-    module = RelationReconstruction(S, steps).train(training)
+    module = RelationReconstruction(S, steps, edges=edges).train(training)
     with torch.no_grad():
         for name, buffer in module.named_buffers():
             buffer.fill_(0.3 if name.endswith("mean") else 0.5)
@@ -344,7 +343,8 @@ def test_srgr(steps: int, training: bool, only_first: bool) -> None:
     graphs = {(i, t): list(nodes[i, t, : lengths[t]].double().numpy()) for i in range(2) for t in range(3)}
     for step in range(steps):
         statistics = literal.Statistics(training)
-        graphs = literal.reconstruct(literal.below(weights, f"steps.{step}."), graphs, statistics)
+        last = only_first and step == steps - 1
+        graphs = literal.reconstruct(literal.below(weights, f"steps.{step}."), graphs, statistics, only_first=last)
         for norm, (mean, variance) in statistics.running.items():
             close(module.state_dict()[f"steps.{step}.{norm}.running_mean"], mean)
             close(module.state_dict()[f"steps.{step}.{norm}.running_var"], variance)
