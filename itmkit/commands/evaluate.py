@@ -11,7 +11,7 @@ import click
 
 from itmkit.commands.formats import FORMATS, Format, formatted
 from itmkit.commands.options import Path_, device_option, json_option, workspace_option
-from itmkit.evaluation.reported import PROTOCOLS, Reported, reported
+from itmkit.evaluation.reported import PROTOCOLS, Reported, not_comparable, reported
 from itmkit.progress import SILENT
 from itmkit.workspace import Workspace
 
@@ -163,11 +163,15 @@ def command(
             return
     methods = dict.fromkeys(row.method for row in result.rows if row.method) if compare_paper else {}
     papers = [paper for method in methods for paper in reported(method, split)]
+    apart = [paper for method in methods for paper in not_comparable(method)]
     if as_json:
-        theirs = {"reported": [asdict(paper) | {"rsum": paper.rsum} for paper in papers]} if compare_paper else {}
-        print_json(result.to_json() | theirs)
+        theirs = {
+            "reported": [asdict(paper) | {"rsum": paper.rsum} for paper in papers],
+            "not_comparable": [asdict(paper) for paper in apart],
+        }
+        print_json(result.to_json() | (theirs if compare_paper else {}))
     else:
-        show(result, papers, form)
+        show(result, papers, apart, form)
 
 
 def _ratings(given: Sequence[str]) -> dict[Kind, Path]:
@@ -200,13 +204,15 @@ def _only_run(workspace: Workspace) -> tuple[str, ...]:
     return (have[0],)
 
 
-def show(result: Evaluation, papers: Sequence[Reported] = (), form: Format = "table") -> None:
+def show(
+    result: Evaluation, papers: Sequence[Reported] = (), apart: Sequence[Reported] = (), form: Format = "table"
+) -> None:
     """The tables of an evaluation; median ranks and mR only where the terminal is wide enough for them."""
     from itmkit.commands.console import out, table
     from itmkit.commands.evaluation_tables import tables
 
     wide = not out.is_terminal or out.width >= 110
-    every = tables(result, papers, wide=wide)
+    every = tables(result, papers, apart, wide=wide)
     if form != "table":
         for shown in every:
             if form == "csv" and len(every) > 1:

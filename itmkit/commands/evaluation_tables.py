@@ -26,9 +26,12 @@ class Shown:
         return self.columns[self.words :]
 
 
-def tables(result: Evaluation, papers: Sequence[Reported] = (), *, wide: bool = True) -> list[Shown]:
-    """Every table of an evaluation. wide: with median ranks and mR."""
+def tables(
+    result: Evaluation, papers: Sequence[Reported] = (), apart: Sequence[Reported] = (), *, wide: bool = True
+) -> list[Shown]:
+    """Every table of an evaluation. apart: rows of papers that do not compare. wide: with median ranks and mR."""
     found = [_recalls(result, papers, wide)]
+    found += [_not_comparable(caveat, apart) for caveat in dict.fromkeys(paper.caveat for paper in apart)]
     if result.against is not None:
         found.append(_against(result.against))
     asked = result.rows[0].more  # the same of every row
@@ -67,6 +70,16 @@ def _recalls(result: Evaluation, papers: Sequence[Reported], wide: bool) -> Show
     folds = f", mean of {result.protocol.folds} folds" if result.protocol.folds > 1 else ""
     title = f"{result.protocol.says}: {result.images:,} images, {result.captions:,} captions{folds}"
     return Shown(title, columns, rows, words=2)
+
+
+def _not_comparable(caveat: str, papers: Sequence[Reported]) -> Shown:
+    rows = [
+        [f"{paper.model} ({paper.source})", paper.protocol, paper.figures_in_words]
+        for paper in papers
+        if paper.caveat == caveat
+    ]
+    title = f"reported, not comparable with the figures above: {caveat}"
+    return Shown(title, ["in the paper", "on", "figures"], rows, words=3)
 
 
 def _against(found: Against) -> Shown:

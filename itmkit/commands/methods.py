@@ -71,10 +71,11 @@ def _show(found: About) -> None:
         table(title, ["in the paper", "kind", "protocol", *NAMES], cells, right=NAMES)
     other = [one for one in found.reported if one not in six]
     if other:
-        figures = [", ".join(f"{name} {value:g}" for name, value in one.figures.items()) for one in other]
         title = f"\nreported, not measured by itmkit ({'; '.join(dict.fromkeys(one.source for one in other))})"
-        lines = [(one.model, one.protocol, text) for one, text in zip(other, figures, strict=True)]
+        lines = [(one.model, one.protocol, one.figures_in_words) for one in other]
         table(title, ["in the paper", "on", "figures"], lines)
+        for caveat in dict.fromkeys(one.caveat for one in other):
+            out.print(f"these compare with nothing but each other: {caveat}", markup=False, soft_wrap=True)
     ablations = [(one.model, one.settings) for one in found.reported if one.settings]
     if ablations:
         table("\nrows of its tables as options", ["row", "itmkit train ..."], list(dict.fromkeys(ablations)))

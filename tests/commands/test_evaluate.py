@@ -8,7 +8,11 @@ import pytest
 
 from itmkit.commands.console import run
 from itmkit.commands.evaluate import command
+from itmkit.commands.evaluation_tables import tables
+from itmkit.evaluation.metrics import Direction, Retrieval
 from itmkit.evaluation.protocols import PROTOCOLS, Protocol
+from itmkit.evaluation.reported import not_comparable, reported
+from itmkit.evaluation.results import Evaluation, Row
 from itmkit.training.loop import train
 from itmkit.training.settings import resolve
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
@@ -117,6 +121,17 @@ def test_what_papers_report_stands_beside(
     assert run(command, ["-w", str(root), "--run", "seed0", "--split", "flickr1k", "--compare-paper", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["reported"][0]["figures"]["i2t R@1"] == 52.9 and record["reported"][0]["source"]
+    assert record["not_comparable"] == []
+
+
+def test_rows_of_papers_that_do_not_compare_stand_below() -> None:
+    recalls = Retrieval(Direction(1, 2, 3, 4, 5), Direction(1, 2, 3, 4, 5), images=6, captions=30)
+    row = Row("mefn", "single", recalls, "mefn")
+    result = Evaluation(PROTOCOLS["flickr1k"], [row], 6, 30, 0, 0.1, "")
+    table, below = tables(result, reported("mefn", "flickr1k"), not_comparable("mefn"))
+    assert len(table.rows) == 1  # of the run alone
+    assert "direction and number of test images are not said" in below.title
+    assert ["MEFN (Liu and Fan, table 1)", "Flickr30K", "R@1 82.5, R@5 94.3, mAP 76.2"] in below.rows
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from itmkit.datasets.scenes import make_scenes
 from itmkit.evaluation.metrics import Retrieval, retrieval
@@ -49,9 +52,8 @@ EPOCHS, BATCH, RATE, CAPTIONS = 120, 64, 3e-3, 2
 NO_TRAINING = ("dual",)
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    folder = tmp_path_factory.mktemp("overfit")
+def make_workspace(folder: Path) -> Workspace:
+    """32 training scenes with every cache that a method reads."""
     workspace = Workspace(folder / "work")
     make_scenes(workspace, train=32, val=1, test=1)
     extract_regions(workspace, regions=12)
@@ -61,9 +63,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return workspace
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in NO_TRAINING])
-def test_32_scenes_by_heart(name: str, workspace: Workspace) -> None:
-    config = method(name).Config(**preset(name), **SMALL[name])
+def learn(
+    name: str, config: Any, workspace: Workspace, epochs: int
+) -> Iterator[tuple[dict[str, nn.Module], Inputs, bool]]:
+    """Trains on the scenes; after each epoch the members, what they learn from, and whether this is the last stage."""
     needs = method(name).needs(config)
     train = [replace(image, captions=image.captions[:CAPTIONS]) for image in workspace.dataset().split("train")]
     vocabulary = Vocabulary.build(
@@ -74,17 +77,30 @@ def test_32_scenes_by_heart(name: str, workspace: Workspace) -> None:
     members = build(name, config, sizes=inputs.sizes, seed=0)
     training = Training(batch_size=BATCH, negatives="soft", captions_per_image=CAPTIONS, precision="float32", seed=0)
     learner = Learner(members, training, torch.device("cpu"))
-    found: Retrieval | None = None
-    for stage in stages(name, config, EPOCHS):
+    every = stages(name, config, epochs)
+    for stage in every:
         for epoch in range(stage.epochs):
             for matcher in members.values():
                 begin(matcher, stage.name)
             for number, captions in enumerate(batches_of(inputs, training, epoch)):
                 batch, rate = pair_batch(inputs, captions), RATE * (1 - epoch / stage.epochs)
                 learner.step(batch, stage.name, "soft", rate, epoch=epoch, number=number, done=0)
-            if stage == stages(name, config, EPOCHS)[-1] and epoch % 5 == 4:
-                scores = ensemble_of(score_matrix(members, inputs), method(name).members(config))
-                found = retrieval(scores, inputs.image_of)
-                if found.i2t.r1 == found.t2i.r1 == 100:
-                    return
+            yield members, inputs, stage == every[-1]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return make_workspace(tmp_path_factory.mktemp("overfit"))
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in NO_TRAINING])
+def test_32_scenes_by_heart(name: str, workspace: Workspace) -> None:
+    config = method(name).Config(**preset(name), **SMALL[name])
+    found: Retrieval | None = None
+    for epoch, (members, inputs, last) in enumerate(learn(name, config, workspace, EPOCHS)):
+        if last and epoch % 5 == 4:
+            scores = ensemble_of(score_matrix(members, inputs), method(name).members(config))
+            found = retrieval(scores, inputs.image_of)
+            if found.i2t.r1 == found.t2i.r1 == 100:
+                return
     pytest.fail(f"after {EPOCHS} epochs: {found}")
