@@ -11,8 +11,8 @@ from itmkit.commands.train import read_settings
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from itmkit.evaluation.ablate import Ablation, Row
     from itmkit.evaluation.published import Published
+    from itmkit.studies.ablate import Ablation, Row
 
 
 @click.command("ablate", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -50,7 +50,7 @@ def command(
     """
     from itmkit.commands.console import ConsoleProgress, print_json
     from itmkit.errors import ItmkitError
-    from itmkit.evaluation.ablate import ablate
+    from itmkit.studies.ablate import ablate
 
     words = context.args
     if words and not words[0].startswith("--"):

@@ -12,7 +12,7 @@ from itmkit.commands.train import read_settings
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from itmkit.evaluation.compare import Comparison, Row
+    from itmkit.studies.compare import Comparison, Row
 
 
 @click.command("compare", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -61,7 +61,7 @@ def command(
       itmkit compare --methods cmfg,cmfg:edges=intra --epochs 4 --split val --json
     """
     from itmkit.commands.console import ConsoleProgress, print_json
-    from itmkit.evaluation.compare import compare
+    from itmkit.studies.compare import compare
 
     result = compare(
         workspace,
@@ -86,7 +86,7 @@ def command(
 def show(result: Comparison) -> None:
     """One table of the methods, one of the members of ensembles, and those that were asked for."""
     from itmkit.commands.console import out, table
-    from itmkit.evaluation.compare import FIGURES
+    from itmkit.studies.compare import FIGURES
 
     title = f"{result.says}: {result.images:,} images, {result.captions:,} captions; {_over(result)}"
     title += f"; a budget of {result.budget:g} core minutes a run" if result.budget else ""

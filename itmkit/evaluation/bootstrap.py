@@ -29,8 +29,8 @@ from functools import partial
 import numpy as np
 
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.metrics import KS, Direction, QueryRanks, mean_over
 from itmkit.evaluation.resampling import Queries, resampled, swapped
+from itmkit.scoring.metrics import KS, Direction, QueryRanks, mean_over
 
 RESAMPLES = 2000
 NORMAL = 1.959964  # the 97.5th percentile of the normal distribution

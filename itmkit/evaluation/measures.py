@@ -18,12 +18,12 @@ from itmkit.errors import ItmkitError
 from itmkit.evaluation.bootstrap import mean_intervals
 from itmkit.evaluation.coco_ids import coco_ids
 from itmkit.evaluation.judgements import Judged, read_judgements
-from itmkit.evaluation.metrics import QueryRanks
 from itmkit.evaluation.protocols import Protocol
 from itmkit.evaluation.ranking import Ranking, cmc, image_queries, r1_by_label, text_queries
 from itmkit.evaluation.ratings import Kind, agreement, read_ratings, scores_of
 from itmkit.evaluation.relevance import Listed, Relevance, SharedLabels
 from itmkit.evaluation.slices import image_slices, text_slices
+from itmkit.scoring.metrics import QueryRanks
 from itmkit.scoring.stored import Scores
 
 JUDGED: tuple[Judged, ...] = ("original", "cxc", "eccv")

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from itmkit.evaluation.metrics import KS, QueryRanks
+from itmkit.scoring.metrics import KS, QueryRanks
 
 NUMBERS = 1 << 21  # of resamples that are in memory at a time
 

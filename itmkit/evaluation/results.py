@@ -10,9 +10,9 @@ import numpy as np
 
 from itmkit.evaluation.bootstrap import Difference, differences, intervals
 from itmkit.evaluation.measures import Measures
-from itmkit.evaluation.metrics import QueryRanks, Retrieval, chance, mean_over, query_ranks
 from itmkit.evaluation.protocols import Protocol
 from itmkit.evaluation.seeds import Spread, over_seeds
+from itmkit.scoring.metrics import QueryRanks, Retrieval, chance, mean_over, query_ranks
 from itmkit.scoring.stored import Scores
 
 

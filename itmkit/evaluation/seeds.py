@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.metrics import Retrieval
+from itmkit.scoring.metrics import Retrieval
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from itmkit.evaluation.bootstrap import RESAMPLES, Interval, direction_intervals
-from itmkit.evaluation.metrics import QueryRanks
+from itmkit.scoring.metrics import QueryRanks
 
 LENGTHS = (8, 10, 12, 15)  # words at which the next slice of captions begins
 REGIONS = (10, 20, 36)  # likewise regions of images
@@ -81,7 +81,7 @@ def text_slices(
     """Text queries by the number of words in the caption, and with and without each class of `WORDS`.
 
     Args:
-        ranks: of `itmkit.evaluation.metrics.query_ranks`.
+        ranks: of `itmkit.scoring.metrics.query_ranks`.
         texts: the captions, in the order of the columns.
         lengths: numbers of words at which the next slice begins, rising.
     """
@@ -105,7 +105,7 @@ def image_slices(
     """Image queries by the number of regions of the image.
 
     Args:
-        ranks: of `itmkit.evaluation.metrics.query_ranks`.
+        ranks: of `itmkit.scoring.metrics.query_ranks`.
         regions: (n_images,) int, in the order of the rows.
         edges: numbers of regions at which the next slice begins, rising.
     """

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from itmkit.evaluation.metrics import Retrieval, retrieval
 from itmkit.inputs import Inputs
 from itmkit.progress import SILENT, Progress
 from itmkit.scoring.matrix import ensemble_of, score_matrix
+from itmkit.scoring.metrics import Retrieval, retrieval
 
 
 def validate(

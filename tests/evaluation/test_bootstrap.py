@@ -17,8 +17,8 @@ from itmkit.evaluation.bootstrap import (
     intervals,
     mean_intervals,
 )
-from itmkit.evaluation.metrics import QueryRanks, mean_over
 from itmkit.evaluation.resampling import Queries
+from itmkit.scoring.metrics import QueryRanks, mean_over
 
 
 def drawn(seed: int, images: int, typical: float = 1.0, captions: tuple[int, ...] = (1, 5, 5, 7)) -> QueryRanks:

@@ -12,8 +12,8 @@ import pytest
 from itmkit.dataset import Caption, ImageRecord
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.measures import CMC_RANKS, Measures, Wanted
-from itmkit.evaluation.metrics import query_ranks
 from itmkit.evaluation.protocols import PROTOCOLS
+from itmkit.scoring.metrics import query_ranks
 from itmkit.scoring.stored import InMemory
 
 IMAGES, EACH = 9, 2

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itmkit.evaluation.bootstrap import direction_intervals
-from itmkit.evaluation.metrics import Direction, QueryRanks
 from itmkit.evaluation.slices import WORDS, bins, image_slices, slices, text_slices
+from itmkit.scoring.metrics import Direction, QueryRanks
 
 TEXTS = [
     "Two dogs run.",

@@ -12,10 +12,10 @@ import torch
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
-from itmkit.evaluation.metrics import retrieval
 from itmkit.evaluation.trained import open_run
 from itmkit.inputs import Inputs
 from itmkit.scoring.matrix import score_matrix
+from itmkit.scoring.metrics import retrieval
 from itmkit.training.loop import train
 from itmkit.training.settings import resolve
 from itmkit.workspace import Workspace

@@ -19,9 +19,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from itmkit.evaluation.metrics import retrieval
 from itmkit.inputs import ImageBatch, Inputs, TextBatch
 from itmkit.matchers import METHODS, as_matcher, build, method, preset
+from itmkit.scoring.metrics import retrieval
 from itmkit.training.settings import resolve
 from tests.matchers.test_overfit import NO_TRAINING, SMALL, learn, make_workspace
 

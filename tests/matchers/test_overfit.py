@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from itmkit.datasets.scenes import make_scenes
-from itmkit.evaluation.metrics import Retrieval, retrieval
 from itmkit.graphs import build_graphs
 from itmkit.inputs import Inputs
 from itmkit.matchers import METHODS, begin, build, method, preset, stages
 from itmkit.regions.extract import extract_regions
 from itmkit.scoring.matrix import ensemble_of, score_matrix
+from itmkit.scoring.metrics import Retrieval, retrieval
 from itmkit.text.parse import parse_text
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.batches import batches_of, pair_batch

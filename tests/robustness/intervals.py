@@ -24,7 +24,7 @@ from collections.abc import Callable
 import numpy as np
 
 from itmkit.evaluation.bootstrap import differences, intervals
-from itmkit.evaluation.metrics import QueryRanks, query_ranks
+from itmkit.scoring.metrics import QueryRanks, query_ranks
 
 CANDIDATES = 5000
 # The logarithm of the typical rank, and how much of its spread comes from the image and from the query alone.

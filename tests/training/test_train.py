@@ -15,10 +15,10 @@ import torch
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
-from itmkit.evaluation.metrics import retrieval
 from itmkit.inputs import Sizes
 from itmkit.matchers import vsepp
 from itmkit.progress import SILENT, Advance
+from itmkit.scoring.metrics import retrieval
 from itmkit.training import feeding, loop, step
 from itmkit.training.checkpoint import load_state, load_weights, save_weights
 from itmkit.training.collapse import CollapseWatch, advice

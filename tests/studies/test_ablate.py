@@ -9,11 +9,11 @@ import pytest
 from itmkit.commands import cli
 from itmkit.commands.console import run
 from itmkit.errors import ItmkitError
-from itmkit.evaluation import ablate as module
-from itmkit.evaluation.ablate import ablate
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.evaluation.published import published
 from itmkit.matchers import METHODS, method
+from itmkit.studies import ablate as module
+from itmkit.studies.ablate import ablate
 from itmkit.training import budget, loop
 from itmkit.training.estimate import Estimate, StageEstimate
 from itmkit.training.settings import changed, read_config, resolve

@@ -9,14 +9,14 @@ from typing import Any
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.bootstrap import Difference
-from itmkit.evaluation.compare import FIGURES
-from itmkit.evaluation.kept_ranks import Folds, evaluated
-from itmkit.evaluation.over_runs import mean_differences
 from itmkit.evaluation.protocols import protocol
 from itmkit.evaluation.published import Published, published
 from itmkit.files import read_json, write_json
 from itmkit.matchers import METHODS, method
 from itmkit.progress import SILENT, Progress
+from itmkit.studies.compare import FIGURES
+from itmkit.studies.kept_ranks import Folds, evaluated
+from itmkit.studies.over_runs import mean_differences
 from itmkit.training.budget import asked_for
 from itmkit.training.loop import train
 from itmkit.training.runs import configured, settled

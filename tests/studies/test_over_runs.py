@@ -7,8 +7,8 @@ import pytest
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.bootstrap import differences, intervals
-from itmkit.evaluation.metrics import QueryRanks
-from itmkit.evaluation.over_runs import FIGURES, mean_differences, mean_intervals
+from itmkit.scoring.metrics import QueryRanks
+from itmkit.studies.over_runs import FIGURES, mean_differences, mean_intervals
 
 
 def drawn(seed: int, *, images: int = 120, hard: np.ndarray | None = None) -> list[QueryRanks]:

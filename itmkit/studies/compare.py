@@ -9,12 +9,12 @@ from typing import Any
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.bootstrap import Difference, Interval
-from itmkit.evaluation.kept_ranks import Folds, evaluated
-from itmkit.evaluation.over_runs import mean_differences, mean_intervals
 from itmkit.evaluation.protocols import protocol
 from itmkit.evaluation.seeds import Spread
 from itmkit.files import read_json, write_json
 from itmkit.progress import SILENT, Progress
+from itmkit.studies.kept_ranks import Folds, evaluated
+from itmkit.studies.over_runs import mean_differences, mean_intervals
 from itmkit.training.budget import like
 from itmkit.training.loop import train
 from itmkit.training.runs import configured

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from itmkit.errors import ItmkitError
-from itmkit.evaluation import compare as module
-from itmkit.evaluation import kept_ranks
-from itmkit.evaluation.compare import FIGURES, Contender, compare
+from itmkit.studies import compare as module
+from itmkit.studies import kept_ranks
+from itmkit.studies.compare import FIGURES, Contender, compare
 from itmkit.training import budget, loop
 from itmkit.training.estimate import Estimate, StageEstimate
 from itmkit.workspace import Workspace

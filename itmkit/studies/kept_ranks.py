@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from itmkit.evaluation.evaluate import evaluate
-from itmkit.evaluation.metrics import QueryRanks
 from itmkit.evaluation.results import Row
 from itmkit.files import atomic_path, read_json
 from itmkit.progress import SILENT, Progress
+from itmkit.scoring.metrics import QueryRanks
 from itmkit.workspace import Workspace, result_path
 
 Folds = Sequence[QueryRanks]  # of one score matrix, fold by fold

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 
 from itmkit.dataset import Caption, Dataset, ImageRecord
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.metrics import Direction, chance, mean_over, retrieval
 from itmkit.evaluation.protocols import PROTOCOLS, folds_of, images_of, protocol
+from itmkit.scoring.metrics import Direction, chance, mean_over, retrieval
 from tests.scoring.test_ranks import matrices, naive_image_to_text, naive_text_to_image
 
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.bootstrap import RECALLS, RESAMPLES, SIDES, Difference, Interval, differences, intervals
-from itmkit.evaluation.kept_ranks import Folds
-from itmkit.evaluation.metrics import mean_over
 from itmkit.evaluation.resampling import Queries, resampled, swapped
+from itmkit.scoring.metrics import mean_over
+from itmkit.studies.kept_ranks import Folds
 
 FIGURES = (*RECALLS, "rsum")
 
