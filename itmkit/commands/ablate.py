@@ -11,7 +11,7 @@ from itmkit.commands.train import read_settings
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from itmkit.evaluation.published import Published
+    from itmkit.methods.published import Published
     from itmkit.studies.ablate import Ablation, Row
 
 

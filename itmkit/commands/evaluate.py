@@ -11,7 +11,7 @@ import click
 
 from itmkit.commands.formats import FORMATS, Format, formatted
 from itmkit.commands.options import Path_, device_option, json_option, workspace_option
-from itmkit.evaluation.reported import PROTOCOLS, Reported, not_comparable, reported
+from itmkit.methods.reported import PROTOCOLS, Reported, not_comparable, reported
 from itmkit.progress import SILENT
 from itmkit.workspace import Workspace
 

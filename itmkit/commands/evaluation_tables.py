@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from itmkit.evaluation.reported import NAMES, Reported
 from itmkit.evaluation.results import Against, Evaluation, Row
+from itmkit.methods.reported import NAMES, Reported
 
 RECALLS = ("i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10")
 

@@ -11,7 +11,7 @@ from itmkit.commands.options import json_option, workspace_option
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from itmkit.matchers.about import About
+    from itmkit.methods.about import About
 
 
 @click.command("methods")
@@ -31,7 +31,7 @@ def command(name: str | None, workspace: Workspace, as_json: bool) -> None:
     """
     from itmkit.commands.console import print_json, table
     from itmkit.matchers import METHODS
-    from itmkit.matchers.about import about
+    from itmkit.methods.about import about
 
     there = workspace if workspace.dataset_path.exists() else None
     if name is not None:
@@ -47,7 +47,7 @@ def command(name: str | None, workspace: Workspace, as_json: bool) -> None:
 
 def _show(found: About) -> None:
     from itmkit.commands.console import out, table
-    from itmkit.evaluation.reported import NAMES
+    from itmkit.methods.reported import NAMES
 
     out.print(f"[bold]{found.name}[/bold]  {found.says}", soft_wrap=True)
     if len(found.members) > 1:

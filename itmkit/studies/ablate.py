@@ -10,9 +10,9 @@ from typing import Any
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.bootstrap import Difference
 from itmkit.evaluation.protocols import protocol
-from itmkit.evaluation.published import Published, published
 from itmkit.files import read_json, write_json
 from itmkit.matchers import METHODS, method
+from itmkit.methods.published import Published, published
 from itmkit.progress import SILENT, Progress
 from itmkit.studies.compare import FIGURES
 from itmkit.studies.kept_ranks import Folds, evaluated

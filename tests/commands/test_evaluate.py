@@ -10,8 +10,8 @@ from itmkit.commands.console import run
 from itmkit.commands.evaluate import command
 from itmkit.commands.evaluation_tables import tables
 from itmkit.evaluation.protocols import PROTOCOLS, Protocol
-from itmkit.evaluation.reported import not_comparable, reported
 from itmkit.evaluation.results import Evaluation, Row
+from itmkit.methods.reported import not_comparable, reported
 from itmkit.scoring.metrics import Direction, Retrieval
 from itmkit.training.loop import train
 from itmkit.training.settings import resolve

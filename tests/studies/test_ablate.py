@@ -10,8 +10,8 @@ from itmkit.commands import cli
 from itmkit.commands.console import run
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
-from itmkit.evaluation.published import published
 from itmkit.matchers import METHODS, method
+from itmkit.methods.published import published
 from itmkit.studies import ablate as module
 from itmkit.studies.ablate import ablate
 from itmkit.training import budget, loop

@@ -6,8 +6,8 @@ import pytest
 
 from itmkit.commands.train import read_settings
 from itmkit.evaluation.protocols import PROTOCOLS
-from itmkit.evaluation.reported import NAMES, ablations, not_comparable, reported
 from itmkit.matchers import METHODS
+from itmkit.methods.reported import NAMES, ablations, not_comparable, reported
 from itmkit.training.settings import resolve
 
 

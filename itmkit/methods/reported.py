@@ -57,7 +57,7 @@ class Reported:
 
 def reported(method: str, protocol: str | None = None) -> list[Reported]:
     """The rows of a method, in the order of the papers' tables; of one protocol where it is named."""
-    text = (resources.files("itmkit.evaluation") / "reported.toml").read_text(encoding="utf-8")
+    text = (resources.files("itmkit.methods") / "reported.toml").read_text(encoding="utf-8")
     raw = tomllib.loads(text)
     mine = [row for row in raw["row"] if row["method"] == method]
     rows = [one for row in mine for one in _rows(row, mine, raw["caveats"])]

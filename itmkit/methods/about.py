@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 from importlib import resources
 from typing import Any, get_args, get_type_hints
 
-from itmkit.evaluation.reported import Reported, reported
 from itmkit.inputs.needs import is_open
 from itmkit.matchers import METHODS, method, preset
+from itmkit.methods.reported import Reported, reported
 from itmkit.training.settings import recipes
 from itmkit.workspace import VECTORS, Workspace, command_for
 

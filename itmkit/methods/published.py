@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from itmkit.evaluation.reported import PROTOCOLS, Reported, reported
 from itmkit.matchers import method, preset
+from itmkit.methods.reported import PROTOCOLS, Reported, reported
 from itmkit.training.settings import RunConfig
 
 
