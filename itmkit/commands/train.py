@@ -86,10 +86,10 @@ def command(
     from itmkit.commands.console import ConsoleProgress, print_json, table
     from itmkit.progress import SILENT
     from itmkit.ranks import rank, rank_device
+    from itmkit.runs.begin import configured
     from itmkit.training.budget import cores_of, fit
     from itmkit.training.estimate import estimate
     from itmkit.training.loop import train
-    from itmkit.training.runs import configured
 
     config = configured(workspace, method, recipe=recipe, settings=read_settings(context.args), run=run)
     part = rank()

@@ -16,13 +16,13 @@ from itmkit.errors import ItmkitError
 from itmkit.evaluation.measures import Measures, Wanted
 from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
 from itmkit.evaluation.results import Evaluation, Table
-from itmkit.evaluation.trained import Run, open_run
 from itmkit.files import digest, write_json
 from itmkit.inputs import Inputs
 from itmkit.precision import Precision, precision_of
 from itmkit.progress import SILENT, Progress
 from itmkit.ranks import merge_when_done
 from itmkit.regions.device import usable_device
+from itmkit.runs.open import Run, open_run
 from itmkit.scoring.engine import MEMORY, score_to_disk
 from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, save_scores
 from itmkit.workspace import Workspace, result_path
@@ -51,7 +51,7 @@ def evaluate(
     killed evaluation continues.
 
     Args:
-        runs: names, or folders of runs of other workspaces; see `itmkit.evaluation.trained`.
+        runs: names, or folders of runs of other workspaces; see `itmkit.runs.open`.
         wanted: what is asked for beside recalls.
         against: another run, whose figures are compared with those of the last row of `runs`.
         memory: bytes the process should stay under.

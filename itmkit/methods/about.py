@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 from itmkit.inputs.needs import is_open
 from itmkit.matchers import METHODS, method, preset
 from itmkit.methods.reported import Reported, reported
-from itmkit.training.settings import recipes
+from itmkit.runs.settings import recipes
 from itmkit.workspace import VECTORS, Workspace, command_for
 
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from itmkit.matchers import method, preset
 from itmkit.methods.reported import PROTOCOLS, Reported, reported
-from itmkit.training.settings import RunConfig
+from itmkit.runs.settings import RunConfig
 
 
 @dataclass(frozen=True)

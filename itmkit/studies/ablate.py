@@ -14,13 +14,13 @@ from itmkit.files import read_json, write_json
 from itmkit.matchers import METHODS, method
 from itmkit.methods.published import Published, published
 from itmkit.progress import SILENT, Progress
+from itmkit.runs.begin import configured, settled
+from itmkit.runs.settings import RunConfig, changed, read_config
 from itmkit.studies.compare import FIGURES
 from itmkit.studies.kept_ranks import Folds, evaluated
 from itmkit.studies.over_runs import mean_differences
 from itmkit.training.budget import asked_for
 from itmkit.training.loop import train
-from itmkit.training.runs import configured, settled
-from itmkit.training.settings import RunConfig, changed, read_config
 from itmkit.workspace import Workspace
 
 FULL = "full"

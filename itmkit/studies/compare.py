@@ -13,12 +13,12 @@ from itmkit.evaluation.protocols import protocol
 from itmkit.evaluation.seeds import Spread
 from itmkit.files import read_json, write_json
 from itmkit.progress import SILENT, Progress
+from itmkit.runs.begin import configured
+from itmkit.runs.settings import RunConfig
 from itmkit.studies.kept_ranks import Folds, evaluated
 from itmkit.studies.over_runs import mean_differences, mean_intervals
 from itmkit.training.budget import like
 from itmkit.training.loop import train
-from itmkit.training.runs import configured
-from itmkit.training.settings import RunConfig
 from itmkit.workspace import Workspace
 
 FIGURES = ("i2t R@1", "i2t R@5", "i2t R@10", "t2i R@1", "t2i R@5", "t2i R@10", "rsum")

@@ -10,7 +10,7 @@ import torch
 from itmkit.cache import WHOLE, Part
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Inputs, TextBatch
-from itmkit.training.settings import Training
+from itmkit.runs.settings import Training
 from itmkit.training.together import Together
 
 

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from itmkit.progress import SILENT, Progress
+from itmkit.runs.settings import RunConfig, read_config
 from itmkit.training.estimate import Estimate, estimate
-from itmkit.training.settings import RunConfig, read_config
 from itmkit.workspace import Workspace
 
 STEPS = 12  # of each stage that are measured; the first of them does not count

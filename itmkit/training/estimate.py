@@ -18,11 +18,11 @@ from itmkit.matchers import Parameters, Stage, begin, build, count_parameters, m
 from itmkit.memory import keep_freed_memory
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.device import usable_device
+from itmkit.runs.begin import settled, training_vocabulary, with_precision
+from itmkit.runs.settings import RunConfig
 from itmkit.training.batches import batches_of
 from itmkit.training.feeding import Feed
-from itmkit.training.runs import settled, training_vocabulary, with_precision
 from itmkit.training.schedule import learning_rate, negatives_of
-from itmkit.training.settings import RunConfig
 from itmkit.training.step import Learner, NotFinite
 from itmkit.training.validation import validate
 from itmkit.workspace import Workspace

@@ -22,16 +22,16 @@ from itmkit.matchers import Stage, begin, build, method
 from itmkit.memory import keep_freed_memory
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.device import usable_device
+from itmkit.runs.begin import plan_run
+from itmkit.runs.checkpoint import load_state, save_state, save_weights
+from itmkit.runs.records import append, trim
+from itmkit.runs.settings import RunConfig
 from itmkit.training.batches import PairBatch, batches_of
 from itmkit.training.board import Board
 from itmkit.training.budget import CoreClock, cores_of, within_budget
-from itmkit.training.checkpoint import load_state, save_state, save_weights
 from itmkit.training.collapse import GRACE, CollapseWatch, advice
 from itmkit.training.feeding import Feed
-from itmkit.training.records import append, trim
-from itmkit.training.runs import plan_run
 from itmkit.training.schedule import learning_rate, negatives_of, stage_of
-from itmkit.training.settings import RunConfig
 from itmkit.training.step import Learned, Learner, NotFinite
 from itmkit.training.together import processes, told
 from itmkit.training.validation import validate

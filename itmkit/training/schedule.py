@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from itmkit.matchers import Stage
 from itmkit.matchers.parts.losses import Negatives
-from itmkit.training.settings import Training
+from itmkit.runs.settings import Training
 
 
 def stage_of(stages: Sequence[Stage], epoch: int) -> tuple[Stage, int]:

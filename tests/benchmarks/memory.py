@@ -103,9 +103,9 @@ def stage(name: str, folder: Path) -> None:
         build_graphs(imported, parts=["images"])
     elif name == "train":
         from itmkit.graphs import build_graphs
+        from itmkit.runs.settings import resolve
         from itmkit.text.parse import parse_text
         from itmkit.training.loop import train
-        from itmkit.training.settings import resolve
 
         made = Workspace(folder / "extract")
         parse_text(made)

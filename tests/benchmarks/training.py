@@ -38,10 +38,10 @@ from itmkit.inputs import Inputs
 from itmkit.matchers import as_matcher, build, method, preset
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.memory import keep_freed_memory
+from itmkit.runs.begin import training_vocabulary
+from itmkit.runs.settings import RunConfig, Training
 from itmkit.training.batches import PairBatch, batches_of, pair_batch
 from itmkit.training.feeding import Feed
-from itmkit.training.runs import training_vocabulary
-from itmkit.training.settings import RunConfig, Training
 from itmkit.training.step import Learner
 from itmkit.workspace import Workspace
 from tests.benchmarks.literal_encoding import literal_encoders

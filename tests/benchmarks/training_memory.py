@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from itmkit.runs.settings import resolve
 from itmkit.training.loop import train
-from itmkit.training.settings import resolve
 from itmkit.workspace import Workspace
 from tests.benchmarks.synthetic import synthetic_workspace
 

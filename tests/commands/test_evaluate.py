@@ -12,9 +12,9 @@ from itmkit.commands.evaluation_tables import tables
 from itmkit.evaluation.protocols import PROTOCOLS, Protocol
 from itmkit.evaluation.results import Evaluation, Row
 from itmkit.methods.reported import not_comparable, reported
+from itmkit.runs.settings import resolve
 from itmkit.scoring.metrics import Direction, Retrieval
 from itmkit.training.loop import train
-from itmkit.training.settings import resolve
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
 
 

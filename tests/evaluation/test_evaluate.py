@@ -12,13 +12,13 @@ from itmkit.cache import Part
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate, evaluate_files
 from itmkit.evaluation.protocols import PROTOCOLS, Protocol
-from itmkit.evaluation.trained import open_run
 from itmkit.inputs import Inputs
 from itmkit.matchers import method
+from itmkit.runs.open import open_run
+from itmkit.runs.settings import resolve
 from itmkit.scoring.matrix import score_matrix
 from itmkit.scoring.metrics import retrieval
 from itmkit.training.loop import train
-from itmkit.training.settings import resolve
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
 

@@ -17,7 +17,7 @@ from itmkit.matchers import cmfg
 from itmkit.matchers.cmfg import Config, Layer, Matcher, members, most_attended, needs
 from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.losses import triplet_loss
-from itmkit.training.settings import resolve
+from itmkit.runs.settings import resolve
 from tests.matchers import literal_cmfg as literal
 from tests.matchers.batches import SIZES, image_batch, pad_images, pad_texts, take_images, take_texts, text_batch
 from tests.matchers.literal_mpsm import weights_of

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from itmkit.inputs import ImageBatch, Inputs, TextBatch
 from itmkit.matchers import METHODS, as_matcher, build, method, preset
+from itmkit.runs.settings import resolve
 from itmkit.scoring.metrics import retrieval
-from itmkit.training.settings import resolve
 from tests.matchers.test_overfit import NO_TRAINING, SMALL, learn, make_workspace
 
 # Settings and epochs: enough for most scenes to be found.

@@ -18,7 +18,7 @@ from itmkit.matchers import loss
 from itmkit.matchers.mefn import Config, Matcher, entropy_map, members, needs
 from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.losses import triplet_loss
-from itmkit.training.settings import resolve
+from itmkit.runs.settings import resolve
 from tests.matchers import literal_mefn as literal
 from tests.matchers.batches import (
     FEATURE,

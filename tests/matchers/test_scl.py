@@ -17,7 +17,7 @@ from itmkit.matchers.dual import Config as DualConfig
 from itmkit.matchers.dual import Matcher as Dual
 from itmkit.matchers.parts.losses import contrast
 from itmkit.matchers.scl import Config, Matcher, like_labels, needs, problems, stages, within_modality
-from itmkit.training.settings import Training
+from itmkit.runs.settings import Training
 from tests.matchers import literal_mpsm
 from tests.matchers import literal_scl as literal
 from tests.matchers.batches import (

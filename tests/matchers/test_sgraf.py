@@ -25,7 +25,7 @@ from itmkit.matchers.sgraf import (
     members,
     needs,
 )
-from itmkit.training.settings import resolve
+from itmkit.runs.settings import resolve
 from tests.matchers import literal_mpsm, literal_sgraf
 from tests.matchers.batches import (
     SIZES,

@@ -8,7 +8,7 @@ from itmkit.commands.train import read_settings
 from itmkit.evaluation.protocols import PROTOCOLS
 from itmkit.matchers import METHODS
 from itmkit.methods.reported import NAMES, ablations, not_comparable, reported
-from itmkit.training.settings import resolve
+from itmkit.runs.settings import resolve
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -36,10 +36,10 @@ from itmkit.evaluation.evaluate import evaluate
 from itmkit.files import sha256_file
 from itmkit.graphs import build_graphs
 from itmkit.regions.extract import extract_regions
+from itmkit.runs.settings import resolve
 from itmkit.scoring import engine, tiles
 from itmkit.text.parse import parse_text
 from itmkit.training.loop import train
-from itmkit.training.settings import resolve
 from itmkit.words.encode import encode_text
 from itmkit.workspace import Workspace
 

@@ -12,11 +12,11 @@ from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.matchers import METHODS, method
 from itmkit.methods.published import published
+from itmkit.runs.settings import changed, read_config, resolve
 from itmkit.studies import ablate as module
 from itmkit.studies.ablate import ablate
 from itmkit.training import budget, loop
 from itmkit.training.estimate import Estimate, StageEstimate
-from itmkit.training.settings import changed, read_config, resolve
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
 

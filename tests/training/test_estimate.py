@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 from itmkit.errors import ItmkitError
 from itmkit.matchers import Parameters
+from itmkit.runs.settings import resolve
 from itmkit.training import estimate as module
 from itmkit.training.estimate import Estimate, StageEstimate, estimate
 from itmkit.training.loop import train
-from itmkit.training.settings import resolve
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING
 

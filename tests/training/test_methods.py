@@ -10,8 +10,8 @@ import pytest
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.matchers import METHODS, method
+from itmkit.runs.begin import configured
 from itmkit.training.loop import train
-from itmkit.training.runs import configured
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
 

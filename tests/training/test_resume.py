@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from itmkit.errors import ItmkitError
+from itmkit.runs.settings import RunConfig, resolve
 from itmkit.training import loop
 from itmkit.training.loop import train
-from itmkit.training.settings import RunConfig, resolve
 from itmkit.training.step import Learner
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING

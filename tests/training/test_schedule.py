@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 
 from itmkit.matchers import Stage
+from itmkit.runs.settings import Training
 from itmkit.training.schedule import learning_rate, negatives_of, stage_of
-from itmkit.training.settings import Training
 
 
 def test_stages_one_after_the_other() -> None:

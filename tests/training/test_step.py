@@ -18,11 +18,11 @@ from itmkit.inputs import Inputs, Sizes
 from itmkit.matchers import build, method
 from itmkit.matchers.parts import blocks
 from itmkit.precision import products_in
+from itmkit.runs.checkpoint import load_weights
+from itmkit.runs.settings import Training, read_config, resolve
 from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.batches import pair_batch
-from itmkit.training.checkpoint import load_weights
 from itmkit.training.loop import train
-from itmkit.training.settings import Training, read_config, resolve
 from itmkit.training.step import Learner
 from itmkit.workspace import Workspace
 from tests.training.test_resume import interrupt, results

@@ -16,10 +16,10 @@ from itmkit.cache import Part
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json, sha256_file
 from itmkit.inputs import Inputs
+from itmkit.runs.begin import plan_run
+from itmkit.runs.settings import resolve
 from itmkit.training.batches import pair_batch
 from itmkit.training.loop import train
-from itmkit.training.runs import plan_run
-from itmkit.training.settings import resolve
 from itmkit.training.step import Learner
 from itmkit.workspace import Workspace
 from tests.training.processes import run_two

@@ -18,12 +18,12 @@ from itmkit.evaluation.evaluate import evaluate
 from itmkit.inputs import Sizes
 from itmkit.matchers import vsepp
 from itmkit.progress import SILENT, Advance
+from itmkit.runs.checkpoint import load_state, load_weights, save_weights
+from itmkit.runs.settings import RunConfig, resolve
 from itmkit.scoring.metrics import retrieval
 from itmkit.training import feeding, loop, step
-from itmkit.training.checkpoint import load_state, load_weights, save_weights
 from itmkit.training.collapse import CollapseWatch, advice
 from itmkit.training.loop import train
-from itmkit.training.settings import RunConfig, resolve
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
 
@@ -327,8 +327,8 @@ def test_files_that_hold_no_weights_of_this_matcher(workspace: Workspace, tmp_pa
 
 def test_validation_uses_the_ranks_of_the_metrics(workspace: Workspace) -> None:
     """rsum of metrics.jsonl is that of `retrieval` on the scores of the validation split."""
-    from itmkit.evaluation.trained import open_run
     from itmkit.inputs import Inputs
+    from itmkit.runs.open import open_run
     from itmkit.scoring.matrix import score_matrix
 
     result = train(workspace, configured("vsepp"))

@@ -19,8 +19,8 @@ from itmkit.files import read_json
 from itmkit.inputs.needs import is_open, missing, the_one
 from itmkit.matchers import method
 from itmkit.precision import Precision, precision_of
+from itmkit.runs.settings import RunConfig, read_config, resolve
 from itmkit.text.vocabulary import Vocabulary
-from itmkit.training.settings import RunConfig, read_config, resolve
 from itmkit.workspace import VECTORS, WORDS, Workspace
 
 AT_ONCE = 10_000  # captions whose words are counted together

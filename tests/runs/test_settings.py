@@ -9,7 +9,7 @@ import pytest
 
 from itmkit.errors import ItmkitError
 from itmkit.matchers import METHODS, method
-from itmkit.training.settings import Training, read_config, recipes, resolve
+from itmkit.runs.settings import Training, read_config, recipes, resolve
 
 DOCS = Path(__file__).parents[2] / "docs"
 

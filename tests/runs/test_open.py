@@ -12,12 +12,12 @@ import torch
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
-from itmkit.evaluation.trained import open_run
 from itmkit.inputs import Inputs
+from itmkit.runs.open import open_run
+from itmkit.runs.settings import resolve
 from itmkit.scoring.matrix import score_matrix
 from itmkit.scoring.metrics import retrieval
 from itmkit.training.loop import train
-from itmkit.training.settings import resolve
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
 

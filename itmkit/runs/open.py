@@ -13,9 +13,9 @@ from itmkit.errors import ItmkitError
 from itmkit.files import read_json, sha256_file
 from itmkit.inputs import Needs, Sizes
 from itmkit.matchers import build, method
+from itmkit.runs.checkpoint import load_weights
+from itmkit.runs.settings import read_config
 from itmkit.text.vocabulary import Vocabulary
-from itmkit.training.checkpoint import load_weights
-from itmkit.training.settings import read_config
 from itmkit.workspace import Workspace
 
 
