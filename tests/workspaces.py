@@ -10,8 +10,8 @@ from PIL import Image
 
 from itmkit.cache import CacheWriter, Column, MadeBy, text_key
 from itmkit.dataset import Caption, ImageRecord, write_dataset
-from itmkit.datasets.pictures import picture_facts
 from itmkit.files import write_json, write_text
+from itmkit.pictures.facts import picture_facts
 from itmkit.workspace import Workspace
 
 TOKENS = {name: Column(dtype, kind="ragged") for name, dtype in

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from itmkit.dataset import Caption, ImageRecord, wrong_id
-from itmkit.datasets.pictures import Facts, all_picture_facts
 from itmkit.datasets.prepared import Prepared, Skipped, write_or_keep
 from itmkit.errors import ItmkitError
+from itmkit.pictures.facts import Facts, all_picture_facts
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
 

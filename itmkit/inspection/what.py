@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from itmkit.dataset import Dataset
-from itmkit.datasets.pictures import Facts, all_picture_facts
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json, size_in_words, utf8_lines
 from itmkit.inspection.caches import inspect_cache, inspect_hdf5
 from itmkit.inspection.hdf5 import is_hdf5
 from itmkit.inspection.report import Report, ReportTable, leaves, short
+from itmkit.pictures.facts import Facts, all_picture_facts
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import COMMANDS, Workspace
 

@@ -13,8 +13,8 @@ from itmkit.cache.parts import parts_in
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import digest, sha256_file
+from itmkit.pictures.decode import Square
 from itmkit.regions.bottom_up.settings import BottomUpSettings, check_files, resolve
-from itmkit.regions.decoding import Square
 from itmkit.regions.device import Precision, check_precision, recorded
 from itmkit.regions.regions import Prepared, Regions
 from itmkit.workspace import Workspace

@@ -17,7 +17,7 @@ import numpy as np
 
 from itmkit.errors import ItmkitError, first_line
 from itmkit.files import read_json
-from itmkit.regions.decoding import Square, squash
+from itmkit.pictures.decode import Square, squash
 from itmkit.regions.device import Precision, half
 from itmkit.regions.hub import find_model, quiet_transformers, weights_sha256
 from itmkit.regions.pixels import Scaling, first_side, picture_settings, scaling

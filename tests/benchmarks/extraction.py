@@ -22,10 +22,10 @@ import numpy as np
 from PIL import Image
 
 from itmkit.dataset import Caption, ImageRecord, write_dataset
+from itmkit.pictures.load import load_image
 from itmkit.regions import extract, grid
 from itmkit.regions.choose import load
 from itmkit.regions.colours import region_colours
-from itmkit.regions.images import load_image
 from itmkit.workspace import Workspace
 
 REGIONS = 36

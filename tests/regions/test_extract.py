@@ -16,10 +16,10 @@ from itmkit.cache import CacheReader
 from itmkit.dataset import Caption, ImageRecord, read_dataset, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
+from itmkit.pictures.decode import Square
 from itmkit.regions import choose, extract, pictures
 from itmkit.regions.choose import DEFAULT_DETECTOR, SCENES, Choice
 from itmkit.regions.colours import COLOUR_NAMES
-from itmkit.regions.decoding import Square
 from itmkit.regions.extract import extract_regions
 from itmkit.regions.regions import Prepared, Regions
 from itmkit.workspace import Workspace

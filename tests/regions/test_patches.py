@@ -17,8 +17,8 @@ from itmkit.commands.console import run as cli_run
 from itmkit.commands.console import run as run_command
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
-from itmkit.regions import pictures
-from itmkit.regions.images import load_image
+from itmkit.pictures import stage as pictures
+from itmkit.pictures.load import load_image
 from itmkit.regions.patches import PatchesResult, extract_patches
 from itmkit.regions.vit import PatchModel, load_patch_model
 from itmkit.workspace import Workspace

@@ -17,8 +17,8 @@ from itmkit.commands.console import run as run_command
 from itmkit.dataset import Caption, ImageRecord, read_dataset, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
-from itmkit.regions import pictures
-from itmkit.regions.images import load_image
+from itmkit.pictures import stage as pictures
+from itmkit.pictures.load import load_image
 from itmkit.vectors import embed as stage
 from itmkit.vectors.dual import DualEncoder, load_dual
 from itmkit.vectors.embed import EmbedResult, embed

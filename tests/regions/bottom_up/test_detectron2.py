@@ -28,8 +28,8 @@ from itmkit.cache import CacheReader
 from itmkit.commands import cli
 from itmkit.commands.console import run
 from itmkit.dataset import Caption, ImageRecord, write_dataset
-from itmkit.datasets.pictures import picture_facts
 from itmkit.errors import ItmkitError
+from itmkit.pictures.facts import picture_facts
 from itmkit.regions.bottom_up import backend, network
 from itmkit.regions.bottom_up.backend import BottomUp, load_bottom_up
 from itmkit.regions.bottom_up.network import attribute_model

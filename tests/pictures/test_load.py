@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from itmkit.files import sha256_file
-from itmkit.regions.images import ChangedImage, UnreadableImage, load_image, quiet_decoding
+from itmkit.pictures.load import ChangedImage, UnreadableImage, load_image, quiet_decoding
 
 
 def picture(width: int = 60, height: int = 40) -> Image.Image:

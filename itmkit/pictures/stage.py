@@ -25,9 +25,9 @@ from itmkit.cache.writer import ShardWriter
 from itmkit.dataset import ImageRecord
 from itmkit.errors import ItmkitError
 from itmkit.memory import keep_freed_memory
+from itmkit.pictures.decode import TIMEOUT, Decoder, Picture, Square
+from itmkit.pictures.load import ChangedImage, UnreadableImage
 from itmkit.progress import Progress
-from itmkit.regions.decoding import TIMEOUT, Decoder, Picture, Square
-from itmkit.regions.images import ChangedImage, UnreadableImage
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from typing import IO
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from itmkit.errors import ItmkitError
+from itmkit.pictures.load import FORMATS
 from itmkit.progress import SILENT, Progress
-from itmkit.regions.images import FORMATS
 
 BATCH = 512  # pictures handed to the threads at once, so that an interrupt is felt soon
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height

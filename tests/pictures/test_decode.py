@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from itmkit.files import sha256_file
-from itmkit.regions import decoding
-from itmkit.regions.decoding import Decoder, Square
-from itmkit.regions.images import ChangedImage, UnreadableImage
+from itmkit.pictures import decode as decoding
+from itmkit.pictures.decode import Decoder, Square
+from itmkit.pictures.load import ChangedImage, UnreadableImage
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_a_hang_costs_one_picture(tmp_path: Path) -> None:
 def test_a_killed_parent_leaves_no_child(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     script = (
-        "import os, sys, signal\nfrom pathlib import Path\nfrom itmkit.regions.decoding import Decoder\n"
+        "import os, sys, signal\nfrom pathlib import Path\nfrom itmkit.pictures.decode import Decoder\n"
         f"d = Decoder(); d.decode(Path({str(tmp_path / 'a.png')!r}), None)\n"
         "print(d._child.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -24,7 +24,7 @@ from typing import IO, NamedTuple
 from PIL import Image
 
 import itmkit
-from itmkit.regions.images import ChangedImage, UnreadableImage, load_image, quiet_decoding
+from itmkit.pictures.load import ChangedImage, UnreadableImage, load_image, quiet_decoding
 
 MOST_PIXELS_A_SIDE = 2000  # larger pictures are reduced first: no model looks at them closer than this
 TIMEOUT = 120.0  # seconds by the clock for one picture
@@ -107,7 +107,7 @@ class Decoder:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "itmkit.regions.decoding"],
+            [sys.executable, "-m", "itmkit.pictures.decode"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

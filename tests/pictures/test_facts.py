@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from itmkit.datasets.pictures import Facts, all_picture_facts, picture_facts
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
-from itmkit.regions.images import UnreadableImage, load_image
+from itmkit.pictures.facts import Facts, all_picture_facts, picture_facts
+from itmkit.pictures.load import UnreadableImage, load_image
 from tests.workspaces import save_picture
 
 
