@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from itmkit.ahead import work_ahead
 from itmkit.cache.reader import CacheReader
+from itmkit.machine.ahead import work_ahead
 
 
 def shuffled_batches(

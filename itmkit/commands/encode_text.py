@@ -13,7 +13,7 @@ from itmkit.progress import SILENT
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from itmkit.regions.device import Precision
+    from itmkit.machine.device import Precision
     from itmkit.words.encode import EncodeResult
 
 
@@ -67,7 +67,7 @@ def command(
               torchrun --nproc-per-node 4 -m -- itmkit encode-text -w work
     """
     from itmkit.commands import console
-    from itmkit.ranks import merge_when_done, part_to_do, rank, rank_device
+    from itmkit.machine.processes import merge_when_done, part_to_do, rank, rank_device
     from itmkit.words.encode import encode_text
 
     part, leads = part_to_do(shard), rank().index == 0

@@ -18,7 +18,7 @@ from itmkit.workspace import Workspace
 if TYPE_CHECKING:
     from itmkit.evaluation.ratings import Kind
     from itmkit.evaluation.results import Evaluation
-    from itmkit.precision import Precision
+    from itmkit.machine.precision import Precision
 
 LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scores need in any case
 
@@ -125,8 +125,8 @@ def command(
     from itmkit.errors import ItmkitError
     from itmkit.evaluation.evaluate import evaluate, evaluate_files
     from itmkit.evaluation.measures import Wanted
-    from itmkit.memory import resident
-    from itmkit.ranks import rank, rank_device
+    from itmkit.machine.memory import resident
+    from itmkit.machine.processes import rank, rank_device
 
     if memory * 1e9 < resident() + LEAST:
         raise ItmkitError(

@@ -91,7 +91,7 @@ def command(
               torchrun --nproc-per-node 4 -m -- itmkit extract-regions -w work
     """
     from itmkit.commands import console
-    from itmkit.ranks import merge_when_done, part_to_do, rank, rank_device
+    from itmkit.machine.processes import merge_when_done, part_to_do, rank, rank_device
     from itmkit.regions.extract import extract_regions
 
     part, leads = part_to_do(shard), rank().index == 0

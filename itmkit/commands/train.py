@@ -84,8 +84,8 @@ def command(
     import torch
 
     from itmkit.commands.console import ConsoleProgress, print_json, table
+    from itmkit.machine.processes import rank, rank_device
     from itmkit.progress import SILENT
-    from itmkit.ranks import rank, rank_device
     from itmkit.runs.begin import configured
     from itmkit.training.budget import cores_of, fit
     from itmkit.training.estimate import estimate

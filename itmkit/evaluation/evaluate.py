@@ -18,10 +18,10 @@ from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
 from itmkit.evaluation.results import Evaluation, Table
 from itmkit.files import digest, write_json
 from itmkit.inputs import Inputs
-from itmkit.precision import Precision, precision_of
+from itmkit.machine.device import usable_device
+from itmkit.machine.precision import Precision, precision_of
+from itmkit.machine.processes import merge_when_done
 from itmkit.progress import SILENT, Progress
-from itmkit.ranks import merge_when_done
-from itmkit.regions.device import usable_device
 from itmkit.runs.open import Run, open_run
 from itmkit.scoring.engine import MEMORY, score_to_disk
 from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, save_scores

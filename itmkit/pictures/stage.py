@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itmkit.ahead import threads_beside, work_ahead
 from itmkit.cache import CacheWriter
 from itmkit.cache.writer import ShardWriter
 from itmkit.dataset import ImageRecord
 from itmkit.errors import ItmkitError
-from itmkit.memory import keep_freed_memory
+from itmkit.machine.ahead import threads_beside, work_ahead
+from itmkit.machine.memory import keep_freed_memory
 from itmkit.pictures.decode import TIMEOUT, Decoder, Picture, Square
 from itmkit.pictures.load import ChangedImage, UnreadableImage
 from itmkit.progress import Progress

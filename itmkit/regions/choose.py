@@ -13,9 +13,9 @@ from itmkit.cache.parts import parts_in
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import digest, sha256_file
+from itmkit.machine.device import Precision, check_precision, recorded
 from itmkit.pictures.decode import Square
 from itmkit.regions.bottom_up.settings import BottomUpSettings, check_files, resolve
-from itmkit.regions.device import Precision, check_precision, recorded
 from itmkit.regions.regions import Prepared, Regions
 from itmkit.workspace import Workspace
 
@@ -262,8 +262,8 @@ def made_by(choice: Choice, backend: Backend, inputs: dict[str, str]) -> MadeBy:
 
 def _settings_digest(choice: Choice) -> str:
     """Digest of the files that say how pictures are scaled and what the layers are."""
+    from itmkit.models.hub import find_model
     from itmkit.regions.detector import SCENES_DETECTOR
-    from itmkit.regions.hub import find_model
 
     model = str(SCENES_DETECTOR) if choice.model == SCENES else choice.model
     folder = find_model(model, allow_download=False)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itmkit.errors import ItmkitError
-from itmkit.regions.hub import find_model, quiet_transformers, weights_sha256
+from itmkit.models.hub import find_model, quiet_transformers, weights_sha256
 from itmkit.regions.regions import Prepared, Regions, equal_shapes
 
 if TYPE_CHECKING:

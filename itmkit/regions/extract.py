@@ -12,13 +12,13 @@ import numpy as np
 
 from itmkit.cache import WHOLE, CacheReader, CacheWriter, Part
 from itmkit.cache.begin import shard_size_of
+from itmkit.machine.device import enough_memory, usable_device
 from itmkit.pictures.decode import Picture
 from itmkit.pictures.skipped import check_files, check_skipped
 from itmkit.pictures.stage import Steps, extract_pictures
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.choose import SCENES, Backend, Choice, choose, load, made_by
 from itmkit.regions.colours import COLOUR_NAMES, region_colours
-from itmkit.regions.device import enough_memory, usable_device
 from itmkit.regions.regions import Prepared, Regions, empty_rows, region_columns
 from itmkit.workspace import Workspace
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from itmkit.errors import ItmkitError, first_line
 from itmkit.files import read_json
+from itmkit.machine.device import Precision, half
+from itmkit.models.hub import find_model, quiet_transformers, weights_sha256
+from itmkit.models.pixels import Scaling, first_side, picture_settings, scaling
 from itmkit.pictures.decode import Square, squash
-from itmkit.regions.device import Precision, half
-from itmkit.regions.hub import find_model, quiet_transformers, weights_sha256
-from itmkit.regions.pixels import Scaling, first_side, picture_settings, scaling
 from itmkit.regions.regions import Prepared, Regions
 from itmkit.regions.windows import pooling_weights, windows
 

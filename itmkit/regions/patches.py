@@ -12,12 +12,12 @@ import numpy as np
 from itmkit.cache import WHOLE, CacheWriter, Column, MadeBy, Part
 from itmkit.cache.begin import begun_manifest, shard_size_of
 from itmkit.errors import ItmkitError
+from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
+from itmkit.models.hub import find_model, model_place, model_record
 from itmkit.pictures.decode import Picture
 from itmkit.pictures.skipped import check_files, check_skipped
 from itmkit.pictures.stage import Steps, extract_pictures
 from itmkit.progress import SILENT, Progress
-from itmkit.regions.device import Precision, check_precision, enough_memory, recorded, usable_device
-from itmkit.regions.hub import find_model, model_place, model_record
 from itmkit.regions.vit import KINDS, PatchModel, load_patch_model
 from itmkit.workspace import Workspace, named
 

@@ -15,8 +15,8 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from itmkit.errors import ItmkitError
 from itmkit.files import read_text, write_text
+from itmkit.machine.precision import Precision
 from itmkit.matchers import Stage, method, preset, stages
-from itmkit.precision import Precision
 
 if sys.version_info >= (3, 11):
     import tomllib

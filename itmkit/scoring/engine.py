@@ -19,9 +19,9 @@ from torch import nn
 from itmkit.cache import WHOLE, CacheWriter, Column, MadeBy, Part
 from itmkit.cache.begin import begun_manifest
 from itmkit.inputs import Inputs
+from itmkit.machine.memory import keep_freed_memory, resident
+from itmkit.machine.precision import Products
 from itmkit.matchers import Encoded
-from itmkit.memory import keep_freed_memory, resident
-from itmkit.precision import Products
 from itmkit.progress import SILENT, Progress
 from itmkit.scoring.matrix import check_finite
 from itmkit.scoring.tiles import IMAGE_TILE, Texts, encoded_images, encoded_texts, score_tiles, text_tiles, workers
@@ -57,8 +57,8 @@ def score_to_disk(
         made_from: {what: digest} of weights and caches; scores of others are begun anew.
         images, texts: positions within `inputs`, in the order of the matrix.
         memory: bytes the process should stay under; what it uses when it begins counts.
-        part: which shards of rows to do, where several ranks share the work; `itmkit.ranks.merge_when_done` joins them.
-        precision: of products of matrices; see `itmkit.precision`.
+        part: which shards of rows to do, where several ranks share the work; `itmkit.machine.processes.merge_when_done` joins them.
+        precision: of products of matrices; see `itmkit.machine.precision`.
 
     Raises:
         ItmkitError: a score is NaN or infinite; names the member.

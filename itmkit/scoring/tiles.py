@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from itmkit.ahead import threads_beside, work_ahead
 from itmkit.inputs import Inputs
+from itmkit.machine.ahead import threads_beside, work_ahead
+from itmkit.machine.precision import Products, products_in
 from itmkit.matchers import Encoded, as_matcher
-from itmkit.precision import Products, products_in
 
 IMAGE_TILE = 32
 WORDS_TILE = 512  # words of a tile of captions: with 32 images, pair tensors of (32, 512, D) stay near the caches

@@ -25,8 +25,8 @@ from typing import IO
 import numpy as np
 
 import itmkit
-from itmkit.ahead import work_ahead
 from itmkit.errors import ItmkitError
+from itmkit.machine.ahead import work_ahead
 from itmkit.text.parsed import Backend, Coded, ParsedTexts
 
 FEW = 2000  # captions that are parsed before children have started

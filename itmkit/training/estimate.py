@@ -14,10 +14,10 @@ import torch
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs
+from itmkit.machine.device import usable_device
+from itmkit.machine.memory import keep_freed_memory
 from itmkit.matchers import Parameters, Stage, begin, build, count_parameters, method
-from itmkit.memory import keep_freed_memory
 from itmkit.progress import SILENT, Progress
-from itmkit.regions.device import usable_device
 from itmkit.runs.begin import settled, training_vocabulary, with_precision
 from itmkit.runs.settings import RunConfig
 from itmkit.training.batches import batches_of

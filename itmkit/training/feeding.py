@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from itmkit.ahead import threads_beside, work_ahead
 from itmkit.cache import Part
 from itmkit.errors import ItmkitError, first_line
 from itmkit.inputs import Inputs
+from itmkit.machine.ahead import threads_beside, work_ahead
 from itmkit.training.batches import PairBatch, pair_batch
 
 AHEAD = 2  # batches that wait, of each process or of the thread

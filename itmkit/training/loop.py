@@ -18,10 +18,10 @@ from itmkit.cache import WHOLE, Part
 from itmkit.errors import ItmkitError
 from itmkit.files import write_json
 from itmkit.inputs import Inputs
+from itmkit.machine.device import usable_device
+from itmkit.machine.memory import keep_freed_memory
 from itmkit.matchers import Stage, begin, build, method
-from itmkit.memory import keep_freed_memory
 from itmkit.progress import SILENT, Progress
-from itmkit.regions.device import usable_device
 from itmkit.runs.begin import plan_run
 from itmkit.runs.checkpoint import load_state, save_state, save_weights
 from itmkit.runs.records import append, trim
@@ -79,7 +79,7 @@ def train(
     Args:
         run: name of the folder under `runs/`; the method's name by default. A finished run is left as it is, an
             unfinished one continued.
-        part: which of several processes this is (`itmkit.ranks.rank`). The first one writes and validates.
+        part: which of several processes this is (`itmkit.machine.processes.rank`). The first one writes and validates.
         force: begin anew.
         tensorboard: write curves for TensorBoard too, to `tensorboard` in the run's folder.
 

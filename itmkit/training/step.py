@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from itmkit.cache import WHOLE, Part
+from itmkit.machine.precision import precision_of, products_in
 from itmkit.matchers import after_step
 from itmkit.matchers.parts.losses import Negatives, triplet_loss
-from itmkit.precision import precision_of, products_in
 from itmkit.runs.settings import Training
 from itmkit.training.batches import PairBatch
 from itmkit.training.gradients import add_gradients

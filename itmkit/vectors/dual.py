@@ -14,8 +14,8 @@ import numpy as np
 
 from itmkit.errors import ItmkitError, first_line
 from itmkit.files import read_json
-from itmkit.regions.device import Precision, half
-from itmkit.regions.hub import find_model, quiet_transformers, token_limit
+from itmkit.machine.device import Precision, half
+from itmkit.models.hub import find_model, quiet_transformers, token_limit
 
 if TYPE_CHECKING:
     import torch

@@ -14,12 +14,12 @@ from itmkit.cache.begin import begun_manifest, shard_size_of
 from itmkit.cache.manifest import Manifest
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
+from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
+from itmkit.models.hub import find_model, model_place, model_record, short_name
 from itmkit.pictures.decode import Picture
 from itmkit.pictures.skipped import check_files, check_skipped
 from itmkit.pictures.stage import Steps, extract_pictures
 from itmkit.progress import SILENT, Progress
-from itmkit.regions.device import Precision, check_precision, enough_memory, recorded, usable_device
-from itmkit.regions.hub import find_model, model_place, model_record, short_name
 from itmkit.vectors.dual import KINDS, DualEncoder, load_dual
 from itmkit.workspace import VECTORS, Workspace
 

@@ -14,9 +14,9 @@ from itmkit.cache import WHOLE, CacheReader, CacheWriter, Column, MadeBy, Part, 
 from itmkit.cache.begin import begun_manifest, shard_size_of
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
+from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
+from itmkit.models.hub import find_model, model_place, model_record, short_name
 from itmkit.progress import SILENT, Progress
-from itmkit.regions.device import Precision, check_precision, enough_memory, recorded, usable_device
-from itmkit.regions.hub import find_model, model_place, model_record, short_name
 from itmkit.text.parse import chunks
 from itmkit.text.store import TextCache
 from itmkit.words.alignment import Spans, means, pieces_of_words

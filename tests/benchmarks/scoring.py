@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 from itmkit.inputs import ImageBatch, Sizes, TextBatch
+from itmkit.machine.memory import keep_freed_memory
 from itmkit.matchers import Encoded, as_matcher, build, method, preset
-from itmkit.memory import keep_freed_memory
 from itmkit.scoring.tiles import IMAGE_TILE, WORDS_TILE, InOrder, score_tiles, workers
 from tests.benchmarks.literal_scoring import literal_scores
 

@@ -35,9 +35,9 @@ import torch
 from torch import nn
 
 from itmkit.inputs import Inputs
+from itmkit.machine.memory import keep_freed_memory
 from itmkit.matchers import as_matcher, build, method, preset
 from itmkit.matchers.parts.losses import triplet_loss
-from itmkit.memory import keep_freed_memory
 from itmkit.runs.begin import training_vocabulary
 from itmkit.runs.settings import RunConfig, Training
 from itmkit.training.batches import PairBatch, batches_of, pair_batch

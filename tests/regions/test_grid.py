@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from itmkit.errors import ItmkitError
+from itmkit.machine.device import Precision
+from itmkit.models.pixels import scaling
 from itmkit.pictures.decode import squash
 from itmkit.pictures.load import load_image
-from itmkit.regions.device import Precision
 from itmkit.regions.grid import Grid, feature_map, load_grid
-from itmkit.regions.pixels import scaling
 from itmkit.regions.windows import pooling_weights, windows
 from tests.regions.tiny_models import KINDS, build, prepared
 

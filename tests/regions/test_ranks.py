@@ -13,7 +13,7 @@ from itmkit.cache import WHOLE, Part
 from itmkit.commands import cli
 from itmkit.commands.console import run
 from itmkit.errors import ItmkitError
-from itmkit.ranks import part_to_do, rank
+from itmkit.machine.processes import part_to_do, rank
 from tests.cache.test_parts import files
 from tests.regions.test_extract import make, prepare
 from tests.regions.tiny_models import build

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from itmkit.errors import ItmkitError
-from itmkit.regions.device import Precision
+from itmkit.machine.device import Precision
 from itmkit.regions.vit import load_patch_model
 from tests.regions.tiny_models import build, prepared
 from tests.regions.tiny_vits import EXTRA, MEAN, STD, build_vit

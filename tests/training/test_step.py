@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from itmkit import precision
 from itmkit.inputs import Inputs, Sizes
+from itmkit.machine import precision
+from itmkit.machine.precision import products_in
 from itmkit.matchers import build, method
 from itmkit.matchers.parts import blocks
-from itmkit.precision import products_in
 from itmkit.runs.checkpoint import load_weights
 from itmkit.runs.settings import Training, read_config, resolve
 from itmkit.text.vocabulary import Vocabulary

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from itmkit.errors import ItmkitError
-from itmkit.regions.device import Precision
+from itmkit.machine.device import Precision
 from itmkit.vectors.dual import load_dual
 from tests.regions.tiny_models import build, prepared
 from tests.regions.tiny_vits import build_vit

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from itmkit.errors import ItmkitError
-from itmkit.regions.device import Precision
+from itmkit.machine.device import Precision
 from itmkit.words.alignment import Spans
 from itmkit.words.encode import word_vectors
 from itmkit.words.encoder import Layer, Padding, load_word_encoder, windows

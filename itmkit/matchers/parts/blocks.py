@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from itmkit.memory import total
-from itmkit.precision import products_as_here
+from itmkit.machine.memory import total
+from itmkit.machine.precision import products_as_here
 
 BLOCK = 1 << 21  # numbers of the pair tensors of a block: 8 MB in float32, near the size of a core's caches
 GPU_BLOCK = 1 << 25  # 128 MB: enough work for each kernel

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from itmkit.ahead import work_ahead
+from itmkit.machine.ahead import work_ahead
 
 
 def test_results_come_in_order_and_no_more_than_so_many_are_under_way() -> None:
@@ -62,7 +62,7 @@ def test_threads_beside_compute_alone_and_leave_the_caller_its_threads() -> None
     """In a process that has computed nothing yet: torch would hand what a thread sets on to the caller."""
     script = """
 import threading, torch
-from itmkit.ahead import threads_beside
+from itmkit.machine.ahead import threads_beside
 torch.set_num_threads(2)
 begun = []
 with threads_beside(1, lambda: begun.append(1)) as pool:

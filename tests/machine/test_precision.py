@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from itmkit import precision
 from itmkit.inputs import Inputs, Sizes
+from itmkit.machine import precision
+from itmkit.machine.precision import has_bfloat16, precision_of, products_in
 from itmkit.matchers import build, method, preset
-from itmkit.precision import has_bfloat16, precision_of, products_in
 from itmkit.scoring.engine import score_to_disk
 from itmkit.scoring.stored import Kept
 from itmkit.text.vocabulary import Vocabulary

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from itmkit import memory
-from itmkit.memory import keep_freed_memory, resident, total
+from itmkit.machine import memory
+from itmkit.machine.memory import keep_freed_memory, resident, total
 
 
 def test_memory_that_is_used_is_seen() -> None:
