@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from itmkit.cache import CacheReader, text_key
+from itmkit.cache.tag_phrases import TagPhrases
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs, Needs
 from itmkit.inputs import texts as module
 from itmkit.inputs.needs import missing
-from itmkit.text.vocabulary import Vocabulary
-from itmkit.words.phrases import TagPhrases
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.workspace import Workspace
 from tests.training.tiny import FEATURES, GRAPHS, REGIONS, THINGS, WORD_VECTOR, make_workspace
 

@@ -19,7 +19,7 @@ from itmkit.inputs.batch import ImageBatch, Sizes, TextBatch
 from itmkit.inputs.images import ImageInputs
 from itmkit.inputs.needs import Needs
 from itmkit.inputs.texts import MAX_WORDS, TextInputs
-from itmkit.text.vocabulary import Vocabulary
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.workspace import Workspace
 
 __all__ = ["MAX_WORDS", "ImageBatch", "Inputs", "Needs", "Sizes", "TextBatch"]

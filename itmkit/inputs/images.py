@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from itmkit.cache import CacheReader
+from itmkit.cache.tag_phrases import TagPhrases
 from itmkit.dataset import ImageRecord, label_matrix
 from itmkit.errors import ItmkitError
 from itmkit.inputs.batch import ImageBatch
 from itmkit.inputs.needs import Needs
-from itmkit.words.phrases import TagPhrases
 from itmkit.workspace import VECTORS, Workspace
 
 

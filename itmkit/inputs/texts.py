@@ -13,7 +13,7 @@ from itmkit.cache import CacheReader, text_key
 from itmkit.errors import ItmkitError
 from itmkit.inputs.batch import TextBatch
 from itmkit.inputs.needs import Needs
-from itmkit.text.vocabulary import Vocabulary
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.workspace import Workspace
 
 MAX_WORDS = 100  # longer captions are cut: pairwise matchers need memory in proportion to the longest

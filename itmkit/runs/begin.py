@@ -17,10 +17,10 @@ from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json
 from itmkit.inputs.needs import is_open, missing, the_one
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.machine.precision import Precision, precision_of
 from itmkit.matchers import method
 from itmkit.runs.settings import RunConfig, read_config, resolve
-from itmkit.text.vocabulary import Vocabulary
 from itmkit.workspace import VECTORS, WORDS, Workspace
 
 AT_ONCE = 10_000  # captions whose words are counted together

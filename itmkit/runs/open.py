@@ -12,10 +12,10 @@ from itmkit.cache.manifest import read_manifest
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json, sha256_file
 from itmkit.inputs import Needs, Sizes
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.matchers import build, method
 from itmkit.runs.checkpoint import load_weights
 from itmkit.runs.settings import read_config
-from itmkit.text.vocabulary import Vocabulary
 from itmkit.workspace import Workspace
 
 

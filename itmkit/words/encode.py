@@ -12,6 +12,7 @@ import numpy as np
 
 from itmkit.cache import WHOLE, CacheReader, CacheWriter, Column, MadeBy, Part, text_key
 from itmkit.cache.begin import begun_manifest, shard_size_of
+from itmkit.cache.tag_phrases import TagPhrases
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
@@ -21,7 +22,6 @@ from itmkit.text.parse import chunks
 from itmkit.text.store import TextCache
 from itmkit.words.alignment import Spans, means, pieces_of_words
 from itmkit.words.encoder import KINDS, LAST_FOUR, Layer, Padding, WordEncoder, load_word_encoder
-from itmkit.words.phrases import TagPhrases
 from itmkit.workspace import WORDS, Workspace
 
 STAGE = "encode-text"

@@ -13,8 +13,8 @@ from itmkit.graphs import build_graphs
 from itmkit.imports.scan import import_scan
 from itmkit.imports.scan_blocks import read_blocks
 from itmkit.inputs import Inputs, Needs
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.text.parse import parse_text
-from itmkit.text.vocabulary import Vocabulary
 from itmkit.workspace import Workspace
 from tests.imports.scan_folder import write_scan
 from tests.training.tiny import GRAPHS

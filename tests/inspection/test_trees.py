@@ -6,8 +6,8 @@ from rich.cells import cell_len
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.inspection.trees import DEEPEST, EDGE, LOOP, NOTHING, Tree, matrix_lines, neighbour_lines, tree_lines
-from itmkit.text.vocabulary import Vocabulary
 from tests.training.tiny import GRAPHS, THINGS, make_workspace
 
 

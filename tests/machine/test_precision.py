@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from itmkit.inputs import Inputs, Sizes
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.machine import precision
 from itmkit.machine.precision import has_bfloat16, precision_of, products_in
 from itmkit.matchers import build, method, preset
 from itmkit.scoring.engine import score_to_disk
 from itmkit.scoring.stored import Kept
-from itmkit.text.vocabulary import Vocabulary
 from tests.training.tiny import FEATURES, GRAPHS, THINGS, make_workspace
 
 VOCABULARY = Vocabulary.build([*THINGS, "a", "left"], minimum=1)

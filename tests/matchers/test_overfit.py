@@ -14,13 +14,13 @@ from torch import nn
 from itmkit.datasets.scenes import make_scenes
 from itmkit.graphs import build_graphs
 from itmkit.inputs import Inputs
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.matchers import METHODS, begin, build, method, preset, stages
 from itmkit.regions.extract import extract_regions
 from itmkit.runs.settings import Training
 from itmkit.scoring.matrix import ensemble_of, score_matrix
 from itmkit.scoring.metrics import Retrieval, retrieval
 from itmkit.text.parse import parse_text
-from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.batches import batches_of, pair_batch
 from itmkit.training.step import Learner
 from itmkit.words.encode import encode_text

@@ -11,12 +11,12 @@ from torch import nn
 from itmkit.cache import WHOLE, Part, merge_parts
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs, Sizes
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.matchers import build, method
 from itmkit.scoring import engine, tiles
 from itmkit.scoring.engine import rows_of, score_to_disk
 from itmkit.scoring.matrix import score_matrix
 from itmkit.scoring.stored import Kept
-from itmkit.text.vocabulary import Vocabulary
 from tests.training.tiny import FAST, FEATURES, GRAPHS, THINGS, make_workspace
 
 CPU = torch.device("cpu")

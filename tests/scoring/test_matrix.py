@@ -8,11 +8,11 @@ import torch
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs, Sizes
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.matchers import as_matcher, build, method, preset
 from itmkit.scoring import tiles
 from itmkit.scoring.matrix import score_matrix
 from itmkit.scoring.tiles import text_tiles
-from itmkit.text.vocabulary import Vocabulary
 from tests.training.tiny import FAST, FEATURES, GRAPHS, THINGS, make_workspace
 
 CPU = torch.device("cpu")

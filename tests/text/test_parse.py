@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from itmkit.cache import merge_parts
 from itmkit.commands.parse_text import command
 from itmkit.errors import ItmkitError
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.text.parse import parse_text
 from itmkit.text.shipped import ShippedBackend
 from itmkit.text.store import TextCache
-from itmkit.text.vocabulary import Vocabulary
 from itmkit.workspace import Workspace
 
 MakeWorkspace = Callable[..., Workspace]

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itmkit.inputs import Inputs
-from itmkit.text.vocabulary import Vocabulary
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.training.batches import epoch_order, pair_batch
 from itmkit.workspace import Workspace
 from tests.training.tiny import GRAPHS, THINGS

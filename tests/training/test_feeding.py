@@ -14,8 +14,8 @@ import torch
 from itmkit.cache import WHOLE, Part
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.runs.settings import resolve
-from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.batches import epoch_order, pair_batch
 from itmkit.training.feeding import Feed
 from itmkit.training.loop import train

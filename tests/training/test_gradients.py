@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from itmkit.cache import WHOLE, Part
 from itmkit.inputs import Inputs, Sizes
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.matchers import build, method, preset
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.matchers.parts.pooling import MeanQueryPooling
-from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.batches import pair_batch
 from itmkit.training.gradients import add_gradients
 from itmkit.training.together import add_up, processes

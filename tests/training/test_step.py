@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from itmkit.inputs import Inputs, Sizes
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.machine import precision
 from itmkit.machine.precision import products_in
 from itmkit.matchers import build, method
 from itmkit.matchers.parts import blocks
 from itmkit.runs.checkpoint import load_weights
 from itmkit.runs.settings import Training, read_config, resolve
-from itmkit.text.vocabulary import Vocabulary
 from itmkit.training.batches import pair_batch
 from itmkit.training.loop import train
 from itmkit.training.step import Learner

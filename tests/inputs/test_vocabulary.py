@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from itmkit.errors import ItmkitError
-from itmkit.text.vocabulary import Vocabulary
+from itmkit.inputs.vocabulary import Vocabulary
 
 
 def test_frequent_words_in_a_fixed_order() -> None:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itmkit.cache import CacheReader, CacheWriter, MadeBy
+from itmkit.cache import tag_phrases as phrases
+from itmkit.cache.tag_phrases import TagPhrases, phrase
 from itmkit.regions.regions import empty_rows, region_columns
-from itmkit.words import phrases
-from itmkit.words.phrases import TagPhrases, phrase
 
 TAGS, ATTRIBUTES = ["dog", "cat", "red car", "car"], ["old", "red", "black"]
 
