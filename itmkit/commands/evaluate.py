@@ -16,9 +16,9 @@ from itmkit.progress import SILENT
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from itmkit.evaluation.ratings import Kind
     from itmkit.evaluation.results import Evaluation
     from itmkit.machine.precision import Precision
+    from itmkit.relevance.ratings import Kind
 
 LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scores need in any case
 
@@ -177,7 +177,7 @@ def command(
 def _ratings(given: Sequence[str]) -> dict[Kind, Path]:
     """expert=FILE, crowdflower=FILE"""
     from itmkit.errors import ItmkitError
-    from itmkit.evaluation.ratings import KEEPS_OWN
+    from itmkit.relevance.ratings import KEEPS_OWN
 
     found: dict[Kind, Path] = {}
     problems = []

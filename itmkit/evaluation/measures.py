@@ -15,16 +15,16 @@ import numpy as np
 
 from itmkit.dataset import ImageRecord, image_of_captions, label_matrix
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.bootstrap import mean_intervals
-from itmkit.evaluation.coco_ids import coco_ids
-from itmkit.evaluation.judgements import Judged, read_judgements
 from itmkit.evaluation.protocols import Protocol
-from itmkit.evaluation.ranking import Ranking, cmc, image_queries, r1_by_label, text_queries
-from itmkit.evaluation.ratings import Kind, agreement, read_ratings, scores_of
-from itmkit.evaluation.relevance import Listed, Relevance, SharedLabels
 from itmkit.evaluation.slices import image_slices, text_slices
+from itmkit.relevance.coco_ids import coco_ids
+from itmkit.relevance.judgements import Judged, read_judgements
+from itmkit.relevance.ranking import Ranking, cmc, image_queries, r1_by_label, text_queries
+from itmkit.relevance.ratings import Kind, agreement, read_ratings, scores_of
+from itmkit.relevance.relevance import Listed, Relevance, SharedLabels
 from itmkit.scoring.metrics import QueryRanks
 from itmkit.scoring.stored import Scores
+from itmkit.statistics.bootstrap import mean_intervals
 
 JUDGED: tuple[Judged, ...] = ("original", "cxc", "eccv")
 CMC_RANKS = 100
@@ -42,7 +42,7 @@ class Wanted:
         slices: recalls by length of caption, by words in it, by regions of the image.
         labels: retrieval by category, and R@1 of every label.
         judgements: the folder of ECCV-Caption's ground truth (COCO); coco_captions, scan_order: how captions are
-            found in it, see `itmkit.evaluation.coco_ids`.
+            found in it, see `itmkit.relevance.coco_ids`.
         ratings: {"expert": file, "crowdflower": file} of Flickr8k; tokens: Flickr8k.token.txt.
     """
 

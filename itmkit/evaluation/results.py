@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from itmkit.evaluation.bootstrap import Difference, differences, intervals
 from itmkit.evaluation.measures import Measures
 from itmkit.evaluation.protocols import Protocol
-from itmkit.evaluation.seeds import Spread, over_seeds
 from itmkit.scoring.metrics import QueryRanks, Retrieval, chance, mean_over, query_ranks
 from itmkit.scoring.stored import Scores
+from itmkit.statistics.bootstrap import Difference, differences, intervals
+from itmkit.statistics.seeds import Spread, over_seeds
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from itmkit.evaluation.bootstrap import RESAMPLES, Interval, direction_intervals
 from itmkit.scoring.metrics import QueryRanks
+from itmkit.statistics.bootstrap import RESAMPLES, Interval, direction_intervals
 
 LENGTHS = (8, 10, 12, 15)  # words at which the next slice of captions begins
 REGIONS = (10, 20, 36)  # likewise regions of images

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.bootstrap import Difference
 from itmkit.evaluation.protocols import protocol
 from itmkit.files import read_json, write_json
 from itmkit.matchers import METHODS, method
@@ -16,6 +15,7 @@ from itmkit.methods.published import Published, published
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.begin import configured, settled
 from itmkit.runs.settings import RunConfig, changed, read_config
+from itmkit.statistics.bootstrap import Difference
 from itmkit.studies.compare import FIGURES
 from itmkit.studies.kept_ranks import Folds, evaluated
 from itmkit.studies.over_runs import mean_differences

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.bootstrap import Difference, Interval
 from itmkit.evaluation.protocols import protocol
-from itmkit.evaluation.seeds import Spread
 from itmkit.files import read_json, write_json
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.begin import configured
 from itmkit.runs.settings import RunConfig
+from itmkit.statistics.bootstrap import Difference, Interval
+from itmkit.statistics.seeds import Spread
 from itmkit.studies.kept_ranks import Folds, evaluated
 from itmkit.studies.over_runs import mean_differences, mean_intervals
 from itmkit.training.budget import like

@@ -1,6 +1,6 @@
 """Intervals and tests of figures that are means over runs, such as those of several seeds.
 
-They are those of `itmkit.evaluation.bootstrap`, with what an image brings to a figure averaged over the runs: an image
+They are those of `itmkit.statistics.bootstrap`, with what an image brings to a figure averaged over the runs: an image
 that is drawn is drawn for all runs, so that three seeds do not count as three times as many images. They are about
 images, with the runs as they are; what other seeds would do is the spread over seeds, beside them.
 """
@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.bootstrap import RECALLS, RESAMPLES, SIDES, Difference, Interval, differences, intervals
-from itmkit.evaluation.resampling import Queries, resampled, swapped
 from itmkit.scoring.metrics import mean_over
+from itmkit.statistics.bootstrap import RECALLS, RESAMPLES, SIDES, Difference, Interval, differences, intervals
+from itmkit.statistics.resampling import Queries, resampled, swapped
 from itmkit.studies.kept_ranks import Folds
 
 FIGURES = (*RECALLS, "rsum")
@@ -103,7 +103,7 @@ def _limited(found: Interval, most: float) -> Interval:
 def _intervals(
     figures: Mapping[str, float], influence: Mapping[str, np.ndarray], resamples: int, seed: int
 ) -> dict[str, Interval]:
-    """Bootstrap-t, as in `itmkit.evaluation.bootstrap`; NaN at both ends for one image."""
+    """Bootstrap-t, as in `itmkit.statistics.bootstrap`; NaN at both ends for one image."""
     t, _ = resampled(influence, {}, queries=1, resamples=resamples, seed=seed)
     found = {}
     for name in FIGURES:

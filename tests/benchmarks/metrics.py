@@ -26,12 +26,12 @@ from pathlib import Path
 
 import numpy as np
 
-from itmkit.evaluation.bootstrap import differences, intervals, mean_intervals
-from itmkit.evaluation.ranking import image_queries, r1_by_label, text_queries
-from itmkit.evaluation.relevance import Listed, SharedLabels
 from itmkit.evaluation.slices import text_slices
+from itmkit.relevance.ranking import image_queries, r1_by_label, text_queries
+from itmkit.relevance.relevance import Listed, SharedLabels
 from itmkit.scoring.metrics import query_ranks
 from itmkit.scoring.stored import Blocks, ScoreFile, save_scores
+from itmkit.statistics.bootstrap import differences, intervals, mean_intervals
 
 WORDS = ("red", "dog", "on", "two", "3", "a", "the", "man", "runs", "sits", "under", "street", "grass")
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itmkit.evaluation.bootstrap import direction_intervals
 from itmkit.evaluation.slices import WORDS, bins, image_slices, slices, text_slices
 from itmkit.scoring.metrics import Direction, QueryRanks
+from itmkit.statistics.bootstrap import direction_intervals
 
 TEXTS = [
     "Two dogs run.",

@@ -23,8 +23,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from itmkit.evaluation.bootstrap import differences, intervals
 from itmkit.scoring.metrics import QueryRanks, query_ranks
+from itmkit.statistics.bootstrap import differences, intervals
 
 CANDIDATES = 5000
 # The logarithm of the typical rank, and how much of its spread comes from the image and from the query alone.

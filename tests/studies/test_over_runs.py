@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.bootstrap import differences, intervals
 from itmkit.scoring.metrics import QueryRanks
+from itmkit.statistics.bootstrap import differences, intervals
 from itmkit.studies.over_runs import FIGURES, mean_differences, mean_intervals
 
 

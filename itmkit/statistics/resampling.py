@@ -1,4 +1,4 @@
-"""Images drawn anew, and runs swapped at random: what `itmkit.evaluation.bootstrap` is computed from.
+"""Images drawn anew, and runs swapped at random: what `itmkit.statistics.bootstrap` is computed from.
 
 A resample is how often each image was drawn, so that sums over a resample are products of matrices.
 """

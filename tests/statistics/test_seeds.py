@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.seeds import Spread, over_seeds
 from itmkit.scoring.metrics import retrieval
+from itmkit.statistics.seeds import Spread, over_seeds
 
 
 def test_mean_and_spread_of_every_figure() -> None:

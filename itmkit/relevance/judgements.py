@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from itmkit.evaluation.coco_ids import CocoIds, read_pairs
+from itmkit.relevance.coco_ids import CocoIds, read_pairs
 
 Judged = Literal["eccv", "cxc", "original"]
 
@@ -60,7 +60,7 @@ def read_judgements(folder: Path, name: Judged, ids: CocoIds) -> Judgements:
     """Reads the judgements called `name` and puts them in the order of our images and captions.
 
     Args:
-        ids: of our images and captions, from `itmkit.evaluation.coco_ids.coco_ids`.
+        ids: of our images and captions, from `itmkit.relevance.coco_ids.coco_ids`.
 
     Raises:
         ItmkitError: a file is missing or is not one of judgements.

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itmkit.errors import ItmkitError
-from itmkit.evaluation import resampling
-from itmkit.evaluation.bootstrap import (
+from itmkit.scoring.metrics import QueryRanks, mean_over
+from itmkit.statistics import resampling
+from itmkit.statistics.bootstrap import (
     Difference,
     Interval,
     differences,
@@ -17,8 +18,7 @@ from itmkit.evaluation.bootstrap import (
     intervals,
     mean_intervals,
 )
-from itmkit.evaluation.resampling import Queries
-from itmkit.scoring.metrics import QueryRanks, mean_over
+from itmkit.statistics.resampling import Queries
 
 
 def drawn(seed: int, images: int, typical: float = 1.0, captions: tuple[int, ...] = (1, 5, 5, 7)) -> QueryRanks:

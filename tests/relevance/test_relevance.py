@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itmkit.errors import ItmkitError
-from itmkit.evaluation import ranking
-from itmkit.evaluation.ranking import Ranking, cmc, image_queries, r1_by_label, text_queries
-from itmkit.evaluation.relevance import Listed, Relevance, SharedLabels
+from itmkit.relevance import ranking
+from itmkit.relevance.ranking import Ranking, cmc, image_queries, r1_by_label, text_queries
+from itmkit.relevance.relevance import Listed, Relevance, SharedLabels
 from itmkit.scoring import stored
 from itmkit.scoring.metrics import query_ranks
 from itmkit.scoring.stored import InMemory, Mean, ScoreFile, save_scores

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.kendall import concordance, tau_b, tau_c
+from itmkit.relevance.kendall import concordance, tau_b, tau_c
 
 LISTS = st.integers(2, 40).flatmap(
     lambda n: st.tuples(

@@ -7,7 +7,7 @@ import pytest
 
 from itmkit.dataset import Caption, ImageRecord
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.ratings import Ratings, agreement, pairs_to_score, read_ratings, scores_of
+from itmkit.relevance.ratings import Ratings, agreement, pairs_to_score, read_ratings, scores_of
 from itmkit.scoring.stored import InMemory
 
 IMAGES = [

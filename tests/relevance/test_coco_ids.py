@@ -8,7 +8,7 @@ import pytest
 
 from itmkit.dataset import Caption, ImageRecord
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.coco_ids import UNKNOWN, CocoIds, coco_ids
+from itmkit.relevance.coco_ids import UNKNOWN, CocoIds, coco_ids
 
 OWNERS = {31: 3, 32: 3, 11: 1, 12: 1, 51: 5, 52: 5}
 ORDER = [31, 32, 11, 12, 51, 52]

@@ -1,7 +1,7 @@
 """How sure a figure is: intervals by bootstrap over images, and a test between two runs on the same images.
 
 Both are about queries: which images, with their captions, happen to be in the split. What they compete with is taken as
-it is. Training with another seed is not in them; see `itmkit.evaluation.seeds`.
+it is. Training with another seed is not in them; see `itmkit.statistics.seeds`.
 
 An image and all its captions are drawn together, since captions of a difficult image are difficult alike; drawn one by
 one, the intervals of text queries would be too short.
@@ -29,8 +29,8 @@ from functools import partial
 import numpy as np
 
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.resampling import Queries, resampled, swapped
 from itmkit.scoring.metrics import KS, Direction, QueryRanks, mean_over
+from itmkit.statistics.resampling import Queries, resampled, swapped
 
 RESAMPLES = 2000
 NORMAL = 1.959964  # the 97.5th percentile of the normal distribution
@@ -122,7 +122,7 @@ def direction_intervals(
 def mean_intervals(
     values: Mapping[str, np.ndarray], images: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Interval]:
-    """95% intervals of means over queries, such as those of `itmkit.evaluation.ranking.Ranking.values`.
+    """95% intervals of means over queries, such as those of `itmkit.relevance.ranking.Ranking.values`.
 
     Args:
         values: {figure: (q,) float64 percent}; q is at least 1. One that is 0 or 100 for every query is a recall.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.relevance import Relevance
+from itmkit.relevance.relevance import Relevance
 from itmkit.scoring.ranks import check_finite
 from itmkit.scoring.stored import Scores
 

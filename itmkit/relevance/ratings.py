@@ -19,8 +19,8 @@ import numpy as np
 
 from itmkit.dataset import ImageRecord, image_of_captions
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.kendall import concordance
 from itmkit.files import utf8_lines
+from itmkit.relevance.kendall import concordance
 from itmkit.scoring.stored import Scores
 
 Kind = Literal["expert", "crowdflower"]
