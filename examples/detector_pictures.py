@@ -12,8 +12,8 @@ from rich.progress import Progress
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from itmkit.datasets.scenes.render import render
-from itmkit.datasets.scenes.world import COLOURS, KINDS, PATTERNS, SIZES, sample_scene
+from itmkit.scenes.render import render
+from itmkit.scenes.world import COLOURS, KINDS, PATTERNS, SIZES, sample_scene
 
 SIDE = 160  # pictures are scaled to SIDE x SIDE
 LEAST_VISIBLE = 0.25  # an object hidden more than this is neither a target nor counted as missed

@@ -242,7 +242,7 @@ def read_treebank(folder: Path, part: str) -> list[Tree]:
 def read_scenes(count: int, seed: int) -> list[Tree]:
     if not count:
         return []
-    from itmkit.datasets.scenes.grammar import scene_trees
+    from itmkit.scenes.grammar import scene_trees
 
     return [tree_from_rows(rows) for rows in scene_trees(count, seed)]
 

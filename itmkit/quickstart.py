@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from itmkit.cache import CacheReader
-from itmkit.datasets.scenes import make_scenes
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.evaluation.results import Evaluation
 from itmkit.graphs import build_graphs
@@ -23,6 +22,7 @@ from itmkit.progress import SILENT, Progress
 from itmkit.regions.extract import extract_regions
 from itmkit.runs.open import open_run
 from itmkit.runs.settings import resolve
+from itmkit.scenes import make_scenes
 from itmkit.scoring.matrix import ensemble_of, score_matrix
 from itmkit.text.parse import parse_text
 from itmkit.training.loop import train

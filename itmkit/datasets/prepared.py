@@ -72,8 +72,8 @@ def prepare_scenes(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Prepared:
-    """Makes the scenes data set (`itmkit.datasets.scenes.make_scenes`) unless just these scenes are there already."""
-    from itmkit.datasets.scenes import make_scenes
+    """Makes the scenes data set (`itmkit.scenes.make_scenes`) unless just these scenes are there already."""
+    from itmkit.scenes import make_scenes
 
     settings = {"train": train, "val": val, "test": test, "seed": seed}
     old = None if force else _present(workspace)

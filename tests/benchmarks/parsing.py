@@ -28,7 +28,7 @@ import torch
 from spacy.training import Example
 
 from itmkit.dataset import Caption, ImageRecord, write_dataset
-from itmkit.datasets.scenes.grammar import scene_trees
+from itmkit.scenes.grammar import scene_trees
 from itmkit.text.conllu import Tree, tree_from_rows
 from itmkit.text.parse import parse_text
 from itmkit.workspace import Workspace

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from itmkit.datasets.scenes import make_scenes
 from itmkit.graphs import build_graphs
 from itmkit.inputs import Inputs
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.matchers import METHODS, begin, build, method, preset, stages
 from itmkit.regions.extract import extract_regions
 from itmkit.runs.settings import Training
+from itmkit.scenes import make_scenes
 from itmkit.scoring.matrix import ensemble_of, score_matrix
 from itmkit.scoring.metrics import Retrieval, retrieval
 from itmkit.text.parse import parse_text

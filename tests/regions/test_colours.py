@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from itmkit.datasets.scenes.render import render
-from itmkit.datasets.scenes.world import sample_scene
 from itmkit.regions.colours import COLOUR_NAMES, colour_of, region_colours
+from itmkit.scenes.render import render
+from itmkit.scenes.world import sample_scene
 
 
 def named(image: Image.Image | np.ndarray, *boxes: tuple[float, float, float, float]) -> list[str]:

@@ -28,10 +28,10 @@ from transformers import (
     YolosImageProcessorPil,
 )
 
-from itmkit.datasets.scenes.render import render
-from itmkit.datasets.scenes.world import KINDS, sample_scene
 from itmkit.errors import ItmkitError
 from itmkit.regions.detector import SCENES_DETECTOR, Detector, load_detector
+from itmkit.scenes.render import render
+from itmkit.scenes.world import KINDS, sample_scene
 from tests.regions.tiny_models import prepared
 
 CLASSES = {"num_labels": 5, "id2label": {0: "cat", 1: "dog", 2: "car", 3: "cup", 4: "tree"}}

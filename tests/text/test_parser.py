@@ -132,7 +132,7 @@ def test_accuracy_on_the_treebank(shipped: Parser) -> None:
 
 
 def test_accuracy_on_scene_captions(shipped: Parser) -> None:
-    from itmkit.datasets.scenes.grammar import scene_trees
+    from itmkit.scenes.grammar import scene_trees
     from itmkit.text.conllu import tree_from_rows
 
     trees = [tree_from_rows(rows) for rows in scene_trees(40, 424_242)]

@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from itmkit.datasets.scenes.shapes import GRID, SHAPES, bounds, placed, rotation, unit_mask, unit_points
+from itmkit.scenes.shapes import GRID, SHAPES, bounds, placed, rotation, unit_mask, unit_points
 
 KINDS: tuple[str, ...] = tuple(SHAPES)
 COLOURS: dict[str, tuple[int, int, int]] = {

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw
 
-from itmkit.datasets.scenes.shapes import SHAPES, placed
-from itmkit.datasets.scenes.world import COLOURS, Background, Scene, SceneObject
+from itmkit.scenes.shapes import SHAPES, placed
+from itmkit.scenes.world import COLOURS, Background, Scene, SceneObject
 
 ZOOM = 2  # objects are drawn this much larger, then reduced
 Rgb = tuple[int, int, int]

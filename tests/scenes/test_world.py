@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from itmkit.datasets.scenes.render import render
-from itmkit.datasets.scenes.siblings import refresh, swap_colours, swap_relation
-from itmkit.datasets.scenes.world import (
+from itmkit.scenes.render import render
+from itmkit.scenes.siblings import refresh, swap_colours, swap_relation
+from itmkit.scenes.world import (
     BACKGROUNDS,
     COLOURS,
     KINDS,

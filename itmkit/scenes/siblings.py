@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from itmkit.datasets.scenes.world import (
+from itmkit.scenes.world import (
     MARGIN,
     RADIUS,
     TRIES,

@@ -8,9 +8,9 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from itmkit.datasets.scenes.claims import Mention
-from itmkit.datasets.scenes.trees import Node
-from itmkit.datasets.scenes.world import Scene
+from itmkit.scenes.claims import Mention
+from itmkit.scenes.trees import Node
+from itmkit.scenes.world import Scene
 
 T = TypeVar("T")
 

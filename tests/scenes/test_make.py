@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from itmkit.dataset import read_dataset
-from itmkit.datasets.scenes import make_scenes
-from itmkit.datasets.scenes.make import split_pictures
 from itmkit.errors import ItmkitError
+from itmkit.scenes import make_scenes
+from itmkit.scenes.make import split_pictures
 from itmkit.workspace import Workspace
 
 COUNTS: dict[str, Any] = {"train": 6, "val": 3, "test": 7}
@@ -108,7 +108,7 @@ def test_another_seed_replaces_everything(made: Path, tmp_path: Path) -> None:
 
 def test_a_killed_run_is_completed_by_the_next(made: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from itmkit.workspace import Workspace; from itmkit.datasets.scenes import make_scenes;"
+        "import sys; from itmkit.workspace import Workspace; from itmkit.scenes import make_scenes;"
         f"make_scenes(Workspace(sys.argv[1]), **{COUNTS!r}, seed=3)"
     )
     for after in (1, 5, 11):
@@ -129,7 +129,7 @@ def test_a_killed_run_is_completed_by_the_next(made: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("count", range(1, 24))
 def test_no_group_of_a_test_split_is_too_small(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("itmkit.datasets.scenes.make._group", lambda split, group, size, seed: [group] * size)
+    monkeypatch.setattr("itmkit.scenes.make._group", lambda split, group, size, seed: [group] * size)
     sizes = Counter(split_pictures("test", count, 0)).values()
     assert sum(sizes) == count
     assert min(sizes) >= 3 or count < 3

@@ -18,14 +18,14 @@ import numpy as np
 from PIL import Image
 
 from itmkit.dataset import SPLITS, Caption, ImageRecord, write_dataset
-from itmkit.datasets.scenes.grammar import SceneCaption, captions
-from itmkit.datasets.scenes.render import Rendering, render
-from itmkit.datasets.scenes.siblings import swap_colours, swap_relation
-from itmkit.datasets.scenes.trees import block_of
-from itmkit.datasets.scenes.world import NoRoom, Scene, changed_by_swap, sample_scene, swappable_pairs
 from itmkit.errors import ItmkitError
 from itmkit.files import write_text
 from itmkit.progress import SILENT, Progress
+from itmkit.scenes.grammar import SceneCaption, captions
+from itmkit.scenes.render import Rendering, render
+from itmkit.scenes.siblings import swap_colours, swap_relation
+from itmkit.scenes.trees import block_of
+from itmkit.scenes.world import NoRoom, Scene, changed_by_swap, sample_scene, swappable_pairs
 from itmkit.workspace import Workspace
 
 LIMIT = 100_000  # pictures a split: ids are scene-0xxxxx (train), scene-1xxxxx (val), scene-2xxxxx (test)

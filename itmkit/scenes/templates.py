@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from itmkit.datasets.scenes.claims import Claims, Mention, Relation
-from itmkit.datasets.scenes.phrases import Phrase, Speaker, Use
-from itmkit.datasets.scenes.trees import Node
+from itmkit.scenes.claims import Claims, Mention, Relation
+from itmkit.scenes.phrases import Phrase, Speaker, Use
+from itmkit.scenes.trees import Node
 
 Pattern = Callable[[Speaker, Claims], tuple[Node, bool]]
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from itmkit.datasets.scenes import scene_trees
-from itmkit.datasets.scenes.claims import Claims, Mention, Relation, holds
-from itmkit.datasets.scenes.make import Picture, split_pictures
-from itmkit.datasets.scenes.phrases import NOUNS
-from itmkit.datasets.scenes.trees import Node, linear, text_of
-from itmkit.datasets.scenes.world import COLOURS, KINDS, Background, Scene, SceneObject
+from itmkit.scenes import scene_trees
+from itmkit.scenes.claims import Claims, Mention, Relation, holds
+from itmkit.scenes.make import Picture, split_pictures
+from itmkit.scenes.phrases import NOUNS
+from itmkit.scenes.trees import Node, linear, text_of
+from itmkit.scenes.world import COLOURS, KINDS, Background, Scene, SceneObject
 
 UPOS = {"NOUN", "VERB", "AUX", "DET", "ADJ", "ADP", "ADV", "NUM", "PRON", "CCONJ", "SCONJ", "PUNCT"}
 

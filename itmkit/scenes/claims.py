@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from itmkit.datasets.scenes.world import CLEAR, Scene, SceneObject, covered, direction
+from itmkit.scenes.world import CLEAR, Scene, SceneObject, covered, direction
 
 RELATIONS = (
     "left",

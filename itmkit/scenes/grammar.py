@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from itmkit.datasets.scenes.claims import Claims, Mention, Relation, holds, related
-from itmkit.datasets.scenes.phrases import Speaker, leftmost
-from itmkit.datasets.scenes.templates import PATTERNS
-from itmkit.datasets.scenes.trees import Node, Row, Word, linear, rows_of, text_of
-from itmkit.datasets.scenes.world import NoRoom, Scene, direction, sample_scene
+from itmkit.scenes.claims import Claims, Mention, Relation, holds, related
+from itmkit.scenes.phrases import Speaker, leftmost
+from itmkit.scenes.templates import PATTERNS
+from itmkit.scenes.trees import Node, Row, Word, linear, rows_of, text_of
+from itmkit.scenes.world import NoRoom, Scene, direction, sample_scene
 
 CAPTIONS = 5
 FALSE_CAPTIONS = 4  # of the five, at least so many are false of every sibling
