@@ -1,6 +1,6 @@
 """Trains the English dependency parser that ships with itmkit.
 
-    python examples/train_parser.py --treebank ud_english/EWT --out itmkit/text/weights/parser
+    python examples/train_parser.py --treebank ud_english/EWT --out itmkit/parse_text/weights/parser
 
 reads `*-train.conllu[.gz]` and `*-dev.conllu[.gz]` of the UD English Web Treebank (CC BY-SA 4.0) and trees of made
 scene captions, trains for about a quarter of an hour on one core, writes parser.safetensors and parser.json, and
@@ -29,11 +29,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from itmkit.files import atomic_path, digest
-from itmkit.text import lemmas
-from itmkit.text.accuracy import on_gold_words, on_raw_text
-from itmkit.text.conllu import Tree, read_conllu, tree_from_rows
-from itmkit.text.network import Network, NetworkConfig
-from itmkit.text.parser import UNKNOWN, Labels, Parser, group_by_length, spelling
+from itmkit.parse_text import lemmas
+from itmkit.parse_text.accuracy import on_gold_words, on_raw_text
+from itmkit.parse_text.conllu import Tree, read_conllu, tree_from_rows
+from itmkit.parse_text.network import Network, NetworkConfig
+from itmkit.parse_text.parser import UNKNOWN, Labels, Parser, group_by_length, spelling
 
 LONGEST = 100  # words; the few longer sentences are left out of training
 GROUP_WORDS = 300  # words of one forward pass: sentences of one length

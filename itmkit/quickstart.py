@@ -18,14 +18,14 @@ from itmkit.evaluation.evaluate import evaluate
 from itmkit.evaluation.results import Evaluation
 from itmkit.graphs import build_graphs
 from itmkit.inputs import Inputs
+from itmkit.parse_text.parse import parse_text
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.extract import extract_regions
 from itmkit.runs.open import open_run
 from itmkit.runs.settings import resolve
 from itmkit.scenes import make_scenes
 from itmkit.scoring.matrix import ensemble_of, score_matrix
-from itmkit.text.parse import parse_text
-from itmkit.training.loop import train
+from itmkit.training.train import train
 from itmkit.workspace import Workspace
 
 # Sizes that two cores finish in a few minutes. Scenes have 3 to 7 objects, so 12 boxes hold nearly all of them.

@@ -15,9 +15,9 @@ from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, text_key
 from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.graphs import block_positions, build_graphs, dependency_edges, polar_coordinates
-from itmkit.imports.scan import import_scan
+from itmkit.import_features.scan import import_scan
 from itmkit.workspace import Workspace
-from tests.imports.scan_folder import write_scan
+from tests.import_features.scan_folder import write_scan
 
 
 def literal_blocks(

@@ -44,14 +44,14 @@ def test_the_wheel_holds_everything_that_git_has(wheel: dict[str, int]) -> None:
 def test_weights_recipes_and_licences_are_in_the_wheel(wheel: dict[str, int]) -> None:
     for ending in (
         "itmkit/py.typed",
-        "itmkit/text/weights/parser/parser.safetensors",
-        "itmkit/text/weights/parser/parser.json",
-        "itmkit/text/weights/parser/NOTICE.md",
+        "itmkit/parse_text/weights/parser/parser.safetensors",
+        "itmkit/parse_text/weights/parser/parser.json",
+        "itmkit/parse_text/weights/parser/NOTICE.md",
         "licenses/LICENSE",
         "licenses/itmkit/text/weights/parser/NOTICE.md",
     ):
         assert any(name.endswith(ending) for name in wheel), ending
-    for folder in ("itmkit/regions/weights/", "itmkit/text/weights/"):
+    for folder in ("itmkit/regions/weights/", "itmkit/parse_text/weights/"):
         size = sum(size for name, size in wheel.items() if name.startswith(folder))
         assert 100_000 < size < 12_000_000, f"{folder}: {size:,} bytes"
     assert any(re.fullmatch(r"itmkit/training/recipes/.+\.toml", name) for name in wheel)

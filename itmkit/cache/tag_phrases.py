@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from itmkit.cache import CacheReader
-from itmkit.words.alignment import Ints
+from itmkit.encode_text.alignment import Ints
 
 ROWS = 4096  # pictures whose tags are read at once
 

@@ -65,8 +65,8 @@ def command(
               torchrun --nproc-per-node 4 -m -- itmkit embed -w work
     """
     from itmkit.commands import console
+    from itmkit.embed.embed import SIDES, cut_captions, embed
     from itmkit.machine.processes import merge_when_done, part_to_do, rank, rank_device
-    from itmkit.vectors.embed import SIDES, cut_captions, embed
 
     part, leads = part_to_do(shard), rank().index == 0
     result = embed(

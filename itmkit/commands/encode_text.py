@@ -13,8 +13,8 @@ from itmkit.progress import SILENT
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
+    from itmkit.encode_text.encode import EncodeResult
     from itmkit.machine.device import Precision
-    from itmkit.words.encode import EncodeResult
 
 
 @click.command("encode-text")
@@ -67,8 +67,8 @@ def command(
               torchrun --nproc-per-node 4 -m -- itmkit encode-text -w work
     """
     from itmkit.commands import console
+    from itmkit.encode_text.encode import encode_text
     from itmkit.machine.processes import merge_when_done, part_to_do, rank, rank_device
-    from itmkit.words.encode import encode_text
 
     part, leads = part_to_do(shard), rank().index == 0
     result = encode_text(

@@ -12,7 +12,7 @@ from itmkit.commands import options
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from itmkit.imports.sets import SetsResult
+    from itmkit.import_features.sets import SetsResult
 
 SHOWN = 20  # skipped pictures
 
@@ -73,7 +73,7 @@ def scan(
     Example: itmkit import-features scan f30k_precomp -w work
     """
     from itmkit.commands import console
-    from itmkit.imports.scan import import_scan
+    from itmkit.import_features.scan import import_scan
 
     result = import_scan(
         workspace,
@@ -138,7 +138,7 @@ def bottom_up(
              itmkit import-features bottom-up train2014_obj36.tsv val2014_obj36.tsv --vocabulary vg -w work
     """
     from itmkit.commands import console
-    from itmkit.imports.sets import import_bottom_up
+    from itmkit.import_features.sets import import_bottom_up
 
     result = import_bottom_up(
         workspace, files, vocabulary=vocabulary, regions=regions, force=force, progress=console.ConsoleProgress()
@@ -161,7 +161,7 @@ def npz(workspace: Workspace, folder: Path, regions: int | None, force: bool, as
     Example: itmkit import-features npz features/train2014 -w work
     """
     from itmkit.commands import console
-    from itmkit.imports.sets import import_npz
+    from itmkit.import_features.sets import import_npz
 
     result = import_npz(workspace, folder, regions=regions, force=force, progress=console.ConsoleProgress())
     _show_sets(result, as_json)

@@ -62,7 +62,7 @@ def command(
       itmkit parse-text --shard 0/4      (one of four jobs; then itmkit merge)
     """
     from itmkit.machine.processes import merge_when_done, part_to_do, rank
-    from itmkit.text.parse import parse_text
+    from itmkit.parse_text.parse import parse_text
 
     part, leads = part_to_do(shard), rank().index == 0
     result = parse_text(

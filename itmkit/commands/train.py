@@ -89,7 +89,7 @@ def command(
     from itmkit.runs.begin import configured
     from itmkit.training.budget import cores_of, fit
     from itmkit.training.estimate import estimate
-    from itmkit.training.loop import train
+    from itmkit.training.train import train
 
     config = configured(workspace, method, recipe=recipe, settings=read_settings(context.args), run=run)
     part = rank()

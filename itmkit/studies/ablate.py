@@ -20,7 +20,7 @@ from itmkit.studies.compare import FIGURES
 from itmkit.studies.kept_ranks import Folds, evaluated
 from itmkit.studies.over_runs import mean_differences
 from itmkit.training.budget import asked_for
-from itmkit.training.loop import train
+from itmkit.training.train import train
 from itmkit.workspace import Workspace
 
 FULL = "full"

@@ -18,7 +18,7 @@ from itmkit.statistics.seeds import Spread
 from itmkit.studies.kept_ranks import Folds, evaluated
 from itmkit.studies.over_runs import mean_differences, mean_intervals
 from itmkit.training.budget import like
-from itmkit.training.loop import train
+from itmkit.training.train import train
 from itmkit.workspace import Workspace
 
 FIGURES = ("i2t R@1", "i2t R@5", "i2t R@10", "t2i R@1", "t2i R@5", "t2i R@10", "rsum")

@@ -86,7 +86,7 @@ def estimate(
     The batch with the longest captions is among the steps, so that the peak of memory is.
 
     Raises:
-        ItmkitError: as `itmkit.training.loop.train` does, and for a method that is not trained.
+        ItmkitError: as `itmkit.training.train.train` does, and for a method that is not trained.
     """
     chosen = torch.device(usable_device(device))
     folder = workspace.run(run or config.method)

@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 
 from itmkit.dataset import Caption, ImageRecord, write_dataset
-from itmkit.text.parse import load_backend, parse_text
-from itmkit.text.store import TextCache
-from itmkit.words.alignment import Spans, pieces_of_words
-from itmkit.words.encode import encode_text
-from itmkit.words.encoder import WordEncoder, load_word_encoder
+from itmkit.encode_text.alignment import Spans, pieces_of_words
+from itmkit.encode_text.encode import encode_text
+from itmkit.encode_text.encoder import WordEncoder, load_word_encoder
+from itmkit.parse_text.parse import load_backend, parse_text
+from itmkit.parse_text.store import TextCache
 from itmkit.workspace import Workspace
 
 BATCH = 4096

@@ -92,11 +92,11 @@ def stage(folder: Path, form: str, what: str) -> None:
             reader.read("boxes", rows)
         assert np.isfinite(total)
     elif form == "scan":
-        from itmkit.imports.scan import import_scan
+        from itmkit.import_features.scan import import_scan
 
         import_scan(work, source)
     else:
-        from itmkit.imports.sets import import_bottom_up, import_npz
+        from itmkit.import_features.sets import import_bottom_up, import_npz
 
         result = import_bottom_up(work, [source / "all.tsv"]) if form == "bottom-up" else import_npz(work, source)
         assert not result.skipped

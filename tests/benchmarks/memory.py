@@ -94,7 +94,7 @@ def stage(name: str, folder: Path) -> None:
         choose._settings_digest = lambda choice: "none"
         extract.extract_regions(Workspace(folder / "extract"), backend="grid", model="none", device="cpu")
     elif name == "import":
-        from itmkit.imports.scan import import_scan
+        from itmkit.import_features.scan import import_scan
 
         import_scan(imported, folder / "scan")
     elif name == "graphs":
@@ -103,9 +103,9 @@ def stage(name: str, folder: Path) -> None:
         build_graphs(imported, parts=["images"])
     elif name == "train":
         from itmkit.graphs import build_graphs
+        from itmkit.parse_text.parse import parse_text
         from itmkit.runs.settings import resolve
-        from itmkit.text.parse import parse_text
-        from itmkit.training.loop import train
+        from itmkit.training.train import train
 
         made = Workspace(folder / "extract")
         parse_text(made)

@@ -28,9 +28,9 @@ import torch
 from spacy.training import Example
 
 from itmkit.dataset import Caption, ImageRecord, write_dataset
+from itmkit.parse_text.conllu import Tree, tree_from_rows
+from itmkit.parse_text.parse import parse_text
 from itmkit.scenes.grammar import scene_trees
-from itmkit.text.conllu import Tree, tree_from_rows
-from itmkit.text.parse import parse_text
 from itmkit.workspace import Workspace
 
 BATCH = 128

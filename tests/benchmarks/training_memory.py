@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from itmkit.runs.settings import resolve
-from itmkit.training.loop import train
+from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.benchmarks.synthetic import synthetic_workspace
 

@@ -7,9 +7,9 @@ import pytest
 
 from itmkit.commands import cli
 from itmkit.commands.console import run
-from itmkit.imports.scan import import_scan
+from itmkit.import_features.scan import import_scan
 from itmkit.workspace import Workspace
-from tests.imports.scan_folder import write_scan
+from tests.import_features.scan_folder import write_scan
 
 
 def test_images_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from itmkit.evaluation.results import Evaluation, Row
 from itmkit.methods.reported import not_comparable, reported
 from itmkit.runs.settings import resolve
 from itmkit.scoring.metrics import Direction, Retrieval
-from itmkit.training.loop import train
+from itmkit.training.train import train
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from itmkit.commands import cli
 from itmkit.commands.console import run
-from tests.imports.feature_files import data_set, drawn, write_npz, write_tsv
-from tests.imports.scan_folder import write_scan
+from tests.import_features.feature_files import data_set, drawn, write_npz, write_tsv
+from tests.import_features.scan_folder import write_scan
 
 
 def test_scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

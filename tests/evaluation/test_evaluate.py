@@ -18,7 +18,7 @@ from itmkit.runs.open import open_run
 from itmkit.runs.settings import resolve
 from itmkit.scoring.matrix import score_matrix
 from itmkit.scoring.metrics import retrieval
-from itmkit.training.loop import train
+from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
 

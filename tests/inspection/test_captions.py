@@ -13,7 +13,7 @@ from itmkit.errors import ItmkitError
 from itmkit.graphs import build_graphs
 from itmkit.inspection import Report, inspect_caption
 from itmkit.inspection.trees import MOST
-from itmkit.text.parse import COLUMNS, parse_text
+from itmkit.parse_text.parse import COLUMNS, parse_text
 from itmkit.workspace import Workspace
 from tests.workspaces import TEXT, make_dataset, make_regions, make_text
 

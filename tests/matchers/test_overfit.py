@@ -11,21 +11,21 @@ import pytest
 import torch
 from torch import nn
 
+from itmkit.encode_text.encode import encode_text
 from itmkit.graphs import build_graphs
 from itmkit.inputs import Inputs
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.matchers import METHODS, begin, build, method, preset, stages
+from itmkit.parse_text.parse import parse_text
 from itmkit.regions.extract import extract_regions
 from itmkit.runs.settings import Training
 from itmkit.scenes import make_scenes
 from itmkit.scoring.matrix import ensemble_of, score_matrix
 from itmkit.scoring.metrics import Retrieval, retrieval
-from itmkit.text.parse import parse_text
 from itmkit.training.batches import batches_of, pair_batch
 from itmkit.training.step import Learner
-from itmkit.words.encode import encode_text
 from itmkit.workspace import Workspace
-from tests.words.tiny_encoders import build_encoder
+from tests.encode_text.tiny_encoders import build_encoder
 
 # Sizes with which a method learns the scenes in seconds.
 SMALL: dict[str, dict[str, Any]] = {

@@ -31,16 +31,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # forked children share no thread
 import torch
 
 from itmkit.cache import Part, merge_parts
+from itmkit.encode_text.encode import encode_text
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.files import sha256_file
 from itmkit.graphs import build_graphs
+from itmkit.parse_text.parse import parse_text
 from itmkit.regions.extract import extract_regions
 from itmkit.runs.settings import resolve
 from itmkit.scenes import make_scenes
 from itmkit.scoring import engine, tiles
-from itmkit.text.parse import parse_text
-from itmkit.training.loop import train
-from itmkit.words.encode import encode_text
+from itmkit.training.train import train
 from itmkit.workspace import Workspace
 
 torch.set_num_threads(1)

@@ -9,7 +9,7 @@ import pytest
 from itmkit.errors import ItmkitError
 from itmkit.runs.settings import RunConfig, resolve
 from itmkit.training import board
-from itmkit.training.loop import train
+from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.test_resume import interrupt
 from tests.training.tiny import FAST, FAST_TRAINING

@@ -16,7 +16,7 @@ from itmkit.runs.settings import RunConfig, read_config, resolve
 from itmkit.training import budget, loop
 from itmkit.training.budget import CoreClock, asked_for, cores_of, fit, fitted
 from itmkit.training.estimate import Estimate, StageEstimate
-from itmkit.training.loop import train
+from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING
 

@@ -11,7 +11,7 @@ from itmkit.matchers import Parameters
 from itmkit.runs.settings import resolve
 from itmkit.training import estimate as module
 from itmkit.training.estimate import Estimate, StageEstimate, estimate
-from itmkit.training.loop import train
+from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING
 

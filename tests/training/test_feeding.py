@@ -18,7 +18,7 @@ from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.runs.settings import resolve
 from itmkit.training.batches import epoch_order, pair_batch
 from itmkit.training.feeding import Feed
-from itmkit.training.loop import train
+from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING, GRAPHS, THINGS
 

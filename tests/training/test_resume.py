@@ -14,9 +14,9 @@ import pytest
 
 from itmkit.errors import ItmkitError
 from itmkit.runs.settings import RunConfig, resolve
-from itmkit.training import loop
-from itmkit.training.loop import train
+from itmkit.training import train as loop
 from itmkit.training.step import Learner
+from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING
 

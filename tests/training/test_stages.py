@@ -18,8 +18,8 @@ from itmkit.dataset import write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.runs.settings import RunConfig, resolve
-from itmkit.training import loop
-from itmkit.training.loop import train
+from itmkit.training import train as loop
+from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.test_resume import interrupt, results
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace

@@ -22,8 +22,8 @@ from itmkit.matchers.parts import blocks
 from itmkit.runs.checkpoint import load_weights
 from itmkit.runs.settings import Training, read_config, resolve
 from itmkit.training.batches import pair_batch
-from itmkit.training.loop import train
 from itmkit.training.step import Learner
+from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.test_resume import interrupt, results
 from tests.training.tiny import FAST, FAST_TRAINING, FEATURES, GRAPHS, THINGS

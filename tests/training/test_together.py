@@ -19,8 +19,8 @@ from itmkit.inputs import Inputs
 from itmkit.runs.begin import plan_run
 from itmkit.runs.settings import resolve
 from itmkit.training.batches import pair_batch
-from itmkit.training.loop import train
 from itmkit.training.step import Learner
+from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.processes import run_two
 from tests.training.test_gradients import VOCABULARY

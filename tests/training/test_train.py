@@ -23,7 +23,7 @@ from itmkit.runs.settings import RunConfig, resolve
 from itmkit.scoring.metrics import retrieval
 from itmkit.training import feeding, loop, step
 from itmkit.training.collapse import CollapseWatch, advice
-from itmkit.training.loop import train
+from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
 

@@ -10,10 +10,10 @@ import numpy as np
 from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, text_key
 from itmkit.cache.tag_phrases import TagPhrases
 from itmkit.dataset import Caption, ImageRecord, write_dataset
+from itmkit.encode_text.encode import text_columns
 from itmkit.graphs import build_graphs
 from itmkit.inputs import Needs
 from itmkit.regions.patches import patch_columns
-from itmkit.words.encode import text_columns
 from itmkit.workspace import Workspace
 
 REGIONS, FEATURES, WORD_VECTOR = 4, 8, 6

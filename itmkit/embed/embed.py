@@ -1,0 +1,253 @@
+"""embed: pooled vectors of all pictures and of all distinct captions, in the common space of a dual encoder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from itmkit.cache import WHOLE, CacheReader, CacheWriter, Column, MadeBy, Part, text_key
+from itmkit.cache.begin import begun_manifest, shard_size_of
+from itmkit.cache.manifest import Manifest
+from itmkit.dataset import Dataset
+from itmkit.embed.dual import KINDS, DualEncoder, load_dual
+from itmkit.errors import ItmkitError
+from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
+from itmkit.models.hub import find_model, model_place, model_record, short_name
+from itmkit.pictures.decode import Picture
+from itmkit.pictures.skipped import check_files, check_skipped
+from itmkit.pictures.stage import Steps, extract_pictures
+from itmkit.progress import SILENT, Progress
+from itmkit.workspace import VECTORS, Workspace
+
+if TYPE_CHECKING:
+    import torch
+
+STAGE = "embed"
+Side = Literal["images", "texts"]
+SIDES: tuple[Side, ...] = ("images", "texts")
+SHARD = 2000
+PIECE = 512  # captions sorted by length together
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class EmbedResult:
+    """What `embed` did.
+
+    images, captions: rows of the caches (captions: distinct texts), None for a side that was not asked for.
+    truncated: captions with more tokens than the model takes; None where this call made a part of the cache.
+    done_now: rows made by this call, both sides together.
+    skipped: {"id", "reason"} of every picture that could not be read.
+    """
+
+    path: Path
+    model: str
+    device: str
+    dim: int
+    limit: int
+    images: int | None
+    captions: int | None
+    truncated: int | None
+    done_now: int
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    unchanged: bool = False
+
+
+def embed(
+    workspace: Workspace,
+    *,
+    model: str | None = None,
+    cache: str | None = None,
+    only: Side | None = None,
+    precision: Precision | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+    shard_size: int | None = None,
+    workers: int | None = None,
+    timeout: float | None = None,
+    part: Part = WHOLE,
+    strict: bool = False,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> EmbedResult:
+    """Writes caches/vectors-<cache>/images and caches/vectors-<cache>/texts.
+
+    Columns of a picture: vector (D) float32. Of a distinct caption text, under its `text_key`: vector (D) float32 and
+    tokens int32, its tokens before it was cut to the model's limit. Vectors are as the model projects them into the
+    common space, not normalised: their cosine is the model's similarity.
+
+    Args:
+        model: folder of a transformers model, or a hub name; None takes the one the cache was begun with.
+        cache: name after "vectors-"; None takes the last part of the model's name.
+        only: one of the two sides.
+        precision: of the model's products: "float32" (the default), "bfloat16" or "float16".
+        batch_size: pictures or captions a batch; has no influence on the result beyond rounding.
+        device: as torch names it; default cuda where there is one, else cpu.
+        shard_size: rows a shard, what a killed run may lose; default as the cache was begun, else 2,000.
+        workers: processes that decode pictures; default one a core, at most 8. timeout: the most seconds that
+            decoding a picture may take (120); a slower one is skipped.
+        part: which shards to do, where several processes share the work; the result tells of these alone, and
+            `itmkit.cache.merge_parts` makes one cache of all, of images and of texts.
+        strict: stop where a picture cannot be read, instead of leaving it out and listing it.
+
+    Raises:
+        ItmkitError: no data set or no pictures, pictures that changed since `prepare`, a model that cannot be had or
+            is no dual encoder, a cache made from other data or settings (and not `force`), or, with `strict`, the
+            pictures that cannot be read.
+    """
+    problems = []
+    if only is not None and only not in SIDES:
+        problems.append(f"only {only!r}: there are {' and '.join(SIDES)}")
+    if precision is not None:
+        check_precision(precision, problems)
+    if problems:
+        raise ItmkitError(problems)
+    name = _cache_name(workspace, model, cache)
+    sides = SIDES if only is None else (only,)
+    dataset = workspace.dataset()
+    if "images" in sides:
+        check_files(workspace, dataset)
+    asked = model is not None
+    if model is None:
+        model, precision = _begun_with(workspace, name, precision)
+    precision = precision or "float32"
+    device = usable_device(device)
+    batch = batch_size or (4 if device == "cpu" else 32)
+    progress.note(f"{STAGE}: {model} on {device}")
+    dual = load_dual(model, device=device, precision=precision, allow_download=asked)
+    path = find_model(model, allow_download=False)
+    record = model_record(model, path, tokenizer=True)
+    local = model_place(model, path)
+
+    def options(side: Side) -> dict[str, Any]:
+        place = f"{VECTORS}{name}/{side}"
+        return {
+            "folder": (folder := workspace.cache(place)),
+            "made_by": MadeBy(STAGE, {"part": side, **recorded(precision)}, record, workspace.inputs(place, dataset)),
+            "shard_size": shard_size or (SHARD if force else shard_size_of(folder, SHARD)),
+            "part": part,
+            "notes": {"model": local, "device": device, "limit": dual.limit},
+            "force": force,
+        }
+
+    done_now, images, captions, truncated, skipped = 0, None, None, None, []
+    if "images" in sides:
+        now, manifest = _images(workspace, dataset, dual, options("images"), batch, workers, timeout, strict, progress)
+        done_now, images, skipped = now, manifest.count, manifest.skipped
+        check_skipped(workspace, dataset.images, skipped, strict=strict)
+    if "texts" in sides:
+        now, manifest = _texts(dataset, dual, options("texts"), batch, progress)
+        done_now, captions = done_now + now, manifest.count
+        truncated = cut_captions(workspace.cache(f"{VECTORS}{name}")) if part == WHOLE else None
+    return EmbedResult(
+        path=workspace.cache(f"{VECTORS}{name}"),
+        model=model,
+        device=device,
+        dim=dual.dim,
+        limit=dual.limit,
+        images=images,
+        captions=captions,
+        truncated=truncated,
+        done_now=done_now,
+        skipped=skipped,
+        unchanged=done_now == 0,
+    )
+
+
+def _images(
+    workspace: Workspace,
+    dataset: Dataset,
+    dual: DualEncoder,
+    options: dict[str, Any],
+    batch: int,
+    workers: int | None,
+    timeout: float | None,
+    strict: bool,
+    progress: Progress,
+) -> tuple[int, Manifest]:
+    """Returns how many pictures were dealt with now, and what the cache says of itself."""
+
+    def compute(prepared: list[torch.Tensor], labels: list[str]) -> np.ndarray:
+        with enough_memory(batch):
+            return dual.image_vectors(prepared, batch=batch)
+
+    def rows(pictures: list[Picture], vectors: np.ndarray) -> dict[str, np.ndarray]:
+        return {"vector": vectors}
+
+    with CacheWriter.open(
+        columns={"vector": Column("float32", (dual.dim,))}, keys=[image.id for image in dataset.images], **options
+    ) as writer:
+        now = writer.total - writer.done
+        extract_pictures(
+            workspace,
+            dataset.images,
+            writer,
+            Steps(dual.prepare, compute, rows, batch=batch),
+            strict=strict,
+            workers=workers,
+            timeout=timeout,
+            title=f"{STAGE}: images",
+            progress=progress,
+        )
+    return now, writer.manifest
+
+
+def _texts(
+    dataset: Dataset, dual: DualEncoder, options: dict[str, Any], batch: int, progress: Progress
+) -> tuple[int, Manifest]:
+    """Returns how many captions were embedded now, and what the cache says of itself."""
+    texts = dataset.distinct_texts
+    columns = {"vector": Column("float32", (dual.dim,)), "tokens": Column("int32")}
+    with (
+        CacheWriter.open(columns=columns, keys=[text_key(text) for text in texts], **options) as writer,
+        progress.task(f"{STAGE}: captions", writer.total, done=writer.done, unit="captions") as advance,
+    ):
+        now = writer.total - writer.done
+        for number, keys in writer.pending():
+            at = number * writer.manifest.shard_size
+            with writer.shard(number) as out:
+                # Captions are sorted by length within pieces that begin anew with each shard: its bytes do not
+                # depend on where an earlier run was killed.
+                for start in range(0, len(keys), PIECE):
+                    some = texts[at + start : at + min(start + PIECE, len(keys))]
+                    counts = dual.token_counts(some)
+                    with enough_memory(batch):
+                        vectors = dual.text_vectors(some, counts, batch=batch)
+                    out.append(keys[start : start + PIECE], {"vector": vectors, "tokens": counts})
+                    advance(len(some))
+    return now, writer.manifest
+
+
+def cut_captions(folder: Path) -> int:
+    """How many captions of caches/vectors-NAME have more tokens than the model takes."""
+    texts = CacheReader.open(folder / "texts")
+    return int((texts.read_all("tokens") > texts.manifest.notes["limit"]).sum())
+
+
+def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> str:
+    """The name after "vectors-": as given, else from the model's name, else of the one such cache that there is."""
+    if cache is None and model is None:
+        found = [name for name in workspace.named_caches() if name.startswith(VECTORS)]
+        names = {name.removeprefix(VECTORS).partition("/")[0] for name in found}
+        if len(names) != 1:
+            raise ItmkitError(f"--model is needed: the folder or the hub name of a dual encoder. {KINDS}")
+        return names.pop()
+    if cache is None:
+        assert model is not None
+        cache = short_name(model)
+    if not _NAME.fullmatch(cache):
+        raise ItmkitError(f"--cache {cache!r}: a plain folder name is needed, such as clip")
+    return cache
+
+
+def _begun_with(workspace: Workspace, name: str, precision: Precision | None) -> tuple[str, Precision | None]:
+    """Model and precision of the caches that are there, finished or not; what is given goes first."""
+    for side in SIDES:
+        manifest = begun_manifest(workspace.cache(f"{VECTORS}{name}/{side}"))
+        if manifest is not None and manifest.made_by.stage == STAGE:
+            return str(manifest.notes["model"]), precision or manifest.made_by.settings.get("precision")
+    raise ItmkitError(f"--model is needed: the folder or the hub name of a dual encoder. {KINDS}")

@@ -1,0 +1,288 @@
+"""encode-text: vectors of the words of every distinct caption and of the caption itself, and of every tag phrase."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from itmkit.cache import WHOLE, CacheReader, CacheWriter, Column, MadeBy, Part, text_key
+from itmkit.cache.begin import begun_manifest, shard_size_of
+from itmkit.cache.tag_phrases import TagPhrases
+from itmkit.dataset import Dataset
+from itmkit.encode_text.alignment import Spans, means, pieces_of_words
+from itmkit.encode_text.encoder import KINDS, LAST_FOUR, Layer, Padding, WordEncoder, load_word_encoder
+from itmkit.errors import ItmkitError
+from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
+from itmkit.models.hub import find_model, model_place, model_record, short_name
+from itmkit.parse_text.parse import chunks
+from itmkit.parse_text.store import TextCache
+from itmkit.progress import SILENT, Progress
+from itmkit.workspace import WORDS, Workspace
+
+STAGE = "encode-text"
+Side = Literal["texts", "tags"]
+SIDES: tuple[Side, ...] = ("texts", "tags")
+SENTENCE = "sentence"  # the column of the vector of a whole caption
+SHARD = 5_000
+CHARACTERS = 200_000  # of the captions that are sorted by length together: bounds memory whatever their lengths
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class EncodeResult:
+    """What `encode_text` did.
+
+    captions, words: rows of the whole cache of words and all their words; phrases: rows of the whole cache of tags;
+    None for a side that was not asked for. encoded: captions and phrases done by this call. without: words of them of
+    which the model's tokeniser leaves nothing; their vectors are zero. padding: its share in the tokens of this call.
+    """
+
+    path: Path
+    model: str
+    device: str
+    layer: str
+    dim: int
+    captions: int | None
+    words: int | None
+    phrases: int | None
+    encoded: int
+    without: int
+    padding: float
+
+
+def encode_text(
+    workspace: Workspace,
+    *,
+    model: str | None = None,
+    cache: str | None = None,
+    only: Side | None = None,
+    layer: str | int | None = None,
+    precision: Precision | None = None,
+    batch_tokens: int | None = None,
+    device: str | None = None,
+    shard_size: int | None = None,
+    part: Part = WHOLE,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> EncodeResult:
+    """Writes caches/words-<cache>/texts and, where there is a region cache with tags, caches/words-<cache>/tags.
+
+    Columns of a caption, under the id it has in caches/text: vectors (words, D) float16, ragged, one a word of the
+    parse: the mean of the vectors of all pieces of the model's tokeniser that share a character with the word; and
+    sentence (D) float16, the vector of [CLS] (see `WordEncoder.vectors`). A cache that was begun without the latter, by
+    a version that did not know it, goes on without. Of a tag phrase, under its `text_key`: vector (D) float16, the
+    mean of its pieces. The model is frozen.
+
+    Args:
+        model: folder of a transformers model, or a hub name; None takes the one the cache was begun with.
+        cache: name after "words-"; None takes the last part of the model's name.
+        only: one of the two.
+        layer: the output taken: -1 (default), -2, ..., or "last4", the mean of the last four.
+        precision: of the model's products: "float32" (the default), "bfloat16" or "float16".
+        batch_tokens: tokens that go through the model at once; default 4,096 on a CPU, else 32,768.
+        device: as torch names it; default cuda where there is one, else cpu.
+        shard_size: captions of one shard, the unit that a killed run may lose; default as begun, else 5,000.
+        part: which shards to do, where several processes share the work; the result tells of these alone, and
+            `itmkit.cache.merge_parts` makes one cache of all, of texts and of tags.
+        force: start anew whatever is there.
+
+    Raises:
+        ItmkitError: no parsed captions, or they are of other data; a model that cannot be had or gives no vectors of
+            words; a cache made from other data or settings (and not `force`); settings that do not exist, all at once.
+    """
+    problems = _problems(cache, only, layer, precision, batch_tokens)
+    if problems:
+        raise ItmkitError(problems)
+    name = _cache_name(workspace, model, cache)
+    folder = workspace.cache(f"{WORDS}{name}")
+    sides = SIDES if only is None else (only,)
+    dataset = workspace.dataset()
+    sides = _possible(workspace, sides, only)
+    asked = model is not None
+    if model is None:
+        model, layer, precision = _begun_with(folder, layer, precision)
+    chosen, precision = _layer(layer), precision or "float32"
+    device = usable_device(device)
+    batch = batch_tokens or (4_096 if device == "cpu" else 32_768)
+    progress.note(f"{STAGE}: {model} on {device}")
+    encoder = load_word_encoder(model, layer=chosen, device=device, precision=precision, allow_download=asked)
+    path = find_model(model, allow_download=False)
+    record = model_record(model, path, tokenizer=True)
+    local = model_place(model, path)
+
+    def options(side: Side) -> dict[str, Any]:
+        settings = {"side": side, "layer": str(chosen), **recorded(precision)}
+        place = folder / side
+        return {
+            "folder": place,
+            "made_by": MadeBy(STAGE, settings, record, workspace.inputs(f"{WORDS}{name}/{side}", dataset)),
+            "shard_size": shard_size or (SHARD if force else shard_size_of(place, SHARD)),
+            "notes": {"model": local, "device": device, "limit": encoder.limit, "sentence": encoder.sentence},
+            "part": part,
+            "force": force,
+        }
+
+    encoded, without, captions, words, phrases, padding = 0, 0, None, None, None, Padding()
+    if "texts" in sides:
+        text = TextCache.open(workspace.cache("text"))
+        encoded, without = _texts(dataset, text, encoder, options("texts"), batch, padding, progress)
+        captions, words = len(text), int(text.reader.lengths().sum())
+    if "tags" in sides:
+        found = TagPhrases.of(CacheReader.open(workspace.cache("regions"))).phrases
+        encoded += _tags(found, encoder, options("tags"), batch, padding, progress)
+        phrases = len(found)
+    share = padding.padding / padding.tokens if padding.tokens else 0.0
+    return EncodeResult(
+        folder, model, device, str(chosen), encoder.dim, captions, words, phrases, encoded, without, share
+    )
+
+
+def _texts(
+    dataset: Dataset,
+    text: TextCache,
+    encoder: WordEncoder,
+    options: dict[str, Any],
+    batch: int,
+    padding: Padding,
+    progress: Progress,
+) -> tuple[int, int]:
+    """Returns how many captions were encoded now, and how many of their words the tokeniser leaves nothing of."""
+    texts = dataset.distinct_texts
+    columns, without = text_columns(encoder.dim), 0
+    begun = begun_manifest(options["folder"])
+    if begun is not None and SENTENCE not in begun.columns and not options["force"]:
+        del columns[SENTENCE]
+        progress.note(f"{options['folder']}: was begun without sentence vectors and stays so; --force makes it anew")
+    with (
+        CacheWriter.open(columns=columns, keys=[text_key(one) for one in texts], **options) as writer,
+        progress.task(f"{STAGE}: captions", writer.total, done=writer.done, unit="captions") as advance,
+    ):
+        now = writer.total - writer.done
+        for number, keys in writer.pending():
+            first = number * writer.manifest.shard_size
+            with writer.shard(number) as out:
+                for start, end in chunks(texts, first, first + len(keys), CHARACTERS):
+                    some = texts[start:end]
+                    parsed = text.load_texts(some)
+                    words = Spans(parsed.offsets, parsed.starts.astype(np.int64), parsed.ends.astype(np.int64))
+                    vectors, sentences, bare = word_vectors(encoder, some, words, batch_tokens=batch, padding=padding)
+                    without += bare
+                    found = {"vectors": vectors, SENTENCE: sentences}
+                    kept = {name: found[name] for name in columns}
+                    out.append(keys[start - first : end - first], kept, lengths=parsed.lengths)
+                    advance(len(some))
+    return now, without
+
+
+def text_columns(dim: int) -> dict[str, Column]:
+    """The columns of a cache of captions."""
+    return {"vectors": Column("float16", (dim,), "ragged"), SENTENCE: Column("float16", (dim,))}
+
+
+def word_vectors(
+    encoder: WordEncoder, texts: Sequence[str], words: Spans, *, batch_tokens: int, padding: Padding | None = None
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Of the words of n texts (W, D) float16, of the texts themselves (n, D) float16, and how many words have no piece.
+
+    The vectors of words without a piece are zero.
+    """
+    ids, pieces = encoder.pieces(texts)
+    which, members = pieces_of_words(pieces, words)
+    with enough_memory(batch_tokens, "--batch-tokens"):
+        found, sentences = encoder.vectors(ids, pieces, batch_tokens=batch_tokens, padding=padding)
+    bare = len(words) - len(np.unique(which))
+    return means(found, which, members, len(words)).astype(np.float16), sentences.astype(np.float16), bare
+
+
+def _tags(
+    phrases: list[str], encoder: WordEncoder, options: dict[str, Any], batch: int, padding: Padding, progress: Progress
+) -> int:
+    """Returns how many phrases were encoded now."""
+    columns = {"vector": Column("float16", (encoder.dim,))}
+    with (
+        CacheWriter.open(columns=columns, keys=[text_key(one) for one in phrases], **options) as writer,
+        progress.task(f"{STAGE}: tag phrases", writer.total, done=writer.done, unit="phrases") as advance,
+    ):
+        now = writer.total - writer.done
+        for number, keys in writer.pending():
+            first = number * writer.manifest.shard_size
+            with writer.shard(number) as out:
+                for start, end in chunks(phrases, first, first + len(keys), CHARACTERS):
+                    some = phrases[start:end]
+                    whole = Spans(
+                        np.arange(len(some) + 1), np.zeros(len(some), np.int64), np.array([len(one) for one in some])
+                    )
+                    vectors, _, _ = word_vectors(encoder, some, whole, batch_tokens=batch, padding=padding)
+                    out.append(keys[start - first : end - first], {"vector": vectors})
+                    advance(len(some))
+    return now
+
+
+def _problems(
+    cache: str | None, only: str | None, layer: str | int | None, precision: str | None, batch_tokens: int | None
+) -> list[str]:
+    problems = []
+    if cache is not None and not _NAME.fullmatch(cache):
+        problems.append(f"--cache {cache!r}: a plain folder name is needed, such as bert")
+    if only is not None and only not in SIDES:
+        problems.append(f"only {only!r}: there are {' and '.join(SIDES)}")
+    if layer is not None and layer != LAST_FOUR and not re.fullmatch(r"-?\d+", str(layer)):
+        problems.append(f"layer {layer!r}: a number (-1 is the last), or {LAST_FOUR}, the mean of the last four")
+    if precision is not None:
+        check_precision(precision, problems)
+    if batch_tokens is not None and batch_tokens < 1:
+        problems.append(f"batch_tokens is {batch_tokens}, at least 1 is needed")
+    return problems
+
+
+def _layer(layer: str | int | None) -> Layer:
+    return LAST_FOUR if layer == LAST_FOUR else int(layer if layer is not None else -1)
+
+
+def _possible(workspace: Workspace, sides: tuple[Side, ...], only: Side | None) -> tuple[Side, ...]:
+    """The sides that can be made: the captions always, tags where they were asked for or where there are some."""
+    if "texts" in sides:
+        workspace.require("text")
+    if only == "tags":
+        workspace.require("regions")
+    if "tags" not in sides:
+        return sides
+    regions = begun_manifest(workspace.cache("regions"))
+    if regions is not None and regions.complete and regions.tables.get("tags"):
+        return sides
+    if only == "tags":
+        raise ItmkitError(f"{workspace.cache('regions')}: its regions have no tags; there is nothing to encode")
+    return ("texts",)
+
+
+def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> str:
+    """The name after "words-": as given, else from the model's name, else of the one such cache that there is."""
+    if cache is not None:
+        return cache
+    if model is None:
+        found = {name.removeprefix(WORDS).partition("/")[0] for name in workspace.named_caches() if name[:6] == WORDS}
+        if len(found) != 1:
+            raise ItmkitError(f"--model is needed: the folder or the hub name of a language model. {KINDS}")
+        return found.pop()
+    return re.sub(r"^[^A-Za-z0-9]+", "", short_name(model)) or "model"
+
+
+def _begun_with(
+    folder: Path, layer: str | int | None, precision: Precision | None
+) -> tuple[str, str | int | None, Precision | None]:
+    """Model, layer and precision of the caches that are there, finished or not; what is given goes first."""
+    for side in SIDES:
+        manifest = begun_manifest(folder / side)
+        if manifest is not None and manifest.made_by.stage == STAGE:
+            settings = manifest.made_by.settings
+            return (
+                str(manifest.notes["model"]),
+                settings["layer"] if layer is None else layer,
+                precision or settings.get("precision"),
+            )
+    raise ItmkitError(f"--model is needed: the folder or the hub name of a language model. {KINDS}")

@@ -1,0 +1,272 @@
+"""import-features: region features that users already have become `caches/regions`, and a data set where there is none.
+
+The files are read twice, in blocks of rows: once to check everything and to find repeated rows, so that all
+problems of a folder are told at once and before anything is written, and once to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from itmkit.cache import CacheWriter, MadeBy
+from itmkit.errors import ItmkitError
+from itmkit.files import digest
+from itmkit.import_features.scan_blocks import block_columns, read_blocks
+from itmkit.import_features.scan_check import read_split
+from itmkit.import_features.scan_dataset import scan_dataset
+from itmkit.import_features.scan_layout import ScanSplit, SizeOrder, find_splits, read_tags
+from itmkit.progress import SILENT, Progress
+from itmkit.regions.regions import region_columns
+from itmkit.workspace import Workspace
+
+TagForm = Literal["colour-class", "class"]
+STAGE = "import-features"
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """What `import_scan` found and wrote."""
+
+    path: Path
+    images: int
+    captions: int
+    rows: int
+    regions: int
+    dim: int
+    splits: dict[str, int]
+    extras: tuple[str, ...]
+    skipped: int
+    notes: list[str] = field(default_factory=list)
+    unchanged: bool = False
+
+    @property
+    def repeated(self) -> int:
+        """How many rows repeated the features of an earlier row and were left out."""
+        return self.rows - self.images
+
+
+def import_scan(
+    workspace: Workspace,
+    folder: Path,
+    *,
+    split_map: Mapping[str, str] | None = None,
+    tag_form: TagForm = "colour-class",
+    size_order: SizeOrder = "width-height",
+    shard_size: int = 2000,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> ImportResult:
+    """Imports a folder in the SCAN layout (see `itmkit.import_features.scan_layout`).
+
+    Where the workspace has no data set, or one that an import made, `dataset.jsonl` is written from the captions
+    (pictures without files, caption ids "<image>#k"). Where `itmkit prepare` made the data set, its captions and
+    splits stay, and every picture of it must be among the features, by id or by file name.
+
+    Args:
+        split_map: {"testall": "test", "dev": "-"}: the split of a name, or "-" to leave it out.
+        tag_form: "colour-class" splits a tag at its first space; "class" takes it whole.
+        size_order: what the two columns of `_sizes.npy` are.
+        force: make cache and imported data set anew where they came from other files.
+
+    Raises:
+        ItmkitError: with every problem of the folder, before anything is written.
+    """
+    names, notes = find_splits(folder, split_map)
+    splits: list[ScanSplit] = []
+    problems: list[str] = []
+    for name, split in names.items():
+        found, wrong = read_split(folder, name, split, size_order=size_order, progress=progress)
+        problems += wrong
+        if found is not None:
+            splits.append(found)
+    problems += _disagreements(splits)
+    if problems:
+        raise ItmkitError(problems)
+    for note in notes:
+        progress.note(note)
+
+    settings: dict[str, Any] = {
+        "layout": "scan",
+        "splits": names,
+        "files_sha256": digest({split.name: split.digests for split in splits}),
+    }
+    dataset, keys, sizes = scan_dataset(workspace, splits, settings, size_order, force=force)
+    settings |= {"tag_form": tag_form, "size_order": size_order}
+    made_by = MadeBy(STAGE, settings, None, workspace.inputs("regions", dataset))
+    _, regions, dim = splits[0].features.shape
+    cache_notes: dict[str, Any] = {"folder": str(folder.resolve()), "files": {s.name: s.digests for s in splits}}
+    cache_notes |= {what: what in splits[0].extras for what in ("boxes", "scores", "tags")} | {
+        "sizes": sizes is not None
+    }
+    blocks = "blocks" in splits[0].extras
+    cache_notes |= {"blocks": True} if blocks else {}
+    with CacheWriter.open(
+        workspace.cache("regions"),
+        made_by=made_by,
+        columns=region_columns(regions, dim) | (block_columns(regions) if blocks else {}),
+        keys=keys,
+        tables={"tags": [], "attributes": []},
+        shard_size=shard_size,
+        notes=cache_notes,
+        force=force,
+    ) as writer:
+        unchanged = writer.manifest.complete
+        _write(writer, splits, sizes, tag_form, progress)
+        skipped = len(writer.manifest.skipped)
+    extras = tuple(what for what in ("boxes", "blocks", "sizes", "scores", "tags") if cache_notes.get(what))
+    return ImportResult(
+        path=writer.folder,
+        images=len(keys),
+        captions=sum(len(image.captions) for image in dataset.images),
+        rows=sum(len(split.features) for split in splits),
+        regions=regions,
+        dim=dim,
+        splits={name: count["images"] for name, count in dataset.info["counts"].items()},
+        extras=extras,
+        skipped=skipped,
+        notes=notes,
+        unchanged=unchanged,
+    )
+
+
+def _disagreements(splits: list[ScanSplit]) -> list[str]:
+    """What does not fit between the splits: shapes, optional files, pictures that are in two of them."""
+    problems = []
+    for other in splits[1:]:
+        first = splits[0]
+        if other.features.shape[1:] != first.features.shape[1:]:
+            problems.append(
+                f"{other.features.path}: {_shape(other)} a picture, {first.features.path.name} has {_shape(first)}"
+            )
+        for what in sorted(set(first.extras) ^ set(other.extras)):
+            lacks, has = (first, other) if what in other.extras else (other, first)
+            problems.append(
+                f"{lacks.features.path.parent}: {has.name} has {what}, {lacks.name} has not;"
+                " add the file or take the other away"
+            )
+    owner: dict[str, ScanSplit] = {}
+    shared: dict[tuple[str, str], list[str]] = {}
+    for split in splits:
+        for key in split.ids:
+            if owner.setdefault(key, split) is not split:
+                shared.setdefault((owner[key].name, split.name), []).append(key)
+    for (a, b), ids in shared.items():
+        some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+        problems.append(
+            f"{splits[0].features.path.parent}: {len(ids)} pictures are in both {a} and {b} ({some});"
+            f" leave one out with --split-map {b}=-"
+        )
+    return problems
+
+
+def _shape(split: ScanSplit) -> str:
+    return "{} regions x {}".format(*split.features.shape[1:])
+
+
+def _write(
+    writer: CacheWriter, splits: list[ScanSplit], sizes: np.ndarray | None, tag_form: TagForm, progress: Progress
+) -> None:
+    """Writes the shards that are not there yet."""
+    total, start = sum(len(split) for split in splits), writer.done
+    tags = _Tags(splits)
+    with progress.task("import-features", total, done=start, unit="images") as advance:
+        for number, keys in writer.pending():
+            with writer.shard(number) as out:
+                for at, index, rows in _blocks(splits, start, start + len(keys)):
+                    stop = at + len(rows)
+                    columns = _columns(writer, splits[index], rows, tags.take(index, rows), tag_form)
+                    if sizes is not None:
+                        columns["size"] = sizes[at:stop]
+                    kept = columns["count"] > 0
+                    names = keys[at - start : stop - start]
+                    for key in (key for key, keep in zip(names, kept, strict=True) if not keep):
+                        out.skip(key, "all features are zero")
+                    rest = [key for key, keep in zip(names, kept, strict=True) if keep]
+                    out.append(rest, {name: column[kept] for name, column in columns.items()})
+                    advance(len(rows))
+            start += len(keys)
+
+
+def _blocks(splits: list[ScanSplit], start: int, stop: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Cuts pictures start..stop-1 of all splits into (first picture, number of its split, rows of its files)."""
+    first = 0
+    for index, split in enumerate(splits):
+        last, step = first + len(split), split.features.rows_per_block
+        for at in range(max(start, first), min(stop, last), step):
+            yield at, index, split.rows[at - first : min(at + step, stop, last) - first]
+        first = last
+
+
+class _Tags:
+    """The tags of ascending rows of one split after the other, read as a stream."""
+
+    def __init__(self, splits: list[ScanSplit]) -> None:
+        self._splits = splits
+        self._index = -1
+        self._stream: Iterator[tuple[int, list[str]]] = iter(())
+
+    def take(self, index: int, rows: np.ndarray) -> list[list[str]] | None:
+        path = self._splits[index].tags
+        if path is None:
+            return None
+        if index != self._index:
+            self._index, self._stream = index, enumerate(read_tags(path))
+        wanted = set(rows.tolist())
+        found: list[list[str]] = []
+        while len(found) < len(rows):
+            row, tags = next(self._stream)
+            if row in wanted:
+                found.append(tags)
+        return found
+
+
+def _columns(
+    writer: CacheWriter, split: ScanSplit, rows: np.ndarray, tags: list[list[str]] | None, tag_form: TagForm
+) -> dict[str, np.ndarray]:
+    """All columns of some rows. Sizes are zeros."""
+    features = split.features.take(rows)
+    n, regions, _ = features.shape
+    # Where a picture had fewer regions, such files are filled up with zeros: these are not regions.
+    filled = (features != 0).any(axis=2)
+    count = np.where(filled.any(axis=1), regions - np.argmax(filled[:, ::-1], axis=1), 0)
+    real = np.arange(regions) < count[:, None]
+    columns = {
+        "features": features,
+        "boxes": np.zeros((n, regions, 4), np.float32),
+        "count": count.astype(np.int16),
+        "tags": np.full((n, regions), -1, np.int32),
+        "attributes": np.full((n, regions), -1, np.int16),
+        "scores": np.zeros((n, regions), np.float32),
+        "size": np.zeros((n, 2), np.int32),
+    }
+    for name in ("boxes", "scores"):
+        if name in split.arrays:
+            values = split.arrays[name].take(rows).astype(np.float32)
+            columns[name] = np.where(real[..., None] if name == "boxes" else real, values, 0)
+    if "blocks" in split.arrays:
+        numbers, shares = read_blocks(split.arrays["blocks"].take(rows))
+        columns["blocks"] = np.where(real[..., None], numbers, 0)
+        columns["block_weights"] = np.where(real[..., None], shares, 0)
+    if tags is not None:
+        pairs = [split_tag(tag, tag_form) for row in tags for tag in row]
+        for place, table in ((0, "attributes"), (1, "tags")):
+            named = [i for i, pair in enumerate(pairs) if pair[place] and real.flat[i]]
+            places = writer.index(table, [pairs[i][place] for i in named])
+            if len(places) and places.max() > np.iinfo(columns[table].dtype).max:
+                raise ItmkitError(f"{split.tags}: too many different colours; import with --tags class")
+            columns[table].flat[named] = places
+    return columns
+
+
+def split_tag(tag: str, form: TagForm) -> tuple[str, str]:
+    """("red", "traffic light") of "red traffic light"; the colour is "" where the tag is one word or a bare class."""
+    tag = " ".join(tag.split())
+    if form == "class" or " " not in tag:
+        return "", tag
+    colour, _, name = tag.partition(" ")
+    return colour, name

@@ -1,0 +1,200 @@
+"""Stage parse-text: captions of a workspace -> words, lemmas, parts of speech, heads, relations in `caches/text`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from itmkit.cache import WHOLE, CacheWriter, Column, MadeBy, Part, text_key
+from itmkit.cache.begin import shard_size_of
+from itmkit.cache.writer import ShardWriter
+from itmkit.errors import ItmkitError
+from itmkit.parse_text.parsed import Backend, Coded, ParsedTexts
+from itmkit.parse_text.workers import Parse, count, parsing_by, parsing_here
+from itmkit.progress import SILENT, Progress
+from itmkit.workspace import Workspace
+
+PARSERS = ("itmkit", "spacy", "stanza", "conllu")
+COLUMNS = {
+    "words": Column("int32", kind="ragged"),
+    "lemmas": Column("int32", kind="ragged"),
+    "pos": Column("int16", kind="ragged"),
+    "relations": Column("int16", kind="ragged"),
+    "heads": Column("int32", kind="ragged"),
+    "starts": Column("int32", kind="ragged"),
+    "ends": Column("int32", kind="ragged"),
+    "sentences": Column("int16", kind="ragged"),
+}
+TABLES = ("words", "lemmas", "pos", "relations")  # columns that index a table of the manifest
+SHARD = 20_000
+CHUNK_CHARACTERS = 100_000  # parsed at once: bounds memory whatever the captions' lengths
+
+
+@dataclass(frozen=True)
+class ParseResult:
+    """What `parse_text` did. `parsed` counts the captions parsed by this call, 0 where the cache was complete."""
+
+    cache: Path
+    parser: str
+    model: dict[str, Any]
+    captions: int
+    distinct: int
+    parsed: int
+    words: int  # distinct, over the whole cache
+
+
+def parse_text(
+    workspace: Workspace,
+    *,
+    parser: str | None = None,
+    model: str | None = None,
+    batch_size: int = 128,
+    shard_size: int | None = None,
+    part: Part = WHOLE,
+    workers: int | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> ParseResult:
+    """Parses every distinct caption of the data set once and writes `caches/text`.
+
+    Args:
+        parser: "itmkit" (the shipped English parser), "spacy", "stanza" or "conllu" (files of another program's
+            trees); None takes `[parse-text]` of workspace.toml, else "itmkit".
+        model: for spaCy the name or path of a pipeline (default en_core_web_sm); for stanza the folder of its models;
+            for conllu a file or a folder of files; for itmkit the folder of a parser made by
+            examples/train_parser.py (default the shipped one).
+        batch_size: captions that go through the model at once; does not change the result.
+        shard_size: captions of one shard, the unit that a killed run may lose; default as begun, else 20,000.
+        part: which shards to do, where several processes share the work; the result tells of these alone, and
+            `itmkit.cache.merge_parts` makes one cache of all.
+        workers: processes that parse, 1 for this one alone; does not change the result. Default one a core, at most
+            8, where 2,000 captions or more are left to do. Each loads the model; files of conllu are read here.
+        force: start anew whatever is there.
+
+    Raises:
+        ItmkitError: no data set, an unknown parser, a model that cannot be loaded, captions that CoNLL-U files lack,
+            a process that crashed, or a cache made otherwise.
+    """
+    settings = workspace.settings("parse-text")
+    parser = parser or settings.get("parser", "itmkit")
+    model = model or settings.get("model")
+    problems = [
+        f"workspace.toml, [parse-text]: no setting {key!r}" for key in settings if key not in ("parser", "model")
+    ]
+    if parser not in PARSERS:
+        problems.append(f"parser {parser!r} is not known; there are: {', '.join(PARSERS)}")
+    numbers = {"batch_size": batch_size, "shard_size": shard_size, "workers": workers}
+    problems += [f"{name} is {n}, at least 1 is needed" for name, n in numbers.items() if n is not None and n < 1]
+    if problems:
+        raise ItmkitError(problems)
+    dataset = workspace.dataset()
+    texts = dataset.distinct_texts
+    backend = load_backend(str(parser), model, texts)
+    progress.note(f"parser: {parser}, {backend.model['id']}")
+    made_by = MadeBy(
+        stage="parse-text",
+        settings={"parser": parser},
+        model=backend.model,
+        inputs=workspace.inputs("text", dataset),
+    )
+    folder = workspace.cache("text")
+    size = shard_size or (SHARD if force else shard_size_of(folder, SHARD))
+    with CacheWriter.open(
+        folder,
+        made_by=made_by,
+        columns=COLUMNS,
+        keys=[text_key(text) for text in texts],
+        tables={name: [] for name in TABLES},
+        shard_size=size,
+        part=part,
+        force=force,
+    ) as writer:
+        pending = [(shard, shard * size, keys) for shard, keys in writer.pending()]
+        cuts = [chunks(texts, first, first + len(keys), CHUNK_CHARACTERS) for _, first, keys in pending]
+        parsed = sum(len(keys) for _, _, keys in pending)
+        processes = 1 if parser == "conllu" else count(workers, parsed)
+        with (
+            _parsing(processes, backend, str(parser), model, batch_size) as parse,
+            progress.task("parsing captions", writer.total, done=writer.done, unit="captions") as advance,
+        ):
+            results = parse(texts[start:end] for cut in cuts for start, end in cut)
+            for (shard, first, keys), cut in zip(pending, cuts, strict=True):
+                with writer.shard(shard) as out:
+                    for start, end in cut:
+                        append(writer, out, keys[start - first : end - first], next(results))
+                        advance(end - start)
+        manifest = writer.manifest
+    return ParseResult(
+        cache=folder,
+        parser=str(parser),
+        model=backend.model,
+        captions=sum(len(image.captions) for image in dataset.images),
+        distinct=len(texts),
+        parsed=parsed,
+        words=len(manifest.tables["words"]),
+    )
+
+
+def _parsing(
+    processes: int, backend: Backend, parser: str, model: str | None, batch_size: int
+) -> AbstractContextManager[Parse]:
+    if processes > 1:
+        return parsing_by(processes, parser, model, batch_size)
+    return parsing_here(backend, batch_size)
+
+
+def load_backend(parser: str, model: str | None, texts: Sequence[str] = ()) -> Backend:
+    """The parser by its name in `PARSERS`. Raises ItmkitError where its model or package is missing.
+
+    texts: all captions that will be parsed; files of CoNLL-U are searched for them.
+    """
+    if parser == "spacy":
+        from itmkit.parse_text.spacy_backend import SpacyBackend
+
+        return SpacyBackend(model or "en_core_web_sm")
+    if parser == "stanza":
+        from itmkit.parse_text.stanza_backend import StanzaBackend
+
+        return StanzaBackend(model)
+    if parser == "conllu":
+        from itmkit.parse_text.conllu_backend import ConlluBackend
+
+        return ConlluBackend(model, texts)
+    from itmkit.parse_text.shipped import ShippedBackend
+
+    return ShippedBackend(model)
+
+
+def chunks(texts: Sequence[str], first: int, last: int, most: int) -> list[tuple[int, int]]:
+    """Cuts texts[first:last] into ranges of about `most` characters, at least one text each."""
+    edges = [first]
+    characters = 0
+    for i in range(first, last):
+        if characters and characters + len(texts[i]) > most:
+            edges.append(i)
+            characters = 0
+        characters += len(texts[i])
+    edges.append(last)
+    return list(pairwise(edges))
+
+
+def append(writer: CacheWriter, out: ShardWriter, keys: Sequence[str], parsed: ParsedTexts) -> None:
+    """Adds parsed captions to a shard, their strings to the manifest's tables."""
+    tables = {name: _index(writer, name, getattr(parsed, name)) for name in TABLES}
+    rest = {name: getattr(parsed, name) for name in COLUMNS if name not in TABLES}
+    out.append(keys, {**tables, **rest}, lengths=parsed.lengths)
+
+
+def _index(writer: CacheWriter, table: str, coded: Coded) -> np.ndarray:
+    """Codes into the manifest's table. Only strings that occur are added, in order of first appearance."""
+    used, first, places = np.unique(coded.codes, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(used), np.int32)
+    rank[order] = writer.index(table, [coded.strings[used[i]] for i in order])
+    return rank[places]

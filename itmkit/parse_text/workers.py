@@ -1,0 +1,196 @@
+"""Child processes that parse captions: each loads the parser once and answers for its share of the captions.
+
+The parent writes one line of JSON that names the parser, then a line with a list of captions for each request. The
+child answers with a line, {"columns": {name: [dtype, count]}, "strings": {name: [...]}} and the columns' bytes after
+it, or {"problems": [...]}. It ends when its standard input does, so that it never outlives a killed parent by more
+than the captions under way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+import itmkit
+from itmkit.errors import ItmkitError
+from itmkit.machine.ahead import work_ahead
+from itmkit.parse_text.parsed import Backend, Coded, ParsedTexts
+
+FEW = 2000  # captions that are parsed before children have started
+MOST = 8
+AHEAD = 2  # requests a child that may wait or be under way
+
+Parse = Callable[[Iterable[Sequence[str]]], Iterator[ParsedTexts]]
+
+
+def count(workers: int | None, captions: int) -> int:
+    """How many processes parse `captions` captions: what is asked for, else one a core where they are many."""
+    if workers is not None:
+        return workers
+    return 1 if captions < FEW else min(MOST, os.cpu_count() or 1)
+
+
+@contextmanager
+def parsing_here(backend: Backend, batch_size: int) -> Iterator[Parse]:
+    """Parses in this process, torch with one thread as in a child, so that the result is the same to the last bit."""
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else 0
+    if torch:
+        torch.set_num_threads(1)
+    try:
+        yield lambda parts: (backend.parse(part, batch_size) for part in parts)
+    finally:
+        if torch:
+            torch.set_num_threads(threads)
+
+
+@contextmanager
+def parsing_by(workers: int, parser: str, model: str | None, batch_size: int) -> Iterator[Parse]:
+    """Parses in `workers` child processes, in order. Left in any way, no child is left."""
+    request = {"parser": parser, "model": model, "batch_size": batch_size, "folder": str(Path.cwd())}
+    mine, lock = threading.local(), threading.Lock()
+    children: list[_Child] = []
+    closed = False
+
+    def one(texts: Sequence[str]) -> ParsedTexts:
+        if not hasattr(mine, "child"):
+            with lock:
+                if closed:
+                    raise ItmkitError("parsing was stopped")
+                mine.child = _Child(request)
+                children.append(mine.child)
+        return mine.child.parse(texts)
+
+    def parse(parts: Iterable[Sequence[str]]) -> Iterator[ParsedTexts]:
+        return work_ahead(pool, one, parts, ahead=AHEAD * workers)
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield parse
+    finally:
+        with lock:
+            closed = True
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in children:  # first: whoever waits for an answer stops waiting
+            child.kill()
+        pool.shutdown()
+        for child in children:
+            child.close()
+
+
+class _Child:
+    """One child process, for one thread at a time."""
+
+    def __init__(self, request: Mapping[str, object]) -> None:
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - what it writes to standard error
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "itmkit.parse_text.workers"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            cwd=Path(itmkit.__file__).resolve().parent.parent,  # so that it finds the same package
+        )
+        self._first = json.dumps(request) + "\n"
+
+    def parse(self, texts: Sequence[str]) -> ParsedTexts:
+        requests, answers = self._process.stdin, self._process.stdout
+        assert requests is not None and answers is not None
+        try:
+            requests.write((self._first + json.dumps(list(texts)) + "\n").encode())
+            requests.flush()
+            self._first = ""
+            return _received(answers)
+        except (EOFError, BrokenPipeError):
+            raise ItmkitError(
+                f"a process that parses captions ended ({self._ending()}); what was finished is kept."
+                " Run the same command again, with a smaller --workers if memory ran out"
+            ) from None
+
+    def _ending(self) -> str:
+        code = self._process.wait()
+        self._said.seek(0)
+        said = self._said.read().decode(errors="replace").strip().splitlines()
+        try:
+            ending = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        except ValueError:
+            ending = f"signal {-code}"
+        return f"{ending}: {said[-1].strip()}" if said and code >= 0 else ending
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def close(self) -> None:
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._said):
+            with suppress(BrokenPipeError):
+                assert stream is not None
+                stream.close()
+
+
+def _send(answers: IO[bytes], parsed: ParsedTexts) -> None:
+    found = {field.name: getattr(parsed, field.name) for field in fields(ParsedTexts)}
+    strings = {name: value.strings for name, value in found.items() if isinstance(value, Coded)}
+    columns = {name: value.codes if isinstance(value, Coded) else value for name, value in found.items()}
+    head = {"columns": {name: [str(c.dtype), len(c)] for name, c in columns.items()}, "strings": strings}
+    answers.write(json.dumps(head).encode() + b"\n")
+    for column in columns.values():
+        answers.write(column.tobytes())
+    answers.flush()
+
+
+def _received(answers: IO[bytes]) -> ParsedTexts:
+    line = answers.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    head = json.loads(line)
+    if "problems" in head:
+        raise ItmkitError(head["problems"])
+    columns: dict[str, np.ndarray] = {}
+    for name, (dtype, length) in head["columns"].items():
+        size = np.dtype(dtype).itemsize * length
+        data = answers.read(size)
+        if len(data) < size:
+            raise EOFError
+        columns[name] = np.frombuffer(data, dtype)
+    coded = {name: Coded(columns[name], strings) for name, strings in head["strings"].items()}
+    return ParsedTexts(**{**columns, **coded})  # type: ignore[arg-type]
+
+
+def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+    from itmkit.parse_text.parse import load_backend
+
+    first = requests.readline()
+    if not first:
+        return
+    asked = json.loads(first)
+    os.chdir(asked["folder"])  # where a model's relative path begins
+    try:
+        backend = load_backend(asked["parser"], asked["model"])
+        with parsing_here(backend, asked["batch_size"]) as parse:
+            texts = (json.loads(line) for line in requests)
+            for parsed in parse(texts):
+                _send(answers, parsed)
+    except ItmkitError as error:
+        answers.write(json.dumps({"problems": error.problems}).encode() + b"\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
+    private = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not reach the parent as an answer
+    with suppress(BrokenPipeError):
+        _serve(sys.stdin.buffer, private)

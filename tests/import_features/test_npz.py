@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from itmkit.cache import CacheReader
+from itmkit.errors import ItmkitError
+from itmkit.import_features import npz
+from itmkit.import_features.npz import WrongFile, parse_npz
+from itmkit.import_features.region_sets import RegionSet
+from itmkit.import_features.sets import import_npz
+from itmkit.workspace import Workspace
+from tests.import_features.feature_files import data_set, drawn, write_npz
+
+NAMES = ["COCO_val2014_000000000042.jpg", "7.jpg", "9.jpg", "missing.jpg"]
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Workspace:
+    return data_set(tmp_path / "work", ["a", "b", "c", "d"], [f"images/{name}" for name in NAMES])
+
+
+def test_exact_values_of_variable_numbers_of_boxes(tmp_path: Path, work: Workspace) -> None:
+    rows = [drawn(key, count) for key, count in zip([*NAMES[:3], "other"], (3, 5, 1, 2), strict=True)]
+    for number, row in enumerate(rows):
+        write_npz(tmp_path / "npz" / f"part{number % 2}", row, info=number != 2, bbox=row["boxes"].astype(np.float64))
+    result = import_npz(work, tmp_path / "npz", shard_size=3, regions=6)
+    assert (result.images, result.regions, result.dim, result.left_out) == (3, 6, 6, 1)
+    assert result.matched_by == "file name" and [item["id"] for item in result.skipped] == ["d"]
+    assert len(result.notes) == 1 and "'info' of 3 files is a pickled Python object" in result.notes[0]
+    reader = CacheReader.open(work.cache("regions"))
+    assert reader.ids == ["a", "b", "c"] and reader.read_all("count").tolist() == [3, 5, 1]
+    for place, row in enumerate(rows[:3]):
+        features, boxes = reader.read_all("features")[place], reader.read_all("boxes")[place]
+        assert (
+            np.array_equal(features[: row["n"]], row["features"].astype(np.float16)) and not features[row["n"] :].any()
+        )
+        assert np.array_equal(boxes[: row["n"]], row["boxes"])
+    assert import_npz(work, tmp_path / "npz", shard_size=3, regions=6).unchanged
+    write_npz(tmp_path / "npz" / "part0", drawn("9.jpg", 4))
+    with pytest.raises(ItmkitError, match="files_sha256 changed"):
+        import_npz(work, tmp_path / "npz", shard_size=3, regions=6)
+
+
+class Boom:
+    """Would say so if it were unpickled."""
+
+    def __reduce__(self) -> Any:
+        return os.system, ("touch unpickled",)
+
+
+def test_nothing_is_unpickled(tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    row = drawn("7.jpg")
+    write_npz(tmp_path / "npz", row, info=np.array(Boom(), dtype=object))
+    import_npz(work, tmp_path / "npz")
+    write_npz(tmp_path / "npz", row, x=np.array([Boom()] * 3, dtype=object))
+    with pytest.raises(ItmkitError, match=r"x: holds Python objects or records.* in file 7\.jpg\.npz"):
+        import_npz(work, tmp_path / "npz", force=True)
+    assert not (tmp_path / "unpickled").exists()
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": shape})  # type: ignore[no-untyped-call]
+    return out.getvalue()
+
+
+def archive(entries: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as file:
+        for name, data in entries.items():
+            file.writestr(name, data)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "not an .npz file"),
+        (b"PK\x03\x04 no", "not an .npz file"),
+        (archive({}), "no array 'x'"),
+        (archive({"x.npy": b"\x80"}), "x: not an array file"),
+        (archive({"x.npy": pickle.dumps([1])}), "x: not an array file"),
+        # a few kB that would unpack to 65 MB, or whose header says so
+        (archive({"x.npy": header((36, 2048)) + bytes(65 << 20)}), "would unpack to more than"),
+        (archive({"x.npy": header((1 << 30, 2048)) + bytes(64)}), "bytes, its header says"),
+        (archive({"x.npy": header((2, 3)) + bytes(25)}), "bytes, its header says"),
+        (archive({"x.npy": header((0, 3))}, zipfile.ZIP_LZMA), "packed in a way"),
+        (archive({f"{k}.npy": b"" for k in range(101)}), "too many arrays"),
+    ],
+    ids=range(10),
+)
+def test_hostile_archives(data: bytes, reason: str) -> None:
+    with pytest.raises(WrongFile, match=reason):
+        parse_npz(data)
+
+
+def test_a_size_that_the_zip_directory_hides(tmp_path: Path) -> None:
+    """The directory says few bytes, the packed stream holds 50 MB: no more than the directory says is unpacked."""
+    data = bytearray(archive({"x.npy": header((2, 3)) + bytes(50 << 20)}))
+    start = data.index(b"PK\x01\x02")
+    data[start + 24 : start + 28] = struct.pack("<I", len(header((2, 3))) + 24)
+    with pytest.raises(WrongFile, match="BadZipFile"):
+        parse_npz(bytes(data))
+
+
+def test_all_problems_at_once(tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "npz"
+    write_npz(folder, {**drawn("a"), "n": 4})
+    write_npz(folder, {**drawn("b"), "features": np.full((3, 6), np.inf, np.float32)})
+    write_npz(folder, drawn("c"), x=drawn("c")["features"].T)
+    write_npz(folder, drawn("d"), image_h=None)
+    write_npz(folder, drawn("e"), image_w=np.array([100.5]))
+    write_npz(folder, drawn("f"), bbox=np.full((3, 4), 1e300))
+    write_npz(folder, drawn("g", dim=7))
+    write_npz(folder / "more", drawn("g"))
+    (folder / "h.npz").write_bytes(write_npz(folder, drawn("h")).read_bytes()[:-30])
+    os.mkfifo(folder / "i.npz")
+    with pytest.raises(ItmkitError) as caught:
+        import_npz(work, folder)
+    text = "\n".join(caught.value.problems)
+    for part in (
+        "x has shape (3, 6) of float32, float32 (4, D) is needed for num_bbox 4 in file a.npz",
+        "float16's 65504 among the features in file b.npz",
+        "x has shape (6, 3) of float32",
+        "no array 'image_h' in file d.npz",
+        "image_w is no whole number in file e.npz",
+        "NaN or infinity among the boxes in file f.npz",
+        "7 numbers a box, 6 in the first in file g.npz",
+        "the name of g.npz again in file more/g.npz",
+        "a damaged one (BadZipFile) in file h.npz",
+        "no regular file in file i.npz",
+    ):
+        assert part in text, part
+    assert not work.cache("regions").exists()
+    monkeypatch.setattr(npz, "MOST_BYTES", 100)
+    with pytest.raises(ItmkitError, match="more than 0 MiB"):
+        import_npz(work, folder)
+    with pytest.raises(ItmkitError, match="no such folder"):
+        import_npz(work, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ItmkitError, match=r"holds no \.npz"):
+        import_npz(work, tmp_path / "empty")
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_file_is_a_reason_or_a_whole_region_set(data: st.DataObject) -> None:
+    row = drawn("1", 2, 3)
+    out = io.BytesIO()
+    np.savez(out, x=row["features"], bbox=row["boxes"], num_bbox=2, image_h=60, image_w=100)
+    content = bytearray(out.getvalue())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        found, _ = parse_npz(bytes(content))
+    except WrongFile as error:
+        assert str(error)
+        return
+    assert isinstance(found, RegionSet) and found.boxes.shape == (len(found), 4)

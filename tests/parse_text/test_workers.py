@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import itmkit
+from itmkit.errors import ItmkitError
+from itmkit.parse_text import workers
+from itmkit.parse_text.parse import parse_text
+from itmkit.parse_text.shipped import ShippedBackend
+from itmkit.workspace import Workspace
+
+MakeWorkspace = Callable[..., Workspace]
+CAPTIONS = [f"a dog with {n} cats runs . The man's red cat {'very ' * (n % 9)}" for n in range(60)]
+ROOT = Path(itmkit.__file__).parents[1]
+
+
+def shards(workspace: Workspace) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(workspace.cache("text").iterdir()) if path.name[0] != "."}
+
+
+def children() -> list[int]:
+    """Processes that parse for this one."""
+    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "itmkit.parse_text.workers" in line]
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("itmkit.parse_text.parse.CHUNK_CHARACTERS", 300)
+
+
+def test_any_number_of_workers_gives_the_same_bytes(
+    make_workspace: MakeWorkspace, untrained: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = make_workspace(CAPTIONS, ["👍🏽", "a cat"])
+    monkeypatch.chdir(untrained.parent)  # children find a relative path too
+    parse_text(workspace, model=untrained.name, shard_size=25, workers=1)
+    alone = shards(workspace)
+    for number in (2, 3):
+        assert parse_text(workspace, model=untrained.name, shard_size=25, workers=number, force=True).parsed == 62
+        assert shards(workspace) == alone
+    assert parse_text(workspace, model=untrained.name, shard_size=25, workers=2).parsed == 0
+    assert not children()
+
+
+def test_an_interrupted_run_leaves_no_child_and_continues(
+    make_workspace: MakeWorkspace, untrained: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = make_workspace(CAPTIONS)
+    parse_text(workspace, model=str(untrained), shard_size=25, workers=1)
+    undisturbed = shards(workspace)
+    append, calls = itmkit.parse_text.parse.append, 0
+
+    def interrupted(*args: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            assert len(children()) == 2
+            raise KeyboardInterrupt
+        append(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("itmkit.parse_text.parse.append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        parse_text(workspace, model=str(untrained), shard_size=25, workers=2, force=True)
+    assert not children()
+    monkeypatch.undo()
+    assert 0 < parse_text(workspace, model=str(untrained), shard_size=25, workers=2).parsed < 60
+    assert shards(workspace) == undisturbed
+
+
+def test_a_child_that_dies_is_one_error(untrained: Path) -> None:
+    def texts() -> Iterator[Sequence[str]]:
+        for n in range(100):
+            if n == 10:
+                os.kill(children()[0], signal.SIGKILL)
+            yield ["a dog"]
+
+    with (
+        pytest.raises(ItmkitError, match=r"ended \(SIGKILL\).*--workers"),
+        workers.parsing_by(2, "itmkit", str(untrained), 8) as parse,
+    ):
+        assert len(list(parse(texts()))) < 100
+    assert not children()
+
+
+def test_errors_of_a_child_are_told_here(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ItmkitError, match="nowhere"),
+        workers.parsing_by(2, "itmkit", str(tmp_path / "nowhere"), 8) as parse,
+    ):
+        list(parse([["a"], ["b"]]))
+
+
+def test_few_results_wait(untrained: Path) -> None:
+    given = 0
+
+    def texts() -> Iterator[Sequence[str]]:
+        nonlocal given
+        for _ in range(100):
+            given += 1
+            yield ["a dog"]
+
+    with workers.parsing_by(2, "itmkit", str(untrained), 8) as parse:
+        results = parse(texts())
+        for taken in range(1, 20):
+            next(results)
+            assert given - taken <= 2 * workers.AHEAD
+
+
+def test_children_end_with_a_killed_parent(untrained: Path, tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"  # without a guard around what it runs, as scripts of users are
+    script.write_text(
+        "import sys, time\nfrom itmkit.parse_text.workers import parsing_by\n"
+        f"with parsing_by(2, 'itmkit', {str(untrained)!r}, 8) as parse:\n"
+        "    results = parse([['a dog']] * 50)\n    next(results)\n    print('begun', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment)
+    assert parent.stdout is not None and parent.stdout.readline() == b"begun\n"
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent.pid)], capture_output=True, text=True, check=True)
+    pids = [int(pid) for pid in listed.stdout.split()]
+    assert len(pids) == 2
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    until = time.monotonic() + 30
+    while any(running(pid) for pid in pids) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(running(pid) for pid in pids)
+
+
+def running(pid: int) -> bool:
+    done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return bool(done.stdout.strip()) and not done.stdout.strip().startswith("Z")
+
+
+def test_few_captions_are_parsed_here() -> None:
+    assert workers.count(None, workers.FEW - 1) == 1 and workers.count(3, 1) == 3
+    assert 1 <= workers.count(None, workers.FEW) <= workers.MOST
+
+
+def test_torch_has_its_threads_back(untrained: Path) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    with workers.parsing_here(ShippedBackend(untrained), 8) as parse:
+        assert torch.get_num_threads() == 1
+        assert [p.lengths.tolist() for p in parse([["a dog"], []])] == [[2], []]
+    assert torch.get_num_threads() == before
+
+
+def test_parsed_captions_come_over_the_pipe_as_they_are(untrained: Path) -> None:
+    texts = ["a dog runs", "", "Zoë 👍 \ud800"]
+    here = ShippedBackend(untrained).parse(texts, 8)
+    with workers.parsing_by(2, "itmkit", str(untrained), 8) as parse:
+        (there,) = parse([texts])
+    assert there.words.strings == here.words.strings and there.lemmas.strings == here.lemmas.strings
+    for name in ("lengths", "heads", "starts", "ends", "sentences"):
+        mine, theirs = getattr(here, name), getattr(there, name)
+        assert mine.dtype == theirs.dtype and np.array_equal(mine, theirs)
