@@ -188,5 +188,6 @@ def test_commands_let_waiting_threads_sleep_before_torch_is_loaded(own: dict[str
 
 
 def test_what_imports_itmkit_keeps_its_environment() -> None:
-    code = "import os\nbefore = dict(os.environ)\nimport itmkit.commands, itmkit.training.loop\nassert before == os.environ"
+    imported = "import itmkit.commands, itmkit.training.loop"
+    code = f"import os\nbefore = dict(os.environ)\n{imported}\nassert before == os.environ"
     subprocess.run([sys.executable, "-c", code], check=True)
