@@ -48,7 +48,7 @@ def test_weights_recipes_and_licences_are_in_the_wheel(wheel: dict[str, int]) ->
         "itmkit/parse_text/weights/parser/parser.json",
         "itmkit/parse_text/weights/parser/NOTICE.md",
         "licenses/LICENSE",
-        "licenses/itmkit/text/weights/parser/NOTICE.md",
+        "licenses/itmkit/parse_text/weights/parser/NOTICE.md",
     ):
         assert any(name.endswith(ending) for name in wheel), ending
     for folder in ("itmkit/regions/weights/", "itmkit/parse_text/weights/"):

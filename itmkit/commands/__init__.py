@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -65,6 +66,11 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the `itmkit` command."""
+    # Before anything loads torch: OpenMP reads its settings once, when it is loaded. By default a thread that waits for
+    # the others keeps its core busy, for milliseconds after every operation; where other programs want the cores too,
+    # training then falls to a fraction of its speed. A process that only imports itmkit keeps its own settings.
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+        os.environ["OMP_WAIT_POLICY"] = "passive"
     from itmkit.commands.console import run
 
     sys.exit(run(cli))

@@ -111,7 +111,7 @@ def import_npz(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> SetsResult:
-    """Imports a folder with one .npz file a picture (see `itmkit.import_features.npz`); arguments as `import_bottom_up`."""
+    """Imports a folder with one .npz file a picture (see `npz.py` beside this); arguments as `import_bottom_up`."""
     dataset = workspace.dataset()
     files = check_npz(folder, progress)
     notes = []

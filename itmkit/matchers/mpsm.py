@@ -184,7 +184,7 @@ class KnowledgeDissemination(nn.Module):
                 related = real.put(torch.linalg.multi_dot([flat, out.T, into])) @ nodes.transpose(1, 2)
                 allowed = pairs & support if support is not None and layer == 1 else pairs
                 edges = masked_softmax(self.config.sharpness * related, allowed).unsqueeze(1)
-            sent = real.put(spread(flat)).unflatten(2, (edges.shape[1], -1)).transpose(1, 2)  # (B, H, N, D/H)
+            sent = torch.unflatten(real.put(spread(flat)), 2, (edges.shape[1], -1)).transpose(1, 2)  # (B, H, N, D/H)
             gathered = real.take((edges @ sent).transpose(1, 2).flatten(2))  # (T, D), A V W
             known = gathered if self.config.kgid_softmax == "none" else self._weights(gathered, real) * flat  # eq 5
             gate = torch.sigmoid(torch.addcmul(flat, known, flat))  # eq 6

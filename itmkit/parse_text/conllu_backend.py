@@ -1,7 +1,7 @@
 """CoNLL-U files as a backend of `parse_text`: trees that Stanford CoreNLP, stanza, UDPipe or others wrote.
 
 A caption is found by its characters: it is any run of sentences of a file whose words, one after the other, spell it
-(`itmkit.parse_text.spelling`: white space left out, quotes, dashes and escaped brackets alike). So sentences may stand in
+(`spelling.py`: white space left out, quotes, dashes and escaped brackets alike). So sentences may stand in
 any order, a caption may have been split into several, identical captions need one copy, and comments such as
 `# text` are not needed. Where several runs spell a caption, the first counts.
 """

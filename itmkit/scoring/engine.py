@@ -57,7 +57,8 @@ def score_to_disk(
         made_from: {what: digest} of weights and caches; scores of others are begun anew.
         images, texts: positions within `inputs`, in the order of the matrix.
         memory: bytes the process should stay under; what it uses when it begins counts.
-        part: which shards of rows to do, where several ranks share the work; `itmkit.machine.processes.merge_when_done` joins them.
+        part: which shards of rows to do, where several ranks share the work; the last one to finish joins them
+            (`merge_when_done`).
         precision: of products of matrices; see `itmkit.machine.precision`.
 
     Raises:

@@ -73,7 +73,7 @@ def _read(path: Any, sums: dict[str, float]) -> dict[str, Folds] | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             folds = range(int(stored["folds"]))
-            found = {
+            found: dict[str, Sequence[QueryRanks]] = {
                 str(name): [
                     QueryRanks(stored[f"{row}.{f}.images"], stored[f"{row}.{f}.texts"], stored[f"{f}.image_of"])
                     for f in folds

@@ -159,3 +159,35 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert (tmp_path / "dataset.jsonl").read_bytes() == before
     assert not list(tmp_path.glob(".*.partial"))
+
+
+WATCHED = """
+import os, sys
+from importlib.abc import MetaPathFinder
+
+class Watch(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print("torch finds", os.environ.get("OMP_WAIT_POLICY"), file=sys.stderr)
+
+sys.meta_path.insert(0, Watch())
+"""
+
+
+@pytest.mark.parametrize(
+    ("own", "found"),
+    [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active"), ({"GOMP_SPINCOUNT": "5"}, "None")],
+)
+def test_commands_let_waiting_threads_sleep_before_torch_is_loaded(own: dict[str, str], found: str) -> None:
+    """What the user has set stays as it is."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", *own)} | own
+    code = WATCHED + "sys.argv = ['itmkit', 'methods', 'mpsm']\nfrom itmkit.commands import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert f"torch finds {found}" in done.stderr
+
+
+def test_what_imports_itmkit_keeps_its_environment() -> None:
+    imported = "import itmkit.commands, itmkit.training.train"
+    code = f"import os\nbefore = dict(os.environ)\n{imported}\nassert before == os.environ"
+    subprocess.run([sys.executable, "-c", code], check=True)

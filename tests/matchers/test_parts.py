@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,11 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from itmkit.machine.precision import products_in
+from itmkit.matchers.parts.attended import unit_weights
+from itmkit.matchers.parts.attention import FlatWords, cosines, gram, powers_of_regions, unit_attention
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling, masked_mean
 from itmkit.matchers.parts.rows import Rows
-from itmkit.matchers.parts.similarity import squared_difference
+from itmkit.matchers.parts.similarity import Kind, SimilarityRepresentation, squared_difference
 from tests.matchers.literal_pooling import published_pooling
 
 NEGATIVES = ("hardest", "all", "soft")
@@ -244,3 +250,77 @@ def test_squared_difference_and_its_gradient(shapes: tuple[tuple[int, ...], tupl
     assert torch.equal(squared_difference(x.detach(), y.detach()), expected)
     assert torch.autograd.gradcheck(squared_difference, (x, y))  # type: ignore[no-untyped-call]
     assert torch.autograd.gradcheck(squared_difference, (x.detach(), y))  # type: ignore[no-untyped-call]
+
+
+LENGTHS = pytest.mark.parametrize("lengths", [[3, 1, 2], [3, 3, 3]])
+
+
+def words_and_regions(lengths: list[int]) -> tuple[Tensor, Tensor, FlatWords, Tensor]:
+    """Two images, of 3 regions and of 2, and the unit vectors of words."""
+    mask, region_mask = (
+        torch.arange(3) < torch.tensor(lengths)[:, None],
+        torch.tensor([[True] * 3, [True, True, False]]),
+    )
+    vectors = l2norm(torch.randn(int(mask.sum()), 4, dtype=torch.float64)).requires_grad_()
+    regions = l2norm(torch.randn(2, 3, 4, dtype=torch.float64)) * region_mask.unsqueeze(-1)
+    return regions.requires_grad_(), region_mask, FlatWords(vectors, mask, bool(mask.all())), vectors
+
+
+@LENGTHS
+def test_weights_of_unit_length_and_their_gradients_written_by_hand(lengths: list[int]) -> None:
+    regions, mask, words, vectors = words_and_regions(lengths)
+
+    def by_hand(regions: Tensor, region_gram: Tensor, vectors: Tensor) -> Tensor:
+        return unit_weights(regions, mask, region_gram, replace(words, vectors=vectors), 9.0)
+
+    def by_autograd(regions: Tensor, region_gram: Tensor, vectors: Tensor) -> Tensor:
+        powers = powers_of_regions(cosines(regions, words), mask, words, 9.0)
+        return unit_attention(powers.transpose(0, 1), region_gram)
+
+    inputs = regions, gram(regions).detach().requires_grad_(), vectors
+    expected, found = by_autograd(*inputs), by_hand(*inputs)
+    torch.testing.assert_close(found, expected)
+    assert not found[1, :, 2].any()
+    torch.testing.assert_close((found @ regions).norm(dim=-1), torch.ones(2, len(vectors), dtype=torch.float64))
+    weights = torch.randn_like(found)
+    torch.testing.assert_close(
+        torch.autograd.grad((found * weights).sum(), inputs), torch.autograd.grad((expected * weights).sum(), inputs)
+    )
+
+
+@LENGTHS
+@pytest.mark.parametrize("kind", ["distance", "direction"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_similarity_vectors_of_attended_vectors_and_their_gradients(lengths: list[int], kind: Kind, bias: bool) -> None:
+    regions, _, _, vectors = words_and_regions(lengths)
+    weights = torch.rand(2, len(vectors), 3, dtype=torch.float64, requires_grad=True)
+    compare = SimilarityRepresentation(kind, 4, 5, unit=True, bias=bias).double()
+    inputs = weights, regions, vectors, *compare.parameters()
+    assert torch.autograd.gradcheck(lambda *_: compare.attended(weights, regions, vectors), inputs)  # type: ignore[no-untyped-call]
+    found, expected = compare.attended(weights, regions, vectors), compare(weights @ regions, vectors)
+    torch.testing.assert_close(found, expected)
+    with torch.no_grad():
+        torch.testing.assert_close(compare.attended(weights, regions, vectors), expected)
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_gradients_written_by_hand_are_products_of_the_precision_of_training(in_thread: bool) -> None:
+    """Also where another thread computes them, as on a GPU."""
+    regions, _, _, vectors = (x.detach().float() if isinstance(x, Tensor) else x for x in words_and_regions([3, 1, 2]))
+    weights, compare = torch.rand(2, len(vectors), 3), SimilarityRepresentation("distance", 4, 5, unit=True)
+
+    def gradients(function: Callable[..., Tensor]) -> list[Tensor]:
+        inputs = [x.clone().requires_grad_() for x in (weights, regions, vectors)]
+        with products_in("bfloat16", torch.device("cpu")):
+            total = function(*inputs)[..., 0].sum()
+        if in_thread:
+            thread = threading.Thread(target=total.backward)
+            thread.start()
+            thread.join()
+        else:
+            with products_in("bfloat16", torch.device("cpu")):
+                total.backward()  # type: ignore[no-untyped-call]
+        return [x.grad for x in inputs]  # type: ignore[misc]
+
+    found, exact = gradients(compare.attended), gradients(lambda w, r, y: compare(w @ r, y))
+    torch.testing.assert_close(found, exact, rtol=5e-2, atol=2e-2)

@@ -68,6 +68,21 @@ class FlatWords:
             return torch.unflatten(x, 0, self.mask.shape).sum(dim=1)
         return (self._member @ x.flatten(1)).view(-1, *x.shape[1:])
 
+    @cached_property
+    def _bags(self) -> tuple[Tensor, Tensor]:
+        """Of `embedding_bag`: (T,) int64 every word once, (Bt,) int64 where each text begins."""
+        lengths = self.mask.sum(dim=1)
+        return torch.arange(len(self.vectors), device=lengths.device), lengths.cumsum(0) - lengths
+
+    def sum_of_each(self, x: Tensor) -> Tensor:
+        """(T, N) -> (Bt, N), over the words of each text: `sum` without gradients, by additions alone."""
+        places, begins = self._bags
+        return functional.embedding_bag(places, x, begins, mode="sum")
+
+    def of_its_text(self, x: Tensor) -> Tensor:
+        """(Bt, N) -> (T, N), to every word what its text has."""
+        return x.index_select(0, self.text_of)
+
     def mean(self, x: Tensor) -> Tensor:
         """(T, ...) -> (Bt, ...), over the words of each text."""
         return self.sum(x) / self.mask.sum(dim=1).view(-1, *[1] * (x.ndim - 1))
@@ -167,7 +182,7 @@ def unit_attention(weights: Tensor, region_gram: Tensor) -> Tensor:
     Args:
         weights: (Bi, T, R); region_gram: (Bi, R, R), `gram` of the regions.
     """
-    return weights * _inverse_length(((weights @ region_gram) * weights).sum(dim=-1, keepdim=True))
+    return weights * inverse_length(((weights @ region_gram) * weights).sum(dim=-1, keepdim=True))
 
 
 def gram(x: Tensor) -> Tensor:
@@ -211,7 +226,7 @@ def text_to_image(
         powers = powers_of_regions(cosine, region_mask, words, sharpness)  # (T, n, R)
         by_image = powers.transpose(0, 1)
         squared = ((by_image @ region_gram) * by_image).sum(dim=-1).T  # (T, n) squared length of the attended vectors
-        found = pool((powers * cosine).sum(dim=-1) * _inverse_length(squared))
+        found = pool((powers * cosine).sum(dim=-1) * inverse_length(squared))
         if attention_bonus:
             found = found + attention_bonus * pool(powers.amax(dim=-1) / powers.sum(dim=-1).clamp_min(1e-12))
         return (found if lse is None else found * region_mask.any(dim=1)).T
@@ -257,11 +272,11 @@ def _seen_by_regions(cosine: Tensor, word_gram: Tensor, words: FlatWords, sharpn
     if not words.even:
         by_text = by_text * words.mask.unsqueeze(-1)
     squared = ((word_gram @ by_text) * by_text).sum(dim=1)  # (Bt, Bi * R) squared length of the attended vectors
-    similar = words.sum(powers * cosine.flatten(1)) * _inverse_length(squared)
+    similar = words.sum(powers * cosine.flatten(1)) * inverse_length(squared)
     return torch.unflatten(similar, 1, cosine.shape[1:])
 
 
-def _inverse_length(squared: Tensor) -> Tensor:
+def inverse_length(squared: Tensor) -> Tensor:
     """`1 / sqrt`, finite where the vector is zero, and its gradient, the third power, too."""
     return squared.clamp_min(1e-24).rsqrt()
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from itmkit.matchers import Encoded
+from itmkit.matchers.parts.attended import attended_direction, attended_distance, unit_weights
 from itmkit.matchers.parts.attention import FlatWords, attend_regions, cosines, powers_of_regions, unit_attention
 from itmkit.matchers.parts.blocks import each_block
 from itmkit.matchers.parts.norms import l2norm
@@ -57,6 +58,14 @@ class SimilarityRepresentation(nn.Module):
             return l2norm(self.project(squared_difference(x, y)))
         return l2norm(self.project(x * y if self.unit else l2norm(x) * l2norm(y)))
 
+    def attended(self, weights: Tensor, regions: Tensor, words: Tensor) -> Tensor:
+        """Every word (T, D) with what it attends to, by weights (n, T, R) of regions (n, R, D) -> (n, T, S)."""
+        if torch.is_grad_enabled() and self.kind == "distance":
+            return attended_distance(weights, regions, words, self.project.weight, self.project.bias)
+        if torch.is_grad_enabled() and self.unit:
+            return attended_direction(weights, regions, words, self.project.weight, self.project.bias)
+        return self(weights @ regions, words)  # type: ignore[no-any-return]
+
 
 def squared_difference(x: Tensor, y: Tensor) -> Tensor:
     """`(x - y)^2`, of tensors that may be broadcast to each other."""
@@ -81,7 +90,7 @@ class _SquaredDifference(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         (difference,), (x, y) = ctx.saved_tensors, ctx.shapes
         to_x = torch.addcmul(gradient.new_zeros(()), difference, gradient, value=2)
-        return to_x.sum_to_size(x), to_x.neg().sum_to_size(y)
+        return to_x.sum_to_size(x), to_x.sum_to_size(y).neg()
 
 
 def local_similarities(
@@ -101,8 +110,16 @@ def local_similarities(
         Blocks of images, (n, T, S) each, to be gone on with while the processor's caches have them.
     """
 
-    # Weights of all images at once, by one product of two large matrices; blocks for the vectors of D numbers then.
     regions, region_mask, region_gram = images["nodes"], images["mask"], images.get("gram")
+    vectors, numbers = words.vectors, words.vectors.numel()
+    if region_gram is not None and torch.is_grad_enabled():
+
+        def learned(regions: Tensor, mask: Tensor, region_gram: Tensor) -> Tensor:
+            return compare.attended(unit_weights(regions, mask, region_gram, words, sharpness), regions, vectors)
+
+        return each_block(learned, regions, region_mask, region_gram, numbers=numbers)
+
+    # Weights of all images at once, by one product of two large matrices; blocks for the vectors of D numbers then.
     if region_gram is None:
         weights = attend_regions(regions, region_mask, words, sharpness)  # (Bi, T, R)
     else:
@@ -110,8 +127,6 @@ def local_similarities(
         weights = unit_attention(powers.transpose(0, 1), region_gram)
 
     def block(weights: Tensor, regions: Tensor) -> Tensor:
-        # One image has no dimension of its own, so that the gradients of a broadcast need not be summed.
-        attended = (weights @ regions).squeeze(0)  # (n, T, D)
-        return compare(attended, words.vectors).view(len(weights), len(words.vectors), -1)
+        return compare.attended(weights, regions, vectors)
 
-    return each_block(block, weights, regions, numbers=words.vectors.numel())
+    return each_block(block, weights, regions, numbers=numbers)
