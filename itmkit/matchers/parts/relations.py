@@ -111,7 +111,8 @@ class _ReconstructionStep(nn.Module):
             asked = functional.linear(nodes[:, :, :wanted], both)  # (n, Bt, wanted, 2 S)
             found.append(torch.cat(asked.chunk(2, dim=-1), dim=2) @ nodes.transpose(2, 3))
         used = (mask[:, :wanted, None] & mask[:, None, :]).repeat(1, 2, 1)  # (Bt, 2 wanted, M)
-        return list(torch.split(self.norm(torch.cat(found), used), [len(nodes) for nodes in graphs]))
+        sizes = [len(nodes) for nodes in graphs]
+        return list(torch.split(self.norm(torch.cat(found), used), sizes))  # type: ignore[no-untyped-call]
 
     def _reconstruct(self, nodes: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
         edges = torch.sigmoid(logits) * mask[:, None, :]
