@@ -101,7 +101,8 @@ class _ReconstructionStep(nn.Module):
         out, into = self.outgoing_norm(ends[..., 0], mask), self.incoming_norm(ends[..., 1], mask)
         to_b = out[:, :, :wanted, None] + into[:, :, None, :]
         from_b = into[:, :, :wanted, None] + out[:, :, None, :]
-        return list(torch.cat([to_b, from_b], dim=2).split([len(nodes) for nodes in graphs]))
+        sizes = [len(nodes) for nodes in graphs]
+        return list(torch.split(torch.cat([to_b, from_b], dim=2), sizes))  # type: ignore[no-untyped-call]
 
     def _products(self, graphs: list[Tensor], mask: Tensor, wanted: int) -> list[Tensor]:
         product = self.incoming.weight.T @ self.outgoing.weight  # (W_out x) . (W_in y) = y . (W_in^T W_out x)
