@@ -44,6 +44,8 @@ from itmkit.matchers.parts.norms import l2norm
 from itmkit.matchers.parts.pooling import MeanQueryPooling
 from itmkit.workspace import named
 
+SUMMARY = "regions and words weighed by entropy, fused at two scales"
+
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
 class Config:

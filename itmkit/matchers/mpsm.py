@@ -43,6 +43,8 @@ from itmkit.matchers.parts.relations import Edges, RelationReconstruction
 from itmkit.matchers.parts.similarity import Kind, SimilarityRepresentation, local_similarities
 from itmkit.matchers.parts.spatial import SpatialKernels
 
+SUMMARY = "multi-perspective matching: regions and words compared along their visual, spatial and syntactic graphs"
+
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
 class Config:

@@ -44,6 +44,7 @@ from itmkit.matchers.parts.norms import l2norm
 from itmkit.matchers.parts.transformer import Transformer
 from itmkit.workspace import named
 
+SUMMARY = "each modality learns by itself before the two meet, in three stages"
 Form = Literal["infonce", "printed"]
 
 
