@@ -175,8 +175,9 @@ class Matcher(nn.Module):
         form = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
         self.words = WordEncoder(sizes, config.words, **form)  # type: ignore[arg-type]
         if config.mfe:
-            form = {"certainty": config.certainty, "weight_temperature": config.weight_temperature}
-            self.entropy = ModalityFusionEntropy(config.entropy, **form)
+            self.entropy = ModalityFusionEntropy(
+                config.entropy, certainty=config.certainty, weight_temperature=config.weight_temperature
+            )
         given = needs(config)
         if given.whole:
             self.whole = nn.Linear(sizes.feature, config.embed)

@@ -192,8 +192,9 @@ class Matcher(nn.Module):
             self.encoders = nn.ModuleDict({side: mlps(size) for side, size in widths.items()})
         else:
             read = needs(config)
-            form = {"layers": config.layers, "heads": config.heads, "dropout": config.dropout}
-            transformer = partial(Transformer, width=config.width, **form)
+            transformer = partial(
+                Transformer, width=config.width, layers=config.layers, heads=config.heads, dropout=config.dropout
+            )
             text = transformer(_word_entrance(sizes, config), MAX_WORDS, led=bool(read.sentence))
             image = transformer(nn.Linear(sizes.feature, config.width), sizes.regions, led=read.whole)
             self.encoders = nn.ModuleDict({"text": text, "image": image})
