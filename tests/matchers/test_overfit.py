@@ -95,7 +95,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in NO_TRAINING])
 def test_32_scenes_by_heart(name: str, workspace: Workspace) -> None:
-    config = method(name).Config(**preset(name), **SMALL[name])
+    config = method(name).Config(**preset(name), **SMALL.get(name, {}))
     found: Retrieval | None = None
     for epoch, (members, inputs, last) in enumerate(learn(name, config, workspace, EPOCHS)):
         if last and epoch % 5 == 4:

@@ -22,15 +22,15 @@ def test_the_lists_are_up_to_date() -> None:
 
 def test_a_method_more_is_listed_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = tables.method
-    toy = SimpleNamespace(SUMMARY="a toy", ABLATIONS={"without play": {}})
-    monkeypatch.setitem(METHODS, "toy", "tests.toy")
-    monkeypatch.setattr(tables, "method", lambda name: toy if name == "toy" else plain(name))
+    trial = SimpleNamespace(SUMMARY="a new one", ABLATIONS={"without play": {}})
+    monkeypatch.setitem(METHODS, "trial", "tests.trial")
+    monkeypatch.setattr(tables, "method", lambda name: trial if name == "trial" else plain(name))
     stale = {path.relative_to(ROOT).as_posix(): text for path, text in tables.written(ROOT).items()}
     assert stale.keys() == tables.PAGES.keys()
-    assert "| `toy` | a toy ([docs/toy.md](docs/toy.md)) |" in stale["README.md"]
-    assert "| [toy](toy.md) | a toy |" in stale["docs/index.md"]
-    assert "[dual](dual.md), [toy](toy.md)<!-- /methods -->" in stale["docs/train.md"]
-    assert "| [toy](toy.md) | without play |" in stale["docs/ablate.md"]
+    assert "| `trial` | a new one ([docs/trial.md](docs/trial.md)) |" in stale["README.md"]
+    assert "| [trial](trial.md) | a new one |" in stale["docs/index.md"]
+    assert ", [trial](trial.md)<!-- /methods -->" in stale["docs/train.md"]
+    assert "| [trial](trial.md) | without play |" in stale["docs/ablate.md"]
 
 
 def test_the_command_says_and_writes_what_is_out_of_date(
