@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from itmkit.cache import Manifest, read_manifest
 from itmkit.cache.begin import begun_manifest
-from itmkit.cache.parts import parts_in
+from itmkit.cache.parts import part_manifest, parts_in
 from itmkit.dataset import Dataset, read_dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json, read_text
@@ -162,7 +162,7 @@ class Workspace:
         if not parts:
             return StageState(cache, path, "missing", command=command)
         of = parts[0].of
-        found = {part.index: read_manifest(path, part.manifest_name) for part in parts}
+        found = {part.index: read_manifest(path, part_manifest(part)) for part in parts}
         finished = sorted(index for index, manifest in found.items() if manifest is not None and manifest.complete)
         count = sum(manifest.count for manifest in found.values() if manifest is not None)
         detail = f"{len(finished)} of {of} parts are finished"

@@ -26,7 +26,8 @@ from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.encode_text.alignment import Spans, pieces_of_words
 from itmkit.encode_text.encode import encode_text
 from itmkit.encode_text.encoder import WordEncoder, load_word_encoder
-from itmkit.parse_text.parse import load_backend, parse_text
+from itmkit.parse_text.backends import load_backend
+from itmkit.parse_text.parse import parse_text
 from itmkit.parse_text.store import TextCache
 from itmkit.workspace import Workspace
 
