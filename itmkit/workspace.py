@@ -23,7 +23,7 @@ from typing import Any, Literal
 from itmkit.cache import Manifest, read_manifest
 from itmkit.cache.begin import begun_manifest
 from itmkit.cache.parts import part_manifest, parts_in
-from itmkit.dataset import Dataset, read_dataset
+from itmkit.dataset import Dataset, info_path, read_dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json, read_text
 
@@ -61,7 +61,7 @@ class Workspace:
 
     @property
     def dataset_info_path(self) -> Path:
-        return self.root / "dataset.info.json"
+        return info_path(self.dataset_path)
 
     def cache(self, name: str) -> Path:
         """Folder of a cache: "regions", "text", "graphs/images", "graphs/texts", "patches", "vectors-clip/images"."""
@@ -87,7 +87,7 @@ class Workspace:
         return self.root / file
 
     def dataset(self) -> Dataset:
-        return read_dataset(self)
+        return read_dataset(self.dataset_path)
 
     def settings(self, stage: str) -> dict[str, Any]:
         """The table `[stage]` of workspace.toml; empty where there is none."""

@@ -200,7 +200,7 @@ def test_stale_and_missing_inputs(work: Workspace, tmp_path: Path) -> None:
     assert states["graphs/images"].state == "stale" and states["graphs/texts"].state == "done"
     with pytest.raises(ItmkitError, match=r"inputs\.regions changed"):
         build_graphs(work)
-    write_dataset(work, [ImageRecord("a", "train", (Caption("a#0", "b"),))], kind="scan", settings={})
+    write_dataset(work.dataset_path, [ImageRecord("a", "train", (Caption("a#0", "b"),))], kind="scan", settings={})
     with pytest.raises(ItmkitError) as caught:
         build_graphs(work)
     assert len(caught.value.problems) == 2 and "parse-text" in caught.value.problems[1]

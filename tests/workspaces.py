@@ -49,7 +49,7 @@ def make_dataset(root: Path, count: int = 3, *, text: str = TEXT, kind: str = "m
                 sha256=facts.sha256,
             )
         )
-    write_dataset(workspace, records, kind=kind, settings={})
+    write_dataset(workspace.dataset_path, records, kind=kind, settings={})
     return workspace
 
 

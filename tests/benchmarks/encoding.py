@@ -111,7 +111,7 @@ def main() -> int:
             ImageRecord(str(n), "train", tuple(Caption(f"{n}#{k}", one) for k, one in enumerate(captions[n : n + 5])))
             for n in range(0, len(captions), 5)
         ]
-        write_dataset(work, records, kind="pairs", settings={})
+        write_dataset(work.dataset_path, records, kind="pairs", settings={})
         encoder = load_word_encoder(model)
         load_backend("itmkit", None).parse(captions[:1], 1)
         print(f"{len(captions)} captions; at rest {peak():.0f} MB")

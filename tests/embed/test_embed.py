@@ -47,7 +47,7 @@ def make(root: Path, *, first: str = "a dog runs") -> Workspace:
         texts = (first, f"{'the ' * n}cat", f"{LONG} {'a ' * n}".strip())
         captions = tuple(Caption(f"p{n}#{k}", text) for k, text in enumerate(texts))
         records.append(ImageRecord(f"p{n}", "train", captions, file=f"images/{n}.png", sha256=sha256_file(path)))
-    write_dataset(work, records, kind="pairs", settings={})
+    write_dataset(work.dataset_path, records, kind="pairs", settings={})
     return work
 
 
@@ -61,7 +61,7 @@ def run(work: Workspace, model: Path | None, **options: Any) -> EmbedResult:
 
 
 def distinct(work: Workspace) -> list[str]:
-    return list(dict.fromkeys(c.text for image in read_dataset(work).images for c in image.captions))
+    return list(dict.fromkeys(c.text for image in read_dataset(work.dataset_path).images for c in image.captions))
 
 
 def test_rows(work: Workspace, clip: Path) -> None:

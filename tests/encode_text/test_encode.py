@@ -41,7 +41,7 @@ def make(root: Path, *, extra: str = "") -> Workspace:
         ImageRecord(f"p{n}", "train", (Caption(f"p{n}#0", "a man rides"), Caption(f"p{n}#1", text + extra)))
         for n, text in enumerate(texts)
     ]
-    write_dataset(work, records, kind="pairs", settings={})
+    write_dataset(work.dataset_path, records, kind="pairs", settings={})
     return work
 
 
@@ -62,7 +62,7 @@ def run(work: Workspace, model: Path | None, **options: Any) -> EncodeResult:
 
 
 def distinct(work: Workspace) -> list[str]:
-    return list(dict.fromkeys(c.text for image in read_dataset(work).images for c in image.captions))
+    return list(dict.fromkeys(c.text for image in read_dataset(work.dataset_path).images for c in image.captions))
 
 
 def test_rows(work: Workspace, bert: Path) -> None:

@@ -264,14 +264,17 @@ def test_a_prepared_data_set_stays(tmp_path: Path, work: Workspace) -> None:
         )
         for i in (2, 0, 1, 3)
     ]
-    write_dataset(work, images, kind="karpathy", settings={})
+    write_dataset(work.dataset_path, images, kind="karpathy", settings={})
     import_scan(work, tmp_path / "scan")
     assert work.dataset().images == images
     assert regions(work).ids == ["100", "101", "102", "103"]
     assert regions(work).read_all("size").tolist() == [[900, 800]] * 4
     assert regions(work).manifest.notes["sizes"] is True
     write_dataset(
-        work, [*images[:2], ImageRecord("x", "val", (Caption("y", "z"),), "x.jpg")], kind="karpathy", settings={}
+        work.dataset_path,
+        [*images[:2], ImageRecord("x", "val", (Caption("y", "z"),), "x.jpg")],
+        kind="karpathy",
+        settings={},
     )
     with pytest.raises(ItmkitError) as caught:
         import_scan(work, tmp_path / "scan", force=True)

@@ -81,7 +81,7 @@ def test_every_stage_is_trained_and_the_last_one_validated(way: str, workspace: 
 @pytest.mark.parametrize("way", ["frozen words", "pooled"])
 def test_labels_reach_the_text_stage(way: str, workspace: Workspace) -> None:
     records = [replace(image, labels=(str(n % 2),)) for n, image in enumerate(workspace.dataset().images)]
-    write_dataset(workspace, records, kind="made", settings={})
+    write_dataset(workspace.dataset_path, records, kind="made", settings={})
     losses = []
     for kind in ("image", "labels"):
         (text, *_) = lines_of(train(workspace, configured(way, text_positives=kind), run=kind).run)
