@@ -47,7 +47,7 @@ from itmkit.workspace import Workspace
     "--batch-size",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Pictures the model takes at once (2 on a CPU, else 16).",
+    help="Pictures the model takes at once (1 on a CPU, but 16 of scenes; else 16).",
 )
 @options.device_option
 @options.decoding_options
