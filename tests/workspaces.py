@@ -142,11 +142,16 @@ def make_graphs(workspace: Workspace) -> None:
 def make_run(workspace: Workspace, name: str = "first", *, finished: bool = True) -> Path:
     folder = workspace.run(name)
     facts = {
+        "schema": 1,
         "method": "vsepp",
+        "recipe": "small",
         "caches": {"regions": workspace.fingerprint("regions")},
         "captions": workspace.dataset().captions_digest,
         "epochs": 2,
+        "members": {"vsepp": 1.0},
+        "sizes": {},
         "epochs_done": 2 if finished else 1,
+        "best": {},
         "finished": finished,
     }
     write_json(folder / "run.json", facts)

@@ -68,10 +68,11 @@ def evaluate(
         raise ItmkitError(f"--run {', '.join(twice)}: named twice; an ensemble, or a comparison, needs different runs")
     chosen = protocol(split)
     _check_save(save, chosen)
-    records = images_of(chosen, workspace.dataset())
+    dataset = workspace.dataset()
+    records = images_of(chosen, dataset)
     where = torch.device(usable_device(device))
     in_precision = precision_of(precision, where)
-    opened = [open_run(workspace, name, device=where) for name in named]
+    opened = [open_run(workspace, name, device=where, dataset=dataset) for name in named]
     all_inputs = [Inputs(workspace, records, run.vocabulary, run.needs) for run in opened]
     for run, inputs in zip(opened, all_inputs, strict=True):
         run.check_sizes(inputs.sizes)

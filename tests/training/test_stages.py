@@ -18,6 +18,7 @@ from itmkit.dataset import write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.runs.settings import RunConfig, resolve
+from itmkit.status import status
 from itmkit.training import train as loop
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
@@ -168,7 +169,7 @@ def test_dual_is_scored_and_not_trained(workspace: Workspace) -> None:
     rows = evaluate(workspace, ["dual"], split="val").rows
     assert [row.name for row in rows] == ["dual"] and rows[0].result.rsum == pytest.approx(line["global"]["rsum"])
     assert train(workspace, dual()).did_nothing
-    (state,) = [row for row in workspace.status() if row.stage == "run dual"]
+    (state,) = [row for row in status(workspace) if row.stage == "run dual"]
     assert state.state == "done" and state.detail == "dual, 0 of 0 epochs"
 
 
