@@ -193,8 +193,9 @@ def _ratings(given: Sequence[str]) -> dict[Kind, Path]:
 
 def _only_run(workspace: Workspace) -> tuple[str, ...]:
     from itmkit.errors import ItmkitError
+    from itmkit.runs.facts import run_names
 
-    have = workspace.runs()
+    have = run_names(workspace)
     if len(have) != 1:
         raise ItmkitError(
             f"--run NAME says which run to evaluate; there are {', '.join(have)}"

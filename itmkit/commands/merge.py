@@ -18,7 +18,8 @@ def command(workspace: Workspace, cache: str | None, as_json: bool) -> None:
     """Makes one cache of the parts that jobs with --shard i/n wrote.
 
     The result is what one job would have written. Parts that are missing or unfinished are named, and nothing is
-    changed. Nothing is computed or copied: the parts must lie in one folder.
+    changed. The parts must lie in one folder. Where they number their names (words, tags) in different ways, their
+    shards are written anew with common numbers, which needs room for them a second time.
 
     \b
     Example: itmkit extract-regions -w work --shard 0/2     (one job)

@@ -58,7 +58,7 @@ def write_or_keep(
         if old.images == records:
             return Prepared(path, old.kind, old.info["counts"], True, skipped, notes)
         raise _other(workspace, old)
-    counts = write_dataset(workspace, records, kind=kind, settings=settings)["counts"]
+    counts = write_dataset(workspace.dataset_path, records, kind=kind, settings=settings)["counts"]
     return Prepared(path, kind, counts, False, skipped, notes)
 
 
@@ -91,7 +91,7 @@ def _present(workspace: Workspace) -> Dataset | None:
     if not workspace.dataset_path.exists():
         return None
     try:
-        return read_dataset(workspace)
+        return read_dataset(workspace.dataset_path)
     except ItmkitError as error:
         advice = f"{workspace.dataset_path}: what is there is damaged ({error.problems[0]}); --force replaces it"
         raise ItmkitError(advice) from None

@@ -12,6 +12,7 @@ import numpy as np
 
 from itmkit.cache import WHOLE, CacheReader, CacheWriter, Column, MadeBy, Part, text_key
 from itmkit.cache.begin import begun_manifest, shard_size_of
+from itmkit.cache.name import CacheName, words_cache
 from itmkit.cache.tag_phrases import TagPhrases
 from itmkit.dataset import Dataset
 from itmkit.encode_text.alignment import Spans, means, pieces_of_words
@@ -22,7 +23,8 @@ from itmkit.models.hub import find_model, model_place, model_record, short_name
 from itmkit.parse_text.parse import chunks
 from itmkit.parse_text.store import TextCache
 from itmkit.progress import SILENT, Progress
-from itmkit.workspace import WORDS, Workspace
+from itmkit.stages import require
+from itmkit.workspace import Workspace
 
 STAGE = "encode-text"
 Side = Literal["texts", "tags"]
@@ -99,10 +101,10 @@ def encode_text(
     if problems:
         raise ItmkitError(problems)
     name = _cache_name(workspace, model, cache)
-    folder = workspace.cache(f"{WORDS}{name}")
+    folder = workspace.cache(str(CacheName("words", name)))
     sides = SIDES if only is None else (only,)
     dataset = workspace.dataset()
-    sides = _possible(workspace, sides, only)
+    sides = _possible(workspace, dataset, sides, only)
     asked = model is not None
     if model is None:
         model, layer, precision = _begun_with(folder, layer, precision)
@@ -120,7 +122,7 @@ def encode_text(
         place = folder / side
         return {
             "folder": place,
-            "made_by": MadeBy(STAGE, settings, record, workspace.inputs(f"{WORDS}{name}/{side}", dataset)),
+            "made_by": MadeBy(STAGE, settings, record, workspace.inputs(words_cache(name, side), dataset)),
             "shard_size": shard_size or (SHARD if force else shard_size_of(place, SHARD)),
             "notes": {"model": local, "device": device, "limit": encoder.limit, "sentence": encoder.sentence},
             "part": part,
@@ -244,12 +246,12 @@ def _layer(layer: str | int | None) -> Layer:
     return LAST_FOUR if layer == LAST_FOUR else int(layer if layer is not None else -1)
 
 
-def _possible(workspace: Workspace, sides: tuple[Side, ...], only: Side | None) -> tuple[Side, ...]:
+def _possible(workspace: Workspace, dataset: Dataset, sides: tuple[Side, ...], only: Side | None) -> tuple[Side, ...]:
     """The sides that can be made: the captions always, tags where they were asked for or where there are some."""
     if "texts" in sides:
-        workspace.require("text")
+        require(workspace, "text", dataset=dataset)
     if only == "tags":
-        workspace.require("regions")
+        require(workspace, "regions", dataset=dataset)
     if "tags" not in sides:
         return sides
     regions = begun_manifest(workspace.cache("regions"))
@@ -265,10 +267,10 @@ def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> s
     if cache is not None:
         return cache
     if model is None:
-        found = {name.removeprefix(WORDS).partition("/")[0] for name in workspace.named_caches() if name[:6] == WORDS}
+        found = workspace.names_of("words")
         if len(found) != 1:
             raise ItmkitError(f"--model is needed: the folder or the hub name of a language model. {KINDS}")
-        return found.pop()
+        return found[0]
     return re.sub(r"^[^A-Za-z0-9]+", "", short_name(model)) or "model"
 
 

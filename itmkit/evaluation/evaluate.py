@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from itmkit.cache import WHOLE, Part
+from itmkit.cache.parts import merge_when_done
 from itmkit.dataset import image_of_captions
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.measures import Measures, Wanted
@@ -20,7 +21,6 @@ from itmkit.files import digest, write_json
 from itmkit.inputs import Inputs
 from itmkit.machine.device import usable_device
 from itmkit.machine.precision import Precision, precision_of
-from itmkit.machine.processes import merge_when_done
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.open import Run, open_run
 from itmkit.scoring.engine import MEMORY, score_to_disk
@@ -68,10 +68,11 @@ def evaluate(
         raise ItmkitError(f"--run {', '.join(twice)}: named twice; an ensemble, or a comparison, needs different runs")
     chosen = protocol(split)
     _check_save(save, chosen)
-    records = images_of(chosen, workspace.dataset())
+    dataset = workspace.dataset()
+    records = images_of(chosen, dataset)
     where = torch.device(usable_device(device))
     in_precision = precision_of(precision, where)
-    opened = [open_run(workspace, name, device=where) for name in named]
+    opened = [open_run(workspace, name, device=where, dataset=dataset) for name in named]
     all_inputs = [Inputs(workspace, records, run.vocabulary, run.needs) for run in opened]
     for run, inputs in zip(opened, all_inputs, strict=True):
         run.check_sizes(inputs.sizes)

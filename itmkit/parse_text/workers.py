@@ -27,6 +27,7 @@ import numpy as np
 import itmkit
 from itmkit.errors import ItmkitError
 from itmkit.machine.ahead import work_ahead
+from itmkit.parse_text.backends import load_backend
 from itmkit.parse_text.parsed import Backend, Coded, ParsedTexts
 
 FEW = 2000  # captions that are parsed before children have started
@@ -170,8 +171,6 @@ def _received(answers: IO[bytes]) -> ParsedTexts:
 
 
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    from itmkit.parse_text.parse import load_backend
-
     first = requests.readline()
     if not first:
         return

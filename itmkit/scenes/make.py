@@ -92,7 +92,7 @@ def make_scenes(
     _flush(workspace, records)
     write_text(workspace.root / "scenes" / "truth.jsonl", "".join(truths))
     write_text(workspace.root / "scenes" / "trees.conllu", "".join(trees))
-    return write_dataset(workspace, records, kind="scenes", settings={**counts, "seed": seed})
+    return write_dataset(workspace.dataset_path, records, kind="scenes", settings={**counts, "seed": seed})
 
 
 def _check(counts: dict[str, int], seed: int) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.protocols import protocol
-from itmkit.files import read_json, write_json
+from itmkit.files import write_json
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.begin import configured
+from itmkit.runs.facts import RunFacts
 from itmkit.runs.settings import RunConfig
 from itmkit.statistics.bootstrap import Difference, Interval
 from itmkit.statistics.seeds import Spread
@@ -275,9 +276,9 @@ def _rows(
                 for figure in FIGURES:
                     side, _, recall = figure.partition(" ")
                     row.values[figure].append(one[side][recall] if recall else one["rsum"])
-            trained = read_json(workspace.run(name) / "run.json")
-            rows[contender.label].core_minutes.append(trained.get("core_minutes"))
-            rows[contender.label].epochs.append(trained["epochs_done"])
+            trained = RunFacts.read(workspace.run(name))
+            rows[contender.label].core_minutes.append(trained.core_minutes)
+            rows[contender.label].epochs.append(trained.epochs_done)
     return rows, facts
 
 

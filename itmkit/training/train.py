@@ -7,7 +7,8 @@ that was not: the order of the batches follows from (seed, epoch), the dropout o
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from itmkit.cache import WHOLE, Part
+from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import write_json
 from itmkit.inputs import Inputs
@@ -24,6 +26,7 @@ from itmkit.matchers import Stage, begin, build, method
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.begin import plan_run
 from itmkit.runs.checkpoint import load_state, save_state, save_weights
+from itmkit.runs.facts import RunFacts
 from itmkit.runs.records import append, trim
 from itmkit.runs.settings import RunConfig
 from itmkit.training.batches import PairBatch, batches_of
@@ -43,7 +46,7 @@ class TrainResult:
     run: Path
     config: RunConfig
     epochs: int
-    best: dict[str, dict[str, Any]]  # member -> {"epoch", "rsum"}
+    best: Mapping[str, Mapping[str, Any]]  # member -> {"epoch", "rsum"}
     did_nothing: bool = False
     core_minutes: float | None = None  # spent, see `itmkit.training.budget`; None of runs older than this figure
 
@@ -72,6 +75,7 @@ def train(
     part: Part = WHOLE,
     force: bool = False,
     tensorboard: bool = False,
+    dataset: Dataset | None = None,
     progress: Progress = SILENT,
 ) -> TrainResult:
     """Trains every member of a method; each keeps the weights of its own best epoch by validation rsum.
@@ -82,6 +86,7 @@ def train(
         part: which of several processes this is (`itmkit.machine.processes.rank`). The first one writes and validates.
         force: begin anew.
         tensorboard: write curves for TensorBoard too, to `tensorboard` in the run's folder.
+        dataset: that of the workspace, where it has been read already.
 
     Raises:
         ItmkitError: missing or stale caches, a run of other settings or data, a collapse, a loss that is not finite.
@@ -89,25 +94,23 @@ def train(
     chosen = torch.device(usable_device(device))
     folder = workspace.run(run or config.method)
     with processes(part, chosen):
-        dataset = workspace.dataset()
+        dataset = dataset or workspace.dataset()
         plan = None
         if part.index == 0:
-            ways: dict[str, Any] = {"processes": part.of, "force": force, "progress": progress}
+            ways: dict[str, Any] = {"processes": part.of, "force": force, "dataset": dataset, "progress": progress}
             config = within_budget(workspace, config, folder, chosen, **ways)
             plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force)
         config, facts, found, vocabulary = told(plan)
-        if found and found["finished"]:
-            spent = found.get("core_minutes")
-            return TrainResult(folder, config, found["epochs_done"], found["best"], True, spent)
-        module = method(config.method)
-        needs = module.needs(config.matcher)
+        if found and found.finished:
+            return TrainResult(folder, config, found.epochs_done, found.best, True, found.core_minutes)
+        needs = method(config.method).needs(config.matcher)
         training = Inputs(workspace, dataset.split("train"), vocabulary, needs)
         validation = Inputs(workspace, dataset.split("val"), vocabulary, needs)
         members = build(config.method, config.matcher, sizes=training.sizes, seed=config.training.seed)
-        facts |= {"members": module.members(config.matcher), "sizes": asdict(training.sizes)}
+        facts = replace(facts, sizes=asdict(training.sizes))
         if not found and part.index == 0:
             config.write(folder / "config.toml")
-            write_json(folder / "run.json", facts | {"epochs_done": 0, "best": {}, "finished": False})
+            facts.write(folder)
         learner = Learner(members, config.training, chosen, part)
         return _Run(config, folder, facts, learner, training, validation, tensorboard, progress).train()
 
@@ -119,7 +122,7 @@ class _Run:
         self,
         config: RunConfig,
         folder: Path,
-        facts: dict[str, Any],
+        facts: RunFacts,
         learner: Learner,
         training: Inputs,
         validation: Inputs,
@@ -270,7 +273,7 @@ class _Run:
         """Scores validation images with every member, keeps the best weights; returns a line of metrics.jsonl."""
         results, together, count = validate(
             self.learner.kept,
-            self.facts["members"],
+            self.facts.members,
             self.validation,
             limit=self.settings.validation_images,
             device=self.device,
@@ -314,5 +317,4 @@ class _Run:
     def _write_facts(self, *, finished: bool) -> None:
         self.state.core_minutes += self.clock.lap()
         done: dict[str, Any] = {"epochs_done": self.state.epoch, "best": self.state.best, "finished": finished}
-        done["core_minutes"] = round(self.state.core_minutes, 4)
-        write_json(self.folder / "run.json", self.facts | done)
+        replace(self.facts, **done, core_minutes=round(self.state.core_minutes, 4)).write(self.folder)

@@ -26,7 +26,8 @@ from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.encode_text.alignment import Spans, pieces_of_words
 from itmkit.encode_text.encode import encode_text
 from itmkit.encode_text.encoder import WordEncoder, load_word_encoder
-from itmkit.parse_text.parse import load_backend, parse_text
+from itmkit.parse_text.backends import load_backend
+from itmkit.parse_text.parse import parse_text
 from itmkit.parse_text.store import TextCache
 from itmkit.workspace import Workspace
 
@@ -110,7 +111,7 @@ def main() -> int:
             ImageRecord(str(n), "train", tuple(Caption(f"{n}#{k}", one) for k, one in enumerate(captions[n : n + 5])))
             for n in range(0, len(captions), 5)
         ]
-        write_dataset(work, records, kind="pairs", settings={})
+        write_dataset(work.dataset_path, records, kind="pairs", settings={})
         encoder = load_word_encoder(model)
         load_backend("itmkit", None).parse(captions[:1], 1)
         print(f"{len(captions)} captions; at rest {peak():.0f} MB")

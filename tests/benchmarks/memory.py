@@ -67,7 +67,7 @@ def prepare(folder: Path, count: int) -> None:
         file = str(folder / "images" / f"{i}.jpg")
         split = "val" if i < 50 else "train"
         records.append(ImageRecord(str(i), split, caption, file, width=64, height=48))
-    write_dataset(Workspace(folder / "extract"), records, kind="pairs", settings={})
+    write_dataset(Workspace(folder / "extract").dataset_path, records, kind="pairs", settings={})
     scan = folder / "scan"
     scan.mkdir()
     shape = (count, REGIONS, DIM)

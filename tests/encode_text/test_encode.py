@@ -24,6 +24,7 @@ from itmkit.files import sha256_file
 from itmkit.parse_text.parse import parse_text
 from itmkit.parse_text.store import TextCache
 from itmkit.progress import SILENT
+from itmkit.status import status
 from itmkit.workspace import Workspace
 from tests.cache.test_parts import files
 from tests.encode_text.tiny_encoders import build_encoder
@@ -41,7 +42,7 @@ def make(root: Path, *, extra: str = "") -> Workspace:
         ImageRecord(f"p{n}", "train", (Caption(f"p{n}#0", "a man rides"), Caption(f"p{n}#1", text + extra)))
         for n, text in enumerate(texts)
     ]
-    write_dataset(work, records, kind="pairs", settings={})
+    write_dataset(work.dataset_path, records, kind="pairs", settings={})
     return work
 
 
@@ -62,7 +63,7 @@ def run(work: Workspace, model: Path | None, **options: Any) -> EncodeResult:
 
 
 def distinct(work: Workspace) -> list[str]:
-    return list(dict.fromkeys(c.text for image in read_dataset(work).images for c in image.captions))
+    return list(dict.fromkeys(c.text for image in read_dataset(work.dataset_path).images for c in image.captions))
 
 
 def test_rows(work: Workspace, bert: Path) -> None:
@@ -122,7 +123,7 @@ def test_a_cache_of_before_sentences_were_stored(
     for some, encoded in ((work, 0), (begun, cut["count"])):
         told: list[str] = []
         monkeypatch.setattr(type(SILENT), "note", lambda self, text, told=told: told.append(text))
-        assert some.status()[-1].state == ("done" if some is work else "partial")
+        assert status(some)[-1].state == ("done" if some is work else "partial")
         assert run(some, bert).encoded == encoded
         assert any("was begun without sentence vectors and stays so" in line for line in told)
         reader = CacheReader.open(some.cache("words-tiny-bert") / "texts")
@@ -154,7 +155,7 @@ def test_resumed_is_byte_identical(
         patch.setattr(WordEncoder, "vectors", dying)
         with pytest.raises(KeyboardInterrupt):
             run(work, bert, shard_size=4)
-    row = work.status()[-1]
+    row = status(work)[-1]
     assert (row.stage, row.state, row.command) == (
         "words-tiny-bert/texts", "partial", "itmkit encode-text --cache tiny-bert",
     )  # fmt: skip
@@ -168,12 +169,12 @@ def test_resumed_is_byte_identical(
 
 def test_other_captions(work: Workspace, bert: Path) -> None:
     run(work, bert)
-    assert work.status()[-1].state == "done"
+    assert status(work)[-1].state == "done"
     make(work.root, extra=" now")
     with pytest.raises(ItmkitError, match="text is stale"):
         run(work, bert)
     parse_text(work, force=True)
-    assert work.status()[-1].state == "stale"
+    assert status(work)[-1].state == "stale"
     with pytest.raises(ItmkitError, match=r"inputs\.text changed"):
         run(work, bert)
     assert run(work, bert, force=True).encoded == 13

@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 def chosen(work: Workspace, **options: object) -> choose.Choice:
     given = {"backend": "detectron2", "model": None, "regions": None, "size": None} | options
-    return choose.choose(work, read_dataset(work), **given)  # type: ignore[arg-type]
+    return choose.choose(work, read_dataset(work.dataset_path), **given)  # type: ignore[arg-type]
 
 
 def problems(work: Workspace, **options: object) -> str:
