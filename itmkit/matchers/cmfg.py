@@ -39,6 +39,8 @@ from itmkit.matchers.parts.pooling import masked_mean
 
 TENSORS = 5  # times as much as other methods keep of each number for gradients: the nodes change in every layer
 
+SUMMARY = "one graph of the patches and words of a pair, with edges within and across"
+
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
 class Config:

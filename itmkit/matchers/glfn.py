@@ -30,6 +30,8 @@ from itmkit.matchers.parts.attention import MAX_LSE, MAX_SHARPNESS, FlatWords, g
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 
 Pool = Literal["mean", "lse"]
+SUMMARY = "stacked cross attention of regions and words; with the regions' tags and places, with places, without"
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "pfan": {"tags": False, "words": "gru", "dropout": 0.0},

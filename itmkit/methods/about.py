@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from importlib import resources
 from typing import Any, get_args, get_type_hints
 
 from itmkit.cache.name import CacheName
 from itmkit.matchers import METHODS, method, preset
 from itmkit.methods.reported import Reported, reported
-from itmkit.runs.settings import recipes
+from itmkit.runs.settings import recipe_text, recipes
 from itmkit.stages import cache_state
 from itmkit.workspace import Workspace
 
@@ -118,14 +117,13 @@ def _cache(name: str, workspace: Workspace | None) -> Cache:
 
 
 def _purpose(name: str, recipe: str) -> str:
-    """The first sentence of a recipe's comment."""
-    text = (resources.files("itmkit.training") / "recipes" / f"{name}-{recipe}.toml").read_text(encoding="utf-8")
+    """The first sentence of a recipe's comment; a recipe without one is told to be the defaults."""
     lines = []
-    for line in text.splitlines():
+    for line in recipe_text(name, recipe).splitlines():
         if not line.startswith("# "):
             break
         lines.append(line[2:])
-    return " ".join(lines).partition(". ")[0].rstrip(".:")
+    return " ".join(lines).partition(". ")[0].rstrip(".:") or "the defaults"
 
 
 def _written(value: Any) -> str:

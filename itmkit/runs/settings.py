@@ -23,6 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+SMALL = "small"  # the recipe that is taken where none is named
 PUBLISHED = ("paper", "coco")  # recipes whose number of epochs is a part of what they repeat
 
 
@@ -130,20 +131,21 @@ def _toml(value: Any) -> str:
 
 
 def recipes(name: str) -> list[str]:
-    """Names of the recipes of a method."""
-    folder = resources.files("itmkit.training") / "recipes"
-    found = [entry.name for entry in folder.iterdir() if entry.name.startswith(f"{name}-")]
-    return sorted(entry.removeprefix(f"{name}-").removesuffix(".toml") for entry in found)
+    """Names of the recipes of a method. `small` is always there: without a file of its own it means the defaults."""
+    folder = resources.files("itmkit.methods") / "recipes" / name
+    files = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return sorted({SMALL, *(file.removesuffix(".toml") for file in files if file.endswith(".toml"))})
 
 
-def _recipe(name: str, recipe: str) -> dict[str, Any]:
-    file = resources.files("itmkit.training") / "recipes" / f"{name}-{recipe}.toml"
-    if not file.is_file():
+def recipe_text(name: str, recipe: str) -> str:
+    """The TOML of a recipe; empty for `small` where a method has none. Raises ItmkitError listing those there are."""
+    if recipe not in recipes(name):
         raise ItmkitError(f"--recipe {recipe!r}: {name} has no such recipe; it has {', '.join(recipes(name))}")
-    return tomllib.loads(file.read_text(encoding="utf-8"))
+    file = resources.files("itmkit.methods") / "recipes" / name / f"{recipe}.toml"
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
-def resolve(name: str, *, recipe: str = "small", settings: Mapping[str, Any] | None = None) -> RunConfig:
+def resolve(name: str, *, recipe: str = SMALL, settings: Mapping[str, Any] | None = None) -> RunConfig:
     """The settings of a run: defaults, overridden by the recipe, overridden by `settings`.
 
     Args:
@@ -154,7 +156,7 @@ def resolve(name: str, *, recipe: str = "small", settings: Mapping[str, Any] | N
         ItmkitError: with every unknown name and every value out of range, all at once.
     """
     module = method(name)
-    chosen = _recipe(name, recipe)
+    chosen: dict[str, Any] = tomllib.loads(recipe_text(name, recipe))
     chosen["matcher"] = preset(name) | chosen.get("matcher", {})
     fields = {"matcher": _names(module.Config), "training": _names(Training)}
     problems = []
