@@ -33,7 +33,7 @@ FEW = 2000  # captions that are parsed before children have started
 MOST = 8
 AHEAD = 2  # requests a child that may wait or be under way
 
-Parse = Callable[[Iterable[Sequence[str]]], Iterator[ParsedTexts]]
+ParseAll = Callable[[Iterable[Sequence[str]]], Iterator[ParsedTexts]]
 
 
 def count(workers: int | None, captions: int) -> int:
@@ -44,7 +44,7 @@ def count(workers: int | None, captions: int) -> int:
 
 
 @contextmanager
-def parsing_here(backend: Backend, batch_size: int) -> Iterator[Parse]:
+def parsing_here(backend: Backend, batch_size: int) -> Iterator[ParseAll]:
     """Parses in this process, torch with one thread as in a child, so that the result is the same to the last bit."""
     torch = sys.modules.get("torch")
     threads = torch.get_num_threads() if torch else 0
@@ -58,7 +58,7 @@ def parsing_here(backend: Backend, batch_size: int) -> Iterator[Parse]:
 
 
 @contextmanager
-def parsing_by(workers: int, parser: str, model: str | None, batch_size: int) -> Iterator[Parse]:
+def parsing_by(workers: int, parser: str, model: str | None, batch_size: int) -> Iterator[ParseAll]:
     """Parses in `workers` child processes, in order. Left in any way, no child is left."""
     request = {"parser": parser, "model": model, "batch_size": batch_size, "folder": str(Path.cwd())}
     mine, lock = threading.local(), threading.Lock()

@@ -18,7 +18,7 @@ from itmkit.errors import ItmkitError
 from itmkit.files import read_json
 from itmkit.inputs.needs import is_open, missing, the_one
 from itmkit.inputs.vocabulary import Vocabulary
-from itmkit.machine.precision import Precision, precision_of
+from itmkit.machine.precision import WantedProducts, precision_of
 from itmkit.matchers import method
 from itmkit.runs.settings import RunConfig, read_config, resolve
 from itmkit.workspace import VECTORS, WORDS, Workspace
@@ -119,7 +119,7 @@ def plan_run(
 
 def with_precision(config: RunConfig, folder: Path, device: torch.device) -> RunConfig:
     """What `auto` means: the precision of the run in `folder`, if there is one, else the best of this device."""
-    precision: Precision = config.training.precision
+    precision: WantedProducts = config.training.precision
     if precision == "auto" and (folder / "run.json").exists():
         precision = read_config(folder / "config.toml").training.precision
     return replace(config, training=replace(config.training, precision=precision_of(precision, device)))
