@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import re
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -122,6 +123,22 @@ def merge_parts(folder: Path) -> Manifest:
         for part in parts:  # the whole manifest is there: what is left over of the parts is no cache of its own
             (folder / part.manifest_name).unlink()
         return first
+
+
+def merge_when_done(folder: Path, *, every: float = 0.2) -> Manifest:
+    """Waits until all ranks have finished their parts, and merges them. For rank 0; torchrun ends it if one fails."""
+    while True:
+        parts = parts_in(folder)
+        if not parts and (found := read_manifest(folder)) is not None:
+            return found
+        manifests = [read_manifest(folder, part.manifest_name) for part in parts]
+        if len(parts) == parts[0].of and all(manifest is not None and manifest.complete for manifest in manifests):
+            try:
+                return merge_parts(folder)
+            except ItmkitError as error:
+                if "another process" not in str(error):
+                    raise
+        time.sleep(every)
 
 
 def _wrong(folder: Path, manifests: dict[Part, Manifest]) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from itmkit.cache import WHOLE, Part
+from itmkit.cache.parts import merge_when_done
 from itmkit.dataset import image_of_captions
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.measures import Measures, Wanted
@@ -20,7 +21,6 @@ from itmkit.files import digest, write_json
 from itmkit.inputs import Inputs
 from itmkit.machine.device import usable_device
 from itmkit.machine.precision import WantedProducts, precision_of
-from itmkit.machine.processes import merge_when_done
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.open import Run, open_run
 from itmkit.scoring.engine import MEMORY, score_to_disk
