@@ -26,8 +26,8 @@ from itmkit.workspace import Workspace
 
 BLOCKS, KEEP = 16, 15
 STAGE = "build-graphs"
-Part = Literal["images", "texts"]
-PARTS: tuple[Part, ...] = ("images", "texts")
+GraphSide = Literal["images", "texts"]
+PARTS: tuple[GraphSide, ...] = ("images", "texts")
 _IMAGES_AT_ONCE, _TEXTS_AT_ONCE = 64, 5000
 _TEXT_SHARD = 50_000
 
@@ -148,7 +148,7 @@ def build_graphs(
     *,
     blocks: int | None = None,
     keep: int | None = None,
-    parts: Sequence[Part] = PARTS,
+    parts: Sequence[GraphSide] = PARTS,
     shard_size: int = 2000,
     force: bool = False,
     progress: Progress = SILENT,

@@ -17,7 +17,7 @@ from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
     from itmkit.evaluation.results import Evaluation
-    from itmkit.machine.precision import Precision
+    from itmkit.machine.precision import WantedProducts
     from itmkit.relevance.ratings import Kind
 
 LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scores need in any case
@@ -95,7 +95,7 @@ def command(
     files: tuple[Path, ...],
     save: Path | None,
     memory: float,
-    precision: Precision,
+    precision: WantedProducts,
     against: str | None,
     compare_paper: bool,
     ratings: tuple[str, ...],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from itmkit.dataset import Caption, ImageRecord, check_described
-from itmkit.datasets.prepared import Prepared, Skipped, write_or_keep
+from itmkit.datasets.prepared import PreparedDataset, Skipped, write_or_keep
 from itmkit.errors import ItmkitError
 from itmkit.pictures.facts import Facts, all_picture_facts
 from itmkit.progress import SILENT, Progress
@@ -49,7 +49,7 @@ def write_drafts(
     skip_missing: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
-) -> Prepared:
+) -> PreparedDataset:
     """Checks the drafts, looks at every picture and writes the data set.
 
     Args:

@@ -16,7 +16,7 @@ from itmkit.cache.name import CacheName, words_cache
 from itmkit.cache.tag_phrases import TagPhrases
 from itmkit.dataset import Dataset
 from itmkit.encode_text.alignment import Spans, means, pieces_of_words
-from itmkit.encode_text.encoder import KINDS, LAST_FOUR, Layer, Padding, WordEncoder, load_word_encoder
+from itmkit.encode_text.encoder import KINDS, LAST_FOUR, LanguageModel, Layer, Padding, load_language_model
 from itmkit.errors import ItmkitError
 from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
 from itmkit.models.hub import find_model, model_place, model_record, short_name
@@ -76,8 +76,8 @@ def encode_text(
 
     Columns of a caption, under the id it has in caches/text: vectors (words, D) float16, ragged, one a word of the
     parse: the mean of the vectors of all pieces of the model's tokeniser that share a character with the word; and
-    sentence (D) float16, the vector of [CLS] (see `WordEncoder.vectors`). A cache that was begun without the latter, by
-    a version that did not know it, goes on without. Of a tag phrase, under its `text_key`: vector (D) float16, the
+    sentence (D) float16, the vector of [CLS] (see `LanguageModel.vectors`). A cache that was begun without the latter,
+    by a version that did not know it, goes on without. Of a tag phrase, under its `text_key`: vector (D) float16, the
     mean of its pieces. The model is frozen.
 
     Args:
@@ -112,7 +112,7 @@ def encode_text(
     device = usable_device(device)
     batch = batch_tokens or (4_096 if device == "cpu" else 32_768)
     progress.note(f"{STAGE}: {model} on {device}")
-    encoder = load_word_encoder(model, layer=chosen, device=device, precision=precision, allow_download=asked)
+    encoder = load_language_model(model, layer=chosen, device=device, precision=precision, allow_download=asked)
     path = find_model(model, allow_download=False)
     record = model_record(model, path, tokenizer=True)
     local = model_place(model, path)
@@ -147,7 +147,7 @@ def encode_text(
 def _texts(
     dataset: Dataset,
     text: TextCache,
-    encoder: WordEncoder,
+    encoder: LanguageModel,
     options: dict[str, Any],
     batch: int,
     padding: Padding,
@@ -187,7 +187,7 @@ def text_columns(dim: int) -> dict[str, Column]:
 
 
 def word_vectors(
-    encoder: WordEncoder, texts: Sequence[str], words: Spans, *, batch_tokens: int, padding: Padding | None = None
+    encoder: LanguageModel, texts: Sequence[str], words: Spans, *, batch_tokens: int, padding: Padding | None = None
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Of the words of n texts (W, D) float16, of the texts themselves (n, D) float16, and how many words have no piece.
 
@@ -202,7 +202,12 @@ def word_vectors(
 
 
 def _tags(
-    phrases: list[str], encoder: WordEncoder, options: dict[str, Any], batch: int, padding: Padding, progress: Progress
+    phrases: list[str],
+    encoder: LanguageModel,
+    options: dict[str, Any],
+    batch: int,
+    padding: Padding,
+    progress: Progress,
 ) -> int:
     """Returns how many phrases were encoded now."""
     columns = {"vector": Column("float16", (encoder.dim,))}

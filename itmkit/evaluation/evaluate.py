@@ -20,7 +20,7 @@ from itmkit.evaluation.results import Evaluation, Table
 from itmkit.files import digest, write_json
 from itmkit.inputs import Inputs
 from itmkit.machine.device import usable_device
-from itmkit.machine.precision import Precision, precision_of
+from itmkit.machine.precision import WantedProducts, precision_of
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.open import Run, open_run
 from itmkit.scoring.engine import MEMORY, score_to_disk
@@ -37,7 +37,7 @@ def evaluate(
     against: str | None = None,
     device: str | None = None,
     memory: int = MEMORY,
-    precision: Precision = "auto",
+    precision: WantedProducts = "auto",
     save: Path | None = None,
     part: Part = WHOLE,
     progress: Progress = SILENT,

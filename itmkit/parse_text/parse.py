@@ -17,7 +17,7 @@ from itmkit.cache.writer import ShardWriter
 from itmkit.errors import ItmkitError
 from itmkit.parse_text.backends import PARSERS, load_backend
 from itmkit.parse_text.parsed import Backend, Coded, ParsedTexts
-from itmkit.parse_text.workers import Parse, count, parsing_by, parsing_here
+from itmkit.parse_text.workers import ParseAll, count, parsing_by, parsing_here
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
 
@@ -143,7 +143,7 @@ def parse_text(
 
 def _parsing(
     processes: int, backend: Backend, parser: str, model: str | None, batch_size: int
-) -> AbstractContextManager[Parse]:
+) -> AbstractContextManager[ParseAll]:
     if processes > 1:
         return parsing_by(processes, parser, model, batch_size)
     return parsing_here(backend, batch_size)

@@ -15,7 +15,7 @@ from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.inputs.needs import missing, the_one
 from itmkit.inputs.vocabulary import Vocabulary
-from itmkit.machine.precision import Precision, precision_of
+from itmkit.machine.precision import WantedProducts, precision_of
 from itmkit.matchers import method
 from itmkit.parse_text.store import TextCache
 from itmkit.runs.facts import RunFacts, remove_facts
@@ -128,7 +128,7 @@ def plan_run(
 
 def with_precision(config: RunConfig, folder: Path, device: torch.device) -> RunConfig:
     """What `auto` means: the precision of the run in `folder`, if there is one, else the best of this device."""
-    precision: Precision = config.training.precision
+    precision: WantedProducts = config.training.precision
     if precision == "auto" and RunFacts.exist(folder):
         precision = read_config(folder / "config.toml").training.precision
     return replace(config, training=replace(config.training, precision=precision_of(precision, device)))

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from itmkit.errors import ItmkitError
 from itmkit.files import read_text, write_text
-from itmkit.machine.precision import Precision
+from itmkit.machine.precision import WantedProducts
 from itmkit.matchers import Stage, method, preset, stages
 
 if sys.version_info >= (3, 11):
@@ -78,7 +78,7 @@ class Training:
     patience: int = Field(
         default=0, ge=0, description="stop when no member has improved on val for so many epochs; 0 = never"
     )
-    precision: Precision = Field(
+    precision: WantedProducts = Field(
         default="auto", description="of products of matrices; auto = bfloat16 where the hardware has it"
     )
     length_buckets: int = Field(

@@ -28,7 +28,7 @@ FULL = "full"
 
 
 @dataclass(frozen=True)
-class Row:
+class AblationRow:
     """One row: the whole method ("full"), or the method with some settings changed.
 
     Attributes:
@@ -66,8 +66,8 @@ class Ablation:
     says: str
     images: int
     captions: int
-    full: Row
-    rows: list[Row]
+    full: AblationRow
+    rows: list[AblationRow]
     left_out: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
@@ -117,12 +117,12 @@ def ablate(
         progress.note(f"{label}: runs/{run}")
         train(workspace, row, run=run, device=device, force=force, progress=progress)
 
-    def found(label: str, run: str, whole: Folds | None) -> tuple[Row, Folds, dict[str, Any]]:
+    def found(label: str, run: str, whole: Folds | None) -> tuple[AblationRow, Folds, dict[str, Any]]:
         facts = evaluated(workspace, run, split, device=device, progress=progress)
         mine = next(one for one in facts.facts["results"] if one["name"] == run)
         ranks, trained = facts.ranks[run], RunFacts.read(workspace.run(run))
         switched = method(config.method).ABLATIONS.get(label, {})
-        row = Row(
+        row = AblationRow(
             label=label,
             settings=switched,
             run=run,

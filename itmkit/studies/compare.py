@@ -64,7 +64,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """Figures of one contender, or of one member of it, over seeds: {figure: [value of each seed]}.
 
     Attributes:
@@ -141,8 +141,8 @@ class Comparison:
     images: int
     captions: int
     chance_rsum: float
-    rows: list[Row]
-    members: list[Row]
+    rows: list[ComparisonRow]
+    members: list[ComparisonRow]
     budget: float | None = None
     against: list[Versus] = field(default_factory=list)
 
@@ -258,9 +258,9 @@ def _rows(
     with_ranks: bool,
     device: str | None,
     progress: Progress,
-) -> tuple[dict[str, Row], dict[str, Any]]:
+) -> tuple[dict[str, ComparisonRow], dict[str, Any]]:
     """The rows of all contenders and of their members, and what else an evaluation says."""
-    rows: dict[str, Row] = {}
+    rows: dict[str, ComparisonRow] = {}
     facts: dict[str, Any] = {}
     for contender, each in configs:
         for seed in each:
@@ -269,7 +269,7 @@ def _rows(
             facts = found.facts
             for one in facts["results"]:
                 label = contender.label + one["name"].removeprefix(name)
-                row = rows.setdefault(label, Row(label, one["kind"], [], {figure: [] for figure in FIGURES}))
+                row = rows.setdefault(label, ComparisonRow(label, one["kind"], [], {figure: [] for figure in FIGURES}))
                 row.runs.append(one["name"])
                 row.seeds.append(seed)
                 row.ranks.extend([found.ranks[one["name"]]] if with_ranks else [])
@@ -282,7 +282,7 @@ def _rows(
     return rows, facts
 
 
-def _against(rows: Sequence[Row], label: str) -> list[Versus]:
+def _against(rows: Sequence[ComparisonRow], label: str) -> list[Versus]:
     """Every other row less the one of the label."""
     other = next(row for row in rows if row.name == label)
     theirs = dict(zip(other.seeds, other.values["rsum"], strict=True))

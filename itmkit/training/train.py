@@ -36,7 +36,7 @@ from itmkit.training.collapse import GRACE, CollapseWatch, advice
 from itmkit.training.feeding import Feed
 from itmkit.training.schedule import learning_rate, negatives_of, stage_of
 from itmkit.training.step import Learned, Learner, NotFinite
-from itmkit.training.together import processes, told
+from itmkit.training.together import broadcast, processes, wait_for_all
 from itmkit.training.validation import validate
 from itmkit.workspace import Workspace
 
@@ -100,7 +100,7 @@ def train(
             ways: dict[str, Any] = {"processes": part.of, "force": force, "dataset": dataset, "progress": progress}
             config = within_budget(workspace, config, folder, chosen, **ways)
             plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force)
-        config, facts, found, vocabulary = told(plan)
+        config, facts, found, vocabulary = broadcast(plan)
         if found and found.finished:
             return TrainResult(folder, config, found.epochs_done, found.best, True, found.core_minutes)
         needs = method(config.method).needs(config.matcher)
@@ -163,7 +163,7 @@ class _Run:
             self.state = _State(**load_state(self.state_path, self.learner.modules, self.learner.optimizer))
             at = f"epoch {self.state.epoch + 1}, step {self.state.step}"
             self.progress.note(f"continuing {self.folder} at {at}")
-        told(None)  # all have read the state before the first one writes another
+        wait_for_all()  # all have read the state before the first one writes another
         self.clock = CoreClock(cores_of(self.device, self.part.of))
         if self.leads:
             trim(self.metrics, self.state.epoch)
@@ -180,7 +180,7 @@ class _Run:
 
     def _has_waited(self) -> bool:
         """Whether no member has improved for as long as the user has patience."""
-        best = told([member["epoch"] for member in self.state.best.values()])
+        best = broadcast([member["epoch"] for member in self.state.best.values()])
         if not self.settings.patience or not best or self.state.epoch - max(best) < self.settings.patience:
             return False
         self.progress.note(f"no member has improved since epoch {max(best)}: training ends (--patience)")
@@ -220,7 +220,7 @@ class _Run:
         pairs_per_second = (self.state.pairs - done_before) / max(seconds, 1e-9)
         watches = {name: CollapseWatch(count) for name, count in self.state.watch.items()}
         collapsed = [name for name, watch in watches.items() if watch.collapsed(len(batches))]
-        self.state.collapsed = told(collapsed)  # each process sees the scores of its own share
+        self.state.collapsed = broadcast(collapsed)  # each process sees the scores of its own share
         if not self.leads:
             record = {}
         elif stage == self.stages[-1]:

@@ -35,9 +35,9 @@ class Backend:
     attribute_names = None
 
     def prepare(self, image: Any) -> Any:
-        from itmkit.regions.regions import Prepared
+        from itmkit.regions.regions import ModelInput
 
-        return Prepared(None, image.size)
+        return ModelInput(None, image.size)
 
     def detect(self, prepared: Any, *, regions: int, labels: Any, batch: int) -> list[Any]:
         from itmkit.regions.regions import Regions

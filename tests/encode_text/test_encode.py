@@ -18,7 +18,7 @@ from itmkit.dataset import Caption, ImageRecord, read_dataset, write_dataset
 from itmkit.encode_text import encode as stage
 from itmkit.encode_text.alignment import Spans
 from itmkit.encode_text.encode import EncodeResult, encode_text, word_vectors
-from itmkit.encode_text.encoder import WordEncoder, load_word_encoder
+from itmkit.encode_text.encoder import LanguageModel, load_language_model
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
 from itmkit.parse_text.parse import parse_text
@@ -73,7 +73,7 @@ def test_rows(work: Workspace, bert: Path) -> None:
     assert result.path == work.cache("words-tiny-bert") and result.words == text.reader.lengths().sum()
     assert reader.ids == text.reader.ids and reader.columns["vectors"].dtype == "float16"
     assert reader.lengths("tokens").tolist() == text.reader.lengths().tolist()
-    encoder = load_word_encoder(bert)
+    encoder = load_language_model(bert)
     for row, caption in enumerate(distinct(work)):
         parsed = text.load([row])
         words = Spans(parsed.offsets, parsed.starts.astype(np.int64), parsed.ends.astype(np.int64))
@@ -142,17 +142,17 @@ def test_resumed_is_byte_identical(
     monkeypatch.setattr(stage, "CHARACTERS", 40)
     whole = Workspace(shutil.copytree(work.root, tmp_path / "whole"))
     run(whole, bert, shard_size=4)
-    calls, vectors = [0], WordEncoder.vectors
+    calls, vectors = [0], LanguageModel.vectors
     after = {0: 0, 1: 3, 2: 6}[stop]
 
-    def dying(self: WordEncoder, *positional: Any, **named: Any) -> Any:
+    def dying(self: LanguageModel, *positional: Any, **named: Any) -> Any:
         calls[0] += 1
         if calls[0] > after:
             raise KeyboardInterrupt
         return vectors(self, *positional, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(WordEncoder, "vectors", dying)
+        patch.setattr(LanguageModel, "vectors", dying)
         with pytest.raises(KeyboardInterrupt):
             run(work, bert, shard_size=4)
     row = status(work)[-1]
@@ -199,7 +199,7 @@ def test_tags(work: Workspace, bert: Path) -> None:
     result = run(work, bert)
     reader = CacheReader.open(result.path / "tags")
     assert result.phrases == len(reader) > 0 and result.captions == 13
-    encoder, written = load_word_encoder(bert), set()
+    encoder, written = load_language_model(bert), set()
     for tags, attributes in zip(regions.read_all("tags"), regions.read_all("attributes"), strict=True):
         for tag, attribute in zip(tags.tolist(), attributes.tolist(), strict=True):
             names = [regions.tables["attributes"][attribute]] if attribute >= 0 else []

@@ -16,12 +16,13 @@ from itmkit.cache import CacheReader
 from itmkit.dataset import Caption, ImageRecord, read_dataset, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
+from itmkit.pictures import stage
 from itmkit.pictures.decode import Square
-from itmkit.regions import choose, extract, pictures
+from itmkit.regions import choose, extract
 from itmkit.regions.choose import DEFAULT_DETECTOR, SCENES, Choice
 from itmkit.regions.colours import COLOUR_NAMES
 from itmkit.regions.extract import extract_regions
-from itmkit.regions.regions import Prepared, Regions
+from itmkit.regions.regions import ModelInput, Regions
 from itmkit.stages import cache_state
 from itmkit.workspace import Workspace
 
@@ -40,11 +41,11 @@ class Model:
     stop_after: int | None = None
     square: Square | None = None
 
-    def prepare(self, image: Image.Image) -> Prepared:
-        return Prepared(np.asarray(image, np.float32).reshape(-1, 3).mean(0), image.size)
+    def prepare(self, image: Image.Image) -> ModelInput:
+        return ModelInput(np.asarray(image, np.float32).reshape(-1, 3).mean(0), image.size)
 
     def detect(
-        self, prepared: Sequence[Prepared], *, regions: int, labels: Sequence[str] | None, batch: int
+        self, prepared: Sequence[ModelInput], *, regions: int, labels: Sequence[str] | None, batch: int
     ) -> list[Regions]:
         self.seen.append(len(prepared))
         if self.stop_after is not None and sum(self.seen) > self.stop_after:
@@ -131,7 +132,7 @@ def test_again_does_nothing(work: Workspace, model: Model) -> None:
 def test_resumed_is_byte_identical(
     tmp_path: Path, work: Workspace, model: Model, stop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "LEAST_GROUP", 2)
+    monkeypatch.setattr(stage, "LEAST_GROUP", 2)
     shutil.copytree(work.root, tmp_path / "whole")
     (work.root / "images" / "4.jpg").write_bytes(b"no picture")
     (tmp_path / "whole" / "images" / "4.jpg").write_bytes(b"no picture")
