@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from itmkit.matchers import method, preset
-from itmkit.methods.reported import PROTOCOLS, Reported, reported
+from itmkit.methods.reported import PROTOCOLS, Reported, ablations
 from itmkit.runs.settings import RunConfig
 
 
@@ -42,17 +42,10 @@ def published(config: RunConfig, settings: Mapping[str, Any], split: str) -> Pub
         settings: {name: value}, the change.
         split: a protocol by this name comes first.
     """
-    wanted, rows = {(name, _plain(value)) for name, value in settings.items()}, reported(config.method)
     own, default = config.matcher, method(config.method).Config(**preset(config.method))
-    pairs: list[tuple[Reported, Reported, dict[str, str]]] = []
-    for row in rows:
-        context = _settings(row) - wanted
-        whole = next((one for one in rows if one.protocol == row.protocol and _settings(one) == context), None)
-        # The change must begin where the run is: 4 layers instead of 3 say nothing of 4 instead of 2.
-        same = all(getattr(own, name) == getattr(default, name) for name in settings)
-        if wanted <= _settings(row) and whole is not None and same:
-            pairs.append((row, whole, dict(context)))
-    if not pairs:
+    pairs = [(row, whole, _settings(whole)) for row, whole in ablations(config.method, settings)]
+    # The change must begin where the run is: 4 layers instead of 3 say nothing of 4 instead of 2.
+    if not pairs or any(getattr(own, name) != getattr(default, name) for name in settings):
         return None
     names = {name for *_, context in pairs for name in context}
 
@@ -71,11 +64,11 @@ def published(config: RunConfig, settings: Mapping[str, Any], split: str) -> Pub
     return Published(row.model, whole.model, row.protocol, row.source, row.rsum, difference)
 
 
-def _settings(row: Reported) -> set[tuple[str, str]]:
+def _settings(row: Reported) -> dict[str, str]:
     """--similarities distance --kgid-layers 0 by name"""
     words = row.settings.split()
     names = [word.removeprefix("--").replace("-", "_") for word in words[::2]]
-    return set(zip(names, words[1::2], strict=True))
+    return dict(zip(names, words[1::2], strict=True))
 
 
 def _plain(value: Any) -> str:
