@@ -83,7 +83,7 @@ def show(result: Ablation) -> None:
         f"{result.run} on {result.says}: {result.images:,} images, {result.captions:,} captions;"
         " each row less the full method, on the same images"
     )
-    columns = ["row", "kind", "rsum", "difference", "95% interval", "p", "core min", "paper: rsum", "difference"]
+    columns = ["row", "kind", "rsum", "difference", "95% interval", "p", "core min", "paper: rsum", "paper: difference"]
     table(title, columns, cells, right=columns[2:])
     for paper, rows in _papers(result.rows).items():
         out.print(f"paper: {paper}: {', '.join(rows)}", markup=False, soft_wrap=True)

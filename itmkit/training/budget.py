@@ -134,11 +134,11 @@ def within_budget(
     found = estimate(workspace, config, run=folder.name, device=str(device), dataset=dataset, progress=progress)
     # All processes together do the work that one was measured at.
     chosen, takes = fit(config, found, cores_of(device))
-    epochs = sum(stage.epochs for stage in takes.stages)
+    epochs, cores = sum(stage.epochs for stage in takes.stages), cores_of(device, processes)
     minutes = chosen.measured["core_minutes"]
     beyond = ": more than the budget, but less than one epoch is no training" if minutes > budget else ""
     progress.note(
         f"--budget: {epochs} epoch{'s' * (epochs > 1)}, estimated to take {minutes:.3g} of {budget:g} core minutes"
-        f" ({cores_of(device, processes)} cores){beyond}"
+        f" on {cores} core{'s' * (cores > 1)}{beyond}"
     )
     return chosen

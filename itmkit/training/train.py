@@ -93,13 +93,12 @@ def train(
     """
     chosen = torch.device(usable_device(device))
     folder = workspace.run(run or config.method)
+    dataset = dataset or workspace.dataset()
+    if part.index == 0:  # before the processes meet: it takes steps of its own
+        ways: dict[str, Any] = {"processes": part.of, "force": force, "dataset": dataset, "progress": progress}
+        config = within_budget(workspace, config, folder, chosen, **ways)
     with processes(part, chosen):
-        dataset = dataset or workspace.dataset()
-        plan = None
-        if part.index == 0:
-            ways: dict[str, Any] = {"processes": part.of, "force": force, "dataset": dataset, "progress": progress}
-            config = within_budget(workspace, config, folder, chosen, **ways)
-            plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force)
+        plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force) if part.index == 0 else None
         config, facts, found, vocabulary = broadcast(plan)
         if found and found.finished:
             return TrainResult(folder, config, found.epochs_done, found.best, True, found.core_minutes)

@@ -91,6 +91,14 @@ def test_two_with_negatives_of_their_own(workspace: Workspace) -> None:
     assert '"pairs_per_second"' in record
 
 
+def test_two_within_a_budget(workspace: Workspace) -> None:
+    """One of them measures, before they meet."""
+    settings = {name: value for name, value in SETTINGS.items() if name != "epochs"} | {"budget": "0.000001m"}
+    assert run_two(_train, workspace.root, "budget", 0, settings) == [0, 0]
+    facts = read_json(workspace.run("budget") / "run.json")
+    assert facts["finished"] and facts["epochs_done"] == 1 and facts["core_minutes"] > 0
+
+
 def test_under_torchrun_as_the_page_says(workspace: Workspace) -> None:
     settings = {**FAST["vsepp"], **FAST_TRAINING, "epochs": 1, "global_negatives": "true", "validation_images": 4}
     options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
