@@ -16,8 +16,9 @@ from itmkit.cache import CacheReader
 from itmkit.dataset import Caption, ImageRecord, read_dataset, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
+from itmkit.pictures import stage
 from itmkit.pictures.decode import Square
-from itmkit.regions import choose, extract, pictures
+from itmkit.regions import choose, extract
 from itmkit.regions.choose import DEFAULT_DETECTOR, SCENES, Choice
 from itmkit.regions.colours import COLOUR_NAMES
 from itmkit.regions.extract import extract_regions
@@ -130,7 +131,7 @@ def test_again_does_nothing(work: Workspace, model: Model) -> None:
 def test_resumed_is_byte_identical(
     tmp_path: Path, work: Workspace, model: Model, stop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "LEAST_GROUP", 2)
+    monkeypatch.setattr(stage, "LEAST_GROUP", 2)
     shutil.copytree(work.root, tmp_path / "whole")
     (work.root / "images" / "4.jpg").write_bytes(b"no picture")
     (tmp_path / "whole" / "images" / "4.jpg").write_bytes(b"no picture")

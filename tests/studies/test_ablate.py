@@ -15,7 +15,8 @@ from itmkit.methods.published import published
 from itmkit.runs.settings import changed, read_config, resolve
 from itmkit.studies import ablate as module
 from itmkit.studies.ablate import ablate
-from itmkit.training import budget, loop
+from itmkit.training import budget
+from itmkit.training import train as loop
 from itmkit.training.estimate import Estimate, StageEstimate
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace

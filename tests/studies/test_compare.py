@@ -12,7 +12,8 @@ from itmkit.errors import ItmkitError
 from itmkit.studies import compare as module
 from itmkit.studies import kept_ranks
 from itmkit.studies.compare import FIGURES, Contender, compare
-from itmkit.training import budget, loop
+from itmkit.training import budget
+from itmkit.training import train as loop
 from itmkit.training.estimate import Estimate, StageEstimate
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST_TRAINING, make_workspace
