@@ -54,17 +54,8 @@ def tokenizer_of(kind: str) -> Any:
         names = {"pad": "[PAD]", "bos": "[CLS]", "eos": "[SEP]", "unk": "[UNK]"}
         # Written out: the trainer of word pieces breaks ties otherwise in each process.
         letters = sorted(set(normalizers.BertNormalizer().normalize_str("".join(TEXTS))) - {" "})
-        pieces = [
-            *letters,
-            *(f"##{letter}" for letter in letters),
-            "man",
-            "dog",
-            "the",
-            "play",
-            "##ing",
-            "##rid",
-            "##s",
-        ]
+        parts = ["man", "dog", "the", "play", "un", "is", "##ing", "##ed", "##believ", "##able"]
+        pieces = [*letters, *(f"##{letter}" for letter in letters), *parts]
         vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys([*names.values(), *pieces]))}
         made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
         made.normalizer = normalizers.BertNormalizer()
