@@ -7,8 +7,8 @@ from typing import Any, get_args, get_type_hints
 
 from itmkit.cache.name import CacheName
 from itmkit.matchers import METHODS, method, preset
+from itmkit.methods.recipe import recipe_text, recipes
 from itmkit.methods.reported import Reported, reported
-from itmkit.runs.settings import recipe_text, recipes
 from itmkit.stages import cache_state
 from itmkit.workspace import Workspace
 

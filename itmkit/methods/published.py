@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from itmkit.matchers import method, preset
 from itmkit.methods.reported import PROTOCOLS, Reported, ablations
-from itmkit.runs.settings import RunConfig
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,16 @@ class Published:
         return {**facts, "rsum": self.rsum, "difference": self.difference}
 
 
-def published(config: RunConfig, settings: Mapping[str, Any], split: str) -> Published | None:
+class Configured(Protocol):
+    """A method and its settings: a `RunConfig`, of which nothing else is needed."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def matcher(self) -> Any: ...
+
+
+def published(config: Configured, settings: Mapping[str, Any], split: str) -> Published | None:
     """What the papers report for a method with some settings changed; None where they report nothing.
 
     A paper may ablate another form of the method than the run has: MPSM's tables 2 and 3 are of the distance member
