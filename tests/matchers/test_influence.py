@@ -70,7 +70,7 @@ Take = Callable[[Trained], None]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Trained]]:
     """The members of a method, trained when the first test asks for them."""
-    workspace = make_workspace(tmp_path_factory.mktemp("influence"))
+    workspace = make_workspace(tmp_path_factory.mktemp("influence"), scenes=32)
 
     @cache
     def members_of(name: str) -> dict[str, Trained]:
@@ -246,7 +246,7 @@ PARTS = [
     pytest.param("glfn", shuffle_positions, REFINES, id="glfn: positions"),
     pytest.param("glfn", permute_block_vectors, REFINES, id="glfn: block vectors"),
     pytest.param("glfn", zero(r"positions\.query"), REFINES, id="glfn: block attention even"),
-    pytest.param("glfn", settings(attention_bonus=0.5), REFINES, id="glfn: attention bonus"),
+    pytest.param("glfn/t2i", settings(attention_bonus=0.5), REFINES, id="glfn: attention bonus"),
     pytest.param("glfn", EVEN_SCAN, CARRIES, id="glfn: attention even"),
     pytest.param("glfn", shuffle_words, CARRIES, id="glfn: order of words"),
     pytest.param("pfan", shuffle_positions, REFINES, id="pfan: positions"),
