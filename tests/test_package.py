@@ -54,7 +54,7 @@ def test_weights_recipes_and_licences_are_in_the_wheel(wheel: dict[str, int]) ->
     for folder in ("itmkit/regions/weights/", "itmkit/parse_text/weights/"):
         size = sum(size for name, size in wheel.items() if name.startswith(folder))
         assert 100_000 < size < 12_000_000, f"{folder}: {size:,} bytes"
-    assert any(re.fullmatch(r"itmkit/training/recipes/.+\.toml", name) for name in wheel)
+    assert any(re.fullmatch(r"itmkit/methods/recipes/[a-z]+/[a-z]+\.toml", name) for name in wheel)
     assert not any("__pycache__" in name or name.startswith("tests/") for name in wheel)
 
 

@@ -63,7 +63,7 @@ def make_dataset(root: Path, count: int = 3, *, text: str = TEXT, kind: str = "m
                 sha256=facts.sha256,
             )
         )
-    write_dataset(workspace, records, kind=kind, settings={})
+    write_dataset(workspace.dataset_path, records, kind=kind, settings={})
     return workspace
 
 
@@ -156,11 +156,16 @@ def make_graphs(workspace: Workspace) -> None:
 def make_run(workspace: Workspace, name: str = "first", *, finished: bool = True) -> Path:
     folder = workspace.run(name)
     facts = {
+        "schema": 1,
         "method": "vsepp",
+        "recipe": "small",
         "caches": {"regions": workspace.fingerprint("regions")},
         "captions": workspace.dataset().captions_digest,
         "epochs": 2,
+        "members": {"vsepp": 1.0},
+        "sizes": {},
         "epochs_done": 2 if finished else 1,
+        "best": {},
         "finished": finished,
     }
     write_json(folder / "run.json", facts)

@@ -12,7 +12,7 @@ from itmkit.commands.train import read_settings
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from itmkit.studies.compare import Comparison, Row
+    from itmkit.studies.compare import Comparison, ComparisonRow
 
 
 @click.command("compare", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -119,7 +119,7 @@ def _over(result: Comparison) -> str:
     return f"mean and standard deviation over {seeds} seeds"
 
 
-def _timed(rows: list[Row]) -> bool:
+def _timed(rows: list[ComparisonRow]) -> bool:
     return any(row.mean_core_minutes is not None for row in rows)
 
 
@@ -142,6 +142,6 @@ def _span(low: float, high: float, form: str) -> str:
     return "not known" if math.isnan(low) else f"{low:{form}} to {high:{form}}"
 
 
-def _cell(row: Row, figure: str) -> str:
+def _cell(row: ComparisonRow, figure: str) -> str:
     spread = row.spread(figure)
     return f"{row.mean(figure):.1f}" + ("" if math.isnan(spread) else f" ±{spread:.1f}")

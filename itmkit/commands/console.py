@@ -27,6 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 from itmkit.errors import ItmkitError
+from itmkit.machine.part import Part
 from itmkit.progress import Advance
 
 if TYPE_CHECKING:  # it would load NumPy and HDF5, for `itmkit --help` too

@@ -64,9 +64,10 @@ def command(
               itmkit embed -w work --shard 0/4        (one of four jobs; then itmkit merge -w work)
               torchrun --nproc-per-node 4 -m -- itmkit embed -w work
     """
+    from itmkit.cache.parts import merge_when_done
     from itmkit.commands import console
     from itmkit.embed.embed import SIDES, cut_captions, embed
-    from itmkit.machine.processes import merge_when_done, part_to_do, rank, rank_device
+    from itmkit.machine.processes import part_to_do, rank, rank_device
 
     part, leads = part_to_do(shard), rank().index == 0
     result = embed(

@@ -17,7 +17,7 @@ from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
     from itmkit.evaluation.results import Evaluation
-    from itmkit.machine.precision import Precision
+    from itmkit.machine.precision import WantedProducts
     from itmkit.relevance.ratings import Kind
 
 LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scores need in any case
@@ -100,7 +100,7 @@ def command(
     files: tuple[Path, ...],
     save: Path | None,
     memory: float,
-    precision: Precision,
+    precision: WantedProducts,
     against: str | None,
     compare_paper: bool,
     ratings: tuple[str, ...],
@@ -198,8 +198,9 @@ def _ratings(given: Sequence[str]) -> dict[Kind, Path]:
 
 def _only_run(workspace: Workspace) -> tuple[str, ...]:
     from itmkit.errors import ItmkitError
+    from itmkit.runs.facts import run_names
 
-    have = workspace.runs()
+    have = run_names(workspace)
     if len(have) != 1:
         raise ItmkitError(
             f"--run NAME says which run to evaluate; there are {', '.join(have)}"

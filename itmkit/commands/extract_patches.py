@@ -64,8 +64,9 @@ def command(
               itmkit extract-patches -w work --shard 0/4      (one of four jobs; then itmkit merge -w work)
               torchrun --nproc-per-node 4 -m -- itmkit extract-patches -w work
     """
+    from itmkit.cache.parts import merge_when_done
     from itmkit.commands import console
-    from itmkit.machine.processes import merge_when_done, part_to_do, rank, rank_device
+    from itmkit.machine.processes import part_to_do, rank, rank_device
     from itmkit.regions.patches import extract_patches
 
     part, leads = part_to_do(shard), rank().index == 0

@@ -47,7 +47,7 @@ from itmkit.workspace import Workspace
     "--batch-size",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Pictures the model takes at once (1 on a CPU, 16 for scenes, else 16).",
+    help="Pictures the model takes at once (1 on a CPU, but 16 of scenes; else 16).",
 )
 @options.device_option
 @options.decoding_options
@@ -90,8 +90,9 @@ def command(
               itmkit extract-regions -w work --shard 0/4      (one of four jobs; then itmkit merge -w work)
               torchrun --nproc-per-node 4 -m -- itmkit extract-regions -w work
     """
+    from itmkit.cache.parts import merge_when_done
     from itmkit.commands import console
-    from itmkit.machine.processes import merge_when_done, part_to_do, rank, rank_device
+    from itmkit.machine.processes import part_to_do, rank, rank_device
     from itmkit.regions.extract import extract_regions
 
     part, leads = part_to_do(shard), rank().index == 0

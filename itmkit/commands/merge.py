@@ -18,7 +18,8 @@ def command(workspace: Workspace, cache: str | None, as_json: bool) -> None:
     """Merge the parts that jobs with --shard i/n wrote into one cache.
 
     The result is what one job would have written. If parts are missing or unfinished, they are named and nothing
-    changes. The parts must be in one folder. No features are computed.
+    changes. The parts must be in one folder. If they number their names (words, tags) differently, their shards are
+    written anew with common numbers, which needs room for a second copy.
 
     \b
     Example: itmkit extract-regions -w work --shard 0/2     (one job)

@@ -61,7 +61,8 @@ def command(
       itmkit parse-text --parser conllu --model captions.txt.conllu
       itmkit parse-text --shard 0/4      (one of four jobs; then itmkit merge)
     """
-    from itmkit.machine.processes import merge_when_done, part_to_do, rank
+    from itmkit.cache.parts import merge_when_done
+    from itmkit.machine.processes import part_to_do, rank
     from itmkit.parse_text.parse import parse_text
 
     part, leads = part_to_do(shard), rank().index == 0

@@ -10,7 +10,7 @@ import click
 from itmkit.commands.console import ConsoleProgress, out, print_json, table
 from itmkit.commands.options import Path_, force_option, json_option, workspace_option
 from itmkit.dataset import SPLITS
-from itmkit.datasets.prepared import Prepared
+from itmkit.datasets.prepared import PreparedDataset
 from itmkit.workspace import Workspace
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -260,7 +260,7 @@ def scenes(workspace: Workspace, as_json: bool, **options: Any) -> None:
     _show(prepare_scenes(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
 
 
-def _show(result: Prepared, workspace: Workspace, as_json: bool) -> None:
+def _show(result: PreparedDataset, workspace: Workspace, as_json: bool) -> None:
     if as_json:
         print_json(result.to_json())
         return

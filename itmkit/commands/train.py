@@ -91,7 +91,12 @@ def command(
     from itmkit.training.estimate import estimate
     from itmkit.training.train import train
 
-    config = configured(workspace, method, recipe=recipe, settings=read_settings(context.args), run=run)
+    try:
+        dataset = workspace.dataset()
+    except ItmkitError:  # which `configured` meets again, and tells together with what is wrong with the settings
+        dataset = None
+    settings = read_settings(context.args)
+    config = configured(workspace, method, recipe=recipe, settings=settings, run=run, dataset=dataset)
     part = rank()
     progress = ConsoleProgress() if part.index == 0 else SILENT
     device = device or rank_device()
@@ -99,7 +104,7 @@ def command(
         minutes = None
         if part.of > 1:
             raise ItmkitError("--dry-run: tries one process; run it without torchrun")
-        found = estimate(workspace, config, run=run, device=device, progress=progress)
+        found = estimate(workspace, config, run=run, device=device, dataset=dataset, progress=progress)
         if config.training.budget:
             chosen, found = fit(config, found, cores_of(torch.device(found.device)))
             minutes = chosen.measured["core_minutes"]
@@ -111,7 +116,15 @@ def command(
             )
         return
     result = train(
-        workspace, config, run=run, device=device, part=part, force=force, tensorboard=tensorboard, progress=progress
+        workspace,
+        config,
+        run=run,
+        device=device,
+        part=part,
+        force=force,
+        tensorboard=tensorboard,
+        dataset=dataset,
+        progress=progress,
     )
     if part.index:
         return

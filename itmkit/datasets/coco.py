@@ -10,7 +10,7 @@ from typing import Any
 from itmkit.dataset import Caption
 from itmkit.datasets.draft import Draft, write_drafts
 from itmkit.datasets.fields import integer_or_string, list_of_objects, string
-from itmkit.datasets.prepared import Prepared
+from itmkit.datasets.prepared import PreparedDataset
 from itmkit.files import read_json
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
@@ -27,7 +27,7 @@ def prepare_coco(
     skip_missing: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
-) -> Prepared:
+) -> PreparedDataset:
     """Reads caption files such as `captions_train2017.json` and writes the workspace's data set.
 
     An image's id is COCO's image id, a caption's id COCO's annotation id. The pictures are looked for as

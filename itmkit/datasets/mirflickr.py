@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from itmkit.datasets.prepared import Prepared
+from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.tagged import Division, Tagged, first_words, read_lists, tags_in, write_tagged
 from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
@@ -50,7 +50,7 @@ def prepare_mirflickr(
     skip_missing: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
-) -> Prepared:
+) -> PreparedDataset:
     """Reads the authors' folder, or one with `all_imgs.txt`, `all_tags.txt` and labels, and writes the data set.
 
     An image's id is the name of its file, `im1.jpg`; its one caption, `im1.jpg#0`, is its tags with blanks between.

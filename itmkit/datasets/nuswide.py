@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from itmkit.datasets.prepared import Prepared
+from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.tagged import Division, Listed, Tagged, first_words, read_list, read_lists, tags_in, write_tagged
 from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
@@ -41,7 +41,7 @@ def prepare_nuswide(
     skip_missing: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
-) -> Prepared:
+) -> PreparedDataset:
     """Reads the folder in which the authors' archives were unpacked, and writes the workspace's data set.
 
     An image's id is its path in `Imagelist.txt` with slashes, `actor/0001_2124494179.jpg`; its one caption is its

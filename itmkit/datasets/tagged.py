@@ -14,7 +14,7 @@ from typing import Any
 
 from itmkit.dataset import Caption
 from itmkit.datasets.draft import Draft, write_drafts
-from itmkit.datasets.prepared import Prepared
+from itmkit.datasets.prepared import PreparedDataset
 from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
 from itmkit.progress import Progress
@@ -200,7 +200,7 @@ def write_tagged(
     skip_missing: bool,
     force: bool,
     progress: Progress,
-) -> Prepared:
+) -> PreparedDataset:
     """Leaves out images without tags or labels, divides the others, and writes the data set.
 
     Args:

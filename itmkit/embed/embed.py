@@ -12,6 +12,7 @@ import numpy as np
 from itmkit.cache import WHOLE, CacheReader, CacheWriter, Column, MadeBy, Part, text_key
 from itmkit.cache.begin import begun_manifest, shard_size_of
 from itmkit.cache.manifest import Manifest
+from itmkit.cache.name import CacheName, vectors_cache
 from itmkit.dataset import Dataset
 from itmkit.embed.dual import KINDS, DualEncoder, load_dual
 from itmkit.errors import ItmkitError
@@ -21,7 +22,7 @@ from itmkit.pictures.decode import Picture
 from itmkit.pictures.skipped import check_files, check_skipped
 from itmkit.pictures.stage import Steps, extract_pictures
 from itmkit.progress import SILENT, Progress
-from itmkit.workspace import VECTORS, Workspace
+from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
     import torch
@@ -124,7 +125,7 @@ def embed(
     local = model_place(model, path)
 
     def options(side: Side) -> dict[str, Any]:
-        place = f"{VECTORS}{name}/{side}"
+        place = vectors_cache(name, side)
         return {
             "folder": (folder := workspace.cache(place)),
             "made_by": MadeBy(STAGE, {"part": side, **recorded(precision)}, record, workspace.inputs(place, dataset)),
@@ -142,9 +143,9 @@ def embed(
     if "texts" in sides:
         now, manifest = _texts(dataset, dual, options("texts"), batch, progress)
         done_now, captions = done_now + now, manifest.count
-        truncated = cut_captions(workspace.cache(f"{VECTORS}{name}")) if part == WHOLE else None
+        truncated = cut_captions(workspace.cache(str(CacheName("vectors", name)))) if part == WHOLE else None
     return EmbedResult(
-        path=workspace.cache(f"{VECTORS}{name}"),
+        path=workspace.cache(str(CacheName("vectors", name))),
         model=model,
         device=device,
         dim=dual.dim,
@@ -231,11 +232,10 @@ def cut_captions(folder: Path) -> int:
 def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> str:
     """The name after "vectors-": as given, else from the model's name, else of the one such cache that there is."""
     if cache is None and model is None:
-        found = [name for name in workspace.named_caches() if name.startswith(VECTORS)]
-        names = {name.removeprefix(VECTORS).partition("/")[0] for name in found}
+        names = workspace.names_of("vectors")
         if len(names) != 1:
             raise ItmkitError(f"--model is needed: the folder or the hub name of a dual encoder. {KINDS}")
-        return names.pop()
+        return names[0]
     if cache is None:
         assert model is not None
         cache = short_name(model)
@@ -247,7 +247,7 @@ def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> s
 def _begun_with(workspace: Workspace, name: str, precision: Precision | None) -> tuple[str, Precision | None]:
     """Model and precision of the caches that are there, finished or not; what is given goes first."""
     for side in SIDES:
-        manifest = begun_manifest(workspace.cache(f"{VECTORS}{name}/{side}"))
+        manifest = begun_manifest(workspace.cache(vectors_cache(name, side)))
         if manifest is not None and manifest.made_by.stage == STAGE:
             return str(manifest.notes["model"]), precision or manifest.made_by.settings.get("precision")
     raise ItmkitError(f"--model is needed: the folder or the hub name of a dual encoder. {KINDS}")

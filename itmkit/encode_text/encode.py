@@ -12,17 +12,19 @@ import numpy as np
 
 from itmkit.cache import WHOLE, CacheReader, CacheWriter, Column, MadeBy, Part, text_key
 from itmkit.cache.begin import begun_manifest, shard_size_of
+from itmkit.cache.name import CacheName, words_cache
 from itmkit.cache.tag_phrases import TagPhrases
 from itmkit.dataset import Dataset
 from itmkit.encode_text.alignment import Spans, means, pieces_of_words
-from itmkit.encode_text.encoder import KINDS, LAST_FOUR, Layer, Padding, WordEncoder, load_word_encoder
+from itmkit.encode_text.encoder import KINDS, LAST_FOUR, LanguageModel, Layer, Padding, load_language_model
 from itmkit.errors import ItmkitError
 from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
 from itmkit.models.hub import find_model, model_place, model_record, short_name
 from itmkit.parse_text.parse import chunks
 from itmkit.parse_text.store import TextCache
 from itmkit.progress import SILENT, Progress
-from itmkit.workspace import WORDS, Workspace
+from itmkit.stages import require
+from itmkit.workspace import Workspace
 
 STAGE = "encode-text"
 Side = Literal["texts", "tags"]
@@ -74,8 +76,8 @@ def encode_text(
 
     Columns of a caption, under the id it has in caches/text: vectors (words, D) float16, ragged, one a word of the
     parse: the mean of the vectors of all pieces of the model's tokeniser that share a character with the word; and
-    sentence (D) float16, the vector of [CLS] (see `WordEncoder.vectors`). A cache that was begun without the latter, by
-    a version that did not know it, goes on without. Of a tag phrase, under its `text_key`: vector (D) float16, the
+    sentence (D) float16, the vector of [CLS] (see `LanguageModel.vectors`). A cache that was begun without the latter,
+    by a version that did not know it, goes on without. Of a tag phrase, under its `text_key`: vector (D) float16, the
     mean of its pieces. The model is frozen.
 
     Args:
@@ -99,10 +101,10 @@ def encode_text(
     if problems:
         raise ItmkitError(problems)
     name = _cache_name(workspace, model, cache)
-    folder = workspace.cache(f"{WORDS}{name}")
+    folder = workspace.cache(str(CacheName("words", name)))
     sides = SIDES if only is None else (only,)
     dataset = workspace.dataset()
-    sides = _possible(workspace, sides, only)
+    sides = _possible(workspace, dataset, sides, only)
     asked = model is not None
     if model is None:
         model, layer, precision = _begun_with(folder, layer, precision)
@@ -110,7 +112,7 @@ def encode_text(
     device = usable_device(device)
     batch = batch_tokens or (4_096 if device == "cpu" else 32_768)
     progress.note(f"{STAGE}: {model} on {device}")
-    encoder = load_word_encoder(model, layer=chosen, device=device, precision=precision, allow_download=asked)
+    encoder = load_language_model(model, layer=chosen, device=device, precision=precision, allow_download=asked)
     path = find_model(model, allow_download=False)
     record = model_record(model, path, tokenizer=True)
     local = model_place(model, path)
@@ -120,7 +122,7 @@ def encode_text(
         place = folder / side
         return {
             "folder": place,
-            "made_by": MadeBy(STAGE, settings, record, workspace.inputs(f"{WORDS}{name}/{side}", dataset)),
+            "made_by": MadeBy(STAGE, settings, record, workspace.inputs(words_cache(name, side), dataset)),
             "shard_size": shard_size or (SHARD if force else shard_size_of(place, SHARD)),
             "notes": {"model": local, "device": device, "limit": encoder.limit, "sentence": encoder.sentence},
             "part": part,
@@ -145,7 +147,7 @@ def encode_text(
 def _texts(
     dataset: Dataset,
     text: TextCache,
-    encoder: WordEncoder,
+    encoder: LanguageModel,
     options: dict[str, Any],
     batch: int,
     padding: Padding,
@@ -185,7 +187,7 @@ def text_columns(dim: int) -> dict[str, Column]:
 
 
 def word_vectors(
-    encoder: WordEncoder, texts: Sequence[str], words: Spans, *, batch_tokens: int, padding: Padding | None = None
+    encoder: LanguageModel, texts: Sequence[str], words: Spans, *, batch_tokens: int, padding: Padding | None = None
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Of the words of n texts (W, D) float16, of the texts themselves (n, D) float16, and how many words have no piece.
 
@@ -200,7 +202,12 @@ def word_vectors(
 
 
 def _tags(
-    phrases: list[str], encoder: WordEncoder, options: dict[str, Any], batch: int, padding: Padding, progress: Progress
+    phrases: list[str],
+    encoder: LanguageModel,
+    options: dict[str, Any],
+    batch: int,
+    padding: Padding,
+    progress: Progress,
 ) -> int:
     """Returns how many phrases were encoded now."""
     columns = {"vector": Column("float16", (encoder.dim,))}
@@ -244,12 +251,12 @@ def _layer(layer: str | int | None) -> Layer:
     return LAST_FOUR if layer == LAST_FOUR else int(layer if layer is not None else -1)
 
 
-def _possible(workspace: Workspace, sides: tuple[Side, ...], only: Side | None) -> tuple[Side, ...]:
+def _possible(workspace: Workspace, dataset: Dataset, sides: tuple[Side, ...], only: Side | None) -> tuple[Side, ...]:
     """The sides that can be made: the captions always, tags where they were asked for or where there are some."""
     if "texts" in sides:
-        workspace.require("text")
+        require(workspace, "text", dataset=dataset)
     if only == "tags":
-        workspace.require("regions")
+        require(workspace, "regions", dataset=dataset)
     if "tags" not in sides:
         return sides
     regions = begun_manifest(workspace.cache("regions"))
@@ -265,10 +272,10 @@ def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> s
     if cache is not None:
         return cache
     if model is None:
-        found = {name.removeprefix(WORDS).partition("/")[0] for name in workspace.named_caches() if name[:6] == WORDS}
+        found = workspace.names_of("words")
         if len(found) != 1:
             raise ItmkitError(f"--model is needed: the folder or the hub name of a language model. {KINDS}")
-        return found.pop()
+        return found[0]
     return re.sub(r"^[^A-Za-z0-9]+", "", short_name(model)) or "model"
 
 

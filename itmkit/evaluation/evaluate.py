@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from itmkit.cache import WHOLE, Part
+from itmkit.cache.parts import merge_when_done
 from itmkit.dataset import image_of_captions
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.measures import Measures, Wanted
@@ -19,8 +20,7 @@ from itmkit.evaluation.results import Evaluation, Table
 from itmkit.files import digest, write_json
 from itmkit.inputs import Inputs
 from itmkit.machine.device import usable_device
-from itmkit.machine.precision import Precision, precision_of
-from itmkit.machine.processes import merge_when_done
+from itmkit.machine.precision import WantedProducts, precision_of
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.open import Run, open_run
 from itmkit.scoring.engine import MEMORY, score_to_disk
@@ -37,7 +37,7 @@ def evaluate(
     against: str | None = None,
     device: str | None = None,
     memory: int = MEMORY,
-    precision: Precision = "auto",
+    precision: WantedProducts = "auto",
     save: Path | None = None,
     part: Part = WHOLE,
     progress: Progress = SILENT,
@@ -68,10 +68,11 @@ def evaluate(
         raise ItmkitError(f"--run {', '.join(twice)}: named twice; an ensemble, or a comparison, needs different runs")
     chosen = protocol(split)
     _check_save(save, chosen)
-    records = images_of(chosen, workspace.dataset())
+    dataset = workspace.dataset()
+    records = images_of(chosen, dataset)
     where = torch.device(usable_device(device))
     in_precision = precision_of(precision, where)
-    opened = [open_run(workspace, name, device=where) for name in named]
+    opened = [open_run(workspace, name, device=where, dataset=dataset) for name in named]
     all_inputs = [Inputs(workspace, records, run.vocabulary, run.needs) for run in opened]
     for run, inputs in zip(opened, all_inputs, strict=True):
         run.check_sizes(inputs.sizes)

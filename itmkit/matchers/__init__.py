@@ -2,6 +2,7 @@
 
 A method module has
 
+    SUMMARY                 what it is, in one line: for the tables of methods in the docs (`itmkit.methods.tables`)
     Config                  pydantic dataclass: the settings of the method, each with its default
     needs(config)           -> `Needs`, the caches it reads with these settings
     members(config)         -> {name: weight} of the independently trained parts; one for most methods. The score of the

@@ -19,6 +19,8 @@ from itmkit.matchers import Encoded, Stage
 from itmkit.matchers.parts.encoders import vector_needs
 from itmkit.matchers.parts.norms import l2norm
 
+SUMMARY = "CLIP and other dual encoders as they are, untrained"
+
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
 class Config:

@@ -3,7 +3,7 @@
 Read top to bottom like section 3 of the paper:
 
     3.3  feature extraction            `RegionEncoder`, `WordEncoder`
-    3.4  entropy-aware modelling       eq 1        `ModalityFusionEntropy`, `entropy_map` (figure 2)
+    3.4  entropy-aware modelling       eq 1        `itmkit.matchers.parts.entropy`, `entropy_map` (figure 2)
     3.5  multi-scale attention fusion  figure 3    `Matcher._local`, `Matcher._global`, `WeightedFusion`
     3.6  joint representation, loss    eq 2        `Matcher.pair_loss`, `itmkit.matchers.parts.losses`
 
@@ -18,14 +18,14 @@ Shape letters: see `itmkit.inputs`. N stands for R or L, and B, P for Bi, Bt or 
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from itmkit.cache.name import is_patches
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded, Loss, Triplet
@@ -40,9 +40,11 @@ from itmkit.matchers.parts.encoders import (
     class_problems,
     word_needs,
 )
-from itmkit.matchers.parts.norms import l2norm, masked_softmax
+from itmkit.matchers.parts.entropy import Certainty, Entropy, ModalityFusionEntropy
+from itmkit.matchers.parts.norms import l2norm
 from itmkit.matchers.parts.pooling import MeanQueryPooling
-from itmkit.workspace import named
+
+SUMMARY = "regions and words weighed by entropy, fused at two scales"
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
@@ -58,8 +60,8 @@ class Config:
     local_attention: bool = Field(default=True, description="regions and words attend to each other (table 3)")
     global_attention: bool = Field(default=True, description="vectors of the whole image and sentence (table 3)")
     class_vectors: ClassVectors = Field(default="none", description="[CLS] vectors as t_cls (text), v_global (image)")
-    entropy: Literal["pair", "conditional"] = Field(default="pair", description="what H of eq 1 is the entropy of")
-    certainty: Literal["either", "match"] = Field(
+    entropy: Entropy = Field(default="pair", description="what H of eq 1 is the entropy of")
+    certainty: Certainty = Field(
         default="either", description="what a low entropy of a pair means: certain either way, or a certain match"
     )
     weight_temperature: float = Field(default=0.3, gt=0, description="of the softmax that turns entropies to weights")
@@ -102,69 +104,9 @@ def problems(config: Config, training: Any) -> list[str]:
             f"--class-vectors {config.class_vectors}: global attention reads them, and without local attention nothing"
             " looks at the rest of what they stand for; needs --local-attention and --global-attention true"
         )
-    if config.images != "regions" and not named(config.images):
+    if config.images != "regions" and not is_patches(config.images):
         found.append(f"--images {config.images!r}: regions, patches or another cache of `itmkit extract-patches`")
     return found + class_problems(config.class_vectors, config.images)
-
-
-class ModalityFusionEntropy(nn.Module):
-    """MFE, eq 1: `sum_ij H(v_i, t_j)`, and the weights that follow from it. The paper leaves H open; the readings:
-
-    "pair"         `q = sigmoid((cos(v_i, t_j) - b) / tau)` is the probability that the two belong together, H its
-                   binary entropy in bits, high where that is undecided. b begins at 0: a region and a word without
-                   relation, their cosine near 0, are undecided, so that low entropy means relevance (section 3.4).
-                   H is low as well where they certainly do not belong together. With certainty "match" H is 1 wherever
-                   `q < 1/2`, and only a certain match is low.
-    "conditional"  H(T | v_i) of `softmax_j(cos / tau)` for regions, H(V | t_j) of `softmax_i` for words, each over its
-                   largest value, log L or log R. Cell (i, j) holds both terms, so that means over cells are entropies.
-    """
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.kind, self.certainty, self.weight_temperature = config.entropy, config.certainty, config.weight_temperature
-        self.log_tau = nn.Parameter(torch.tensor(math.log(0.1)))
-        if self.kind == "pair":
-            self.threshold = nn.Parameter(torch.zeros(()))  # b
-
-    def forward(self, cosine: Tensor, region_mask: Tensor, words: FlatWords) -> tuple[Tensor, Tensor]:
-        """What regions, and what words, have their entropy from: cosine (T, Bi, R), mask (Bi, R) -> twice (T, Bi, R).
-
-        Zero for missing regions. With "pair" both are the same tensor.
-        """
-        scaled = cosine * torch.exp(-self.log_tau)
-        if self.kind == "pair":
-            # One exponential e = exp(-|logit|) gives the smaller of q and 1 - q, e / (1 + e), and H.
-            logit = scaled - self.threshold * torch.exp(-self.log_tau)
-            logit = logit.abs() if self.certainty == "either" else logit.relu()
-            odds = torch.exp(-logit)
-            entropy = (torch.log1p(odds) + logit * (odds / (1 + odds))) * (region_mask / math.log(2))
-            return entropy, entropy
-        regions, lengths = region_mask.sum(1), words.mask.sum(1)
-        of_words = _surprise(masked_softmax(scaled, region_mask)) * _over_maximum(regions)[:, None]
-        padded = words.mask[:, :, None, None]
-        chosen = masked_softmax(words.pad(scaled, dim=0), padded, dim=1)[words.mask]  # softmax_j
-        of_regions = words.scale(_surprise(chosen), _over_maximum(lengths)[:, None, None] * region_mask)
-        return of_regions, of_words
-
-    def weights(self, cosine: Tensor, region_mask: Tensor, words: FlatWords) -> tuple[Tensor, Tensor, Tensor]:
-        """Fusion weights of regions (Bt, Bi, R) and words (Bi, Bt, L), 1 on average, and the mean of H (Bi, Bt)."""
-        of_regions, of_words = self(cosine, region_mask, words)
-        regions, lengths = region_mask.sum(1).clamp_min(1)[:, None], words.mask.sum(1)
-        region_entropy = words.mean(of_regions)  # (Bt, Bi, R) mean over words
-        word_entropy = words.pad(of_words.sum(-1).T / regions, dim=1)  # (Bi, Bt, L) mean over regions
-        region_weights = masked_softmax(-region_entropy / self.weight_temperature, region_mask)
-        word_weights = masked_softmax(-word_entropy / self.weight_temperature, words.mask)
-        mean = (region_entropy.sum(-1).T / regions + (word_entropy * words.mask).sum(-1) / lengths) / 2
-        return region_weights * regions, word_weights * lengths[:, None], mean
-
-
-def _surprise(p: Tensor) -> Tensor:
-    return -p * p.clamp_min(1e-12).log()
-
-
-def _over_maximum(count: Tensor) -> Tensor:
-    """n / log n: the mean over n cells times this is a share of the largest entropy. (One cell has none anyway.)"""
-    return count / count.clamp_min(2).log()
 
 
 class SemanticConsistency(nn.Module):
@@ -233,7 +175,9 @@ class Matcher(nn.Module):
         form = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
         self.words = WordEncoder(sizes, config.words, **form)  # type: ignore[arg-type]
         if config.mfe:
-            self.entropy = ModalityFusionEntropy(config)
+            self.entropy = ModalityFusionEntropy(
+                config.entropy, certainty=config.certainty, weight_temperature=config.weight_temperature
+            )
         given = needs(config)
         if given.whole:
             self.whole = nn.Linear(sizes.feature, config.embed)

@@ -3,7 +3,7 @@
 Read top to bottom like section 3 of the paper:
 
     3.1  semantic knowledge graphs     eqs 1-4     `itmkit.matchers.parts.spatial`, `semantic_edges`
-    3.2  KGID                          eqs 5-9     `KnowledgeDissemination`
+    3.2  KGID                          eqs 5-9     `itmkit.matchers.parts.dissemination`
     3.3  similarity representations    eqs 10-15   `itmkit.matchers.parts.similarity`
     3.4  SRGR                          eqs 16-20   `itmkit.matchers.parts.relations`
     3.5  training objective            eq 21       `itmkit.matchers.parts.losses`
@@ -28,13 +28,22 @@ from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, gram
 from itmkit.matchers.parts.blocks import each_block
+from itmkit.matchers.parts.dissemination import (
+    Affinity,
+    KnowledgeDissemination,
+    Shortcut,
+    Softmax,
+    Weight,
+    semantic_edges,
+)
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
-from itmkit.matchers.parts.norms import l2norm, masked_softmax
+from itmkit.matchers.parts.norms import l2norm
 from itmkit.matchers.parts.pooling import MeanQueryPooling, Pooling
 from itmkit.matchers.parts.relations import Edges, RelationReconstruction
-from itmkit.matchers.parts.rows import Rows
 from itmkit.matchers.parts.similarity import Kind, SimilarityRepresentation, local_similarities
 from itmkit.matchers.parts.spatial import SpatialKernels
+
+SUMMARY = "multi-perspective matching: regions and words compared along their visual, spatial and syntactic graphs"
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
@@ -54,24 +63,22 @@ class Config:
     kgid_layers: int = Field(default=3, ge=0, description="N, layers of KGID (table 3); 0 = without KGID")
     visual_kgid: bool = Field(default=True, description="KGID on the image side (table 2)")
     text_kgid: bool = Field(default=True, description="KGID on the text side (table 2)")
-    affinity: Literal["all", "others", "none"] = Field(
+    affinity: Affinity = Field(
         default="all", description="eqs 1 and 3: softmax over all nodes, over the other nodes, or the prior alone"
     )
     kernels: int = Field(default=8, ge=1, description="K, Gaussian kernels of the spatial graph")
     spatial: Literal["sum", "heads"] = Field(
         default="sum", description="P_v adds its kernels up, or each kernel carries its share of the numbers of a node"
     )
-    kgid_softmax: Literal["feature", "node", "none"] = Field(
+    kgid_softmax: Softmax = Field(
         default="feature", description="axis of the softmax in eq 5; none = what a node gathers, as it is"
     )
-    kgid_weight: Literal["sum", "mean"] = Field(default="sum", description="what is one of the weights of eq 5")
+    kgid_weight: Weight = Field(default="sum", description="what is one of the weights of eq 5")
     kgid_logits: float = Field(
         default=0.0, ge=0, description="deviation of the logits of eq 5 at the start; 0 = as torch starts"
     )
-    kgid_shortcut: Literal["inside", "outside"] = Field(default="inside", description="of the ReLU in eq 8")
-    kgid_start: float = Field(
-        default=0.1, ge=0, le=1, description="size of eq 8's map at the start; 1 = as torch starts"
-    )
+    kgid_shortcut: Shortcut = Field(default="inside", description="of the ReLU in eq 8")
+    kgid_start: float = Field(default=0.1, ge=0, le=1, description="factor of eq 8's map at the start")
     pooling: Pooling = Field(
         default="print", description="global vectors as printed, or as SGRAF published them: normed, tanh, dropout"
     )
@@ -127,81 +134,19 @@ ABLATIONS: dict[str, dict[str, Any]] = {  # tables 2-4 and figure 3
 }
 
 
-def semantic_edges(nodes: Tensor, mask: Tensor, prior: Tensor, config: Config) -> Tensor:
-    """Eqs 1-4: `E = columnL2(softmax_j(lambda x_i . x_j) * P)`, (B, H, N, N).
-
-    A unit vector is most like itself: among few nodes the softmax of the print leaves 0.99 on the diagonal, so that
-    hardly anything flows. `affinity` "others" shares the weight out among the other nodes (the shortcut of eq 8 keeps
-    the node itself), "none" leaves it to the prior.
-
-    Args:
-        nodes: (B, N, D); mask: (B, N) bool; prior: (B, H, N, N) P_v (spatial kernels) or P_t (dependency graph).
-    """
-    pairs = mask.unsqueeze(1) & mask.unsqueeze(2)
-    if config.affinity != "none":
-        allowed = pairs
-        if config.affinity == "others":
-            allowed = pairs & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-        related = masked_softmax(config.sharpness * nodes @ nodes.transpose(1, 2), allowed)
-        prior = prior * related.unsqueeze(1)
-    edges = prior * pairs.unsqueeze(1)
-    # Over all graphs together: by itself, one in which a node has no neighbours would be its faintest ones, made large.
-    return l2norm(edges.flatten(1, 2), dim=1).view_as(edges)
+def _edges(nodes: Tensor, mask: Tensor, prior: Tensor, config: Config) -> Tensor:
+    return semantic_edges(nodes, mask, prior, affinity=config.affinity, sharpness=config.sharpness)
 
 
-class KnowledgeDissemination(nn.Module):
-    """KGID, eqs 5-9, on one modality."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.config = config
-        embed, layers = config.embed, config.kgid_layers
-        self.spread = nn.ModuleList(nn.Linear(embed, embed, bias=False) for _ in range(layers))  # W, eq 5
-        self.infer = nn.ModuleList(nn.Linear(embed, embed) for _ in range(layers))  # W_kg and b, eq 8
-        self.outgoing = nn.ModuleList(nn.Linear(embed, embed, bias=False) for _ in range(layers - 1))  # W_O, eq 9
-        self.incoming = nn.ModuleList(nn.Linear(embed, embed, bias=False) for _ in range(layers - 1))  # W_I, eq 9
-
-    @torch.no_grad()
-    def start(self) -> None:
-        """Initial weights: eq 8 near the identity; logits of eq 5 of the given size, for messages of unit length."""
-        for infer in self.infer:
-            infer.weight.mul_(self.config.kgid_start)  # type: ignore[operator]
-        if self.config.kgid_logits:
-            for spread in self.spread:
-                nn.init.normal_(spread.weight, std=self.config.kgid_logits)  # type: ignore[arg-type]
-
-    def forward(self, nodes: Tensor, mask: Tensor, edges: Tensor, support: Tensor | None = None) -> Tensor:
-        """nodes (B, N, D), mask (B, N), edges (B, H, N, N) of eq 2 or 4 -> (B, N, D).
-
-        With H graphs each carries D/H of the numbers of a message.
-        `support` (B, N, N) bool: on text the first updated edges stay on the dependency graph (a reading).
-        """
-        real, pairs = Rows(mask), mask.unsqueeze(1) & mask.unsqueeze(2)
-        flat = real.take(nodes)  # (T, D): all products with D x D weights are of real nodes alone
-        for layer, (spread, infer) in enumerate(zip(self.spread, self.infer, strict=True)):
-            if layer > 0:  # eq 9: (W_O x) . (W_I y) = x W_O^T W_I y, for many nodes one map instead of two
-                out, into = self.outgoing[layer - 1].weight, self.incoming[layer - 1].weight
-                related = real.put(torch.linalg.multi_dot([flat, out.T, into])) @ nodes.transpose(1, 2)
-                allowed = pairs & support if support is not None and layer == 1 else pairs
-                edges = masked_softmax(self.config.sharpness * related, allowed).unsqueeze(1)
-            sent = torch.unflatten(real.put(spread(flat)), 2, (edges.shape[1], -1)).transpose(1, 2)  # (B, H, N, D/H)
-            gathered = real.take((edges @ sent).transpose(1, 2).flatten(2))  # (T, D), A V W
-            known = gathered if self.config.kgid_softmax == "none" else self._weights(gathered, real) * flat  # eq 5
-            gate = torch.sigmoid(torch.addcmul(flat, known, flat))  # eq 6
-            fused = torch.lerp(flat, known, gate)  # eq 7
-            inside = self.config.kgid_shortcut == "inside"  # eq 8
-            flat = torch.relu(infer(fused) + flat) if inside else torch.relu(infer(fused)) + flat
-            nodes = real.put(flat)
-        return nodes
-
-    def _weights(self, gathered: Tensor, real: Rows) -> Tensor:
-        """(T, D), the softmax of eq 5 over the numbers of a node or over the nodes."""
-        if self.config.kgid_softmax == "feature":
-            weights = gathered.softmax(-1)
-            return weights * weights.shape[-1] if self.config.kgid_weight == "mean" else weights
-        mask = real.mask.unsqueeze(-1)
-        padded = masked_softmax(real.put(gathered), mask, dim=1)
-        return real.take(padded * mask.sum(dim=1, keepdim=True) if self.config.kgid_weight == "mean" else padded)
+def _kgid(config: Config) -> KnowledgeDissemination:
+    return KnowledgeDissemination(
+        config.embed,
+        config.kgid_layers,
+        sharpness=config.sharpness,
+        softmax=config.kgid_softmax,
+        weight=config.kgid_weight,
+        shortcut=config.kgid_shortcut,
+    )
 
 
 class _Perspective(nn.Module):
@@ -278,9 +223,9 @@ class Matcher(nn.Module):
         self.visual_kgid = self.text_kgid = None
         if config.visual_kgid and config.kgid_layers:
             self.spatial = SpatialKernels(config.kernels, heads=config.spatial == "heads")
-            self.visual_kgid = KnowledgeDissemination(config)
+            self.visual_kgid = _kgid(config)
         if config.text_kgid and config.kgid_layers:
-            self.text_kgid = KnowledgeDissemination(config)
+            self.text_kgid = _kgid(config)
         if config.alignment != "local":
             self.image_pooling = MeanQueryPooling(config.embed, form=config.pooling, side="image")
             self.text_pooling = MeanQueryPooling(config.embed, form=config.pooling, side="text")
@@ -300,9 +245,9 @@ class Matcher(nn.Module):
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 parameter.zero_()
-        for kgid in (self.visual_kgid, self.text_kgid):
-            if kgid is not None:
-                kgid.start()
+        for side in (self.visual_kgid, self.text_kgid):
+            if side is not None:
+                side.start(size=self.config.kgid_start, logits=self.config.kgid_logits)
         if self.config.plain_start:
             for view in self.perspectives.values():
                 view.start_as_plain_similarity()  # type: ignore[operator]
@@ -312,7 +257,7 @@ class Matcher(nn.Module):
         nodes = self.regions(batch.features, batch.mask)
         if self.visual_kgid is not None:
             prior = self.spatial(batch.rho, batch.theta)
-            edges = semantic_edges(nodes, batch.mask, prior, self.config)
+            edges = _edges(nodes, batch.mask, prior, self.config)
             nodes = self.visual_kgid(nodes, batch.mask, edges)
         encoded = self._with_global(nodes, batch.mask, "image")
         wanted = self.config.unit_nodes and self.config.alignment != "global"
@@ -324,7 +269,7 @@ class Matcher(nn.Module):
         if self.text_kgid is not None:
             assert batch.edges is not None
             prior = batch.edges.unsqueeze(1).to(nodes.dtype)
-            edges = semantic_edges(nodes, batch.mask, prior, self.config)
+            edges = _edges(nodes, batch.mask, prior, self.config)
             nodes = self.text_kgid(nodes, batch.mask, edges, support=batch.edges)
         return self._with_global(nodes, batch.mask, "text")
 

@@ -28,8 +28,8 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from itmkit.cache.name import is_patches
 from itmkit.inputs import MAX_WORDS, ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded, Loss, Stage, Triplet
 from itmkit.matchers.parts.encoders import (
@@ -42,8 +42,9 @@ from itmkit.matchers.parts.encoders import (
 )
 from itmkit.matchers.parts.losses import contrast
 from itmkit.matchers.parts.norms import l2norm
-from itmkit.workspace import named
+from itmkit.matchers.parts.transformer import Transformer
 
+SUMMARY = "each modality learns by itself before the two meet, in three stages"
 Form = Literal["infonce", "printed"]
 
 
@@ -125,7 +126,7 @@ def problems(config: Config, training: Any) -> list[str]:
     found += class_problems(config.class_vectors, config.images)
     if config.width % config.heads:
         found.append(f"--width {config.width} cannot be divided among --heads {config.heads}")
-    if config.images != "regions" and not named(config.images):
+    if config.images != "regions" and not is_patches(config.images):
         found.append(f"--images {config.images!r}: regions, patches or another cache of `itmkit extract-patches`")
     for side in ("text", "image"):
         if config.freeze_encoders and not getattr(config, f"{side}_epochs"):
@@ -134,46 +135,6 @@ def problems(config: Config, training: Any) -> list[str]:
                 " --freeze-encoders false to train it in the last stage"
             )
     return found
-
-
-class Transformer(nn.Module):
-    """Eqs 1 and 3: a standard transformer over words, patches or regions; the state of its class token is F."""
-
-    def __init__(self, enter: nn.Module, places: int, config: Config, *, led: bool) -> None:
-        """
-        Args:
-            enter: tokens into W numbers.
-            places: the most tokens there are, each place with a learned one-dimensional position.
-            led: the first token is not one of them but the stored [CLS] vector, from which the class token begins.
-        """
-        super().__init__()
-        width = config.width
-        self.enter, self.led = enter, led
-        self.start = nn.Parameter(torch.randn(1, 1, width) * 0.02)  # x_class
-        self.positions = nn.Parameter(torch.randn(1 + places, width) * 0.02)
-        self.dropout = nn.Dropout(config.dropout)
-        form = {"activation": "gelu", "batch_first": True, "norm_first": True}
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, config.heads, 4 * width, config.dropout, **form)  # type: ignore[arg-type]
-            for _ in range(config.layers)
-        )
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """tokens (B, N) numbers of words or (B, N, V) vectors, mask (B, N) -> (B, W), unit length."""
-        start = self.start.expand(len(tokens), -1, -1)
-        if self.led:
-            start, tokens, mask = start + self.enter(tokens[:, :1]), tokens[:, 1:], mask[:, 1:]
-        places = len(self.positions) - 1  # what lies beyond is padding: the caches hold no more
-        tokens, mask = tokens[:, :places], mask[:, :places]
-        x = torch.cat([start, self.enter(tokens)], dim=1)  # (B, 1 + N, W)
-        x = self.dropout(x + self.positions[: x.shape[1]])
-        hidden = functional.pad(~mask, (1, 0), value=False)
-        # A resume must repeat gradients bit for bit. The fast kernel that a GPU takes with a mask does not promise to.
-        with sdpa_kernel(SDPBackend.MATH):
-            for layer in self.layers:
-                x = layer(x, src_key_padding_mask=hidden)
-        return l2norm(self.norm(x[:, 0]))
 
 
 def _word_entrance(sizes: Sizes, config: Config) -> nn.Module:
@@ -231,8 +192,11 @@ class Matcher(nn.Module):
             self.encoders = nn.ModuleDict({side: mlps(size) for side, size in widths.items()})
         else:
             read = needs(config)
-            text = Transformer(_word_entrance(sizes, config), MAX_WORDS, config, led=bool(read.sentence))
-            image = Transformer(nn.Linear(sizes.feature, config.width), sizes.regions, config, led=read.whole)
+            transformer = partial(
+                Transformer, width=config.width, layers=config.layers, heads=config.heads, dropout=config.dropout
+            )
+            text = transformer(_word_entrance(sizes, config), MAX_WORDS, led=bool(read.sentence))
+            image = transformer(nn.Linear(sizes.feature, config.width), sizes.regions, led=read.whole)
             self.encoders = nn.ModuleDict({"text": text, "image": image})
         self.maps = nn.ModuleDict({side: nn.Linear(size, config.embed, bias=False) for side, size in widths.items()})
         for shared in self.maps.values():

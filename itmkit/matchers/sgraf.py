@@ -34,6 +34,8 @@ from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling, Pooling
 from itmkit.matchers.parts.similarity import SimilarityRepresentation, local_similarities
 
+SUMMARY = "similarity vectors that reason as a graph and are filtered; MPSM extends it"
+
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
 class Config:

@@ -18,6 +18,8 @@ from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, wo
 from itmkit.matchers.parts.norms import l2norm
 from itmkit.matchers.parts.pooling import masked_mean
 
+SUMMARY = "VSE++: one vector an image, one a caption, hardest negatives; the global baseline"
+
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)
 class Config:

@@ -15,12 +15,12 @@ from itmkit.cache import WHOLE, CacheWriter, Column, MadeBy, Part, text_key
 from itmkit.cache.begin import shard_size_of
 from itmkit.cache.writer import ShardWriter
 from itmkit.errors import ItmkitError
+from itmkit.parse_text.backends import PARSERS, load_backend
 from itmkit.parse_text.parsed import Backend, Coded, ParsedTexts
-from itmkit.parse_text.workers import Parse, count, parsing_by, parsing_here
+from itmkit.parse_text.workers import ParseAll, count, parsing_by, parsing_here
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
 
-PARSERS = ("itmkit", "spacy", "stanza", "conllu")
 COLUMNS = {
     "words": Column("int32", kind="ragged"),
     "lemmas": Column("int32", kind="ragged"),
@@ -143,32 +143,10 @@ def parse_text(
 
 def _parsing(
     processes: int, backend: Backend, parser: str, model: str | None, batch_size: int
-) -> AbstractContextManager[Parse]:
+) -> AbstractContextManager[ParseAll]:
     if processes > 1:
         return parsing_by(processes, parser, model, batch_size)
     return parsing_here(backend, batch_size)
-
-
-def load_backend(parser: str, model: str | None, texts: Sequence[str] = ()) -> Backend:
-    """The parser by its name in `PARSERS`. Raises ItmkitError where its model or package is missing.
-
-    texts: all captions that will be parsed; files of CoNLL-U are searched for them.
-    """
-    if parser == "spacy":
-        from itmkit.parse_text.spacy_backend import SpacyBackend
-
-        return SpacyBackend(model or "en_core_web_sm")
-    if parser == "stanza":
-        from itmkit.parse_text.stanza_backend import StanzaBackend
-
-        return StanzaBackend(model)
-    if parser == "conllu":
-        from itmkit.parse_text.conllu_backend import ConlluBackend
-
-        return ConlluBackend(model, texts)
-    from itmkit.parse_text.shipped import ShippedBackend
-
-    return ShippedBackend(model)
 
 
 def chunks(texts: Sequence[str], first: int, last: int, most: int) -> list[tuple[int, int]]:

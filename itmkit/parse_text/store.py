@@ -15,6 +15,8 @@ from itmkit.parse_text.parse import COLUMNS
 
 Ints = NDArray[np.int64]
 
+COUNTED_AT_ONCE = 10_000  # captions whose words are counted together
+
 
 @dataclass
 class TextArrays:
@@ -49,11 +51,19 @@ class TextCache:
 
     def __init__(self, reader: CacheReader) -> None:
         self.reader = reader
-        tables = reader.tables
-        self.words: list[str] = tables["words"]
-        self.lemmas: list[str] = tables["lemmas"]
-        self.pos: list[str] = tables["pos"]
-        self.relations: list[str] = tables["relations"]
+        self.words: list[str] = reader.tables["words"]
+
+    @property
+    def lemmas(self) -> list[str]:
+        return self.reader.tables["lemmas"]
+
+    @property
+    def pos(self) -> list[str]:
+        return self.reader.tables["pos"]
+
+    @property
+    def relations(self) -> list[str]:
+        return self.reader.tables["relations"]
 
     @classmethod
     def open(cls, folder: str | Path) -> TextCache:
@@ -102,6 +112,9 @@ class TextCache:
     def word_counts(self, texts: Sequence[str]) -> Counter[str]:
         """How often each word, as written, occurs in the given captions; a caption given twice counts twice."""
         rows, repeats = np.unique(self.rows(texts), return_counts=True)
-        arrays = self.load(rows)
-        counts = np.bincount(arrays.words, np.repeat(repeats, arrays.lengths), minlength=len(self.words))
-        return Counter({self.words[i]: int(counts[i]) for i in np.flatnonzero(counts)})
+        totals = np.zeros(len(self.words), np.int64)
+        for start in range(0, len(rows), COUNTED_AT_ONCE):
+            some = slice(start, start + COUNTED_AT_ONCE)
+            flat, offsets = self.reader.read_ragged(["words"], rows[some])
+            np.add.at(totals, flat["words"], np.repeat(repeats[some], np.diff(offsets)))
+        return Counter({self.words[i]: int(totals[i]) for i in np.flatnonzero(totals)})

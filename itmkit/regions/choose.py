@@ -16,7 +16,7 @@ from itmkit.files import digest, sha256_file
 from itmkit.machine.device import Precision, check_precision, recorded
 from itmkit.pictures.decode import Square
 from itmkit.regions.bottom_up.settings import BottomUpSettings, check_files, resolve
-from itmkit.regions.regions import Prepared, Regions
+from itmkit.regions.regions import ModelInput, Regions
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ class Backend(Protocol):
     @property
     def square(self) -> Square | None: ...
 
-    def prepare(self, image: Image.Image) -> Prepared: ...
+    def prepare(self, image: Image.Image) -> ModelInput: ...
 
     def detect(
-        self, prepared: Sequence[Prepared], *, regions: int, labels: Sequence[str] | None, batch: int
+        self, prepared: Sequence[ModelInput], *, regions: int, labels: Sequence[str] | None, batch: int
     ) -> list[Regions]: ...
 
 

@@ -19,7 +19,7 @@ from itmkit.pictures.stage import Steps, extract_pictures
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.choose import SCENES, Backend, Choice, choose, load, made_by
 from itmkit.regions.colours import COLOUR_NAMES, region_colours
-from itmkit.regions.regions import Prepared, Regions, empty_rows, region_columns
+from itmkit.regions.regions import ModelInput, Regions, empty_rows, region_columns
 from itmkit.workspace import Workspace
 
 SHARD = 2000
@@ -151,7 +151,7 @@ def extract_regions(
 
 
 def _steps(writer: CacheWriter, backend: Backend, choice: Choice, batch: int) -> Steps:
-    def compute(prepared: list[Prepared], labels: list[str]) -> list[Regions]:
+    def compute(prepared: list[ModelInput], labels: list[str]) -> list[Regions]:
         with enough_memory(batch):
             return backend.detect(prepared, regions=choice.regions, labels=labels, batch=batch)
 

@@ -21,7 +21,7 @@ from itmkit.machine.device import Precision, half
 from itmkit.models.hub import find_model, quiet_transformers, weights_sha256
 from itmkit.models.pixels import Scaling, first_side, picture_settings, scaling
 from itmkit.pictures.decode import Square, squash
-from itmkit.regions.regions import Prepared, Regions
+from itmkit.regions.regions import ModelInput, Regions
 from itmkit.regions.windows import pooling_weights, windows
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Grid:
 
     def detect(
         self,
-        prepared: Sequence[Prepared],
+        prepared: Sequence[ModelInput],
         *,
         regions: int = 36,
         labels: Sequence[str] | None = None,
@@ -106,9 +106,9 @@ class Grid:
     def square(self) -> Square:
         return Square(self.size, self.scaling.resample)
 
-    def prepare(self, image: Image.Image) -> Prepared:
+    def prepare(self, image: Image.Image) -> ModelInput:
         """(size, size, 3) uint8 of an upright RGB picture."""
-        return Prepared(np.asarray(squash(image, self.square)), image.size)
+        return ModelInput(np.asarray(squash(image, self.square)), image.size)
 
     def _classify(self, pooled: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Probability and number of the best class of each window: (B, R) float32, (B, R)."""

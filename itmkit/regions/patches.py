@@ -11,6 +11,7 @@ import numpy as np
 
 from itmkit.cache import WHOLE, CacheWriter, Column, MadeBy, Part
 from itmkit.cache.begin import begun_manifest, shard_size_of
+from itmkit.cache.name import is_patches
 from itmkit.errors import ItmkitError
 from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
 from itmkit.models.hub import find_model, model_place, model_record
@@ -19,7 +20,7 @@ from itmkit.pictures.skipped import check_files, check_skipped
 from itmkit.pictures.stage import Steps, extract_pictures
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.vit import KINDS, PatchModel, load_patch_model
-from itmkit.workspace import Workspace, named
+from itmkit.workspace import Workspace
 
 STAGE = "extract-patches"
 SHARD = 2000
@@ -98,7 +99,7 @@ def extract_patches(
             cannot be read.
     """
     problems = []
-    if not named(cache):
+    if not is_patches(cache):
         problems.append(f"--cache {cache!r}: a plain folder name is needed that is not another stage's, such as vit")
     if size is not None and not 16 <= size <= 4096:
         problems.append(f"size is {size}; a number of pixels from 16 to 4096 is needed")

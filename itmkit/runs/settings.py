@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,8 +14,9 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from itmkit.errors import ItmkitError
 from itmkit.files import read_text, write_text
-from itmkit.machine.precision import Precision
+from itmkit.machine.precision import WantedProducts
 from itmkit.matchers import Stage, method, preset, stages
+from itmkit.methods.recipe import SMALL, recipe_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -77,7 +77,7 @@ class Training:
     patience: int = Field(
         default=0, ge=0, description="stop when no member has improved on val for so many epochs; 0 = never"
     )
-    precision: Precision = Field(
+    precision: WantedProducts = Field(
         default="auto", description="of products of matrices; auto = bfloat16 where the hardware has it"
     )
     length_buckets: int = Field(
@@ -129,21 +129,7 @@ def _toml(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-def recipes(name: str) -> list[str]:
-    """Names of the recipes of a method."""
-    folder = resources.files("itmkit.training") / "recipes"
-    found = [entry.name for entry in folder.iterdir() if entry.name.startswith(f"{name}-")]
-    return sorted(entry.removeprefix(f"{name}-").removesuffix(".toml") for entry in found)
-
-
-def _recipe(name: str, recipe: str) -> dict[str, Any]:
-    file = resources.files("itmkit.training") / "recipes" / f"{name}-{recipe}.toml"
-    if not file.is_file():
-        raise ItmkitError(f"--recipe {recipe!r}: {name} has no such recipe; it has {', '.join(recipes(name))}")
-    return tomllib.loads(file.read_text(encoding="utf-8"))
-
-
-def resolve(name: str, *, recipe: str = "small", settings: Mapping[str, Any] | None = None) -> RunConfig:
+def resolve(name: str, *, recipe: str = SMALL, settings: Mapping[str, Any] | None = None) -> RunConfig:
     """The settings of a run: defaults, overridden by the recipe, overridden by `settings`.
 
     Args:
@@ -154,7 +140,7 @@ def resolve(name: str, *, recipe: str = "small", settings: Mapping[str, Any] | N
         ItmkitError: with every unknown name and every value out of range, all at once.
     """
     module = method(name)
-    chosen = _recipe(name, recipe)
+    chosen: dict[str, Any] = tomllib.loads(recipe_text(name, recipe))
     chosen["matcher"] = preset(name) | chosen.get("matcher", {})
     fields = {"matcher": _names(module.Config), "training": _names(Training)}
     problems = []

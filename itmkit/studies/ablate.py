@@ -9,11 +9,12 @@ from typing import Any
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.protocols import protocol
-from itmkit.files import read_json, write_json
+from itmkit.files import write_json
 from itmkit.matchers import METHODS, method
 from itmkit.methods.published import Published, published
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.begin import configured, settled
+from itmkit.runs.facts import RunFacts, run_names
 from itmkit.runs.settings import RunConfig, changed, read_config
 from itmkit.statistics.bootstrap import Difference
 from itmkit.studies.compare import FIGURES
@@ -27,7 +28,7 @@ FULL = "full"
 
 
 @dataclass(frozen=True)
-class Row:
+class AblationRow:
     """One row: the whole method ("full"), or the method with some settings changed.
 
     Attributes:
@@ -65,8 +66,8 @@ class Ablation:
     says: str
     images: int
     captions: int
-    full: Row
-    rows: list[Row]
+    full: AblationRow
+    rows: list[AblationRow]
     left_out: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
@@ -116,19 +117,19 @@ def ablate(
         progress.note(f"{label}: runs/{run}")
         train(workspace, row, run=run, device=device, force=force, progress=progress)
 
-    def found(label: str, run: str, whole: Folds | None) -> tuple[Row, Folds, dict[str, Any]]:
+    def found(label: str, run: str, whole: Folds | None) -> tuple[AblationRow, Folds, dict[str, Any]]:
         facts = evaluated(workspace, run, split, device=device, progress=progress)
         mine = next(one for one in facts.facts["results"] if one["name"] == run)
-        ranks, trained = facts.ranks[run], read_json(workspace.run(run) / "run.json")
+        ranks, trained = facts.ranks[run], RunFacts.read(workspace.run(run))
         switched = method(config.method).ABLATIONS.get(label, {})
-        row = Row(
+        row = AblationRow(
             label=label,
             settings=switched,
             run=run,
             kind=mine["kind"],
             figures={figure: _figure(mine, figure) for figure in FIGURES},
-            epochs=trained["epochs_done"],
-            core_minutes=trained.get("core_minutes"),
+            epochs=trained.epochs_done,
+            core_minutes=trained.core_minutes,
             difference=mean_differences([ranks], [whole]) if whole is not None else {},
             published=published(config, switched, split) if switched else None,
         )
@@ -158,9 +159,9 @@ def row_run(name: str, label: str) -> str:
 def _base(workspace: Workspace, name: str, recipe: str | None, settings: Mapping[str, Any]) -> RunConfig:
     """The settings of the whole method."""
     folder = workspace.run(name)
-    before = read_config(folder / "config.toml") if (folder / "run.json").exists() else None
+    before = read_config(folder / "config.toml") if RunFacts.exist(folder) else None
     if before is None and name not in METHODS:
-        have = ", ".join(workspace.runs()) or "none yet"
+        have = ", ".join(run_names(workspace)) or "none yet"
         raise ItmkitError(f"{name!r} is neither a run ({have}) nor a method ({', '.join(METHODS)})")
     if before is not None and recipe is None and not settings:
         return before

@@ -9,9 +9,10 @@ from typing import Any
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.protocols import protocol
-from itmkit.files import read_json, write_json
+from itmkit.files import write_json
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.begin import configured
+from itmkit.runs.facts import RunFacts
 from itmkit.runs.settings import RunConfig
 from itmkit.statistics.bootstrap import Difference, Interval
 from itmkit.statistics.seeds import Spread
@@ -63,7 +64,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """Figures of one contender, or of one member of it, over seeds: {figure: [value of each seed]}.
 
     Attributes:
@@ -140,8 +141,8 @@ class Comparison:
     images: int
     captions: int
     chance_rsum: float
-    rows: list[Row]
-    members: list[Row]
+    rows: list[ComparisonRow]
+    members: list[ComparisonRow]
     budget: float | None = None
     against: list[Versus] = field(default_factory=list)
 
@@ -257,9 +258,9 @@ def _rows(
     with_ranks: bool,
     device: str | None,
     progress: Progress,
-) -> tuple[dict[str, Row], dict[str, Any]]:
+) -> tuple[dict[str, ComparisonRow], dict[str, Any]]:
     """The rows of all contenders and of their members, and what else an evaluation says."""
-    rows: dict[str, Row] = {}
+    rows: dict[str, ComparisonRow] = {}
     facts: dict[str, Any] = {}
     for contender, each in configs:
         for seed in each:
@@ -268,20 +269,20 @@ def _rows(
             facts = found.facts
             for one in facts["results"]:
                 label = contender.label + one["name"].removeprefix(name)
-                row = rows.setdefault(label, Row(label, one["kind"], [], {figure: [] for figure in FIGURES}))
+                row = rows.setdefault(label, ComparisonRow(label, one["kind"], [], {figure: [] for figure in FIGURES}))
                 row.runs.append(one["name"])
                 row.seeds.append(seed)
                 row.ranks.extend([found.ranks[one["name"]]] if with_ranks else [])
                 for figure in FIGURES:
                     side, _, recall = figure.partition(" ")
                     row.values[figure].append(one[side][recall] if recall else one["rsum"])
-            trained = read_json(workspace.run(name) / "run.json")
-            rows[contender.label].core_minutes.append(trained.get("core_minutes"))
-            rows[contender.label].epochs.append(trained["epochs_done"])
+            trained = RunFacts.read(workspace.run(name))
+            rows[contender.label].core_minutes.append(trained.core_minutes)
+            rows[contender.label].epochs.append(trained.epochs_done)
     return rows, facts
 
 
-def _against(rows: Sequence[Row], label: str) -> list[Versus]:
+def _against(rows: Sequence[ComparisonRow], label: str) -> list[Versus]:
     """Every other row less the one of the label."""
     other = next(row for row in rows if row.name == label)
     theirs = dict(zip(other.seeds, other.values["rsum"], strict=True))

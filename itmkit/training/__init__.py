@@ -1,1 +1,1 @@
-"""Training: settings and recipes, batches, the loop, exact resume."""
+"""Training: batches, the loop, exact resume."""

@@ -40,7 +40,7 @@ def prepare(folder: Path, count: int, side: int) -> Workspace:
         path = folder / "images" / f"{number}.jpg"
         Image.fromarray(small).resize((side, side * 3 // 4), Image.Resampling.BICUBIC).save(path, quality=90)
         records.append(ImageRecord(str(number), "train", (Caption(f"{number}#0", "a thing"),), str(path)))
-    write_dataset(workspace, records, kind="pairs", settings={})
+    write_dataset(workspace.dataset_path, records, kind="pairs", settings={})
     return workspace
 
 

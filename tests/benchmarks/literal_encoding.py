@@ -13,7 +13,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from itmkit.matchers.mpsm import KnowledgeDissemination
+from itmkit.matchers.parts.dissemination import KnowledgeDissemination
 from itmkit.matchers.parts.norms import masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling, masked_mean
 
@@ -25,7 +25,8 @@ def literal_encoders() -> Iterator[None]:
 
 
 def _kgid(self: Any, nodes: Tensor, mask: Tensor, edges: Tensor, support: Tensor | None = None) -> Tensor:
-    """MPSM eqs 5-9."""
+    """MPSM eqs 5-9, on one graph."""
+    edges = edges.squeeze(1)
     real, pairs = mask.unsqueeze(-1), mask.unsqueeze(1) & mask.unsqueeze(2)
     for layer, (spread, infer) in enumerate(zip(self.spread, self.infer, strict=True)):
         if layer > 0:

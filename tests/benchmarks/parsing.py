@@ -107,7 +107,7 @@ def main() -> int:
         workspace = Workspace(folder / "workspace")
         workspace.root.mkdir()
         record = ImageRecord(id="0", split="train", captions=tuple(Caption(f"0#{k}", t) for k, t in enumerate(texts)))
-        write_dataset(workspace, [record], kind="benchmark", settings={})
+        write_dataset(workspace.dataset_path, [record], kind="benchmark", settings={})
         nlp = spacy.load(path)
 
         def plain() -> None:

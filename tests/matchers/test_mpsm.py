@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from itmkit.inputs import ImageBatch, Sizes, TextBatch
-from itmkit.matchers.mpsm import Config, KnowledgeDissemination, Matcher, members
-from itmkit.matchers.mpsm import semantic_edges as edges_of
+from itmkit.matchers.mpsm import Config, Matcher, members
+from itmkit.matchers.mpsm import _edges as edges_of
+from itmkit.matchers.mpsm import _kgid as kgid_of
 from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.attention import FlatWords, attend_regions, gram, unit_attention
 from itmkit.matchers.parts.losses import triplet_loss
@@ -215,7 +216,7 @@ def test_among_unlike_nodes_a_softmax_over_all_leaves_little_for_the_others() ->
 @pytest.mark.parametrize("heads", [1, 3])
 def test_kgid(settings: dict[str, Any], layers: int, with_support: bool, heads: int) -> None:
     config = config_of({**settings, "kgid_layers": layers})
-    module = KnowledgeDissemination(config)
+    module = kgid_of(config)
     texts = text_batch([4], longest=6)
     nodes, mask, support = nodes_of(6, spread=0.4), texts.mask, texts.edges
     assert support is not None
@@ -236,10 +237,10 @@ def test_kgid(settings: dict[str, Any], layers: int, with_support: bool, heads: 
 def test_the_logits_of_eq_5_start_with_the_size_that_is_asked_for() -> None:
     config = config_of({"embed": 256, "kgid_logits": 1.0})
     torch.manual_seed(0)
-    module = KnowledgeDissemination(config)
+    module = kgid_of(config)
     message = torch.nn.functional.normalize(nodes_of(40, size=256), dim=-1)
     deviation = [module.spread[0](message).std().item()]
-    module.start()
+    module.start(size=0.1, logits=1.0)
     deviation += [module.spread[0](message).std().item()]
     assert deviation[0] < 0.05  # as torch starts, eq 5 is uniform
     assert 0.9 < deviation[1] < 1.1
@@ -255,7 +256,7 @@ def test_kgid_keeps_to_the_dependency_graph_in_one_layer_only() -> None:
     for layers in (1, 2, 3):
         torch.manual_seed(5)  # the first layers are the same
         config = config_of({"kgid_layers": layers})
-        module = KnowledgeDissemination(config)
+        module = kgid_of(config)
         nodes = nodes_of(4, spread=0.4).requires_grad_()
         edges = edges_of(nodes, mask, chain[None].float(), config).detach()
         module(nodes, mask, edges, support=chain)[0, 0].sum().backward()  # type: ignore[no-untyped-call]

@@ -22,7 +22,8 @@ from itmkit.regions import choose, extract
 from itmkit.regions.choose import DEFAULT_DETECTOR, SCENES, Choice
 from itmkit.regions.colours import COLOUR_NAMES
 from itmkit.regions.extract import extract_regions
-from itmkit.regions.regions import Prepared, Regions
+from itmkit.regions.regions import ModelInput, Regions
+from itmkit.stages import cache_state
 from itmkit.workspace import Workspace
 
 DIM = 6
@@ -40,11 +41,11 @@ class Model:
     stop_after: int | None = None
     square: Square | None = None
 
-    def prepare(self, image: Image.Image) -> Prepared:
-        return Prepared(np.asarray(image, np.float32).reshape(-1, 3).mean(0), image.size)
+    def prepare(self, image: Image.Image) -> ModelInput:
+        return ModelInput(np.asarray(image, np.float32).reshape(-1, 3).mean(0), image.size)
 
     def detect(
-        self, prepared: Sequence[Prepared], *, regions: int, labels: Sequence[str] | None, batch: int
+        self, prepared: Sequence[ModelInput], *, regions: int, labels: Sequence[str] | None, batch: int
     ) -> list[Regions]:
         self.seen.append(len(prepared))
         if self.stop_after is not None and sum(self.seen) > self.stop_after:
@@ -93,7 +94,7 @@ def prepare(work: Workspace, *, kind: str = "pairs") -> None:
         path = work.root / "images" / f"{i}.jpg"
         with_file = {"file": f"images/{i}.jpg", "sha256": sha256_file(path)}
         images.append(ImageRecord(f"p{i}", "train", (Caption(f"p{i}#0", "a picture"),), **with_file))
-    write_dataset(work, images, kind=kind, settings={})
+    write_dataset(work.dataset_path, images, kind=kind, settings={})
 
 
 def run(work: Workspace, **options: object) -> extract.ExtractResult:
@@ -114,7 +115,7 @@ def test_rows(work: Workspace, model: Model) -> None:
     assert colours[0] == "blue" and colours[3] == "red"
     assert (reader.read_all("attributes")[:, 2] == -1).all()
     assert reader.read_all("tags").tolist() == [[0, -1, -1]] * 9
-    assert work.cache_state("regions", "", read_dataset(work)).state == "done"
+    assert cache_state(work, "regions", read_dataset(work.dataset_path)).state == "done"
 
 
 def test_again_does_nothing(work: Workspace, model: Model) -> None:
@@ -162,7 +163,7 @@ def test_unreadable_pictures_are_skipped_and_listed(work: Workspace, model: Mode
     result = run(work)
     assert result.images == 7 and [item["id"] for item in result.skipped] == ["p3", "p5"]
     assert result.skipped[0]["reason"].startswith("not a picture") and result.skipped[1]["reason"] == "truncated"
-    state = work.cache_state("regions", "", read_dataset(work))
+    state = cache_state(work, "regions", read_dataset(work.dataset_path))
     assert (state.state, state.count, state.skipped) == ("done", 7, 2)
     for force in (False, True):  # a finished cache, and a new one
         with pytest.raises(ItmkitError) as caught:
@@ -176,7 +177,7 @@ def test_strict_stops_before_writing(work: Workspace, model: Model) -> None:
     prepare(work)
     with pytest.raises(ItmkitError, match=r"8\.jpg: not a picture"):
         run(work, strict=True)
-    assert work.cache_state("regions", "", read_dataset(work)).state == "partial"
+    assert cache_state(work, "regions", read_dataset(work.dataset_path)).state == "partial"
 
 
 def test_changed_and_missing_pictures_stop_the_run(work: Workspace, model: Model) -> None:
@@ -219,7 +220,7 @@ def test_pictures_squashed_where_they_are_decoded(work: Workspace, model: Model)
 
 def test_no_files(tmp_path: Path, model: Model) -> None:
     work = Workspace(tmp_path)
-    write_dataset(work, [ImageRecord("a", "train", (Caption("a#0", "b"),))], kind="scan", settings={})
+    write_dataset(work.dataset_path, [ImageRecord("a", "train", (Caption("a#0", "b"),))], kind="scan", settings={})
     with pytest.raises(ItmkitError, match="names no picture files"):
         run(work)
     with pytest.raises(ItmkitError, match="no data set"):
@@ -236,7 +237,7 @@ def test_other_data(work: Workspace, model: Model) -> None:
     run(work)
     Image.new("RGB", (9, 9)).save(work.root / "images" / "2.jpg")
     prepare(work)
-    assert work.cache_state("regions", "itmkit extract-regions", read_dataset(work)).state == "stale"
+    assert cache_state(work, "regions", read_dataset(work.dataset_path)).state == "stale"
     with pytest.raises(ItmkitError, match=r"inputs\.images changed"):
         run(work)
 
@@ -246,7 +247,7 @@ def test_other_data(work: Workspace, model: Model) -> None:
 
 def chosen(work: Workspace, **options: object) -> Choice:
     given = {"backend": None, "model": None, "regions": None, "size": None} | options
-    return choose.choose(work, read_dataset(work), **given)  # type: ignore[arg-type]
+    return choose.choose(work, read_dataset(work.dataset_path), **given)  # type: ignore[arg-type]
 
 
 def toml(work: Workspace, text: str) -> None:

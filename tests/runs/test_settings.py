@@ -9,17 +9,29 @@ import pytest
 
 from itmkit.errors import ItmkitError
 from itmkit.matchers import METHODS, method
-from itmkit.runs.settings import Training, read_config, recipes, resolve
+from itmkit.methods.about import about
+from itmkit.methods.recipe import recipe_text, recipes
+from itmkit.runs.settings import Training, read_config, resolve
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_recipe_is_valid(name: str) -> None:
-    assert {"paper", "small"} <= set(recipes(name))
+    assert "small" in recipes(name)
     for recipe in recipes(name):
         config = resolve(name, recipe=recipe)
         assert config.method == name and config.recipe == recipe
+
+
+def test_a_method_without_recipes_has_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "plain", METHODS["vsepp"])
+    assert recipes("plain") == ["small"] and recipe_text("plain", "small") == ""
+    config = resolve("plain")
+    assert config.matcher == method("plain").Config() and config.training == Training()
+    assert about("plain").recipes == {"small": "the defaults"}
+    with pytest.raises(ItmkitError, match="--recipe 'paper': plain has no such recipe; it has small"):
+        resolve("plain", recipe="paper")
 
 
 def test_the_papers_recipe_is_the_papers() -> None:
@@ -62,7 +74,7 @@ def test_unknown_recipes_and_methods() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_config_toml_says_everything(name: str, tmp_path: Path) -> None:
-    config = resolve(name, recipe="paper", settings={"learning_rate": 1e-5, "stop_on_collapse": False})
+    config = resolve(name, settings={"learning_rate": 1e-5, "stop_on_collapse": False})
     config.write(tmp_path / "config.toml")
     assert read_config(tmp_path / "config.toml") == config
 

@@ -20,7 +20,7 @@ from itmkit.errors import ItmkitError
 from itmkit.regions import choose, extract
 from itmkit.regions.bottom_up import settings
 from itmkit.regions.extract import extract_regions
-from itmkit.regions.regions import Prepared, Regions
+from itmkit.regions.regions import ModelInput, Regions
 from itmkit.regions.vg_vocabulary import read_names
 from itmkit.workspace import Workspace
 from tests.workspaces import make_dataset
@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 def chosen(work: Workspace, **options: object) -> choose.Choice:
     given = {"backend": "detectron2", "model": None, "regions": None, "size": None} | options
-    return choose.choose(work, read_dataset(work), **given)  # type: ignore[arg-type]
+    return choose.choose(work, read_dataset(work.dataset_path), **given)  # type: ignore[arg-type]
 
 
 def problems(work: Workspace, **options: object) -> str:
@@ -167,11 +167,11 @@ class Model:
     attribute_names: list[str] = field(default_factory=lambda: ["red", "wooden", "old"])
     square: None = None
 
-    def prepare(self, image: Image.Image) -> Prepared:
-        return Prepared(None, image.size)
+    def prepare(self, image: Image.Image) -> ModelInput:
+        return ModelInput(None, image.size)
 
     def detect(
-        self, prepared: Sequence[Prepared], *, regions: int, labels: Sequence[str] | None, batch: int
+        self, prepared: Sequence[ModelInput], *, regions: int, labels: Sequence[str] | None, batch: int
     ) -> list[Regions]:
         boxes = np.array([[0, 0, 9, 9], [0, 0, 5, 5]], np.float32)
         found = Regions(boxes, np.array([0.9, 0.4], np.float32), np.ones((2, 4), np.float32), ["cat", "dog"])
