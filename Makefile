@@ -24,9 +24,10 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
-# One thread a process: two processes of several threads each are slower on two cores.
+# One thread a process: two processes of several threads each are slower on two cores. A file of tests stays in one
+# process, so that what its tests share (a trained matcher, a workspace) is made once.
 tests: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,12 +13,12 @@ import itmkit
 # In the order of the pipeline, which is also the order of `itmkit --help`: name -> (module, what it does).
 COMMANDS = {
     "quickstart": ("quickstart", "The whole pipeline once, on drawn scenes."),
-    "prepare": ("prepare", "A data set in: Karpathy, Flickr8k, COCO, MIRFLICKR, NUS-WIDE, JSON, CSV."),
+    "prepare": ("prepare", "Read a data set: Karpathy, Flickr8k, COCO, MIRFLICKR, NUS-WIDE, JSON, CSV."),
     "extract-regions": ("extract_regions", "Boxes, features, tags and colours of every picture."),
     "extract-patches": ("extract_patches", "Patch vectors of a vision transformer, with [CLS]."),
-    "import-features": ("import_features", "The same from files of other projects."),
-    "embed": ("embed", "One vector a picture, one a caption, of CLIP and its like."),
-    "merge": ("merge", "One cache of the parts that several jobs wrote."),
+    "import-features": ("import_features", "Region features from files of other projects."),
+    "embed": ("embed", "One vector per picture and per caption, by CLIP and its like."),
+    "merge": ("merge", "Merge the parts that several jobs wrote into one cache."),
     "parse-text": ("parse_text", "Words and dependency trees of the captions."),
     "encode-text": ("encode_text", "A vector of every word and tag by a frozen language model."),
     "build-graphs": ("build_graphs", "Graphs of regions and of words."),
@@ -26,10 +26,10 @@ COMMANDS = {
     "train": ("train", "Train a matcher, or continue a killed run."),
     "evaluate": ("evaluate", "R@1/5/10 both ways, of single runs and ensembles."),
     "compare": ("compare", "Several methods and seeds on one workspace: one table."),
-    "ablate": ("ablate", "Each switch of a method off, one by one: one table of differences."),
+    "ablate": ("ablate", "Each part of a method off, one by one: one table of differences."),
     "plot": ("plot", "Figures of runs: over epochs, by rank, method, slice and label."),
     "status": ("status", "What is done, missing or stale, and what to run next."),
-    "inspect": ("inspect", "Any file of a workspace in words."),
+    "inspect": ("inspect", "Describe any file of a workspace."),
 }
 
 

@@ -36,11 +36,11 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Switch off each part of a method, one by one; one table of what each is worth, beside what the paper reports.
+    """Switch off the parts of a method one by one; print what each is worth, beside what the paper reports.
 
-    Every row is trained like the RUN: the same settings, seed, and epochs or budget. For a METHOD without a run of its
-    name that run is trained first, and other options are settings of training (--budget 40m). What is finished is kept:
-    run the command again to continue. The table is also written to runs/RUN-ablation-SPLIT.json.
+    Every row is trained like the RUN: with the same settings, seed, and epochs or budget. If a METHOD has no run of its
+    name, that run is trained first; other options are settings of training (--budget 40m). Finished runs are kept: run
+    the command again to continue. The table is also written to runs/RUN-ablation-SPLIT.json.
 
     \b
     Examples:

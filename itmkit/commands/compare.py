@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 @click.command("compare", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @workspace_option
 @click.option(
-    "--methods", required=True, metavar="A,B,...", help="Methods, with settings of their own: mefn,mefn:mfe=false."
+    "--methods", required=True, metavar="A,B,...", help="Methods; settings of one follow its name: mefn,mefn:mfe=false."
 )
 @click.option(
-    "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Runs of each, with seeds 0, 1, ..."
+    "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Runs of each method, with seeds 0, 1, ..."
 )
 @click.option("--recipe", default="small", show_default=True, metavar="NAME", help="As in train.")
 @click.option("--split", default="test", show_default=True, metavar="NAME", help="As in evaluate.")
-@click.option("--prefix", default="compare", show_default=True, metavar="NAME", help="Begins the names of the runs.")
+@click.option("--prefix", default="compare", show_default=True, metavar="NAME", help="Start of the names of the runs.")
 @click.option("--intervals", is_flag=True, help="95% intervals of the means over seeds, by bootstrap over images.")
-@click.option("--against", metavar="METHOD", help="One of --methods: what the others have more, and whether by chance.")
+@click.option("--against", metavar="METHOD", help="One of --methods: differences of the others from it, with p-values.")
 @device_option
 @force_option
 @json_option
@@ -49,8 +49,8 @@ def command(
     """Train and evaluate several methods, each with several seeds; one table with mean and spread.
 
     Other options are settings of training for all of them: --epochs 3, or --budget 40m, which trains each run for so
-    many core minutes instead. cmfg:seeds=1 has a seed alone. What is finished is kept: run the command again to
-    continue, or to add a method. The table is also written to runs/PREFIX-SPLIT.json.
+    many core minutes instead. cmfg:seeds=1 gives CMFG one seed only. Finished runs are kept: run the command again
+    to continue, or to add a method. The table is also written to runs/PREFIX-SPLIT.json.
 
     \b
     Examples:

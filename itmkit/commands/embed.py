@@ -54,9 +54,9 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """One vector a picture, one a distinct caption, in the space of a dual encoder -> caches/vectors-NAME.
+    """One vector per picture and per distinct caption, in the space of a dual encoder -> caches/vectors-NAME.
 
-    CLIP, ALIGN, AltCLIP, GroupViT, SigLIP. Killed, it continues where it was.
+    For CLIP, ALIGN, AltCLIP, GroupViT and SigLIP. A killed run continues where it was.
 
     \b
     Examples: itmkit embed -w work --model openai/clip-vit-large-patch14

@@ -57,8 +57,8 @@ def command(
 ) -> None:
     """A vector of every word of the captions, and of every tag phrase of the regions -> caches/words-NAME.
 
-    Words are those of parse-text; tags ("red car") those of the region cache, where it has some. BERT, RoBERTa,
-    DistilBERT, MPNet and the like, frozen. Killed, it continues where it was.
+    The words are those of parse-text; the tags ("red car") are those of the region cache, if it has any. The model is
+    BERT, RoBERTa, DistilBERT, MPNet or the like, frozen. A killed run continues where it was.
 
     \b
     Examples: itmkit encode-text -w work --model google-bert/bert-base-uncased

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--cache", default="patches", show_default=True, metavar="NAME", help="Folder below caches.")
 @click.option(
     "--size", type=click.IntRange(16, 4096), metavar="PIXELS", show_default="the model's own",
-    help="Side of the square that a picture is squashed to.",
+    help="Side of the square that a picture is resized to.",
 )  # fmt: skip
 @options.precision_option
 @click.option(
@@ -56,7 +56,7 @@ def command(
 ) -> None:
     """Patch vectors, [CLS] and its attention to the patches, of every picture -> caches/patches.
 
-    For CMFG and SCL. ViT, DeiT, DINOv2, BEiT, CLIP, SigLIP. Killed, it continues where it was.
+    CMFG and SCL read them. The model is a ViT, DeiT, DINOv2, BEiT, CLIP or SigLIP. A killed run continues where it was.
 
     \b
     Examples: itmkit extract-patches -w work --model google/vit-base-patch16-224-in21k

@@ -24,7 +24,7 @@ from itmkit.workspace import Workspace
     "--model", metavar="PATH|NAME",
     help="Folder of a transformers model, or its name on the hub. For detectron2: a weight file, or its folder.",
 )  # fmt: skip
-@click.option("--regions", type=click.IntRange(1, 1000), metavar="R", help="Regions a picture (36).")
+@click.option("--regions", type=click.IntRange(1, 1000), metavar="R", help="Regions per picture (36).")
 @click.option("--size", type=click.IntRange(32, 4096), metavar="PIXELS", help="Side of the grid's input picture.")
 @options.precision_option
 @click.option(
@@ -41,7 +41,7 @@ from itmkit.workspace import Workspace
 )  # fmt: skip
 @click.option(
     "--min-regions", type=click.IntRange(1, 1000), metavar="N",
-    help="detectron2: keep so many though their scores are low (as --regions).",
+    help="detectron2: keep at least N regions, even if scores are low (as --regions).",
 )  # fmt: skip
 @click.option(
     "--batch-size",
@@ -53,7 +53,7 @@ from itmkit.workspace import Workspace
 @options.decoding_options
 @options.shard_option
 @click.option("--strict", is_flag=True, help="Stop at pictures that cannot be read instead of skipping them.")
-@click.option("--download", is_flag=True, help="The default model may be fetched from the hub.")
+@click.option("--download", is_flag=True, help="Allow fetching the default model from the hub.")
 @options.force_option
 @options.json_option
 def command(
@@ -80,8 +80,8 @@ def command(
 ) -> None:
     """Boxes, features, tags and colours of every picture -> caches/regions.
 
-    With no option: as workspace.toml says, or as the cache was begun; else for scenes the shipped detector, for
-    photographs facebook/detr-resnet-50. Killed, it continues where it was.
+    Without options, the model is that of workspace.toml, or the one the cache was begun with; otherwise the shipped
+    detector for scenes, and facebook/detr-resnet-50 for photographs. A killed run continues where it was.
 
     \b
     Examples: itmkit extract-regions -w work

@@ -28,12 +28,12 @@ from itmkit.workspace import Workspace
     help="spaCy pipeline by name or path [default: en_core_web_sm]; folder of stanza's models; CoNLL-U file or folder"
     " of them; with --parser itmkit a folder of trained weights.",
 )
-@click.option("--batch-size", default=128, show_default=True, help="Captions that go through the model at once.")
+@click.option("--batch-size", default=128, show_default=True, help="Captions the model takes at once.")
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
     metavar="N",
-    help="Processes that parse (one a core, at most 8; 1 where fewer than 2000 captions are left).",
+    help="Processes that parse (one per core, at most 8; 1 if fewer than 2000 captions are left).",
 )
 @shard_option
 @force_option

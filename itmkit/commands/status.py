@@ -24,7 +24,7 @@ STYLES = {"done": "green", "partial": "yellow", "missing": "dim", "stale": "yell
 def command(context: click.Context, workspace: Workspace, as_json: bool) -> None:
     """Show every stage of the workspace: done, partial, missing, stale or damaged, and what to run next.
 
-    Stale means that what a stage was made from (pictures, captions, earlier caches) is not what is there now.
+    A stage is stale if what it was made from (pictures, captions, earlier caches) has changed since.
 
     \b
     Example:

@@ -45,7 +45,7 @@ def read_settings(extra: Sequence[str]) -> dict[str, str]:
     default="small",
     show_default=True,
     metavar="NAME",
-    help="small (a laptop), paper, coco, or scenes (the quickstart).",
+    help="small (for a laptop), paper, coco, or scenes (for the quickstart).",
 )
 @click.option("--run", metavar="NAME", show_default="the method", help="Folder under runs/.")
 @click.option("--dry-run", is_flag=True, help="Only estimate time and memory, from a few steps; writes nothing.")
@@ -69,8 +69,8 @@ def command(
     """Train a matcher on the caches of the workspace; continue a run that was killed.
 
     Every setting of the method and of the training is an option: --epochs 5, --embed 128, --negatives soft,
-    --kgid-layers 0. `itmkit methods mpsm` and docs/train.md list them. --budget 40m (1.5h) trains for so many core
-    minutes instead of --epochs: as many epochs as fit, with everything that counts in epochs in proportion.
+    --kgid-layers 0. `itmkit methods mpsm` and docs/train.md list them. Instead of --epochs, --budget 40m (or 1.5h)
+    trains as many epochs as fit into so many core minutes, and scales the settings that count epochs.
 
     \b
     Examples:

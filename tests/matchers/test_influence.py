@@ -70,7 +70,7 @@ Take = Callable[[Trained], None]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Trained]]:
     """The members of a method, trained when the first test asks for them."""
-    workspace = make_workspace(tmp_path_factory.mktemp("influence"))
+    workspace = make_workspace(tmp_path_factory.mktemp("influence"), scenes=32)
 
     @cache
     def members_of(name: str) -> dict[str, Trained]:

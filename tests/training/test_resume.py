@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from itmkit.commands import cli
+from itmkit.commands.console import run as run_command
 from itmkit.errors import ItmkitError
 from itmkit.runs.settings import RunConfig, resolve
 from itmkit.training import train as loop
@@ -19,6 +19,7 @@ from itmkit.training.step import Learner
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING
+from tests.workspaces import largest_file
 
 STEPS, EPOCHS = 3, 3  # 24 captions in batches of 8
 
@@ -129,7 +130,10 @@ def test_a_torn_line_of_metrics_is_written_again(
 
 
 def test_a_disk_that_fills_up_leaves_the_last_state_whole(
-    workspace: Workspace, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace,
+    undisturbed: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A limit on the size of files stands in for the full disk: a state is written half."""
     with monkeypatch.context() as patch:
@@ -141,14 +145,11 @@ def test_a_disk_that_fills_up_leaves_the_last_state_whole(
     settings = {**FAST["mpsm"], **FAST_TRAINING, "dropout": 0.2, "checkpoint_steps": 2}
     options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     arguments = ["train", "-w", str(workspace.root), "--method", "mpsm", *options]
-    code = (
-        "import resource, signal, sys\nfrom itmkit.commands import cli\nfrom itmkit.commands.console import run\n"
-        f"signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, ({limit},) * 2)\n"
-        f"sys.exit(run(cli, {arguments!r}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert done.stderr.startswith("continuing") and "\nerror: " in done.stderr
+    capsys.readouterr()
+    with largest_file(limit):
+        assert run_command(cli, arguments) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("continuing") and "\nerror: " in printed and "Traceback" not in printed
     assert state.read_bytes() == before and [path.name for path in state.parent.iterdir()] == [state.name]
     assert results(train(workspace, configured()).run) == undisturbed
 
