@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import click
 
@@ -66,11 +69,27 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the `itmkit` command."""
-    # Before anything loads torch: OpenMP reads its settings once, when it is loaded. By default a thread that waits for
-    # the others keeps its core busy, for milliseconds after every operation; where other programs want the cores too,
-    # training then falls to a fraction of its speed. A process that only imports itmkit keeps its own settings.
-    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+    # Before anything loads torch: OpenMP reads its settings once, when it is loaded.
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys() and _others_compute():
         os.environ["OMP_WAIT_POLICY"] = "passive"
     from itmkit.commands.console import run
 
     sys.exit(run(cli))
+
+
+def _others_compute() -> bool:
+    """Whether other programs want the cores now; False where the system does not say.
+
+    A thread of OpenMP that waits for the others keeps its core busy for a while. Alone on a machine that is best: with
+    sleep after each of many small operations, a training step takes a quarter longer. Where other programs want the
+    cores, training falls to a fraction of its speed that way, and sleep is best.
+    """
+    seen = []
+    with suppress(OSError, ValueError, IndexError):
+        for _ in range(5):  # what runs for a moment only does not count
+            running = (
+                Path("/proc/loadavg").read_text(encoding="ascii").split()[3]
+            )  # "2/311": of all threads, this one too
+            seen.append(int(running.partition("/")[0]) - 1)
+            time.sleep(0.002)
+    return bool(seen) and sorted(seen)[len(seen) // 2] > 0

@@ -172,6 +172,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFi
     assert not list(tmp_path.glob(".*.partial"))
 
 
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 WATCHED = """
 import os, sys
 from importlib.abc import MetaPathFinder
@@ -187,13 +188,19 @@ sys.meta_path.insert(0, Watch())
 
 
 @pytest.mark.parametrize(
-    ("own", "found"),
-    [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active"), ({"GOMP_SPINCOUNT": "5"}, "None")],
+    ("beside", "own", "found"),
+    [
+        (True, {}, "passive"),
+        (False, {}, "None"),
+        (True, {"OMP_WAIT_POLICY": "active"}, "active"),
+        (True, {"GOMP_SPINCOUNT": "5"}, "None"),
+    ],
 )
-def test_commands_let_waiting_threads_sleep_before_torch_is_loaded(own: dict[str, str], found: str) -> None:
-    """What the user has set stays as it is."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", *own)} | own
-    code = WATCHED + "sys.argv = ['itmkit', 'methods', 'mpsm']\nfrom itmkit.commands import main\nmain()"
+def test_beside_other_programs_waiting_threads_sleep(beside: bool, own: dict[str, str], found: str) -> None:
+    """It is settled before torch is loaded, and what the user has set stays as it is."""
+    environment = {name: value for name, value in os.environ.items() if name not in (*WAITING, *own)} | own
+    code = WATCHED + "sys.argv = ['itmkit', 'methods', 'mpsm']\nimport itmkit.commands\n"
+    code += f"itmkit.commands._others_compute = lambda: {beside}\nitmkit.commands.main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"torch finds {found}\n"
