@@ -89,6 +89,17 @@ def take_images(batch: ImageBatch, which: list[int]) -> ImageBatch:
     return replace(batch, **{name: value[which] for name, value in _fields(batch).items()})
 
 
+def take_regions(batch: ImageBatch, order: list[int]) -> ImageBatch:
+    """The same images with their regions in another order."""
+    taken = {}
+    for name, value in _fields(batch).items():
+        if name in ("rho", "theta"):
+            taken[name] = value[:, order][:, :, order]
+        elif name not in ("labels", "whole"):
+            taken[name] = value[:, order]
+    return replace(batch, **taken)
+
+
 def take_texts(batch: TextBatch, which: list[int]) -> TextBatch:
     return replace(batch, **{name: value[which] for name, value in _fields(batch).items()})
 

@@ -1,9 +1,8 @@
-"""CMFG against the literal version in `literal_cmfg`, and what must not change its scores."""
+"""CMFG against the literal version in `literal_cmfg`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,48 +12,17 @@ from torch import Tensor
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Needs, TextBatch
-from itmkit.matchers import cmfg
 from itmkit.matchers.cmfg import Config, Layer, Matcher, members, most_attended, needs
 from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.runs.settings import resolve
 from tests.matchers import literal_cmfg as literal
-from tests.matchers.batches import SIZES, image_batch, pad_images, pad_texts, take_images, take_texts, text_batch
+from tests.matchers.batches import SIZES, image_batch, take_images, take_texts, text_batch
 from tests.matchers.literal_mpsm import weights_of
+from tests.matchers.settings import SETTINGS, named
 
 TOLERANCE = 1e-5
 D = 12
-
-# Every combination of what shapes the graph, and each of the rest by itself.
-GRAPHS: list[dict[str, Any]] = [
-    {"edges": edges, "residual": residual, "layers": layers}
-    for edges, residual, layers in product(("both", "intra", "cross"), (True, False), (1, 2, 3))
-]
-APART: list[dict[str, Any]] = [
-    *({"softmax": "apart", "layers": layers} for layers in (1, 2, 3)),
-    *({"softmax": "apart", "edges": edges} for edges in ("intra", "cross")),
-    {"softmax": "apart", "renew_edges": False, "layers": 3},
-    {"softmax": "apart", "residual": False, "words": "gru"},
-]
-REST: list[dict[str, Any]] = [
-    *APART,
-    {"layers": 0},
-    *({"renew_edges": False, "edges": edges} for edges in ("both", "intra", "cross")),
-    {"renew_edges": False, "layers": 3, "residual": False},
-    {"unit_nodes": False},
-    {"image_nodes": 2},
-    {"image_nodes": 9},
-    {"image_nodes": 1, "edges": "intra", "words": "gru"},
-    {"query": 20},
-    {"words": "gru"},
-    {"words": "bert+gru"},
-]
-SETTINGS = GRAPHS + REST
-SWITCHES: list[dict[str, Any]] = [{}, {"edges": "intra"}, {"edges": "cross"}, {"layers": 1}, *REST]
-
-
-def named(settings: dict[str, Any]) -> str:
-    return ",".join(f"{key}={value}" for key, value in settings.items()) or "default"
 
 
 def matcher_of(settings: dict[str, Any]) -> Matcher:
@@ -90,7 +58,7 @@ def close(actual: Any, expected: Any) -> None:
     np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=named)
+@pytest.mark.parametrize("settings", SETTINGS["cmfg"], ids=named)
 def test_scores_are_those_of_the_equations(settings: dict[str, Any]) -> None:
     """Among them an image of one region, one of none, a caption of one word."""
     images, texts, matcher = image_batch([4, 1, 2, 0, 3]), text_batch(), matcher_of(settings)
@@ -98,31 +66,6 @@ def test_scores_are_those_of_the_equations(settings: dict[str, Any]) -> None:
     close(scores(matcher, images, texts), expected)
     assert expected[[0, 1, 2, 4]].std() > 1e-2  # not a comparison of constants
     close(scores(matcher, take_images(images, [1]), take_texts(texts, [1])), expected[1:2, 1:2])
-
-
-@pytest.mark.parametrize("settings", SWITCHES, ids=named)
-@pytest.mark.parametrize("training", [False, True])
-def test_padding_does_not_change_scores(settings: dict[str, Any], training: bool) -> None:
-    images, texts, matcher = image_batch(), text_batch(), matcher_of(settings).train(training)
-    close(scores(matcher, pad_images(images, 3), pad_texts(texts, 4)), scores(matcher, images, texts))
-
-
-@pytest.mark.parametrize("settings", SWITCHES, ids=named)
-def test_a_pair_scores_the_same_in_any_company(settings: dict[str, Any]) -> None:
-    images, texts, matcher = image_batch(), text_batch(), matcher_of(settings)
-    together = scores(matcher, images, texts)
-    for some_images, some_texts in (([2, 0, 1], [1, 0, 3, 2]), ([1], [3, 1]), ([2, 2], [0]), ([0, 1], [2])):
-        found = scores(matcher, take_images(images, some_images), take_texts(texts, some_texts))
-        close(found, together[np.ix_(some_images, some_texts)])
-
-
-@pytest.mark.parametrize("settings", [{}, {"edges": "cross"}, {"renew_edges": False}, *APART[1:6]], ids=named)
-def test_nothing_changes_with_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
-    images, texts, matcher = image_batch([4, 2, 0, 1, 4]), text_batch([3, 1, 5, 2, 2, 4]), matcher_of(settings)
-    whole = scores(matcher, images, texts)
-    for pairs in (0, 1, 2, 5, 7, 29):
-        monkeypatch.setattr(blocks, "BLOCK", pairs * 9 * D)
-        close(scores(matcher, images, texts), whole)
 
 
 def test_a_block_holds_no_more_pairs_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,43 +83,6 @@ def test_a_block_holds_no_more_pairs_than_allowed(monkeypatch: pytest.MonkeyPatc
     assert all(images * texts <= 6 for images, texts, *_ in seen)
     assert sum(images * texts for images, texts, *_ in seen) == 30
     assert {regions for _, _, regions, _ in seen} == {1, 4} and {words for *_, words in seen} == {2, 5}
-
-
-def gradients_of(settings: dict[str, Any]) -> dict[str, Tensor | None]:
-    matcher, image_of = matcher_of(settings).train(), torch.tensor([0, 1, 1, 2])
-    (view,) = matcher.views(matcher.encode_images(image_batch()), matcher.encode_texts(text_batch()))
-    triplet_loss(view, image_of, margin=0.2, negatives="all").backward()  # type: ignore[no-untyped-call]
-    return {name: parameter.grad for name, parameter in matcher.named_parameters()}
-
-
-@pytest.mark.parametrize("settings", [{}, {"edges": "cross"}, {"renew_edges": False}, *APART[1:6]], ids=named)
-def test_recomputed_blocks_have_the_gradients_of_kept_ones(
-    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
-) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 4 * 9 * D)
-    gradients = []
-    for keep in (0, 1 << 40):
-        monkeypatch.setattr(cmfg, "numbers_kept", lambda device, keep=keep: keep)
-        gradients.append(gradients_of(settings))
-    for kept, again in zip(*(found.values() for found in gradients), strict=True):
-        assert kept is not None and again is not None
-        torch.testing.assert_close(kept, again, rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize("settings", SETTINGS, ids=named)
-def test_gradients_reach_every_parameter(settings: dict[str, Any]) -> None:
-    """Parameters that these settings do not use are not built at all."""
-    for name, gradient in gradients_of(settings).items():
-        assert gradient is not None and torch.isfinite(gradient).all() and gradient.abs().max() > 0, name
-
-
-@pytest.mark.parametrize("settings", SETTINGS, ids=named)
-def test_images_without_regions_have_finite_scores_and_gradients(settings: dict[str, Any]) -> None:
-    matcher = matcher_of(settings).train()
-    score = matcher.score(matcher.encode_images(image_batch([0, 4])), matcher.encode_texts(text_batch()))
-    score.sum().backward()  # type: ignore[no-untyped-call]
-    assert torch.isfinite(score).all() and not score[0].any()
-    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in matcher.parameters())
 
 
 # --- the switches ---

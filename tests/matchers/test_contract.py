@@ -1,37 +1,105 @@
-"""What training and scoring rely on, for every method there is."""
+"""What training and scoring rely on, for every method and member there is, in the settings of `settings.py`."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, TextBatch
-from itmkit.matchers import METHODS, as_matcher, build, count_parameters, method, preset, stages
-from tests.matchers.batches import POOLED, SIZES, image_batch, pooled_images, pooled_texts, text_batch
+from itmkit.matchers import METHODS, as_matcher, begin, build, count_parameters, loss, method, preset, stages
+from itmkit.matchers.parts import blocks
+from itmkit.matchers.parts.losses import triplet_loss
+from tests.matchers.batches import (
+    POOLED,
+    SIZES,
+    image_batch,
+    pad_images,
+    pad_texts,
+    pooled_images,
+    pooled_texts,
+    take_images,
+    take_regions,
+    take_texts,
+    text_batch,
+)
+from tests.matchers.settings import HANDFUL, Settings, cases, config_of, named
 
-SMALL = {"embed": 8, "word": 5, "width": 8, "layers": 2, "heads": 2}
+OWN = torch.tensor([0, 1, 1, 2])
+Case = tuple[str, str, Settings]
+
 every_method = pytest.mark.parametrize("name", METHODS)
 
 
-def built(name: str, seed: int = 0, **settings: Any) -> dict[str, torch.nn.Module]:
-    kind = method(name).Config
-    small = {setting: value for setting, value in SMALL.items() if setting in kind.__dataclass_fields__}
-    config = kind(**small, **preset(name), **settings)
-    return build(name, config, sizes=POOLED if pooled(name) else SIZES, seed=seed)
+def case_name(case: Case) -> str:
+    return f"{case[0]}/{case[1]}-{named(case[2])}"
 
 
-def pooled(name: str) -> bool:
+every_case = pytest.mark.parametrize("case", cases(), ids=case_name)
+handful = pytest.mark.parametrize("case", cases(HANDFUL), ids=case_name)
+
+
+def built(name: str, seed: int = 0, **settings: Any) -> dict[str, nn.Module]:
+    return build(name, config_of(name, settings), sizes=POOLED if pooled(name) else SIZES, seed=seed)
+
+
+def pooled(name: str, settings: Settings | None = None) -> bool:
     """Whether a method reads one vector a picture and a caption."""
-    module = method(name)
-    return bool(module.needs(module.Config(**preset(name))).pooled)
+    return bool(method(name).needs(config_of(name, settings)).pooled)
 
 
-def batches(name: str) -> tuple[ImageBatch, TextBatch]:
+def batches(name: str, settings: Settings | None = None) -> tuple[ImageBatch, TextBatch]:
     """Three images and four texts of the kind that a method reads."""
-    return (pooled_images(), pooled_texts()) if pooled(name) else (image_batch(), text_batch())
+    return (pooled_images(), pooled_texts()) if pooled(name, settings) else (image_batch(), text_batch())
+
+
+def matcher_of(case: Case, *, training: bool = False) -> nn.Module:
+    """A matcher none of whose weights and statistics are at their tidy first values, and whose dropout is off."""
+    name, member, settings = case
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        sizes = POOLED if pooled(name, settings) else SIZES
+        matcher: nn.Module = method(name).Matcher(config_of(name, settings), member=member, sizes=sizes)
+        for parameter in matcher.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.15)
+        for part, buffer in matcher.named_buffers():
+            if "running" in part:
+                buffer.add_(torch.rand_like(buffer) * 0.2)
+        for module in matcher.modules():
+            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+                module.weight[module.padding_idx] = 0
+            if isinstance(module, nn.Dropout):  # those whose share is no setting
+                module.p = 0.0
+    return matcher.train(training)
+
+
+def scored(matcher: nn.Module, images: ImageBatch, texts: TextBatch) -> Tensor:
+    parts = as_matcher(matcher)
+    return parts.score(parts.encode_images(images), parts.encode_texts(texts))
+
+
+def scores(matcher: nn.Module, images: ImageBatch, texts: TextBatch) -> np.ndarray:
+    with torch.no_grad():
+        return scored(matcher, images, texts).numpy()
+
+
+def close(actual: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
+
+
+def trained_with(matcher: nn.Module, images: ImageBatch, texts: TextBatch, stage: str) -> dict[str, Tensor | None]:
+    """{name: gradient} after one batch of a stage."""
+    begin(matcher, stage)
+    matcher.train()
+    matcher.zero_grad(set_to_none=True)
+    triplet = partial(triplet_loss, image_of=OWN, margin=0.2, negatives="all")
+    loss(matcher, images, texts, OWN, triplet, stage).total.backward()  # type: ignore[no-untyped-call]
+    return {part: parameter.grad for part, parameter in matcher.named_parameters()}
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -49,6 +117,7 @@ def test_a_method_module_has_what_the_contract_asks(name: str) -> None:
     module = method(name)
     assert module.needs(module.Config()).caches
     assert list(built(name)) == list(module.members(module.Config()))
+    assert module.SUMMARY and "\n" not in module.SUMMARY and "|" not in module.SUMMARY
     for setting in module.Config.__dataclass_fields__.values():
         assert setting.default.description, f"{setting.name} is explained nowhere"
 
@@ -103,3 +172,110 @@ def test_every_parameter_is_trained_and_scores(name: str) -> None:
         counts = count_parameters(member, run)
         assert counts.trained == (0 if name == "dual" else counts.scoring)
         assert counts.scoring == numbers or (name == "scl" and counts.scoring < numbers)
+
+
+# --- what a score depends on, and what not ---
+
+
+@every_case
+def test_scores_depend_on_images_and_on_texts(case: Case) -> None:
+    images, texts = batches(case[0], case[2])
+    found = scores(matcher_of(case), images, texts)
+    assert found.std(axis=0).max() > 1e-3 and found.std(axis=1).max() > 1e-3
+
+
+@handful
+@pytest.mark.parametrize("training", [False, True])
+def test_padding_does_not_change_scores(case: Case, training: bool) -> None:
+    """Nor, in training, the statistics of a batch."""
+    if pooled(case[0], case[2]):
+        pytest.skip("one vector has no padding")
+    images, texts = image_batch(), text_batch()
+    plain = scores(matcher_of(case, training=training), images, texts)
+    close(scores(matcher_of(case, training=training), pad_images(images, 3), pad_texts(texts, 4)), plain)
+
+
+@handful
+def test_a_pair_scores_the_same_in_any_company_and_order(case: Case) -> None:
+    images, texts = batches(case[0], case[2])
+    matcher = matcher_of(case)
+    together = scores(matcher, images, texts)
+    for some, others in (([2, 0, 1], [1, 0, 3, 2]), ([1], [3, 1]), ([2, 2], [0]), ([0], [1])):
+        found = scores(matcher, take_images(images, some), take_texts(texts, others))
+        close(found, together[np.ix_(some, others)])
+
+
+@handful
+def test_the_order_of_regions_does_not_change_scores(case: Case) -> None:
+    if case[0] == "scl":
+        pytest.skip("SCL learns a position for every place")
+    if pooled(case[0], case[2]):
+        pytest.skip("one vector has no order")
+    images, texts, matcher = image_batch([4, 4, 4]), text_batch(), matcher_of(case)
+    close(scores(matcher, take_regions(images, [2, 0, 3, 1]), texts), scores(matcher, images, texts))
+
+
+@handful
+def test_blocks_and_what_is_computed_again_change_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a score nor a gradient, whatever the size of a block."""
+    if pooled(case[0], case[2]):
+        pytest.skip("pairs of one vector are not cut into blocks")
+    images, texts = image_batch([4, 2, 3, 1, 4]), text_batch([3, 1, 5, 2, 2, 4])
+    module = method(case[0])
+
+    def found(block: int, keep: int) -> tuple[np.ndarray, list[Tensor]]:
+        monkeypatch.setattr(blocks, "BLOCK", block)
+        for place in (blocks, module):
+            monkeypatch.setattr(place, "numbers_kept", lambda device: keep, raising=False)
+        matcher = matcher_of(case)
+        score = scored(matcher, images, texts)
+        score.square().sum().backward()  # type: ignore[no-untyped-call]
+        return score.detach().numpy(), [p.grad for p in matcher.parameters() if p.grad is not None]
+
+    plain, gradients = found(1 << 21, 1 << 40)
+    for block, keep in ((1, 1 << 40), (600, 0), (3000, 0)):
+        score, again = found(block, keep)
+        close(score, plain)
+        for value, expected in zip(again, gradients, strict=True):
+            torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6 + 1e-5 * float(expected.abs().max()))
+
+
+# --- gradients ---
+
+
+@every_case
+def test_gradients_reach_every_parameter_that_a_stage_trains_and_no_other(case: Case) -> None:
+    """What the settings do not use is not built at all, so there is no parameter without use."""
+    name, _, settings = case
+    matcher, config = matcher_of(case), config_of(name, settings)
+    for stage in stages(name, config, 1):
+        gradients = trained_with(matcher, *batches(case[0], case[2]), stage.name)
+        for part, parameter in matcher.named_parameters():
+            gradient = gradients[part]
+            if not parameter.requires_grad:
+                assert gradient is None, (stage.name, part)
+            elif not without_say(name, config, part):
+                assert gradient is not None, (stage.name, part)
+                assert torch.isfinite(gradient).all() and gradient.abs().max() > 0, (stage.name, part)
+        for module in matcher.modules():
+            if isinstance(module, nn.Embedding) and module.padding_idx is not None and module.weight.grad is not None:
+                assert not module.weight.grad[module.padding_idx].any()
+
+
+def without_say(name: str, config: Any, part: str) -> bool:
+    """MPSM's graph of the global node alone has one edge, whose normalised weight is one whatever leads to it."""
+    lonely = name == "mpsm" and config.alignment == "global"
+    return lonely and ".relations." in part and (".outgoing" in part or ".incoming" in part)
+
+
+@every_case
+def test_an_image_without_regions_has_finite_scores_and_gradients(case: Case) -> None:
+    name, _, settings = case
+    if pooled(name, settings):
+        pytest.skip("there is one vector of every image")
+    for images in (image_batch([0, 1, 4]), image_batch([0, 0, 0])):
+        matcher = matcher_of(case)
+        assert np.isfinite(scores(matcher, images, text_batch())).all()
+        for stage in stages(name, config_of(name, settings), 1):
+            for part, gradient in trained_with(matcher, images, text_batch(), stage.name).items():
+                assert gradient is None or torch.isfinite(gradient).all(), part

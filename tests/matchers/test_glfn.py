@@ -1,4 +1,4 @@
-"""GLFN, PFAN and SCAN against the literal version in `literal_glfn`, and what must not change their scores."""
+"""GLFN, PFAN and SCAN against the literal version in `literal_glfn`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from torch.nn import functional
 from itmkit.inputs import ImageBatch, Needs, TextBatch
 from itmkit.matchers import method, preset
 from itmkit.matchers.glfn import BlockPositions, Config, Matcher, members, needs
-from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.attention import (
     MAX_LSE,
     MAX_SHARPNESS,
@@ -35,41 +34,16 @@ from tests.matchers.batches import (
     SIZES,
     VECTOR,
     image_batch,
-    pad_images,
-    pad_texts,
     take_images,
-    take_texts,
     text_batch,
 )
 from tests.matchers.literal_mpsm import weights_of
+from tests.matchers.settings import SETTINGS, named
 
 D, P = 12, 6
 COUNTS, LENGTHS = [4, 2, 3, 1], [3, 1, 5, 2]
 
-SETTINGS: list[dict[str, Any]] = [
-    {},
-    preset("pfan"),
-    preset("scan"),
-    {"tags": False},
-    {"positions": False},
-    {"tags": False, "positions": False},
-    {"words": "gru"},
-    {"words": "bert"},
-    {"position": 3},
-    {"position_training": False},
-    {"attention_bonus": 0.5},
-    {"pool_t2i": "lse", "pool_i2t": "lse"},
-    {"pool_t2i": "lse", "attention_bonus": 0.5},
-    {"pool_t2i": "lse", "pool_i2t": "lse", "lse_sharpness_t2i": 20.0, "lse_sharpness_i2t": 20.0},
-    {"sharpness_t2i": 20.0, "sharpness_i2t": 9.0},
-]
-
-
-def named(settings: dict[str, Any]) -> str:
-    return ",".join(f"{key}={value}" for key, value in settings.items()) or "default"
-
-
-every_setting = pytest.mark.parametrize("settings", SETTINGS, ids=named)
+every_setting = pytest.mark.parametrize("settings", SETTINGS["glfn"], ids=named)
 every_member = pytest.mark.parametrize("member", ["t2i", "i2t"])
 
 
@@ -135,36 +109,6 @@ def test_scores_are_those_of_the_literal_version(settings: dict[str, Any], membe
 
 
 @every_member
-@every_setting
-def test_padding_company_and_order_do_not_change_a_score(settings: dict[str, Any], member: str) -> None:
-    matcher, images, texts = matcher_of(settings, member), image_batch(COUNTS), text_batch(LENGTHS)
-    plain = scores(matcher, images, texts)
-    close(scores(matcher, pad_images(images, 3), pad_texts(texts, 4)), plain)
-    order, chosen = [2, 0, 3], [3, 1]
-    close(scores(matcher, take_images(images, order), take_texts(texts, chosen)), plain[order][:, chosen])
-    for i in range(4):
-        for t in range(4):
-            close(scores(matcher, take_images(images, [i]), take_texts(texts, [t])), plain[i : i + 1, t : t + 1])
-
-
-@every_member
-@every_setting
-def test_gradients_reach_every_parameter(settings: dict[str, Any], member: str) -> None:
-    matcher = matcher_of(settings, member).train()
-    found = encoded_scores(matcher, image_batch(), text_batch())
-    loss = triplet_loss(found, torch.tensor([0, 1, 1, 2]), margin=0.2, negatives="all")
-    loss.backward()  # type: ignore[no-untyped-call]
-    for name, parameter in matcher.named_parameters():
-        if name.startswith("positions.") and not matcher.config.position_training:
-            assert parameter.grad is None, name
-            continue
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all() and parameter.grad.abs().max() > 0, name
-        if name.endswith("embedding.weight"):
-            assert not parameter.grad[0].any(), name
-
-
-@every_member
 def test_an_image_without_regions_has_finite_scores_and_gradients(member: str) -> None:
     for settings in ({}, {"attention_bonus": 0.5}, {"pool_t2i": "lse", "pool_i2t": "lse", "attention_bonus": 0.5}):
         matcher, texts = matcher_of(settings, member), text_batch()
@@ -175,28 +119,6 @@ def test_an_image_without_regions_has_finite_scores_and_gradients(member: str) -
         found.sum().backward()  # type: ignore[no-untyped-call]
         for name, parameter in matcher.named_parameters():
             assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
-
-
-@every_member
-@pytest.mark.parametrize("pool", ["mean", "lse"])
-def test_size_of_blocks_and_computing_again_change_nothing(
-    pool: str, member: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    matcher = matcher_of({"attention_bonus": 0.5, f"pool_{member}": pool}, member)
-    images, texts = image_batch(COUNTS), text_batch(LENGTHS)
-
-    def run() -> list[Tensor]:
-        matcher.zero_grad()
-        found = encoded_scores(matcher, images, texts)
-        found.square().sum().backward()  # type: ignore[no-untyped-call]
-        return [found.detach(), *(p.grad.clone() for p in matcher.parameters() if p.grad is not None)]
-
-    plain = run()
-    for block, keep in ((1, 1 << 30), (100, 0), (1 << 20, 0)):
-        monkeypatch.setattr(blocks, "BLOCK", block)
-        monkeypatch.setattr(blocks, "numbers_kept", lambda device, keep=keep: keep)
-        for value, expected in zip(run(), plain, strict=True):
-            torch.testing.assert_close(value, expected, rtol=1e-5, atol=3e-6)
 
 
 @every_member

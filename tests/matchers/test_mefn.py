@@ -1,9 +1,9 @@
-"""MEFN against the literal version in `literal_mefn`, and what must not change its scores."""
+"""MEFN against the literal version in `literal_mefn`."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,6 @@ from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, TextBatch
 from itmkit.matchers import loss
 from itmkit.matchers.mefn import Config, Matcher, entropy_map, members, needs
-from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.runs.settings import resolve
 from tests.matchers import literal_mefn as literal
@@ -24,47 +23,16 @@ from tests.matchers.batches import (
     FEATURE,
     SIZES,
     image_batch,
-    pad_images,
-    pad_texts,
-    take_images,
-    take_texts,
     text_batch,
 )
 from tests.matchers.literal_mpsm import below, weights_of
+from tests.matchers.settings import SETTINGS, named
 
 TOLERANCE = 1e-5
 D = 12
 OWN = torch.tensor([0, 1, 1, 2])
 
-SETTINGS: list[dict[str, Any]] = [
-    {},
-    {"words": "gru"},
-    {"words": "bert"},
-    {"entropy": "conditional"},
-    {"mfe": False},
-    {"local_attention": False},
-    {"global_attention": False},
-    {"mfe": False, "local_attention": False},
-    {"mfe": False, "global_attention": False},
-    {"entropy": "conditional", "local_attention": False},
-    {"entropy": "conditional", "global_attention": False},
-    {"weight_temperature": 0.1, "sharpness": 5.0, "sharpness_i2t": 6.0},
-    {"mfe_weight": 0.5},
-    {"mfe_weight": 0.5, "entropy": "conditional"},
-    {"certainty": "match"},
-    {"certainty": "match", "mfe_weight": 0.5, "global_attention": False},
-    {"class_vectors": "text"},
-    {"class_vectors": "image", "images": "patches"},
-    {"class_vectors": "both", "images": "patches-dino"},
-    {"class_vectors": "both", "images": "patches", "words": "gru", "mfe": False},
-]
-
-
-def named(settings: dict[str, Any]) -> str:
-    return ",".join(f"{key}={value}" for key, value in settings.items()) or "default"
-
-
-every_setting = pytest.mark.parametrize("settings", SETTINGS, ids=named)
+every_setting = pytest.mark.parametrize("settings", SETTINGS["mefn"], ids=named)
 
 
 def config_of(settings: dict[str, Any]) -> Config:
@@ -176,81 +144,9 @@ def test_what_a_certain_mismatch_is_worth(certainty: str, expected: list[float])
 # --- what must not change a score ---
 
 
-@every_setting
-def test_padding_does_not_change_scores(settings: dict[str, Any]) -> None:
-    images, texts, matcher = image_batch(), text_batch(), matcher_of(settings)
-    plain = scores(matcher, images, texts)
-    close(scores(matcher, pad_images(images, 3), pad_texts(texts, 4)), plain)
-
-
-@every_setting
-def test_a_pair_scores_the_same_in_any_company(settings: dict[str, Any]) -> None:
-    images, texts, matcher = image_batch(), text_batch(), matcher_of(settings)
-    together = scores(matcher, images, texts)
-    for order, some in (([2, 0, 1], [1, 0, 3, 2]), ([1], [1]), ([2, 2], [3, 1])):
-        close(scores(matcher, take_images(images, order), take_texts(texts, some)), together[np.ix_(order, some)])
-
-
-@pytest.mark.parametrize(
-    "settings", [{}, {"mfe": False}, {"entropy": "conditional"}, {"class_vectors": "text"}], ids=named
-)
-def test_the_order_of_regions_does_not_change_scores(settings: dict[str, Any]) -> None:
-    images, texts, matcher = image_batch([4, 4, 4]), text_batch(), matcher_of(settings)
-    turned = replace(images, features=images.features.flip(1))
-    close(scores(matcher, turned, texts), scores(matcher, images, texts))
-
-
-@every_setting
-def test_nothing_changes_with_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
-    images, texts, matcher = image_batch([4, 2, 3, 1, 4]), text_batch(), matcher_of(settings)
-    whole = scores(matcher, images, texts)
-    for block in (1, 2 * (4 * D + 11 * 4), 3 * (4 * D + 11 * 4)):
-        monkeypatch.setattr(blocks, "BLOCK", block)
-        close(scores(matcher, images, texts), whole)
-
-
-@every_setting
-def test_an_image_without_regions_still_has_finite_scores_and_gradients(settings: dict[str, Any]) -> None:
-    matcher = matcher_of(settings).train()
-    own = loss(matcher, image_batch([0, 1, 4]), text_batch(), OWN, triplet, "")
-    own.total.backward()  # type: ignore[no-untyped-call]
-    assert torch.isfinite(own.views[0]).all()
-    for name, parameter in matcher.named_parameters():
-        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
-
-
 # --- gradients and the loss ---
 
 triplet = partial(triplet_loss, image_of=OWN, margin=0.2, negatives="all")
-
-
-def gradients_of(settings: dict[str, Any]) -> dict[str, Tensor | None]:
-    matcher = matcher_of(settings).train()
-    loss(matcher, image_batch(), text_batch(), OWN, triplet, "").total.backward()  # type: ignore[no-untyped-call]
-    return {name: parameter.grad for name, parameter in matcher.named_parameters()}
-
-
-@every_setting
-def test_gradients_reach_every_parameter(settings: dict[str, Any]) -> None:
-    for name, gradient in gradients_of(settings).items():
-        assert gradient is not None, name
-        assert torch.isfinite(gradient).all() and gradient.abs().max() > 1e-7, name
-
-
-@pytest.mark.parametrize(
-    "settings", [{}, {"mfe_weight": 0.5}, {"mfe": False}, {"class_vectors": "both", "images": "patches"}], ids=named
-)
-def test_recomputed_blocks_have_the_gradients_of_kept_ones(
-    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
-) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 2 * (4 * D + 11 * 4))
-    gradients = []
-    for keep in (0, 1 << 40):
-        monkeypatch.setattr(blocks, "numbers_kept", lambda device, keep=keep: keep)
-        gradients.append(gradients_of(settings))
-    for kept, again in zip(*(found.values() for found in gradients), strict=True):
-        assert kept is not None and again is not None
-        torch.testing.assert_close(kept, again, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["pair", "conditional"])

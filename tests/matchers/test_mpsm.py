@@ -1,4 +1,4 @@
-"""MPSM against the literal version in `literal_mpsm`, and what must not change its scores."""
+"""MPSM against the literal version in `literal_mpsm`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from itmkit.inputs import ImageBatch, Sizes, TextBatch
 from itmkit.matchers.mpsm import Config, Matcher, members
 from itmkit.matchers.mpsm import _edges as edges_of
 from itmkit.matchers.mpsm import _kgid as kgid_of
-from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.attention import FlatWords, attend_regions, gram, unit_attention
-from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.matchers.parts.pooling import MeanQueryPooling
 from itmkit.matchers.parts.relations import RelationReconstruction
 from itmkit.matchers.parts.similarity import SimilarityRepresentation
@@ -24,60 +22,14 @@ from tests.matchers import literal_mpsm as literal
 from tests.matchers.batches import (
     SIZES,
     image_batch,
-    pad_images,
-    pad_texts,
-    take_images,
-    take_texts,
     text_batch,
 )
+from tests.matchers.settings import SETTINGS, named
 
 TOLERANCE = 1e-5
 D, S, N = 12, 6, 4
 
-SETTINGS: list[dict[str, Any]] = [
-    {},
-    {"training": "joint"},
-    {"training": "joint", "similarities": "direction"},
-    {"similarities": "distance"},
-    {"alignment": "global"},
-    {"alignment": "local"},
-    {"srgr": False},
-    {"srgr": False, "alignment": "global"},
-    {"srgr": False, "alignment": "local"},
-    {"srgr_steps": 3},
-    {"srgr_steps": 2, "alignment": "local"},
-    {"srgr_edges": "product"},
-    {"srgr_edges": "product", "srgr_steps": 2, "alignment": "local"},
-    {"srgr_edges": "product", "similarity_bias": True, "plain_start": True},
-    {"kgid_layers": 0},
-    {"kgid_layers": 1},
-    {"kgid_layers": 2},
-    {"visual_kgid": False},
-    {"text_kgid": False},
-    {"kgid_softmax": "node"},
-    {"kgid_softmax": "node", "kgid_weight": "mean"},
-    {"kgid_weight": "mean", "kgid_logits": 1.0},
-    {"kgid_softmax": "none"},
-    {"kgid_softmax": "none", "kgid_shortcut": "outside", "affinity": "others", "spatial": "heads", "kernels": 4},
-    {"spatial": "heads", "kernels": 6, "kgid_start": 1.0},
-    {"kgid_shortcut": "outside"},
-    {"affinity": "others"},
-    {"affinity": "none", "visual_kgid": False},
-    {"pooling": "published"},
-    {"similarity_bias": True},
-    {"similarity_bias": True, "plain_start": True},
-    {"similarity_bias": True, "plain_start": True, "training": "joint"},
-    {"unit_nodes": False},
-    {"unit_nodes": False, "kgid_softmax": "node", "srgr_steps": 2},
-    {"kernels": 3, "sharpness": 4.0},
-]
-
-
-def named(settings: dict[str, Any]) -> str:
-    return ",".join(f"{key}={value}" for key, value in settings.items()) or "default"
-
-
-every_setting = pytest.mark.parametrize("settings", SETTINGS, ids=named)
+every_setting = pytest.mark.parametrize("settings", SETTINGS["mpsm"], ids=named)
 
 
 def config_of(settings: dict[str, Any]) -> Config:
@@ -389,74 +341,6 @@ def test_training_scores_are_those_of_the_equations(settings: dict[str, Any]) ->
     close(views(matcher.train(), images, texts)[0], expected)
 
 
-@pytest.mark.parametrize("settings", SETTINGS[:11], ids=named)
-@pytest.mark.parametrize("training", [False, True])
-def test_padding_does_not_change_scores(settings: dict[str, Any], training: bool) -> None:
-    images, texts = image_batch(), text_batch()
-    plain = scores(matcher_of(settings).train(training), images, texts)
-    padded = scores(matcher_of(settings).train(training), pad_images(images, 3), pad_texts(texts, 4))
-    close(padded, plain)
-
-
-@pytest.mark.parametrize("settings", SETTINGS[:11], ids=named)
-def test_a_pair_scores_the_same_in_any_company(settings: dict[str, Any]) -> None:
-    images, texts, matcher = image_batch(), text_batch(), matcher_of(settings)
-    together = scores(matcher, images, texts)
-    for order in ([2, 0, 1], [1], [2, 2]):
-        some = [3, 1] if order == [1] else [1, 0, 3, 2]
-        close(scores(matcher, take_images(images, order), take_texts(texts, some)), together[np.ix_(order, some)])
-
-
-def test_nothing_changes_with_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, texts, matcher = image_batch([4, 2, 3, 1, 4]), text_batch(), matcher_of({})
-    whole = scores(matcher, images, texts)
-    for block in (1, 2 * 11 * D, 3 * 11 * D):
-        monkeypatch.setattr(blocks, "BLOCK", block)
-        close(scores(matcher, images, texts), whole)
-
-
-@pytest.mark.parametrize("settings", [{}, {"unit_nodes": False, "alignment": "local"}], ids=named)
-def test_recomputed_blocks_have_the_gradients_of_kept_ones(
-    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
-) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 2 * 11 * D)
-    gradients = []
-    for keep in (0, 1 << 40):
-        monkeypatch.setattr(blocks, "numbers_kept", lambda device, keep=keep: keep)
-        gradients.append(gradients_of(settings, "distance"))
-    for kept, again in zip(*(found.values() for found in gradients), strict=True):
-        assert kept is not None and again is not None
-        torch.testing.assert_close(kept, again, rtol=1e-5, atol=1e-7)
-
-
-def gradients_of(settings: dict[str, Any], member: str) -> dict[str, Tensor | None]:
-    matcher = matcher_of(settings, member).train()
-    image_of = torch.tensor([0, 1, 1, 2])
-    losses = [
-        triplet_loss(view, image_of, margin=0.2, negatives="all")
-        for view in views(matcher, image_batch(), text_batch())
-    ]
-    torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
-    return {name: parameter.grad for name, parameter in matcher.named_parameters()}
-
-
-@every_setting
-def test_gradients_reach_every_parameter(settings: dict[str, Any]) -> None:
-    """Ablated parts are not built at all, so there is no parameter without use.
-
-    The one exception: a graph of the global node alone has one edge, whose normalised weight is one whatever leads
-    to it.
-    """
-    config = config_of(settings)
-    lonely = ("outgoing.", "incoming.", "outgoing_norm.", "incoming_norm.") if config.alignment == "global" else ()
-    for member in members(config):
-        for name, gradient in gradients_of(settings, member).items():
-            if "relations.steps." in name and name.split(".", 4)[-1].startswith(lonely) and lonely:
-                continue
-            assert gradient is not None, name
-            assert torch.isfinite(gradient).all() and gradient.abs().max() > 0, name
-
-
 # --- the switches ---
 
 
@@ -533,8 +417,3 @@ def test_members() -> None:
         sum(p.numel() for p in matcher_of({"training": training}).parameters()) for training in ("joint", "independent")
     )
     assert one < two < 2 * one  # the encoders are shared
-
-
-def test_an_image_without_regions_still_has_finite_scores() -> None:
-    for settings in SETTINGS:
-        assert np.isfinite(scores(matcher_of(settings), image_batch([0, 4]), text_batch())).all(), settings

@@ -32,41 +32,13 @@ from tests.matchers.batches import (
     take_texts,
     text_batch,
 )
+from tests.matchers.settings import SETTINGS, named
 
 IMAGE_OF = [0, 1, 1, 2, 0, 1]  # of six captions of three images; image 2 has one
 STAGES = ("text", "image", "shared")
 POOLS: dict[str, Any] = {"inputs": "pooled"}
 
-SETTINGS: list[dict[str, Any]] = [
-    {},
-    {"words": "learned"},
-    {"layers": 1, "heads": 1},
-    {"layers": 3, "heads": 4, "width": 12, "embed": 5},
-    {"backup": False},
-    {"backup": False, "loss": "printed"},
-    {"loss": "printed"},
-    {"contrast_temperature": 0.5, "label_overlap": 0.3},
-    {"text_positives": "labels"},
-    {"text_positives": "labels", "label_overlap": 0.7},
-    {"text_positives": "labels", "loss": "printed", "words": "learned"},
-    {**POOLS, "text_positives": "labels"},
-    {"freeze_encoders": False},
-    {"freeze_encoders": False, "text_epochs": 0, "image_epochs": 0},
-    {"class_vectors": "both"},
-    {"class_vectors": "text", "images": "regions"},
-    {"class_vectors": "image", "words": "learned"},
-    POOLS,
-    {**POOLS, "layers": 1, "width": 5},
-    {**POOLS, "backup": False, "loss": "printed"},
-    {**POOLS, "text_epochs": 0, "image_epochs": 0},
-]
-
-
-def named(settings: dict[str, Any]) -> str:
-    return ",".join(f"{key}={value}" for key, value in settings.items()) or "default"
-
-
-every_setting = pytest.mark.parametrize("settings", SETTINGS, ids=named)
+every_setting = pytest.mark.parametrize("settings", SETTINGS["scl"], ids=named)
 
 
 def config_of(settings: dict[str, Any]) -> Config:
@@ -160,17 +132,8 @@ def test_padding_does_not_change_scores(settings: dict[str, Any]) -> None:
         close(scores(matcher, pad_images(images, more), pad_texts(texts, more)), plain)
 
 
-@pytest.mark.parametrize("settings", [{}, {"words": "learned"}, {"class_vectors": "both"}, POOLS], ids=named)
-def test_a_pair_scores_the_same_in_any_company(settings: dict[str, Any]) -> None:
-    matcher = matcher_of(settings)
-    images, texts = batches(matcher.config)
-    together = scores(matcher, images, texts)
-    for some, others in (([2, 0, 1], [1, 0, 3, 2, 5, 4]), ([1], [3]), ([2, 2], [1, 1])):
-        close(scores(matcher, take_images(images, some), take_texts(texts, others)), together[some][:, others])
-
-
 def test_images_without_regions_and_the_smallest_batches_have_finite_scores_and_losses() -> None:
-    for settings in SETTINGS:
+    for settings in SETTINGS["scl"]:
         matcher = matcher_of({**settings, "region_dropout": 0.5})
         images, texts = batches(matcher.config)
         if matcher.config.inputs == "words":
@@ -416,7 +379,7 @@ def test_slow_copies_and_frozen_parts_are_not_counted() -> None:
     def numbers(*parts: torch.nn.Module) -> int:
         return sum(p.numel() for part in parts for p in part.parameters())
 
-    for settings in SETTINGS:
+    for settings in SETTINGS["scl"]:
         matcher = matcher_of(settings)
         used = numbers(matcher.encoders, matcher.maps)
         # Of the encoders of pooled vectors none learns where their stages have no epochs.

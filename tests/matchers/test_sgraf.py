@@ -1,4 +1,4 @@
-"""SGRAF against the literal version in `literal_sgraf`, and what must not change its scores."""
+"""SGRAF against the literal version in `literal_sgraf`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch.nn.functional import normalize
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Sizes, TextBatch
-from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.attention import FlatWords
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.matchers.parts.pooling import MeanQueryPooling
@@ -30,44 +29,15 @@ from tests.matchers import literal_mpsm, literal_sgraf
 from tests.matchers.batches import (
     SIZES,
     image_batch,
-    pad_images,
-    pad_texts,
-    take_images,
-    take_texts,
     text_batch,
 )
+from tests.matchers.settings import HANDFUL, SETTINGS, named
 
 TOLERANCE = 1e-5
 D, S = 12, 10  # with a smaller S, a ReLU of SGR may leave nothing alive
 MEMBERS = ("sgr", "saf")
 
-SETTINGS: list[dict[str, Any]] = [
-    {},
-    {"alignment": "global"},
-    {"alignment": "local"},
-    {"pooling": "published"},
-    {"pooling": "published", "alignment": "global"},
-    {"pooling": "published", "unit_nodes": False},
-    {"steps": 1},
-    {"steps": 2, "alignment": "local"},
-    {"similarity_bias": False},
-    {"unit_nodes": False},
-    {"unit_filtered": False},
-    {"unit_filtered": False, "alignment": "local"},
-    {"sharpness": 4.0},
-    {"plain_start": True},
-    {"plain_start": True, "alignment": "global"},
-    {"plain_start": True, "alignment": "local"},
-    {"words": "bert"},
-    {"words": "bert+gru"},
-]
-
-
-def named(settings: dict[str, Any]) -> str:
-    return ",".join(f"{key}={value}" for key, value in settings.items()) or "default"
-
-
-every_setting = pytest.mark.parametrize("settings", SETTINGS, ids=named)
+every_setting = pytest.mark.parametrize("settings", SETTINGS["sgraf"], ids=named)
 every_member = pytest.mark.parametrize("member", MEMBERS)
 
 
@@ -213,76 +183,12 @@ def test_scores_are_those_of_the_equations(settings: dict[str, Any], member: str
 
 
 @every_member
-@pytest.mark.parametrize("settings", SETTINGS[:6], ids=named)
+@pytest.mark.parametrize("settings", HANDFUL["sgraf"], ids=named)
 def test_training_scores_are_those_of_the_equations(settings: dict[str, Any], member: str) -> None:
     """In training SAF's normalisation takes its statistics from all nodes of the batch, pooling's from its images."""
     images, texts, matcher = image_batch(), text_batch(), matcher_of(settings, member)
     expected = literal_scores(matcher, member, images, texts, training=True)
     close(scores(matcher.train(), images, texts), expected)
-
-
-@every_member
-@every_setting
-@pytest.mark.parametrize("training", [False, True])
-def test_padding_does_not_change_scores(settings: dict[str, Any], member: str, training: bool) -> None:
-    images, texts = image_batch(), text_batch()
-    plain = scores(matcher_of(settings, member).train(training), images, texts)
-    padded = scores(matcher_of(settings, member).train(training), pad_images(images, 3), pad_texts(texts, 4))
-    close(padded, plain)
-
-
-@every_member
-@every_setting
-def test_a_pair_scores_the_same_in_any_company(settings: dict[str, Any], member: str) -> None:
-    images, texts, matcher = image_batch(), text_batch(), matcher_of(settings, member)
-    together = scores(matcher, images, texts)
-    for order, some in (([2, 0, 1], [1, 0, 3, 2]), ([1], [3, 1]), ([2, 2], [1, 0, 3, 2]), ([0], [1])):
-        close(scores(matcher, take_images(images, order), take_texts(texts, some)), together[np.ix_(order, some)])
-
-
-@every_member
-@pytest.mark.parametrize("alignment", ["both", "global", "local"])
-def test_nothing_changes_with_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch, member: str, alignment: str) -> None:
-    images, texts, matcher = image_batch([4, 2, 3, 1, 4]), text_batch(), matcher_of({"alignment": alignment}, member)
-    whole = scores(matcher, images, texts)
-    for block in (1, 2 * 11 * D, 3 * 11 * D):
-        monkeypatch.setattr(blocks, "BLOCK", block)
-        close(scores(matcher, images, texts), whole)
-
-
-@every_member
-def test_recomputed_blocks_have_the_gradients_of_kept_ones(monkeypatch: pytest.MonkeyPatch, member: str) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 2 * 11 * D)
-    gradients = []
-    for keep in (0, 1 << 40):
-        monkeypatch.setattr(blocks, "numbers_kept", lambda device, keep=keep: keep)
-        gradients.append(gradients_of({}, member))
-    for kept, again in zip(*(found.values() for found in gradients), strict=True):
-        assert kept is not None and again is not None
-        torch.testing.assert_close(kept, again, rtol=1e-5, atol=1e-7)
-
-
-def gradients_of(settings: dict[str, Any], member: str) -> dict[str, Tensor | None]:
-    matcher = matcher_of(settings, member).train()
-    view = matcher.views(matcher.encode_images(image_batch()), matcher.encode_texts(text_batch()))[0]
-    triplet_loss(view, torch.tensor([0, 1, 1, 2]), margin=0.2, negatives="all").backward()  # type: ignore[no-untyped-call]
-    return {name: parameter.grad for name, parameter in matcher.named_parameters()}
-
-
-@every_member
-@every_setting
-def test_gradients_reach_every_parameter(settings: dict[str, Any], member: str) -> None:
-    """What the settings do not use is not built at all, so there is no parameter without use."""
-    for name, gradient in gradients_of(settings, member).items():
-        assert gradient is not None, name
-        assert torch.isfinite(gradient).all() and gradient.abs().max() > 0, name
-
-
-@every_member
-@every_setting
-def test_an_image_without_regions_still_has_finite_scores(settings: dict[str, Any], member: str) -> None:
-    for batch in (image_batch([0, 4]), image_batch([0])):
-        assert np.isfinite(scores(matcher_of(settings, member), batch, text_batch())).all()
 
 
 @every_member

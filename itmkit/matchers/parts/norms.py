@@ -74,6 +74,7 @@ class MaskedBatchNorm(nn.Module):
         if self.training:
             weights = mask.to(x.dtype).expand_as(x)
             count, total = over_processes(torch.stack([self._sum(weights), self._sum(x * weights)]))
+            count = count.clamp_min(1)  # a batch may have no region at all
             mean = total / count
             var = over_processes(self._sum((x - mean).square() * weights)) / count
             if torch.is_grad_enabled():  # a batch that is encoded twice, once without gradients, counts once
