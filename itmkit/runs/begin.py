@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from itmkit.cache import WHOLE, CacheReader, Part, text_key
+from itmkit.cache import WHOLE, Part
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json
@@ -20,10 +17,9 @@ from itmkit.inputs.needs import is_open, missing, the_one
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.machine.precision import WantedProducts, precision_of
 from itmkit.matchers import method
+from itmkit.parse_text.store import TextCache
 from itmkit.runs.settings import RunConfig, read_config, resolve
 from itmkit.workspace import VECTORS, WORDS, Workspace
-
-AT_ONCE = 10_000  # captions whose words are counted together
 
 # Settings that do not change what a run ends in, so that a run may be continued with other values.
 FREE = ("stop_on_collapse", "checkpoint_steps", "workers")
@@ -179,15 +175,6 @@ def training_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfi
     """The vocabulary of the training captions, each caption counted as often as it occurs; None where none is used."""
     if not method(config.method).needs(config.matcher).words:
         return None
-    text = CacheReader.open(workspace.cache("text"), stage="parse-text")
-    occurs = Counter(caption.text for image in dataset.split("train") for caption in image.captions)
-    table = text.tables["words"]
-    totals = np.zeros(len(table), np.int64)
-    captions = iter(occurs.items())
-    while some := dict(islice(captions, AT_ONCE)):
-        flat, offsets = text.read_ragged(["words"], text.rows([text_key(caption) for caption in some]))
-        weights = np.repeat(np.fromiter(some.values(), np.int64, len(some)), np.diff(offsets))
-        np.add.at(totals, flat["words"], weights)
-    return Vocabulary.build(
-        {word: int(count) for word, count in zip(table, totals, strict=True)}, minimum=config.training.minimum_count
-    )
+    text = TextCache.open(workspace.cache("text"))
+    counts = text.word_counts(caption.text for image in dataset.split("train") for caption in image.captions)
+    return Vocabulary.build(counts, minimum=config.training.minimum_count)
