@@ -28,7 +28,7 @@ class TextInputs:
     ) -> None:
         self.needs = needs
         keys = [text_key(caption) for caption in captions]
-        self._offsets = np.arange(len(keys) + 1, dtype=np.int64)  # one vector a caption
+        self._offsets: np.ndarray = np.arange(len(keys) + 1, dtype=np.int64)  # one vector a caption
         self._words: np.ndarray | None = None
         self._edges: np.ndarray | None = None
         if "text" in needs.caches:

@@ -13,6 +13,7 @@ import pytest
 
 import itmkit
 from itmkit.errors import ItmkitError
+from itmkit.machine.job import Job
 from itmkit.parse_text import workers
 from itmkit.parse_text.parse import parse_text
 from itmkit.parse_text.shipped import ShippedBackend
@@ -43,12 +44,14 @@ def test_any_number_of_workers_gives_the_same_bytes(
 ) -> None:
     workspace = make_workspace(CAPTIONS, ["👍🏽", "a cat"])
     monkeypatch.chdir(untrained.parent)  # children find a relative path too
-    parse_text(workspace, model=untrained.name, shard_size=25, workers=1)
+    parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=1))
     alone = shards(workspace)
     for number in (2, 3):
-        assert parse_text(workspace, model=untrained.name, shard_size=25, workers=number, force=True).parsed == 62
+        assert (
+            parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=number, force=True)).parsed == 62
+        )
         assert shards(workspace) == alone
-    assert parse_text(workspace, model=untrained.name, shard_size=25, workers=2).parsed == 0
+    assert parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=2)).parsed == 0
     assert not children()
 
 
@@ -56,7 +59,7 @@ def test_an_interrupted_run_leaves_no_child_and_continues(
     make_workspace: MakeWorkspace, untrained: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = make_workspace(CAPTIONS)
-    parse_text(workspace, model=str(untrained), shard_size=25, workers=1)
+    parse_text(workspace, model=str(untrained), job=Job(shard_size=25, workers=1))
     undisturbed = shards(workspace)
     append, calls = itmkit.parse_text.parse.append, 0
 
@@ -70,10 +73,10 @@ def test_an_interrupted_run_leaves_no_child_and_continues(
 
     monkeypatch.setattr("itmkit.parse_text.parse.append", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        parse_text(workspace, model=str(untrained), shard_size=25, workers=2, force=True)
+        parse_text(workspace, model=str(untrained), job=Job(shard_size=25, workers=2, force=True))
     assert not children()
     monkeypatch.undo()
-    assert 0 < parse_text(workspace, model=str(untrained), shard_size=25, workers=2).parsed < 60
+    assert 0 < parse_text(workspace, model=str(untrained), job=Job(shard_size=25, workers=2)).parsed < 60
     assert shards(workspace) == undisturbed
 
 
