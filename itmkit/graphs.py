@@ -20,6 +20,7 @@ import numpy as np
 from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
+from itmkit.parse_text.store import TextCache
 from itmkit.progress import SILENT, Progress
 from itmkit.stages import require
 from itmkit.workspace import Workspace
@@ -278,8 +279,8 @@ def _image_rows(regions: CacheReader, rows: np.ndarray, blocks: int, keep: int) 
 
 
 def _text_graphs(workspace: Workspace, dataset: Dataset, force: bool, progress: Progress) -> tuple[int, int]:
-    text = CacheReader.open(workspace.cache("text"), stage="parse-text")
-    ids = text.ids
+    text = TextCache.open(workspace.cache("text"))
+    ids = text.reader.ids
     made_by = MadeBy(STAGE, {}, None, workspace.inputs("graphs/texts", dataset))
     with (
         CacheWriter.open(
@@ -297,8 +298,7 @@ def _text_graphs(workspace: Workspace, dataset: Dataset, force: bool, progress: 
             with writer.shard(number) as out:
                 for start in range(done, done + len(keys), _TEXTS_AT_ONCE):
                     rows = np.arange(start, min(start + _TEXTS_AT_ONCE, done + len(keys)))
-                    flat, offsets = text.read_ragged(["heads"], rows)
-                    edges, bounds = dependency_edges(flat["heads"], offsets)
+                    edges, bounds = dependency_edges(*text.column("heads", rows))
                     out.append(ids[rows[0] : rows[-1] + 1], {"edges": edges}, lengths=np.diff(bounds))
                     advance(len(rows))
             done += len(keys)

@@ -67,16 +67,13 @@ def command(
     from itmkit.cache.parts import merge_when_done
     from itmkit.commands import console
     from itmkit.embed.embed import SIDES, cut_captions, embed
+    from itmkit.job import Job
     from itmkit.machine.processes import part_to_do, rank, rank_device
 
     part, leads = part_to_do(shard), rank().index == 0
-    result = embed(
-        workspace,
-        model=model,
-        cache=cache,
-        only=only,  # type: ignore[arg-type]
+    job = Job(
         precision=precision,
-        batch_size=batch_size,
+        batch=batch_size,
         device=device or rank_device(),
         workers=workers,
         timeout=timeout,
@@ -85,6 +82,13 @@ def command(
         strict=strict,
         force=force,
         progress=console.ConsoleProgress() if leads else SILENT,
+    )
+    result = embed(
+        workspace,
+        model=model,
+        cache=cache,
+        only=only,  # type: ignore[arg-type]
+        job=job,
     )
     if not leads:
         return

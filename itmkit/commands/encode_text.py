@@ -69,22 +69,26 @@ def command(
     from itmkit.cache.parts import merge_when_done
     from itmkit.commands import console
     from itmkit.encode_text.encode import encode_text
+    from itmkit.job import Job
     from itmkit.machine.processes import part_to_do, rank, rank_device
 
     part, leads = part_to_do(shard), rank().index == 0
+    job = Job(
+        precision=precision,
+        batch=batch_tokens,
+        device=device or rank_device(),
+        shard_size=shard_size,
+        part=part,
+        force=force,
+        progress=console.ConsoleProgress() if leads else SILENT,
+    )
     result = encode_text(
         workspace,
         model=model,
         cache=cache,
         only=only,  # type: ignore[arg-type]
         layer=layer,
-        precision=precision,
-        batch_tokens=batch_tokens,
-        device=device or rank_device(),
-        shard_size=shard_size,
-        part=part,
-        force=force,
-        progress=console.ConsoleProgress() if leads else SILENT,
+        job=job,
     )
     if not leads:
         return

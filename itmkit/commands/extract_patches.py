@@ -66,17 +66,14 @@ def command(
     """
     from itmkit.cache.parts import merge_when_done
     from itmkit.commands import console
+    from itmkit.job import Job
     from itmkit.machine.processes import part_to_do, rank, rank_device
     from itmkit.regions.patches import extract_patches
 
     part, leads = part_to_do(shard), rank().index == 0
-    result = extract_patches(
-        workspace,
-        model=model,
-        cache=cache,
-        size=size,
+    job = Job(
         precision=precision,
-        batch_size=batch_size,
+        batch=batch_size,
         device=device or rank_device(),
         workers=workers,
         timeout=timeout,
@@ -85,6 +82,13 @@ def command(
         strict=strict,
         force=force,
         progress=console.ConsoleProgress() if leads else SILENT,
+    )
+    result = extract_patches(
+        workspace,
+        model=model,
+        cache=cache,
+        size=size,
+        job=job,
     )
     if not leads:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from itmkit.cache import WHOLE
 from itmkit.commands import options
 from itmkit.progress import SILENT
 from itmkit.workspace import Workspace
+
+if TYPE_CHECKING:
+    from itmkit.machine.device import Precision
 
 
 @click.command("extract-regions")
@@ -62,7 +66,7 @@ def command(
     model: str | None,
     regions: int | None,
     size: int | None,
-    precision: str | None,
+    precision: Precision | None,
     config: Path | None,
     vocabulary: Path | None,
     selection: str | None,
@@ -92,31 +96,35 @@ def command(
     """
     from itmkit.cache.parts import merge_when_done
     from itmkit.commands import console
+    from itmkit.job import Job
     from itmkit.machine.processes import part_to_do, rank, rank_device
     from itmkit.regions.extract import extract_regions
 
     part, leads = part_to_do(shard), rank().index == 0
-    result = extract_regions(
-        workspace,
-        backend=backend,
-        model=model,
-        regions=regions,
-        size=size,
+    job = Job(
         precision=precision,
-        config=config,
-        vocabulary=vocabulary,
-        selection=selection,
-        min_regions=min_regions,
-        batch_size=batch_size,
+        batch=batch_size,
         device=device or rank_device(),
         workers=workers,
         timeout=timeout,
         part=part,
         shard_size=shard_size,
         strict=strict,
-        download=download,
         force=force,
         progress=console.ConsoleProgress() if leads else SILENT,
+    )
+    result = extract_regions(
+        workspace,
+        backend=backend,
+        model=model,
+        regions=regions,
+        size=size,
+        config=config,
+        vocabulary=vocabulary,
+        selection=selection,
+        min_regions=min_regions,
+        download=download,
+        job=job,
     )
     if not leads:
         return

@@ -62,20 +62,24 @@ def command(
       itmkit parse-text --shard 0/4      (one of four jobs; then itmkit merge)
     """
     from itmkit.cache.parts import merge_when_done
+    from itmkit.job import Job
     from itmkit.machine.processes import part_to_do, rank
     from itmkit.parse_text.parse import parse_text
 
     part, leads = part_to_do(shard), rank().index == 0
-    result = parse_text(
-        workspace,
-        parser=parser,
-        model=model,
-        batch_size=batch_size,
+    job = Job(
+        batch=batch_size,
         shard_size=shard_size,
         part=part,
         workers=workers,
         force=force,
         progress=ConsoleProgress() if leads else SILENT,
+    )
+    result = parse_text(
+        workspace,
+        parser=parser,
+        model=model,
+        job=job,
     )
     if not leads:
         return

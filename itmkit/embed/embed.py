@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from itmkit.cache import WHOLE, CacheReader, CacheWriter, Column, MadeBy, Part, text_key
-from itmkit.cache.begin import begun_manifest, shard_size_of
+from itmkit.cache import WHOLE, CacheReader, CacheWriter, Column, MadeBy, text_key
+from itmkit.cache.begin import begun_manifest
 from itmkit.cache.manifest import Manifest
 from itmkit.cache.name import CacheName, vectors_cache
 from itmkit.dataset import Dataset
 from itmkit.embed.dual import KINDS, DualEncoder, load_dual
 from itmkit.errors import ItmkitError
+from itmkit.job import USUAL, Job
 from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
 from itmkit.models.hub import find_model, model_place, model_record, short_name
 from itmkit.pictures.decode import Picture
 from itmkit.pictures.skipped import check_files, check_skipped
 from itmkit.pictures.stage import Steps, extract_pictures
-from itmkit.progress import SILENT, Progress
+from itmkit.progress import Progress
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -64,16 +65,7 @@ def embed(
     model: str | None = None,
     cache: str | None = None,
     only: Side | None = None,
-    precision: Precision | None = None,
-    batch_size: int | None = None,
-    device: str | None = None,
-    shard_size: int | None = None,
-    workers: int | None = None,
-    timeout: float | None = None,
-    part: Part = WHOLE,
-    strict: bool = False,
-    force: bool = False,
-    progress: Progress = SILENT,
+    job: Job = USUAL,
 ) -> EmbedResult:
     """Writes caches/vectors-<cache>/images and caches/vectors-<cache>/texts.
 
@@ -85,26 +77,17 @@ def embed(
         model: folder of a transformers model, or a hub name; None takes the one the cache was begun with.
         cache: name after "vectors-"; None takes the last part of the model's name.
         only: one of the two sides.
-        precision: of the model's products: "float32" (the default), "bfloat16" or "float16".
-        batch_size: pictures or captions a batch; has no influence on the result beyond rounding.
-        device: as torch names it; default cuda where there is one, else cpu.
-        shard_size: rows a shard, what a killed run may lose; default as the cache was begun, else 2,000.
-        workers: processes that decode pictures; default one a core, at most 8. timeout: the most seconds that
-            decoding a picture may take (120); a slower one is skipped.
-        part: which shards to do, where several processes share the work; the result tells of these alone, and
-            `itmkit.cache.merge_parts` makes one cache of all, of images and of texts.
-        strict: stop where a picture cannot be read, instead of leaving it out and listing it.
 
     Raises:
         ItmkitError: no data set or no pictures, pictures that changed since `prepare`, a model that cannot be had or
-            is no dual encoder, a cache made from other data or settings (and not `force`), or, with `strict`, the
+            is no dual encoder, a cache made from other data or settings (and not forced), or, where it is strict, the
             pictures that cannot be read.
     """
     problems = []
     if only is not None and only not in SIDES:
         problems.append(f"only {only!r}: there are {' and '.join(SIDES)}")
-    if precision is not None:
-        check_precision(precision, problems)
+    if job.precision is not None:
+        check_precision(job.precision, problems)
     if problems:
         raise ItmkitError(problems)
     name = _cache_name(workspace, model, cache)
@@ -112,13 +95,13 @@ def embed(
     dataset = workspace.dataset()
     if "images" in sides:
         check_files(workspace, dataset)
-    asked = model is not None
+    asked, precision = model is not None, job.precision
     if model is None:
         model, precision = _begun_with(workspace, name, precision)
     precision = precision or "float32"
-    device = usable_device(device)
-    batch = batch_size or (4 if device == "cpu" else 32)
-    progress.note(f"{STAGE}: {model} on {device}")
+    device = usable_device(job.device)
+    batch = job.batch or (4 if device == "cpu" else 32)
+    job.progress.note(f"{STAGE}: {model} on {device}")
     dual = load_dual(model, device=device, precision=precision, allow_download=asked)
     path = find_model(model, allow_download=False)
     record = model_record(model, path, tokenizer=True)
@@ -129,21 +112,21 @@ def embed(
         return {
             "folder": (folder := workspace.cache(place)),
             "made_by": MadeBy(STAGE, {"part": side, **recorded(precision)}, record, workspace.inputs(place, dataset)),
-            "shard_size": shard_size or (SHARD if force else shard_size_of(folder, SHARD)),
-            "part": part,
+            "shard_size": job.rows_a_shard(folder, SHARD),
+            "part": job.part,
             "notes": {"model": local, "device": device, "limit": dual.limit},
-            "force": force,
+            "force": job.force,
         }
 
     done_now, images, captions, truncated, skipped = 0, None, None, None, []
     if "images" in sides:
-        now, manifest = _images(workspace, dataset, dual, options("images"), batch, workers, timeout, strict, progress)
+        now, manifest = _images(workspace, dataset, dual, options("images"), batch, job)
         done_now, images, skipped = now, manifest.count, manifest.skipped
-        check_skipped(workspace, dataset.images, skipped, strict=strict)
+        check_skipped(workspace, dataset.images, skipped, strict=job.strict)
     if "texts" in sides:
-        now, manifest = _texts(dataset, dual, options("texts"), batch, progress)
+        now, manifest = _texts(dataset, dual, options("texts"), batch, job.progress)
         done_now, captions = done_now + now, manifest.count
-        truncated = cut_captions(workspace.cache(str(CacheName("vectors", name)))) if part == WHOLE else None
+        truncated = cut_captions(workspace.cache(str(CacheName("vectors", name)))) if job.part == WHOLE else None
     return EmbedResult(
         path=workspace.cache(str(CacheName("vectors", name))),
         model=model,
@@ -165,10 +148,7 @@ def _images(
     dual: DualEncoder,
     options: dict[str, Any],
     batch: int,
-    workers: int | None,
-    timeout: float | None,
-    strict: bool,
-    progress: Progress,
+    job: Job,
 ) -> tuple[int, Manifest]:
     """Returns how many pictures were dealt with now, and what the cache says of itself."""
 
@@ -188,11 +168,8 @@ def _images(
             dataset.images,
             writer,
             Steps(dual.prepare, compute, rows, batch=batch),
-            strict=strict,
-            workers=workers,
-            timeout=timeout,
             title=f"{STAGE}: images",
-            progress=progress,
+            job=job,
         )
     return now, writer.manifest
 

@@ -10,19 +10,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-from itmkit.cache import WHOLE, CacheReader, CacheWriter, Column, MadeBy, Part, text_key
-from itmkit.cache.begin import begun_manifest, shard_size_of
+from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, text_key
+from itmkit.cache.begin import begun_manifest
 from itmkit.cache.name import CacheName, words_cache
 from itmkit.cache.tag_phrases import TagPhrases
 from itmkit.dataset import Dataset
 from itmkit.encode_text.alignment import Spans, means, pieces_of_words
 from itmkit.encode_text.encoder import KINDS, LAST_FOUR, LanguageModel, Layer, Padding, load_language_model
 from itmkit.errors import ItmkitError
+from itmkit.job import USUAL, Job
 from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
 from itmkit.models.hub import find_model, model_place, model_record, short_name
 from itmkit.parse_text.parse import chunks
 from itmkit.parse_text.store import TextCache
-from itmkit.progress import SILENT, Progress
+from itmkit.progress import Progress
 from itmkit.stages import require
 from itmkit.workspace import Workspace
 
@@ -64,13 +65,7 @@ def encode_text(
     cache: str | None = None,
     only: Side | None = None,
     layer: str | int | None = None,
-    precision: Precision | None = None,
-    batch_tokens: int | None = None,
-    device: str | None = None,
-    shard_size: int | None = None,
-    part: Part = WHOLE,
-    force: bool = False,
-    progress: Progress = SILENT,
+    job: Job = USUAL,
 ) -> EncodeResult:
     """Writes caches/words-<cache>/texts and, where there is a region cache with tags, caches/words-<cache>/tags.
 
@@ -85,19 +80,12 @@ def encode_text(
         cache: name after "words-"; None takes the last part of the model's name.
         only: one of the two.
         layer: the output taken: -1 (default), -2, ..., or "last4", the mean of the last four.
-        precision: of the model's products: "float32" (the default), "bfloat16" or "float16".
-        batch_tokens: tokens that go through the model at once; default 4,096 on a CPU, else 32,768.
-        device: as torch names it; default cuda where there is one, else cpu.
-        shard_size: captions of one shard, the unit that a killed run may lose; default as begun, else 5,000.
-        part: which shards to do, where several processes share the work; the result tells of these alone, and
-            `itmkit.cache.merge_parts` makes one cache of all, of texts and of tags.
-        force: start anew whatever is there.
 
     Raises:
         ItmkitError: no parsed captions, or they are of other data; a model that cannot be had or gives no vectors of
-            words; a cache made from other data or settings (and not `force`); settings that do not exist, all at once.
+            words; a cache made from other data or settings (and not forced); settings that do not exist, all at once.
     """
-    problems = _problems(cache, only, layer, precision, batch_tokens)
+    problems = _problems(cache, only, layer, job)
     if problems:
         raise ItmkitError(problems)
     name = _cache_name(workspace, model, cache)
@@ -105,13 +93,13 @@ def encode_text(
     sides = SIDES if only is None else (only,)
     dataset = workspace.dataset()
     sides = _possible(workspace, dataset, sides, only)
-    asked = model is not None
+    asked, precision = model is not None, job.precision
     if model is None:
         model, layer, precision = _begun_with(folder, layer, precision)
     chosen, precision = _layer(layer), precision or "float32"
-    device = usable_device(device)
-    batch = batch_tokens or (4_096 if device == "cpu" else 32_768)
-    progress.note(f"{STAGE}: {model} on {device}")
+    device = usable_device(job.device)
+    batch = job.batch or (4_096 if device == "cpu" else 32_768)
+    job.progress.note(f"{STAGE}: {model} on {device}")
     encoder = load_language_model(model, layer=chosen, device=device, precision=precision, allow_download=asked)
     path = find_model(model, allow_download=False)
     record = model_record(model, path, tokenizer=True)
@@ -123,20 +111,20 @@ def encode_text(
         return {
             "folder": place,
             "made_by": MadeBy(STAGE, settings, record, workspace.inputs(words_cache(name, side), dataset)),
-            "shard_size": shard_size or (SHARD if force else shard_size_of(place, SHARD)),
+            "shard_size": job.rows_a_shard(place, SHARD),
             "notes": {"model": local, "device": device, "limit": encoder.limit, "sentence": encoder.sentence},
-            "part": part,
-            "force": force,
+            "part": job.part,
+            "force": job.force,
         }
 
     encoded, without, captions, words, phrases, padding = 0, 0, None, None, None, Padding()
     if "texts" in sides:
         text = TextCache.open(workspace.cache("text"))
-        encoded, without = _texts(dataset, text, encoder, options("texts"), batch, padding, progress)
+        encoded, without = _texts(dataset, text, encoder, options("texts"), batch, padding, job.progress)
         captions, words = len(text), int(text.reader.lengths().sum())
     if "tags" in sides:
         found = TagPhrases.of(CacheReader.open(workspace.cache("regions"))).phrases
-        encoded += _tags(found, encoder, options("tags"), batch, padding, progress)
+        encoded += _tags(found, encoder, options("tags"), batch, padding, job.progress)
         phrases = len(found)
     share = padding.padding / padding.tokens if padding.tokens else 0.0
     return EncodeResult(
@@ -230,9 +218,7 @@ def _tags(
     return now
 
 
-def _problems(
-    cache: str | None, only: str | None, layer: str | int | None, precision: str | None, batch_tokens: int | None
-) -> list[str]:
+def _problems(cache: str | None, only: str | None, layer: str | int | None, job: Job) -> list[str]:
     problems = []
     if cache is not None and not _NAME.fullmatch(cache):
         problems.append(f"--cache {cache!r}: a plain folder name is needed, such as bert")
@@ -240,10 +226,10 @@ def _problems(
         problems.append(f"only {only!r}: there are {' and '.join(SIDES)}")
     if layer is not None and layer != LAST_FOUR and not re.fullmatch(r"-?\d+", str(layer)):
         problems.append(f"layer {layer!r}: a number (-1 is the last), or {LAST_FOUR}, the mean of the last four")
-    if precision is not None:
-        check_precision(precision, problems)
-    if batch_tokens is not None and batch_tokens < 1:
-        problems.append(f"batch_tokens is {batch_tokens}, at least 1 is needed")
+    if job.precision is not None:
+        check_precision(job.precision, problems)
+    if job.batch is not None and job.batch < 1:
+        problems.append(f"batch is {job.batch}, at least 1 is needed")
     return problems
 
 

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from itmkit.cache import WHOLE, CacheWriter, Column, MadeBy, Part, text_key
-from itmkit.cache.begin import shard_size_of
+from itmkit.cache import CacheWriter, Column, MadeBy, text_key
 from itmkit.cache.writer import ShardWriter
 from itmkit.errors import ItmkitError
+from itmkit.job import USUAL, Job
 from itmkit.parse_text.backends import PARSERS, load_backend
 from itmkit.parse_text.parsed import Backend, Coded, ParsedTexts
 from itmkit.parse_text.workers import ParseAll, count, parsing_by, parsing_here
-from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
 
 COLUMNS = {
@@ -33,6 +32,7 @@ COLUMNS = {
 }
 TABLES = ("words", "lemmas", "pos", "relations")  # columns that index a table of the manifest
 SHARD = 20_000
+BATCH = 128
 CHUNK_CHARACTERS = 100_000  # parsed at once: bounds memory whatever the captions' lengths
 
 
@@ -54,12 +54,7 @@ def parse_text(
     *,
     parser: str | None = None,
     model: str | None = None,
-    batch_size: int = 128,
-    shard_size: int | None = None,
-    part: Part = WHOLE,
-    workers: int | None = None,
-    force: bool = False,
-    progress: Progress = SILENT,
+    job: Job = USUAL,
 ) -> ParseResult:
     """Parses every distinct caption of the data set once and writes `caches/text`.
 
@@ -69,13 +64,8 @@ def parse_text(
         model: for spaCy the name or path of a pipeline (default en_core_web_sm); for stanza the folder of its models;
             for conllu a file or a folder of files; for itmkit the folder of a parser made by
             examples/train_parser.py (default the shipped one).
-        batch_size: captions that go through the model at once; does not change the result.
-        shard_size: captions of one shard, the unit that a killed run may lose; default as begun, else 20,000.
-        part: which shards to do, where several processes share the work; the result tells of these alone, and
-            `itmkit.cache.merge_parts` makes one cache of all.
-        workers: processes that parse, 1 for this one alone; does not change the result. Default one a core, at most
-            8, where 2,000 captions or more are left to do. Each loads the model; files of conllu are read here.
-        force: start anew whatever is there.
+        job: its batch is of captions, 128 by default; its workers each load the model, and where none are asked for,
+            fewer than 2,000 captions are parsed here. Files of conllu are always read here.
 
     Raises:
         ItmkitError: no data set, an unknown parser, a model that cannot be loaded, captions that CoNLL-U files lack,
@@ -89,14 +79,14 @@ def parse_text(
     ]
     if parser not in PARSERS:
         problems.append(f"parser {parser!r} is not known; there are: {', '.join(PARSERS)}")
-    numbers = {"batch_size": batch_size, "shard_size": shard_size, "workers": workers}
+    numbers = {"batch": job.batch, "shard_size": job.shard_size, "workers": job.workers}
     problems += [f"{name} is {n}, at least 1 is needed" for name, n in numbers.items() if n is not None and n < 1]
     if problems:
         raise ItmkitError(problems)
     dataset = workspace.dataset()
     texts = dataset.distinct_texts
     backend = load_backend(str(parser), model, texts)
-    progress.note(f"parser: {parser}, {backend.model['id']}")
+    job.progress.note(f"parser: {parser}, {backend.model['id']}")
     made_by = MadeBy(
         stage="parse-text",
         settings={"parser": parser},
@@ -104,7 +94,7 @@ def parse_text(
         inputs=workspace.inputs("text", dataset),
     )
     folder = workspace.cache("text")
-    size = shard_size or (SHARD if force else shard_size_of(folder, SHARD))
+    size = job.rows_a_shard(folder, SHARD)
     with CacheWriter.open(
         folder,
         made_by=made_by,
@@ -112,16 +102,16 @@ def parse_text(
         keys=[text_key(text) for text in texts],
         tables={name: [] for name in TABLES},
         shard_size=size,
-        part=part,
-        force=force,
+        part=job.part,
+        force=job.force,
     ) as writer:
         pending = [(shard, shard * size, keys) for shard, keys in writer.pending()]
         cuts = [chunks(texts, first, first + len(keys), CHUNK_CHARACTERS) for _, first, keys in pending]
         parsed = sum(len(keys) for _, _, keys in pending)
-        processes = 1 if parser == "conllu" else count(workers, parsed)
+        processes = 1 if parser == "conllu" else count(job.workers, parsed)
         with (
-            _parsing(processes, backend, str(parser), model, batch_size) as parse,
-            progress.task("parsing captions", writer.total, done=writer.done, unit="captions") as advance,
+            _parsing(processes, backend, str(parser), model, job.batch or BATCH) as parse,
+            job.progress.task("parsing captions", writer.total, done=writer.done, unit="captions") as advance,
         ):
             results = parse(texts[start:end] for cut in cuts for start, end in cut)
             for (shard, first, keys), cut in zip(pending, cuts, strict=True):

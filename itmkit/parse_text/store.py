@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from itmkit.cache import CacheReader, text_key
-from itmkit.parse_text.parse import COLUMNS
+from itmkit.parse_text.parse import COLUMNS, TABLES
 
 Ints = NDArray[np.int64]
-
-COUNTED_AT_ONCE = 10_000  # captions whose words are counted together
+AT_ONCE = 10_000  # captions whose words are counted together
 
 
 @dataclass
@@ -51,19 +51,9 @@ class TextCache:
 
     def __init__(self, reader: CacheReader) -> None:
         self.reader = reader
-        self.words: list[str] = reader.tables["words"]
-
-    @property
-    def lemmas(self) -> list[str]:
-        return self.reader.tables["lemmas"]
-
-    @property
-    def pos(self) -> list[str]:
-        return self.reader.tables["pos"]
-
-    @property
-    def relations(self) -> list[str]:
-        return self.reader.tables["relations"]
+        # Not every cache has all of them: one that was imported may have words alone.
+        none: list[str] = []
+        self.words, self.lemmas, self.pos, self.relations = (reader.tables.get(name, none) for name in TABLES)
 
     @classmethod
     def open(cls, folder: str | Path) -> TextCache:
@@ -109,12 +99,17 @@ class TextCache:
         """The parsed captions of the given texts, in their order."""
         return self.load(self.rows(texts))
 
-    def word_counts(self, texts: Sequence[str]) -> Counter[str]:
+    def column(self, name: str, rows: Ints) -> tuple[np.ndarray, Ints]:
+        """One column of the given rows, flat over their words, and its offsets (rows + 1,)."""
+        flat, offsets = self.reader.read_ragged([name], rows)
+        return flat[name], offsets
+
+    def word_counts(self, texts: Iterable[str]) -> Counter[str]:
         """How often each word, as written, occurs in the given captions; a caption given twice counts twice."""
-        rows, repeats = np.unique(self.rows(texts), return_counts=True)
-        totals = np.zeros(len(self.words), np.int64)
-        for start in range(0, len(rows), COUNTED_AT_ONCE):
-            some = slice(start, start + COUNTED_AT_ONCE)
-            flat, offsets = self.reader.read_ragged(["words"], rows[some])
-            np.add.at(totals, flat["words"], np.repeat(repeats[some], np.diff(offsets)))
+        occurs, totals = Counter(texts), np.zeros(len(self.words), np.int64)
+        captions = iter(occurs.items())
+        while some := dict(islice(captions, AT_ONCE)):
+            words, offsets = self.column("words", self.rows(list(some)))
+            times = np.fromiter(some.values(), np.int64, len(some))
+            np.add.at(totals, words, np.repeat(times, np.diff(offsets)))
         return Counter({self.words[i]: int(totals[i]) for i in np.flatnonzero(totals)})

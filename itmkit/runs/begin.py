@@ -196,6 +196,6 @@ def training_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfi
     """The vocabulary of the training captions, each caption counted as often as it occurs; None where none is used."""
     if not method(config.method).needs(config.matcher).words:
         return None
-    captions = [caption.text for image in dataset.split("train") for caption in image.captions]
-    counts = TextCache.open(workspace.cache("text")).word_counts(captions)
+    text = TextCache.open(workspace.cache("text"))
+    counts = text.word_counts(caption.text for image in dataset.split("train") for caption in image.captions)
     return Vocabulary.build(counts, minimum=config.training.minimum_count)

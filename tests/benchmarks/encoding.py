@@ -26,6 +26,7 @@ from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.encode_text.alignment import Spans, pieces_of_words
 from itmkit.encode_text.encode import encode_text
 from itmkit.encode_text.encoder import LanguageModel, load_language_model
+from itmkit.job import Job
 from itmkit.parse_text.backends import load_backend
 from itmkit.parse_text.parse import parse_text
 from itmkit.parse_text.store import TextCache
@@ -117,7 +118,7 @@ def main() -> int:
         print(f"{len(captions)} captions; at rest {peak():.0f} MB")
         for name, stage in (
             ("parse-text", lambda: parse_text(work)),
-            ("encode-text", lambda: encode_text(work, model=str(model), device="cpu", batch_tokens=BATCH)),
+            ("encode-text", lambda: encode_text(work, model=str(model), job=Job(device="cpu", batch=BATCH))),
         ):
             began = time.perf_counter()
             result = stage()

@@ -92,7 +92,9 @@ def stage(name: str, folder: Path) -> None:
 
         extract.load = lambda choice, *, device, download: Backend()  # type: ignore[assignment]
         choose._settings_digest = lambda choice: "none"
-        extract.extract_regions(Workspace(folder / "extract"), backend="grid", model="none", device="cpu")
+        from itmkit.job import Job
+
+        extract.extract_regions(Workspace(folder / "extract"), backend="grid", model="none", job=Job(device="cpu"))
     elif name == "import":
         from itmkit.import_features.scan import import_scan
 

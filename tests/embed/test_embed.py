@@ -25,6 +25,7 @@ from itmkit.pictures.load import load_image
 from itmkit.stages import require
 from itmkit.status import status
 from itmkit.workspace import Workspace
+from tests import jobs
 from tests.embed.tiny_duals import LIMIT, build_dual
 from tests.regions.tiny_vits import build_vit
 
@@ -59,7 +60,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def run(work: Workspace, model: Path | None, **options: Any) -> EmbedResult:
-    return embed(work, model=None if model is None else str(model), device="cpu", **options)
+    return embed(work, model=None if model is None else str(model), **jobs.options(device="cpu", **options))
 
 
 def distinct(work: Workspace) -> list[str]:
@@ -138,7 +139,7 @@ def test_resumed_images_are_byte_identical(
     """Killed in the middle of a shard (3, 6) and at its boundary (4)."""
     monkeypatch.setattr(pictures, "LEAST_GROUP", 2)
     whole = Workspace(shutil.copytree(work.root, tmp_path / "whole"))
-    run(whole, clip, shard_size=4, batch_size=1)
+    run(whole, clip, shard_size=4, batch=1)
     seen, vectors = [-1], DualEncoder.image_vectors
 
     def dying(self: DualEncoder, images: Any, *, batch: int) -> Any:
@@ -150,12 +151,12 @@ def test_resumed_images_are_byte_identical(
     with monkeypatch.context() as patch:
         patch.setattr(DualEncoder, "image_vectors", dying)
         with pytest.raises(KeyboardInterrupt):
-            run(work, clip, shard_size=4, batch_size=1)
+            run(work, clip, shard_size=4, batch=1)
     row = status(work)[-1]
     assert (row.stage, row.state, row.command) == (
         "vectors-tiny-clip/images", "partial", "itmkit embed --cache tiny-clip",
     )  # fmt: skip
-    assert run(work, None, shard_size=4, batch_size=1).done_now == 22 - (4 if stop >= 4 else 0)
+    assert run(work, None, shard_size=4, batch=1).done_now == 22 - (4 if stop >= 4 else 0)
     same(work, whole)
 
 

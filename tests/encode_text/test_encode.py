@@ -21,11 +21,13 @@ from itmkit.encode_text.encode import EncodeResult, encode_text, word_vectors
 from itmkit.encode_text.encoder import LanguageModel, load_language_model
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
+from itmkit.job import Job
 from itmkit.parse_text.parse import parse_text
 from itmkit.parse_text.store import TextCache
 from itmkit.progress import SILENT
 from itmkit.status import status
 from itmkit.workspace import Workspace
+from tests import jobs
 from tests.cache.test_parts import files
 from tests.encode_text.tiny_encoders import build_encoder
 from tests.workspaces import make_regions
@@ -59,7 +61,7 @@ def bert(tmp_path: Path) -> Path:
 
 
 def run(work: Workspace, model: Path | None, **options: Any) -> EncodeResult:
-    return encode_text(work, model=None if model is None else str(model), device="cpu", **options)
+    return encode_text(work, model=None if model is None else str(model), **jobs.options(device="cpu", **options))
 
 
 def distinct(work: Workspace) -> list[str]:
@@ -173,7 +175,7 @@ def test_other_captions(work: Workspace, bert: Path) -> None:
     make(work.root, extra=" now")
     with pytest.raises(ItmkitError, match="text is stale"):
         run(work, bert)
-    parse_text(work, force=True)
+    parse_text(work, job=Job(force=True))
     assert status(work)[-1].state == "stale"
     with pytest.raises(ItmkitError, match=r"inputs\.text changed"):
         run(work, bert)
@@ -187,7 +189,7 @@ def test_without_parsed_captions(tmp_path: Path, bert: Path) -> None:
 
 def test_settings_that_do_not_exist(work: Workspace, bert: Path) -> None:
     with pytest.raises(ItmkitError) as caught:
-        run(work, bert, cache="a/b", only="words", layer="first", precision="half", batch_tokens=0)
+        run(work, bert, cache="a/b", only="words", layer="first", precision="half", batch=0)
     assert len(caught.value.problems) == 5
 
 

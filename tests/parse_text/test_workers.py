@@ -13,6 +13,7 @@ import pytest
 
 import itmkit
 from itmkit.errors import ItmkitError
+from itmkit.job import Job
 from itmkit.parse_text import workers
 from itmkit.parse_text.parse import parse_text
 from itmkit.parse_text.shipped import ShippedBackend
@@ -50,11 +51,12 @@ def test_any_number_of_workers_gives_the_same_bytes(
 ) -> None:
     workspace = make_workspace(CAPTIONS, ["👍🏽", "a cat"])
     monkeypatch.chdir(untrained.parent)  # children find a relative path too
-    parse_text(workspace, model=untrained.name, shard_size=25, workers=1)
+    parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=1))
     alone = shards(workspace)
-    assert parse_text(workspace, model=untrained.name, shard_size=25, workers=3, force=True).parsed == 62
+    job = Job(shard_size=25, workers=3, force=True)
+    assert parse_text(workspace, model=untrained.name, job=job).parsed == 62
     assert shards(workspace) == alone  # by two: the next test
-    assert parse_text(workspace, model=untrained.name, shard_size=25, workers=2).parsed == 0
+    assert parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=2)).parsed == 0
     assert not children()
 
 
@@ -62,7 +64,7 @@ def test_an_interrupted_run_leaves_no_child_and_continues(
     make_workspace: MakeWorkspace, untrained: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = make_workspace(CAPTIONS)
-    parse_text(workspace, model=str(untrained), shard_size=25, workers=1)
+    parse_text(workspace, model=str(untrained), job=Job(shard_size=25, workers=1))
     undisturbed = shards(workspace)
     append, calls = itmkit.parse_text.parse.append, 0
 
@@ -76,10 +78,10 @@ def test_an_interrupted_run_leaves_no_child_and_continues(
 
     monkeypatch.setattr("itmkit.parse_text.parse.append", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        parse_text(workspace, model=str(untrained), shard_size=25, workers=2, force=True)
+        parse_text(workspace, model=str(untrained), job=Job(shard_size=25, workers=2, force=True))
     assert not children()
     monkeypatch.undo()
-    assert 0 < parse_text(workspace, model=str(untrained), shard_size=25, workers=2).parsed < 60
+    assert 0 < parse_text(workspace, model=str(untrained), job=Job(shard_size=25, workers=2)).parsed < 60
     assert shards(workspace) == undisturbed
 
 

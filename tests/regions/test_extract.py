@@ -16,6 +16,7 @@ from itmkit.cache import CacheReader
 from itmkit.dataset import Caption, ImageRecord, read_dataset, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
+from itmkit.job import Job
 from itmkit.pictures import stage
 from itmkit.pictures.decode import Square
 from itmkit.regions import choose, extract
@@ -25,6 +26,7 @@ from itmkit.regions.extract import extract_regions
 from itmkit.regions.regions import ModelInput, Regions
 from itmkit.stages import cache_state
 from itmkit.workspace import Workspace
+from tests import jobs
 
 DIM = 6
 
@@ -98,7 +100,9 @@ def prepare(work: Workspace, *, kind: str = "pairs") -> None:
 
 
 def run(work: Workspace, **options: object) -> extract.ExtractResult:
-    return extract_regions(work, **({"backend": "grid", "model": "m", "regions": 3, "device": "cpu"} | options))  # type: ignore[arg-type]
+    return extract_regions(
+        work, **jobs.options(**{"backend": "grid", "model": "m", "regions": 3, "device": "cpu", **options})
+    )
 
 
 def test_rows(work: Workspace, model: Model) -> None:
@@ -124,7 +128,7 @@ def test_again_does_nothing(work: Workspace, model: Model) -> None:
     assert run(work).unchanged and model.seen == []
     assert extract_regions(work).unchanged  # with no option: as the cache was made, without loading the model
     with pytest.raises(ItmkitError, match=r"settings\.regions is 3 in the cache, 2 now.*--force"):
-        extract_regions(work, regions=2, device="cpu")
+        extract_regions(work, regions=2, job=Job(device="cpu"))
     assert run(work, regions=2, force=True).regions == 2
 
 
@@ -318,7 +322,7 @@ def test_offline_without_the_default_model(work: Workspace, monkeypatch: pytest.
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(ItmkitError) as caught:
-        extract_regions(work, device="cpu")
+        extract_regions(work, job=Job(device="cpu"))
     text = caught.value.problems[0]
     for part in ("facebook/detr-resnet-50", "path of a folder", "--download", "--backend grid", "import-features"):
         assert part in text

@@ -24,6 +24,7 @@ from itmkit.regions.vit import PatchModel, load_patch_model
 from itmkit.stages import require
 from itmkit.status import status
 from itmkit.workspace import Workspace
+from tests import jobs
 from tests.cache.test_parts import files
 from tests.regions.test_extract import make, prepare
 from tests.regions.tiny_models import build
@@ -41,7 +42,7 @@ def vit(tmp_path: Path) -> Path:
 
 
 def run(work: Workspace, model: Path | None, **options: Any) -> PatchesResult:
-    return extract_patches(work, model=None if model is None else str(model), device="cpu", **options)
+    return extract_patches(work, model=None if model is None else str(model), **jobs.options(device="cpu", **options))
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -140,14 +141,14 @@ def test_resumed_is_byte_identical(
     (work.root / "images" / "4.jpg").write_bytes(b"no picture")
     prepare(work)
     whole = Workspace(shutil.copytree(work.root, tmp_path / "whole"))
-    run(whole, vit, shard_size=4, batch_size=1)
+    run(whole, vit, shard_size=4, batch=1)
     with monkeypatch.context() as dying:
         stop_after(dying, stop)
         with pytest.raises(KeyboardInterrupt):
-            run(work, vit, shard_size=4, batch_size=1)
+            run(work, vit, shard_size=4, batch=1)
     state = status(work)[-1]
     assert (state.stage, state.state, state.command) == ("patches", "partial", "itmkit extract-patches")
-    result = run(work, None, shard_size=4, batch_size=1)
+    result = run(work, None, shard_size=4, batch=1)
     assert result.done_now == 9 - {0: 0, 3: 0, 4: 4, 7: 8}[stop] and result.skipped[0]["id"] == "p4"
     for name in ("manifest.json", *(f"shard-0000{n}.h5" for n in range(3))):
         assert (work.cache("patches") / name).read_bytes() == (whole.cache("patches") / name).read_bytes(), name

@@ -23,6 +23,7 @@ from itmkit.regions.extract import extract_regions
 from itmkit.regions.regions import ModelInput, Regions
 from itmkit.regions.vg_vocabulary import read_names
 from itmkit.workspace import Workspace
+from tests import jobs
 from tests.workspaces import make_dataset
 
 
@@ -183,7 +184,7 @@ class Model:
 def test_attributes_and_settings_in_the_cache(work: Workspace, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extract, "load", lambda choice, *, device, download: Model())
     options = {"backend": "detectron2", "model": str(folder), "device": "cpu", "min_regions": 10}
-    extract_regions(work, **options)  # type: ignore[arg-type]
+    extract_regions(work, **jobs.options(**options))
     reader = CacheReader.open(work.cache("regions"))
     assert reader.tables == {"tags": ["dog", "cat"], "attributes": ["red", "wooden", "old"]}
     assert reader.read_all("attributes")[0, :3].tolist() == [1, -1, -1]
@@ -195,6 +196,6 @@ def test_attributes_and_settings_in_the_cache(work: Workspace, folder: Path, mon
     assert made_by.model == {"id": "weights.pkl", "sha256": "weights", "settings_sha256": "settings"}
     for other in ({"selection": "regressed"}, {"min_regions": 36}, {"regions": 100}):
         with pytest.raises(ItmkitError, match=r"other data or settings.*--force"):
-            extract_regions(work, **(options | other))  # type: ignore[arg-type]
+            extract_regions(work, **jobs.options(**(options | other)))
     folder.rename(folder.with_name("moved"))
     assert extract_regions(work).unchanged  # with no option: nothing is needed any more
