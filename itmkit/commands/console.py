@@ -31,7 +31,7 @@ from itmkit.machine.part import Part
 from itmkit.progress import Advance
 
 if TYPE_CHECKING:  # it would load NumPy and HDF5, for `itmkit --help` too
-    from itmkit.cache.parts import Part
+    from itmkit.machine.part import Part
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
