@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
@@ -29,9 +29,6 @@ from rich.text import Text
 from itmkit.errors import ItmkitError
 from itmkit.machine.part import Part
 from itmkit.progress import Advance
-
-if TYPE_CHECKING:  # it would load NumPy and HDF5, for `itmkit --help` too
-    from itmkit.machine.part import Part
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
