@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -12,6 +12,9 @@ from itmkit.commands.options import Path_, force_option, json_option, workspace_
 from itmkit.dataset import SPLITS
 from itmkit.datasets.prepared import PreparedDataset
 from itmkit.workspace import Workspace
+
+if TYPE_CHECKING:
+    from itmkit.datasets.tagged import Division
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,6 +64,13 @@ def _test_option(default: str) -> Callable[[F], F]:
     return click.option(
         "--test", type=click.IntRange(min=1), metavar="N", show_default=default, help="Images drawn for testing."
     )
+
+
+def _division(options: dict[str, Any]) -> Division:
+    """Takes the options of the splits out of the others."""
+    from itmkit.datasets.tagged import Division
+
+    return Division(**{name: options.pop(name) for name in ("test", "val", "train", "seed", "lists")})
 
 
 def _common(function: F) -> F:
@@ -165,7 +175,8 @@ def mirflickr(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """
     from itmkit.datasets.mirflickr import prepare_mirflickr
 
-    _show(prepare_mirflickr(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+    division = _division(options)
+    _show(prepare_mirflickr(workspace, division=division, **options, progress=ConsoleProgress()), workspace, as_json)
 
 
 @command.command("nuswide")
@@ -199,7 +210,8 @@ def nuswide(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """
     from itmkit.datasets.nuswide import prepare_nuswide
 
-    _show(prepare_nuswide(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+    division = _division(options)
+    _show(prepare_nuswide(workspace, division=division, **options, progress=ConsoleProgress()), workspace, as_json)
 
 
 @command.command("jsonl")
