@@ -12,7 +12,7 @@ from itmkit.commands.train import read_settings
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from itmkit.studies.compare import Comparison, ComparisonRow
+    from itmkit.studies.comparison import Comparison, ComparisonRow
 
 
 @click.command("compare", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -61,7 +61,7 @@ def command(
       itmkit compare --methods cmfg,cmfg:edges=intra --epochs 4 --split val --json
     """
     from itmkit.commands.console import ConsoleProgress, print_json
-    from itmkit.studies.compare import compare
+    from itmkit.studies.compare import Asked, compare
 
     result = compare(
         workspace,
@@ -69,10 +69,8 @@ def command(
         seeds=seeds,
         recipe=recipe,
         settings=read_settings(context.args),
-        split=split,
         prefix=prefix,
-        intervals=intervals,
-        against=against,
+        asked=Asked(split, intervals, against),
         device=device,
         force=force,
         progress=ConsoleProgress(),
@@ -86,7 +84,7 @@ def command(
 def show(result: Comparison) -> None:
     """One table of the methods, one of the members of ensembles, and those that were asked for."""
     from itmkit.commands.console import out, table
-    from itmkit.studies.compare import FIGURES
+    from itmkit.studies.comparison import FIGURES
 
     title = f"{result.says}: {result.images:,} images, {result.captions:,} captions; {_over(result)}"
     title += f"; a budget of {result.budget:g} core minutes a run" if result.budget else ""

@@ -132,6 +132,7 @@ def command(
     from itmkit.evaluation.measures import Wanted
     from itmkit.machine.memory import resident
     from itmkit.machine.processes import rank, rank_device
+    from itmkit.scoring.engine import Scoring
 
     if memory * 1e9 < resident() + LEAST:
         raise ItmkitError(
@@ -157,11 +158,8 @@ def command(
             split=split,
             wanted=wanted,
             against=against,
-            device=device or rank_device(),
-            memory=int(memory * 1e9),
-            precision=precision,
             save=save,
-            part=rank(),
+            scoring=Scoring(device or rank_device(), int(memory * 1e9), precision, rank()),
             progress=ConsoleProgress() if leads else SILENT,
         )
         if not leads:

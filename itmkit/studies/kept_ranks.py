@@ -13,6 +13,7 @@ from itmkit.evaluation.evaluate import evaluate
 from itmkit.evaluation.results import EvaluationRow
 from itmkit.files import atomic_path, read_json
 from itmkit.progress import SILENT, Progress
+from itmkit.scoring.engine import Scoring
 from itmkit.scoring.metrics import QueryRanks
 from itmkit.workspace import Workspace, result_path
 
@@ -48,7 +49,7 @@ def evaluated(
         ranks = _read(kept, {row["name"]: row["rsum"] for row in facts["results"]}) if with_ranks else {}
         if ranks is not None:
             return Evaluated(facts, ranks)
-    found = evaluate(workspace, [run], split=split, device=device, progress=progress)
+    found = evaluate(workspace, [run], split=split, scoring=Scoring(device), progress=progress)
     with atomic_path(kept) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **_arrays(found.rows))
     return Evaluated(read_json(path), {row.name: row.ranks for row in found.rows})

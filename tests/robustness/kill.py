@@ -41,6 +41,7 @@ from itmkit.regions.extract import extract_regions
 from itmkit.runs.settings import resolve
 from itmkit.scenes import make_scenes
 from itmkit.scoring import engine, tiles
+from itmkit.scoring.engine import Scoring
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
 
@@ -100,7 +101,7 @@ def small_tiles(rows: int) -> None:
 def score(workspace: Workspace) -> None:
     small_tiles(rows=8)
     (workspace.root / "scores").mkdir(exist_ok=True)
-    evaluate(workspace, ["mpsm"], split="train", device="cpu", save=workspace.root / "scores" / "mpsm.h5")
+    evaluate(workspace, ["mpsm"], split="train", scoring=Scoring("cpu"), save=workspace.root / "scores" / "mpsm.h5")
 
 
 def score_in_two(workspace: Workspace) -> None:
@@ -108,8 +109,8 @@ def score_in_two(workspace: Workspace) -> None:
     small_tiles(rows=4)
     file = workspace.root / "scores" / "mpsm.h5"
     file.parent.mkdir(exist_ok=True)
-    parts = [partial(evaluate, runs=["mpsm"], split="train", device="cpu", part=Part(1, 2))]
-    parts += [partial(evaluate, runs=["mpsm"], split="train", device="cpu", part=Part(0, 2), save=file)]
+    parts = [partial(evaluate, runs=["mpsm"], split="train", scoring=Scoring("cpu", part=Part(1, 2)))]
+    parts += [partial(evaluate, runs=["mpsm"], split="train", scoring=Scoring("cpu", part=Part(0, 2)), save=file)]
     at_once(parts, workspace)
 
 
