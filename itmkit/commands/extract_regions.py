@@ -98,6 +98,7 @@ def command(
     from itmkit.commands import console
     from itmkit.job import Job
     from itmkit.machine.processes import part_to_do, rank, rank_device
+    from itmkit.regions.bottom_up.settings import BottomUpOptions
     from itmkit.regions.extract import extract_regions
 
     part, leads = part_to_do(shard), rank().index == 0
@@ -119,10 +120,7 @@ def command(
         model=model,
         regions=regions,
         size=size,
-        config=config,
-        vocabulary=vocabulary,
-        selection=selection,
-        min_regions=min_regions,
+        bottom_up=BottomUpOptions(config, vocabulary, selection, min_regions),
         download=download,
         job=job,
     )

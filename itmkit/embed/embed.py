@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,41 +84,15 @@ def embed(
             is no dual encoder, a cache made from other data or settings (and not forced), or, where it is strict, the
             pictures that cannot be read.
     """
-    problems = []
-    if only is not None and only not in SIDES:
-        problems.append(f"only {only!r}: there are {' and '.join(SIDES)}")
-    if job.precision is not None:
-        check_precision(job.precision, problems)
-    if problems:
-        raise ItmkitError(problems)
+    _check(only, job)
     name = _cache_name(workspace, model, cache)
     sides = SIDES if only is None else (only,)
     dataset = workspace.dataset()
     if "images" in sides:
         check_files(workspace, dataset)
-    asked, precision = model is not None, job.precision
-    if model is None:
-        model, precision = _begun_with(workspace, name, precision)
-    precision = precision or "float32"
-    device = usable_device(job.device)
-    batch = job.batch or (4 if device == "cpu" else 32)
-    job.progress.note(f"{STAGE}: {model} on {device}")
-    dual = load_dual(model, device=device, precision=precision, allow_download=asked)
-    path = find_model(model, allow_download=False)
-    record = model_record(model, path, tokenizer=True)
-    local = model_place(model, path)
-
-    def options(side: Side) -> dict[str, Any]:
-        place = vectors_cache(name, side)
-        return {
-            "folder": (folder := workspace.cache(place)),
-            "made_by": MadeBy(STAGE, {"part": side, **recorded(precision)}, record, workspace.inputs(place, dataset)),
-            "shard_size": job.rows_a_shard(folder, SHARD),
-            "part": job.part,
-            "notes": {"model": local, "device": device, "limit": dual.limit},
-            "force": job.force,
-        }
-
+    loaded = _load(workspace, name, model, job)
+    dual, batch = loaded.dual, job.batch or (4 if loaded.device == "cpu" else 32)
+    options = partial(_writer_options, workspace, dataset, name, loaded, job)
     done_now, images, captions, truncated, skipped = 0, None, None, None, []
     if "images" in sides:
         now, manifest = _images(workspace, dataset, dual, options("images"), batch, job)
@@ -129,8 +104,8 @@ def embed(
         truncated = cut_captions(workspace.cache(str(CacheName("vectors", name)))) if job.part == WHOLE else None
     return EmbedResult(
         path=workspace.cache(str(CacheName("vectors", name))),
-        model=model,
-        device=device,
+        model=loaded.model,
+        device=loaded.device,
         dim=dual.dim,
         limit=dual.limit,
         images=images,
@@ -140,6 +115,59 @@ def embed(
         skipped=skipped,
         unchanged=done_now == 0,
     )
+
+
+def _check(only: Side | None, job: Job) -> None:
+    """Refuses what does not exist, all at once."""
+    problems = []
+    if only is not None and only not in SIDES:
+        problems.append(f"only {only!r}: there are {' and '.join(SIDES)}")
+    if job.precision is not None:
+        check_precision(job.precision, problems)
+    if problems:
+        raise ItmkitError(problems)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A dual encoder, and what its caches keep of it: `record` tells it from others, `local` is where it lies."""
+
+    dual: DualEncoder
+    model: str
+    device: str
+    precision: Precision
+    record: dict[str, str]
+    local: str
+
+
+def _load(workspace: Workspace, name: str, model: str | None, job: Job) -> _Loaded:
+    """Loads the model asked for, else the one the cache was begun with."""
+    asked, precision = model is not None, job.precision
+    if model is None:
+        model, precision = _begun_with(workspace, name, precision)
+    precision = precision or "float32"
+    device = usable_device(job.device)
+    job.progress.note(f"{STAGE}: {model} on {device}")
+    dual = load_dual(model, device=device, precision=precision, allow_download=asked)
+    path = find_model(model, allow_download=False)
+    record = model_record(model, path, tokenizer=True)
+    return _Loaded(dual, model, device, precision, record, model_place(model, path))
+
+
+def _writer_options(
+    workspace: Workspace, dataset: Dataset, name: str, loaded: _Loaded, job: Job, side: Side
+) -> dict[str, Any]:
+    """What the writers of both sides are opened with; their columns and keys differ."""
+    place = vectors_cache(name, side)
+    folder, settings = workspace.cache(place), {"part": side, **recorded(loaded.precision)}
+    return {
+        "folder": folder,
+        "made_by": MadeBy(STAGE, settings, loaded.record, workspace.inputs(place, dataset)),
+        "shard_size": job.rows_a_shard(folder, SHARD),
+        "part": job.part,
+        "notes": {"model": loaded.local, "device": loaded.device, "limit": loaded.dual.limit},
+        "force": job.force,
+    }
 
 
 def _images(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,30 +94,10 @@ def encode_text(
     sides = SIDES if only is None else (only,)
     dataset = workspace.dataset()
     sides = _possible(workspace, dataset, sides, only)
-    asked, precision = model is not None, job.precision
-    if model is None:
-        model, layer, precision = _begun_with(folder, layer, precision)
-    chosen, precision = _layer(layer), precision or "float32"
-    device = usable_device(job.device)
+    loaded = _load(folder, model, layer, job)
+    encoder, device, layer = loaded.encoder, loaded.device, str(loaded.layer)
     batch = job.batch or (4_096 if device == "cpu" else 32_768)
-    job.progress.note(f"{STAGE}: {model} on {device}")
-    encoder = load_language_model(model, layer=chosen, device=device, precision=precision, allow_download=asked)
-    path = find_model(model, allow_download=False)
-    record = model_record(model, path, tokenizer=True)
-    local = model_place(model, path)
-
-    def options(side: Side) -> dict[str, Any]:
-        settings = {"side": side, "layer": str(chosen), **recorded(precision)}
-        place = folder / side
-        return {
-            "folder": place,
-            "made_by": MadeBy(STAGE, settings, record, workspace.inputs(words_cache(name, side), dataset)),
-            "shard_size": job.rows_a_shard(place, SHARD),
-            "notes": {"model": local, "device": device, "limit": encoder.limit, "sentence": encoder.sentence},
-            "part": job.part,
-            "force": job.force,
-        }
-
+    options = partial(_writer_options, workspace, dataset, name, loaded, job)
     encoded, without, captions, words, phrases, padding = 0, 0, None, None, None, Padding()
     if "texts" in sides:
         text = TextCache.open(workspace.cache("text"))
@@ -128,8 +109,57 @@ def encode_text(
         phrases = len(found)
     share = padding.padding / padding.tokens if padding.tokens else 0.0
     return EncodeResult(
-        folder, model, device, str(chosen), encoder.dim, captions, words, phrases, encoded, without, share
+        folder, loaded.model, device, layer, encoder.dim, captions, words, phrases, encoded, without, share
     )
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A language model, and what its caches keep of it: `record` tells it from others, `local` is where it lies."""
+
+    encoder: LanguageModel
+    model: str
+    layer: Layer
+    device: str
+    precision: Precision
+    record: dict[str, str]
+    local: str
+
+
+def _load(folder: Path, model: str | None, layer: str | int | None, job: Job) -> _Loaded:
+    """Loads the model asked for, else the one the cache was begun with."""
+    asked, precision = model is not None, job.precision
+    if model is None:
+        model, layer, precision = _begun_with(folder, layer, precision)
+    chosen, precision = _layer(layer), precision or "float32"
+    device = usable_device(job.device)
+    job.progress.note(f"{STAGE}: {model} on {device}")
+    encoder = load_language_model(model, layer=chosen, device=device, precision=precision, allow_download=asked)
+    path = find_model(model, allow_download=False)
+    record = model_record(model, path, tokenizer=True)
+    return _Loaded(encoder, model, chosen, device, precision, record, model_place(model, path))
+
+
+def _writer_options(
+    workspace: Workspace, dataset: Dataset, name: str, loaded: _Loaded, job: Job, side: Side
+) -> dict[str, Any]:
+    """What the writers of both sides are opened with; their columns and keys differ."""
+    encoder, place = loaded.encoder, words_cache(name, side)
+    folder = workspace.cache(place)
+    settings = {"side": side, "layer": str(loaded.layer), **recorded(loaded.precision)}
+    return {
+        "folder": folder,
+        "made_by": MadeBy(STAGE, settings, loaded.record, workspace.inputs(place, dataset)),
+        "shard_size": job.rows_a_shard(folder, SHARD),
+        "notes": {
+            "model": loaded.local,
+            "device": loaded.device,
+            "limit": encoder.limit,
+            "sentence": encoder.sentence,
+        },
+        "part": job.part,
+        "force": job.force,
+    }
 
 
 def _texts(

@@ -71,6 +71,43 @@ def parse_text(
         ItmkitError: no data set, an unknown parser, a model that cannot be loaded, captions that CoNLL-U files lack,
             a process that crashed, or a cache made otherwise.
     """
+    parser, model = _asked(workspace, parser, model, job)
+    dataset = workspace.dataset()
+    texts = dataset.distinct_texts
+    backend = load_backend(parser, model, texts)
+    job.progress.note(f"parser: {parser}, {backend.model['id']}")
+    made_by = MadeBy(
+        stage="parse-text",
+        settings={"parser": parser},
+        model=backend.model,
+        inputs=workspace.inputs("text", dataset),
+    )
+    folder = workspace.cache("text")
+    with CacheWriter.open(
+        folder,
+        made_by=made_by,
+        columns=COLUMNS,
+        keys=[text_key(text) for text in texts],
+        tables={name: [] for name in TABLES},
+        shard_size=job.rows_a_shard(folder, SHARD),
+        part=job.part,
+        force=job.force,
+    ) as writer:
+        parsed = _parse_pending(writer, texts, backend, parser, model, job)
+        manifest = writer.manifest
+    return ParseResult(
+        cache=folder,
+        parser=parser,
+        model=backend.model,
+        captions=sum(len(image.captions) for image in dataset.images),
+        distinct=len(texts),
+        parsed=parsed,
+        words=len(manifest.tables["words"]),
+    )
+
+
+def _asked(workspace: Workspace, parser: str | None, model: str | None, job: Job) -> tuple[str, str | None]:
+    """The parser and its model, as given or as workspace.toml says; refuses what does not exist, all at once."""
     settings = workspace.settings("parse-text")
     parser = parser or settings.get("parser", "itmkit")
     model = model or settings.get("model")
@@ -83,52 +120,29 @@ def parse_text(
     problems += [f"{name} is {n}, at least 1 is needed" for name, n in numbers.items() if n is not None and n < 1]
     if problems:
         raise ItmkitError(problems)
-    dataset = workspace.dataset()
-    texts = dataset.distinct_texts
-    backend = load_backend(str(parser), model, texts)
-    job.progress.note(f"parser: {parser}, {backend.model['id']}")
-    made_by = MadeBy(
-        stage="parse-text",
-        settings={"parser": parser},
-        model=backend.model,
-        inputs=workspace.inputs("text", dataset),
-    )
-    folder = workspace.cache("text")
-    size = job.rows_a_shard(folder, SHARD)
-    with CacheWriter.open(
-        folder,
-        made_by=made_by,
-        columns=COLUMNS,
-        keys=[text_key(text) for text in texts],
-        tables={name: [] for name in TABLES},
-        shard_size=size,
-        part=job.part,
-        force=job.force,
-    ) as writer:
-        pending = [(shard, shard * size, keys) for shard, keys in writer.pending()]
-        cuts = [chunks(texts, first, first + len(keys), CHUNK_CHARACTERS) for _, first, keys in pending]
-        parsed = sum(len(keys) for _, _, keys in pending)
-        processes = 1 if parser == "conllu" else count(job.workers, parsed)
-        with (
-            _parsing(processes, backend, str(parser), model, job.batch or BATCH) as parse,
-            job.progress.task("parsing captions", writer.total, done=writer.done, unit="captions") as advance,
-        ):
-            results = parse(texts[start:end] for cut in cuts for start, end in cut)
-            for (shard, first, keys), cut in zip(pending, cuts, strict=True):
-                with writer.shard(shard) as out:
-                    for start, end in cut:
-                        append(writer, out, keys[start - first : end - first], next(results))
-                        advance(end - start)
-        manifest = writer.manifest
-    return ParseResult(
-        cache=folder,
-        parser=str(parser),
-        model=backend.model,
-        captions=sum(len(image.captions) for image in dataset.images),
-        distinct=len(texts),
-        parsed=parsed,
-        words=len(manifest.tables["words"]),
-    )
+    return str(parser), model
+
+
+def _parse_pending(
+    writer: CacheWriter, texts: Sequence[str], backend: Backend, parser: str, model: str | None, job: Job
+) -> int:
+    """Parses the captions that the cache still lacks, and returns how many they were."""
+    size = writer.manifest.shard_size
+    pending = [(shard, shard * size, keys) for shard, keys in writer.pending()]
+    cuts = [chunks(texts, first, first + len(keys), CHUNK_CHARACTERS) for _, first, keys in pending]
+    parsed = sum(len(keys) for _, _, keys in pending)
+    processes = 1 if parser == "conllu" else count(job.workers, parsed)
+    with (
+        _parsing(processes, backend, parser, model, job.batch or BATCH) as parse,
+        job.progress.task("parsing captions", writer.total, done=writer.done, unit="captions") as advance,
+    ):
+        results = parse(texts[start:end] for cut in cuts for start, end in cut)
+        for (shard, first, keys), cut in zip(pending, cuts, strict=True):
+            with writer.shard(shard) as out:
+                for start, end in cut:
+                    append(writer, out, keys[start - first : end - first], next(results))
+                    advance(end - start)
+    return parsed
 
 
 def _parsing(

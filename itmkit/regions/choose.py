@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
@@ -15,7 +15,7 @@ from itmkit.errors import ItmkitError
 from itmkit.files import digest, sha256_file
 from itmkit.machine.device import Precision, check_precision, recorded
 from itmkit.pictures.decode import Square
-from itmkit.regions.bottom_up.settings import BottomUpSettings, check_files, resolve
+from itmkit.regions.bottom_up.settings import BottomUpOptions, BottomUpSettings, check_files, resolve
 from itmkit.regions.regions import ModelInput, Regions
 from itmkit.workspace import Workspace
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STAGE = "extract-regions"
 BackendName = Literal["detector", "grid", "detectron2"]
 BACKENDS: tuple[BackendName, ...] = ("detector", "grid", "detectron2")
-BOTTOM_UP = ("config", "vocabulary", "selection", "min_regions")  # settings of detectron2 only
+BOTTOM_UP = tuple(field.name for field in fields(BottomUpOptions))  # settings of detectron2 only
 # By revision: the main one of this model takes its backbone from timm, which is not installed with itmkit.
 DEFAULT_DETECTOR = "facebook/detr-resnet-50@no_timm"
 SCENES = "scenes-detector"  # the name under which the shipped detector can be asked for

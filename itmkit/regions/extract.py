@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +18,14 @@ from itmkit.machine.device import enough_memory, usable_device
 from itmkit.pictures.decode import Picture
 from itmkit.pictures.skipped import check_files, check_skipped
 from itmkit.pictures.stage import Steps, extract_pictures
+from itmkit.regions.bottom_up.settings import BottomUpOptions
 from itmkit.regions.choose import SCENES, Backend, Choice, choose, load, made_by
 from itmkit.regions.colours import COLOUR_NAMES, region_colours
 from itmkit.regions.regions import ModelInput, Regions, empty_rows, region_columns
 from itmkit.workspace import Workspace
 
 SHARD = 2000
+USUAL_BOTTOM_UP = BottomUpOptions()
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,7 @@ def extract_regions(
     model: str | None = None,
     regions: int | None = None,
     size: int | None = None,
-    config: str | Path | None = None,
-    vocabulary: str | Path | None = None,
-    selection: str | None = None,
-    min_regions: int | None = None,
+    bottom_up: BottomUpOptions = USUAL_BOTTOM_UP,
     download: bool = False,
     job: Job = USUAL,
 ) -> ExtractResult:
@@ -64,7 +63,7 @@ def extract_regions(
             any vision model) or "detectron2" (bottom-up attention, or any R-CNN of detectron2). model: a path, a hub
             name, or "scenes-detector", which is shipped. Where neither is given, see `itmkit.regions.choose.choose`.
         regions: R, 36 by default. size: pixels of the grid's input, whose model alone heeds the job's precision.
-        config, vocabulary, selection, min_regions: of detectron2; see `itmkit.regions.bottom_up.settings`.
+        bottom_up: the options of detectron2.
         download: the model may be fetched from the hub although the user did not name it.
 
     Raises:
@@ -81,10 +80,7 @@ def extract_regions(
         regions=regions,
         size=size,
         precision=job.precision,
-        config=config,
-        vocabulary=vocabulary,
-        selection=selection,
-        min_regions=min_regions,
+        **asdict(bottom_up),
     )
     folder, device, start, done_now, manifest = workspace.cache("regions"), job.device, time.perf_counter(), 0, None
     if not choice.settled or job.force:

@@ -83,15 +83,7 @@ def extract_patches(
             patches, a cache made from other data or settings (and not forced), or, where it is strict, the pictures
             that cannot be read.
     """
-    problems = []
-    if not is_patches(cache):
-        problems.append(f"--cache {cache!r}: a plain folder name is needed that is not another stage's, such as vit")
-    if size is not None and not 16 <= size <= 4096:
-        problems.append(f"size is {size}; a number of pixels from 16 to 4096 is needed")
-    if job.precision is not None:
-        check_precision(job.precision, problems)
-    if problems:
-        raise ItmkitError(problems)
+    _check(cache, size, job)
     dataset = workspace.dataset()
     check_files(workspace, dataset)
     folder = workspace.cache(cache)
@@ -123,6 +115,19 @@ def extract_patches(
         skipped=manifest.skipped,
         unchanged=done_now == 0,
     )
+
+
+def _check(cache: str, size: int | None, job: Job) -> None:
+    """Refuses what does not exist or does not fit, all at once."""
+    problems = []
+    if not is_patches(cache):
+        problems.append(f"--cache {cache!r}: a plain folder name is needed that is not another stage's, such as vit")
+    if size is not None and not 16 <= size <= 4096:
+        problems.append(f"size is {size}; a number of pixels from 16 to 4096 is needed")
+    if job.precision is not None:
+        check_precision(job.precision, problems)
+    if problems:
+        raise ItmkitError(problems)
 
 
 def _extract(

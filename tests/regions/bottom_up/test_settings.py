@@ -17,13 +17,14 @@ from itmkit.commands import cli
 from itmkit.commands.console import run
 from itmkit.dataset import read_dataset
 from itmkit.errors import ItmkitError
+from itmkit.job import Job
 from itmkit.regions import choose, extract
 from itmkit.regions.bottom_up import settings
+from itmkit.regions.bottom_up.settings import BottomUpOptions
 from itmkit.regions.extract import extract_regions
 from itmkit.regions.regions import ModelInput, Regions
 from itmkit.regions.vg_vocabulary import read_names
 from itmkit.workspace import Workspace
-from tests import jobs
 from tests.workspaces import make_dataset
 
 
@@ -183,8 +184,9 @@ class Model:
 @pytest.mark.usefixtures("installed")
 def test_attributes_and_settings_in_the_cache(work: Workspace, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extract, "load", lambda choice, *, device, download: Model())
-    options = {"backend": "detectron2", "model": str(folder), "device": "cpu", "min_regions": 10}
-    extract_regions(work, **jobs.options(**options))
+    options = {"backend": "detectron2", "model": str(folder), "job": Job(device="cpu")}
+    options["bottom_up"] = BottomUpOptions(min_regions=10)
+    extract_regions(work, **options)
     reader = CacheReader.open(work.cache("regions"))
     assert reader.tables == {"tags": ["dog", "cat"], "attributes": ["red", "wooden", "old"]}
     assert reader.read_all("attributes")[0, :3].tolist() == [1, -1, -1]
@@ -194,8 +196,9 @@ def test_attributes_and_settings_in_the_cache(work: Workspace, folder: Path, mon
         "selection": "original", "nms": 0.3, "keep": 0.2, "proposals": 300,
     }  # fmt: skip
     assert made_by.model == {"id": "weights.pkl", "sha256": "weights", "settings_sha256": "settings"}
-    for other in ({"selection": "regressed"}, {"min_regions": 36}, {"regions": 100}):
+    regressed, more = BottomUpOptions(selection="regressed", min_regions=10), BottomUpOptions(min_regions=36)
+    for other in ({"bottom_up": regressed}, {"bottom_up": more}, {"regions": 100}):
         with pytest.raises(ItmkitError, match=r"other data or settings.*--force"):
-            extract_regions(work, **jobs.options(**(options | other)))
+            extract_regions(work, **(options | other))
     folder.rename(folder.with_name("moved"))
     assert extract_regions(work).unchanged  # with no option: nothing is needed any more
