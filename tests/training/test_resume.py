@@ -13,6 +13,7 @@ import pytest
 from itmkit.commands import cli
 from itmkit.commands.console import run as run_command
 from itmkit.errors import ItmkitError
+from itmkit.runs.facts import RunFacts
 from itmkit.runs.settings import RunConfig, resolve
 from itmkit.training import train as loop
 from itmkit.training.step import Learner
@@ -41,8 +42,8 @@ def results(run: Path) -> dict[str, Any]:
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, name: str, call: int, *, after: bool) -> None:
-    """Raises KeyboardInterrupt once, at the given call of a function of the loop, before or after its work."""
-    owner: Any = Learner if name == "step" else loop
+    """Raises KeyboardInterrupt once, at the given call of a function of training, before or after its work."""
+    owner: Any = {"step": Learner, "write": RunFacts}.get(name, loop)
     real: Callable[..., Any] = getattr(owner, name)
     calls = 0
 
@@ -82,9 +83,9 @@ def undisturbed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
         ("save_state", 4, True),
         ("save_weights", 1, True),  # one member saved, the other not
         ("save_weights", 2, False),
-        ("write_json", 1, True),
-        ("write_json", 4, False),
-        ("write_json", 5, False),  # all done but for the last word
+        ("write", 1, True),
+        ("write", 4, False),
+        ("write", 5, False),  # all done but for the last word
         ("validate", 2, False),
     ],
 )
