@@ -19,13 +19,15 @@ test: lint types tests
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
-# One thread a process: two processes of several threads each are slower on two cores.
+# One thread a process: two processes of several threads each are slower on two cores. A file of tests stays in one
+# process, so that what its tests share (a trained matcher, a workspace) is made once.
 tests: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

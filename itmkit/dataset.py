@@ -12,15 +12,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from itmkit.errors import ItmkitError
 from itmkit.files import atomic_path, read_json, write_json
-
-if TYPE_CHECKING:
-    from itmkit.workspace import Workspace
 
 SPLITS = ("train", "val", "test")
 
@@ -133,42 +130,81 @@ def wrong_id(text: str) -> str | None:
     return "contains control characters or half a surrogate pair" if NOT_IN_IDS.search(text) else None
 
 
-def check_records(images: Sequence[ImageRecord]) -> list[str]:
-    """Everything wrong with the records themselves, whatever their source: duplicate ids, empty captions, ..."""
+class Described(Protocol):
+    """What `check_described` looks at: an `ImageRecord`, or the draft of one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def captions(self) -> Sequence[Caption]: ...
+
+
+def check_described(
+    images: Sequence[Described], *, splits: Iterable[str] = SPLITS, places: Sequence[str] | None = None
+) -> list[str]:
+    """Impossible ids and those that occur twice, unknown splits, images without caption, captions without text.
+
+    Args:
+        splits: that are known.
+        places: where each image is described (a file and a line in it); messages then begin with it.
+    """
     problems: list[str] = []
-    seen_images: set[str] = set()
-    seen_captions: set[str] = set()
-    for image in images:
+    seen_images: dict[str, str] = {}
+    seen_captions: dict[str, str] = {}
+    for number, image in enumerate(images):
+        place, where = places[number] if places is not None else "", _where(image, number, places)
+
         if reason := wrong_id(image.id):
-            problems.append(f"image {image.id!r} ({image.file}): the id {reason}")
-        if any(NOT_TEXT.search(text) for text in (image.file or "", *image.labels)):
-            problems.append(f"image {image.id!r}: its file name or a label contains NUL or half a surrogate pair")
+            problems.append(f"{where}: the id {reason}")
         if image.id in seen_images:
-            problems.append(f"image {image.id!r}: the id occurs twice")
-        seen_images.add(image.id)
-        if image.split not in SPLITS:
-            problems.append(f"image {image.id!r}: unknown split {image.split!r} (train, val or test)")
+            problems.append(f"{where}: this id occurs before{_at(seen_images[image.id])}")
+        seen_images.setdefault(image.id, place)
+        if image.split not in splits:
+            problems.append(f"{where}: unknown split {image.split!r}; known are {', '.join(splits)}")
         if not image.captions:
-            problems.append(f"image {image.id!r}: has no caption")
+            problems.append(f"{where}: has no caption")
         for caption in image.captions:
             if not caption.text.strip():
-                problems.append(f"image {image.id!r}: caption {caption.id!r} is empty")
+                problems.append(f"{where}: caption {caption.id!r} is empty")
             elif NOT_TEXT.search(caption.text):
-                problems.append(f"image {image.id!r}: caption {caption.id!r} contains NUL or half a surrogate pair")
+                problems.append(f"{where}: caption {caption.id!r} contains NUL or half a surrogate pair")
             if reason := wrong_id(caption.id):
-                problems.append(f"image {image.id!r}: the caption id {caption.id!r} {reason}")
+                problems.append(f"{where}: the caption id {caption.id!r} {reason}")
             if caption.id in seen_captions:
-                problems.append(f"image {image.id!r}: the caption id {caption.id!r} occurs twice")
-            seen_captions.add(caption.id)
+                problems.append(f"{where}: the caption id {caption.id!r} occurs before{_at(seen_captions[caption.id])}")
+            seen_captions.setdefault(caption.id, place)
     if not images:
-        problems.append("the data set has no images")
+        problems.append("no images were found")
     return problems
 
 
-def write_dataset(
-    workspace: Workspace, images: Iterable[ImageRecord], *, kind: str, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Checks all records, writes `dataset.jsonl` and `dataset.info.json`; returns the info.
+def _where(image: Described, number: int, places: Sequence[str] | None) -> str:
+    return f"image {image.id!r}" if places is None else f"{places[number]}: image {image.id!r}"
+
+
+def _at(place: str) -> str:
+    return f", at {place}" if place else ""
+
+
+def check_records(images: Sequence[ImageRecord], places: Sequence[str] | None = None) -> list[str]:
+    """Everything wrong with finished records, whatever their source; `places` as for `check_described`."""
+    unwritable = [
+        f"{_where(image, number, places)}: its file name or a label contains NUL or half a surrogate pair"
+        for number, image in enumerate(images)
+        if any(NOT_TEXT.search(text) for text in (image.file or "", *image.labels))
+    ]
+    return check_described(images, places=places) + unwritable
+
+
+def info_path(path: Path) -> Path:
+    """The file of facts beside a `dataset.jsonl`: `dataset.info.json`."""
+    return path.with_name("dataset.info.json")
+
+
+def write_dataset(path: Path, images: Iterable[ImageRecord], *, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Checks all records, writes them to `path` (`dataset.jsonl`) and `dataset.info.json` beside it; returns the info.
 
     Raises:
         ItmkitError: with every problem of the data set, before anything is written.
@@ -177,10 +213,10 @@ def write_dataset(
     if problems := check_records(records):
         raise ItmkitError(problems)
     info = dataset_info(records, kind=kind, settings=settings)
-    with atomic_path(workspace.dataset_path) as partial, open(partial, "w", encoding="utf-8") as out:
+    with atomic_path(path) as partial, open(partial, "w", encoding="utf-8") as out:
         for image in records:
             out.write(json.dumps(image.to_json(), ensure_ascii=False) + "\n")
-    write_json(workspace.dataset_info_path, info)
+    write_json(info_path(path), info)
     return info
 
 
@@ -218,15 +254,15 @@ def _list(value: object) -> list[Any]:
     return value
 
 
-def read_dataset(workspace: Workspace) -> Dataset:
-    """Reads `dataset.jsonl`. Raises ItmkitError where it is missing, damaged or not the one `info` describes."""
-    path: Path = workspace.dataset_path
+def read_dataset(path: Path) -> Dataset:
+    """Reads a `dataset.jsonl`. Raises ItmkitError where it, or the `dataset.info.json` beside it, is no use."""
     if not path.exists():
         raise ItmkitError(
             f"{path}: this workspace has no data set; run `itmkit prepare` (or `itmkit import-features`) first"
         )
     problems: list[str] = []
     images: list[ImageRecord] = []
+    places: list[str] = []
     with open(path, "rb") as lines:
         for number, data in enumerate(lines, 1):
             place = f"{path}: line {number}"
@@ -238,12 +274,16 @@ def read_dataset(workspace: Workspace) -> Dataset:
             record = _record(line, place, problems)
             if record is not None:
                 images.append(record)
-    problems += [f"{path}: {problem}" for problem in check_records(images)] if not problems else []
+                places.append(place)
+    if not images and not problems:
+        problems.append(f"{path}: holds no images; run `itmkit prepare --force`")
+    problems = problems or check_records(images, places)
     if problems:
         raise ItmkitError(problems)
-    info = read_json(workspace.dataset_info_path) if workspace.dataset_info_path.exists() else {}
+    beside = info_path(path)
+    info = read_json(beside) if beside.exists() else {}
     if not isinstance(info, dict):
-        raise ItmkitError(f"{workspace.dataset_info_path}: not an object; delete it, or run `itmkit prepare --force`")
+        raise ItmkitError(f"{beside}: not an object; delete it, or run `itmkit prepare --force`")
     kind, settings = info.get("kind", "hand-made"), info.get("settings", {})
     # The digests are computed, not believed: a user may have edited dataset.jsonl by hand.
     return Dataset(images, dataset_info(images, kind=kind, settings=settings))

@@ -18,14 +18,17 @@ from typing import Literal
 import numpy as np
 
 from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy
+from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
+from itmkit.parse_text.store import TextCache
 from itmkit.progress import SILENT, Progress
+from itmkit.stages import require
 from itmkit.workspace import Workspace
 
 BLOCKS, KEEP = 16, 15
 STAGE = "build-graphs"
-Part = Literal["images", "texts"]
-PARTS: tuple[Part, ...] = ("images", "texts")
+GraphSide = Literal["images", "texts"]
+PARTS: tuple[GraphSide, ...] = ("images", "texts")
 _IMAGES_AT_ONCE, _TEXTS_AT_ONCE = 64, 5000
 _TEXT_SHARD = 50_000
 
@@ -146,7 +149,7 @@ def build_graphs(
     *,
     blocks: int | None = None,
     keep: int | None = None,
-    parts: Sequence[Part] = PARTS,
+    parts: Sequence[GraphSide] = PARTS,
     shard_size: int = 2000,
     force: bool = False,
     progress: Progress = SILENT,
@@ -179,16 +182,18 @@ def build_graphs(
     if problems:
         raise ItmkitError(problems)
     assert isinstance(blocks, int) and isinstance(keep, int)
-    workspace.require(*(cache for part, cache in (("images", "regions"), ("texts", "text")) if part in parts))
+    dataset = workspace.dataset()
+    needed = [cache for part, cache in (("images", "regions"), ("texts", "text")) if part in parts]
+    require(workspace, *needed, dataset=dataset)
     if "images" in parts:
         _check_boxes(workspace, blocks, keep)
     images = texts = edges = None
     polar = True
     if "images" in parts:
         polar = not _has_blocks(CacheReader.open(workspace.cache("regions")))
-        images = _image_graphs(workspace, blocks, keep, shard_size, force, progress)
+        images = _image_graphs(workspace, dataset, blocks, keep, shard_size, force, progress)
     if "texts" in parts:
-        texts, edges = _text_graphs(workspace, force, progress)
+        texts, edges = _text_graphs(workspace, dataset, force, progress)
     return GraphsResult(workspace.cache("graphs"), images, texts, edges, blocks, keep, polar)
 
 
@@ -219,7 +224,13 @@ def _has_blocks(regions: CacheReader) -> bool:
 
 
 def _image_graphs(
-    workspace: Workspace, blocks: int, keep: int, shard_size: int, force: bool, progress: Progress
+    workspace: Workspace,
+    dataset: Dataset,
+    blocks: int,
+    keep: int,
+    shard_size: int,
+    force: bool,
+    progress: Progress,
 ) -> int:
     regions = CacheReader.open(workspace.cache("regions"), stage="extract-regions")
     count = regions.columns["boxes"].shape[0]
@@ -229,9 +240,7 @@ def _image_graphs(
     }
     if not _has_blocks(regions):
         columns |= {name: Column("float16", (count, count)) for name in ("polar_rho", "polar_theta")}
-    made_by = MadeBy(
-        STAGE, {"blocks": blocks, "keep": keep}, None, workspace.inputs("graphs/images", workspace.dataset())
-    )
+    made_by = MadeBy(STAGE, {"blocks": blocks, "keep": keep}, None, workspace.inputs("graphs/images", dataset))
     ids, done = regions.ids, 0
     with (
         CacheWriter.open(
@@ -269,10 +278,10 @@ def _image_rows(regions: CacheReader, rows: np.ndarray, blocks: int, keep: int) 
     return {"blocks": numbers, "block_weights": weights, "polar_rho": rho, "polar_theta": theta}
 
 
-def _text_graphs(workspace: Workspace, force: bool, progress: Progress) -> tuple[int, int]:
-    text = CacheReader.open(workspace.cache("text"), stage="parse-text")
-    ids = text.ids
-    made_by = MadeBy(STAGE, {}, None, workspace.inputs("graphs/texts", workspace.dataset()))
+def _text_graphs(workspace: Workspace, dataset: Dataset, force: bool, progress: Progress) -> tuple[int, int]:
+    text = TextCache.open(workspace.cache("text"))
+    ids = text.reader.ids
+    made_by = MadeBy(STAGE, {}, None, workspace.inputs("graphs/texts", dataset))
     with (
         CacheWriter.open(
             workspace.cache("graphs/texts"),
@@ -289,8 +298,7 @@ def _text_graphs(workspace: Workspace, force: bool, progress: Progress) -> tuple
             with writer.shard(number) as out:
                 for start in range(done, done + len(keys), _TEXTS_AT_ONCE):
                     rows = np.arange(start, min(start + _TEXTS_AT_ONCE, done + len(keys)))
-                    flat, offsets = text.read_ragged(["heads"], rows)
-                    edges, bounds = dependency_edges(flat["heads"], offsets)
+                    edges, bounds = dependency_edges(*text.column("heads", rows))
                     out.append(ids[rows[0] : rows[-1] + 1], {"edges": edges}, lengths=np.diff(bounds))
                     advance(len(rows))
             done += len(keys)

@@ -18,6 +18,7 @@ from itmkit.evaluation.evaluate import evaluate
 from itmkit.evaluation.results import Evaluation
 from itmkit.graphs import build_graphs
 from itmkit.inputs import Inputs
+from itmkit.job import Job
 from itmkit.parse_text.parse import parse_text
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.extract import extract_regions
@@ -71,10 +72,11 @@ def quickstart(workspace: Workspace, *, seed: int = 0, force: bool = False, prog
 
     with timed("prepare"):
         make_scenes(workspace, **SCENES, seed=seed, progress=progress)
+    job = Job(force=force, progress=progress)
     with timed("extract-regions"):
-        extract_regions(workspace, regions=REGIONS, force=force, progress=progress)
+        extract_regions(workspace, regions=REGIONS, job=job)
     with timed("parse-text"):
-        parse_text(workspace, force=force, progress=progress)
+        parse_text(workspace, job=job)
     with timed("build-graphs"):
         build_graphs(workspace, force=force, progress=progress)
     for method, recipe in METHODS.items():

@@ -45,8 +45,8 @@ def records(draw: st.DrawFn) -> list[ImageRecord]:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 def test_what_is_written_is_read(tmp_path: Path, images: list[ImageRecord]) -> None:
     workspace = Workspace(tmp_path)
-    info = write_dataset(workspace, images, kind="made", settings={"a": 1})
-    dataset = read_dataset(workspace)
+    info = write_dataset(workspace.dataset_path, images, kind="made", settings={"a": 1})
+    dataset = read_dataset(workspace.dataset_path)
     assert dataset.images == images and dataset.info == info and dataset.kind == "made"
     assert json.loads(workspace.dataset_info_path.read_text(encoding="utf-8")) == info
     assert len(workspace.dataset_path.read_bytes().split(b"\n")) == len(images) + 1
@@ -83,24 +83,24 @@ def test_all_wrong_records_are_named_at_once(tmp_path: Path) -> None:
         image("f", file="\ud800.jpg"),
     ]
     with pytest.raises(ItmkitError) as caught:
-        write_dataset(Workspace(tmp_path / "w"), wrong, kind="made", settings={})
+        write_dataset(Workspace(tmp_path / "w").dataset_path, wrong, kind="made", settings={})
     text = str(caught.value)
     for part in (
-        "image 'a': the id occurs twice",
-        "caption id 'a#0' occurs twice",
+        "image 'a': this id occurs before",
+        "caption id 'a#0' occurs before",
         "unknown split 'nowhere'",
         "image 'c': has no caption",
         "caption 'x' is empty",
         "caption 'x' contains NUL",
         "caption '' contains NUL or half a surrogate",
         "the caption id '' is empty",
-        "image 'e\\n' (None): the id contains control characters",
-        "image ' ' (None): the id is empty",
+        "image 'e\\n': the id contains control characters",
+        "image ' ': the id is empty",
         "image 'f': its file name or a label contains",
     ):
         assert part in text, part
     assert not (tmp_path / "w").exists()
-    assert check_records([]) == ["the data set has no images"]
+    assert check_records([]) == ["no images were found"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_all_wrong_records_are_named_at_once(tmp_path: Path) -> None:
         ('{"id": "x", "split": "val", "captions": [], "height": -1}', "height is -1"),
         ('{"id": "x", "split": "val", "captions": [], "bytes": true}', "bytes is True"),
         ('{"id": "x", "split": "val", "captions": []}', "has no caption"),
-        ('{"id": "0", "split": "val", "captions": [{"id": "y", "text": "t"}]}', "the id occurs twice"),
+        ('{"id": "0", "split": "val", "captions": [{"id": "y", "text": "t"}]}', "this id occurs before, at "),
         ("[" * 100_000, "not an image record"),
     ],
 )
@@ -127,33 +127,33 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str, message: str) -> Non
     lines[1] = line
     workspace.dataset_path.write_text("\n".join(lines) + "\n")
     with pytest.raises(ItmkitError, match=message):
-        read_dataset(workspace)
+        read_dataset(workspace.dataset_path)
 
 
 def test_not_utf8_and_not_there(tmp_path: Path) -> None:
     workspace = make_dataset(tmp_path)
     workspace.dataset_path.write_bytes(workspace.dataset_path.read_bytes().replace(b"picture 1", b"picture \xff"))
     with pytest.raises(ItmkitError, match="line 2: byte .* is not UTF-8"):
-        read_dataset(workspace)
+        read_dataset(workspace.dataset_path)
     with pytest.raises(ItmkitError, match="has no data set; run `itmkit prepare`"):
-        read_dataset(Workspace(tmp_path / "no"))
+        read_dataset(Workspace(tmp_path / "no").dataset_path)
 
 
 def test_digests_are_computed_not_believed(tmp_path: Path) -> None:
     workspace = make_dataset(tmp_path)
-    before = read_dataset(workspace).captions_digest
+    before = read_dataset(workspace.dataset_path).captions_digest
     path = workspace.dataset_path
     path.write_text(path.read_text().replace("picture 1", "a picture by hand"))
-    assert read_dataset(workspace).captions_digest != before
+    assert read_dataset(workspace.dataset_path).captions_digest != before
     workspace.dataset_info_path.unlink()
-    assert read_dataset(workspace).kind == "hand-made"
+    assert read_dataset(workspace.dataset_path).kind == "hand-made"
     workspace.dataset_info_path.write_text("[]")
     with pytest.raises(ItmkitError, match="not an object"):
-        read_dataset(workspace)
+        read_dataset(workspace.dataset_path)
 
 
 def test_a_split_without_images_names_those_there_are(tmp_path: Path) -> None:
-    dataset = read_dataset(make_dataset(tmp_path))
+    dataset = read_dataset(make_dataset(tmp_path).dataset_path)
     assert [image.id for image in dataset.split("val")] == ["3"]
     with pytest.raises(ItmkitError, match=r"split 'coco9k' has no images .*train \(3\), val \(1\), test \(1\)"):
         dataset.split("coco9k")

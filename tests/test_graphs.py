@@ -16,6 +16,7 @@ from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.graphs import block_positions, build_graphs, dependency_edges, polar_coordinates
 from itmkit.import_features.scan import import_scan
+from itmkit.status import status
 from itmkit.workspace import Workspace
 from tests.import_features.scan_folder import write_scan
 
@@ -172,7 +173,7 @@ def test_stage(work: Workspace) -> None:
     rows = texts.rows([text_key(text) for text in reversed(HEADS)])
     flat, offsets = texts.read_ragged(["edges"], rows)
     assert flat["edges"].tolist() == [[0, 1], [2, 3], [0, 1], [1, 2]] and offsets.tolist() == [0, 2, 2, 4]
-    assert {state.stage: state.state for state in work.status()}["graphs/images"] == "done"
+    assert {state.stage: state.state for state in status(work)}["graphs/images"] == "done"
 
 
 def test_again_and_with_other_settings(work: Workspace) -> None:
@@ -196,11 +197,11 @@ def test_stale_and_missing_inputs(work: Workspace, tmp_path: Path) -> None:
     content = write_scan(tmp_path / "scan", caps=(list(HEADS) * 7)[:20])
     np.save(tmp_path / "scan" / "train_ims.npy", content["ims"] * 2)
     import_scan(work, tmp_path / "scan", force=True)
-    states = {state.stage: state for state in work.status()}
+    states = {state.stage: state for state in status(work)}
     assert states["graphs/images"].state == "stale" and states["graphs/texts"].state == "done"
     with pytest.raises(ItmkitError, match=r"inputs\.regions changed"):
         build_graphs(work)
-    write_dataset(work, [ImageRecord("a", "train", (Caption("a#0", "b"),))], kind="scan", settings={})
+    write_dataset(work.dataset_path, [ImageRecord("a", "train", (Caption("a#0", "b"),))], kind="scan", settings={})
     with pytest.raises(ItmkitError) as caught:
         build_graphs(work)
     assert len(caught.value.problems) == 2 and "parse-text" in caught.value.problems[1]

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from itmkit.errors import ItmkitError
-from itmkit.workspace import StageState, Workspace
+from itmkit.stages import StageState, require
+from itmkit.status import status
+from itmkit.workspace import Workspace
 from tests.workspaces import make_dataset, make_graphs, make_regions, make_run, make_text
 
 
@@ -21,11 +23,11 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def states(workspace: Workspace) -> dict[str, StageState]:
-    return {row.stage: row for row in workspace.status()}
+    return {row.stage: row for row in status(workspace)}
 
 
 def all_states(workspace: Workspace) -> dict[str, str]:
-    return {row.stage: row.state for row in workspace.status()}
+    return {row.stage: row.state for row in status(workspace)}
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -46,7 +48,7 @@ def test_everything_done(workspace: Workspace) -> None:
     }
     assert rows["regions"].count == 4 and rows["regions"].skipped == 1 and rows["regions"].bytes > 0
     assert rows["dataset"].detail.startswith("train 3 images 6 captions, val 1 images 2 captions")
-    workspace.require("regions", "text", "graphs/images", "graphs/texts")
+    require(workspace, "regions", "text", "graphs/images", "graphs/texts")
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -54,7 +56,7 @@ def test_nothing_there(tmp_path: Path) -> None:
     assert {row.state for row in rows.values()} == {"missing"}
     assert "there is no folder" in rows["dataset"].detail and rows["dataset"].command == "itmkit prepare"
     with pytest.raises(ItmkitError, match="run `itmkit prepare`"):
-        Workspace(tmp_path / "no").require("regions")
+        require(Workspace(tmp_path / "no"), "regions")
 
 
 def test_changed_captions_make_the_text_cache_stale_and_what_follows_from_it(workspace: Workspace) -> None:
@@ -66,7 +68,7 @@ def test_changed_captions_make_the_text_cache_stale_and_what_follows_from_it(wor
     assert rows["run first"].state == "stale" and "captions changed since" in rows["run first"].detail
     assert rows["regions"].state == rows["graphs/images"].state == "done"
     with pytest.raises(ItmkitError) as caught:
-        workspace.require("regions", "text", "graphs/texts")
+        require(workspace, "regions", "text", "graphs/texts")
     assert len(caught.value.problems) == 2 and "run `itmkit parse-text --force`" in caught.value.problems[0]
 
 

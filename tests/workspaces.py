@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,17 @@ from itmkit.workspace import Workspace
 TOKENS = {name: Column(dtype, kind="ragged") for name, dtype in
           {"words": "int32", "pos": "int16", "heads": "int32", "relations": "int16"}.items()}  # fmt: skip
 TEXT = "two dogs run"
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond `size` bytes; Python ignores the signal, so that the write fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def save_picture(path: Path, size: tuple[int, int] = (30, 20), colour: int = 0, orientation: int = 1) -> Path:
@@ -49,7 +63,7 @@ def make_dataset(root: Path, count: int = 3, *, text: str = TEXT, kind: str = "m
                 sha256=facts.sha256,
             )
         )
-    write_dataset(workspace, records, kind=kind, settings={})
+    write_dataset(workspace.dataset_path, records, kind=kind, settings={})
     return workspace
 
 
@@ -142,11 +156,16 @@ def make_graphs(workspace: Workspace) -> None:
 def make_run(workspace: Workspace, name: str = "first", *, finished: bool = True) -> Path:
     folder = workspace.run(name)
     facts = {
+        "schema": 1,
         "method": "vsepp",
+        "recipe": "small",
         "caches": {"regions": workspace.fingerprint("regions")},
         "captions": workspace.dataset().captions_digest,
         "epochs": 2,
+        "members": {"vsepp": 1.0},
+        "sizes": {},
         "epochs_done": 2 if finished else 1,
+        "best": {},
         "finished": finished,
     }
     write_json(folder / "run.json", facts)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from itmkit.cache.manifest import NAME, Column, MadeBy, Manifest, read_manifest
-from itmkit.cache.parts import WHOLE, Part, parts_in
+from itmkit.cache.parts import part_manifest, parts_in
 from itmkit.cache.recode import STAGED
 from itmkit.errors import ItmkitError
+from itmkit.machine.part import WHOLE, Part
 
 
 def found_manifest(folder: Path, part: Part) -> Manifest | None:
@@ -29,12 +30,12 @@ def found_manifest(folder: Path, part: Part) -> Manifest | None:
         raise ItmkitError(
             f"{folder}: was begun in {others[0].of} parts; go on with --shard i/{others[0].of}, or delete the folder"
         )
-    return whole or read_manifest(folder, part.manifest_name)
+    return whole or read_manifest(folder, part_manifest(part))
 
 
 def begun_manifest(folder: Path) -> Manifest | None:
     """The manifest of the cache that was begun here, finished or not: the whole one, else that of a part."""
-    names = [NAME, *(part.manifest_name for part in parts_in(folder))]
+    names = [NAME, *(part_manifest(part) for part in parts_in(folder))]
     return next((manifest for name in names if (manifest := read_manifest(folder, name)) is not None), None)
 
 
@@ -51,7 +52,7 @@ def clear(folder: Path, part: Part) -> None:
     shutil.rmtree(folder / STAGED, ignore_errors=True)  # of a merge that was killed: its shards are of the old cache
     stale = parts_in(folder) if part == WHOLE else [part]
     for old in stale:
-        (folder / old.manifest_name).unlink(missing_ok=True)
+        (folder / part_manifest(old)).unlink(missing_ok=True)
     for path in folder.glob("shard-*.h5"):
         if part == WHOLE or int(path.stem.removeprefix("shard-")) % part.of == part.index:
             path.unlink()
@@ -93,9 +94,3 @@ def check_shards(folder: Path, found: Manifest, planned: int) -> None:
         )
     if problems:
         raise ItmkitError(problems)
-
-
-def remove_cache(folder: Path) -> None:
-    """Deletes a cache folder and everything in it; nothing happens where there is none."""
-    if folder.exists():
-        shutil.rmtree(folder)

@@ -8,47 +8,24 @@ from __future__ import annotations
 
 import fcntl
 import re
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
 from itmkit.cache.manifest import Manifest, read_manifest
 from itmkit.cache.recode import coded, moved, stage
 from itmkit.errors import ItmkitError
+from itmkit.machine.part import WHOLE, Part
 
 _PART = re.compile(r"manifest\.part-(\d+)-of-(\d+)\.json")
 
 
-@dataclass(frozen=True)
-class Part:
-    """Part `index` (0 .. of - 1) of `of`."""
-
-    index: int
-    of: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.index < self.of:
-            raise ItmkitError(f"part {self.index}/{self.of}: the first of n parts is 0/n, the last n-1/n")
-
-    @classmethod
-    def parse(cls, text: str) -> Part:
-        """From `i/n`, as in `--shard 0/4`."""
-        match = re.fullmatch(r"(\d+)/(\d+)", text)
-        if match is None:
-            raise ItmkitError(f"--shard {text!r}: write i/n, such as 0/4 for the first of four parts")
-        return cls(int(match[1]), int(match[2]))
-
-    @property
-    def manifest_name(self) -> str:
-        return f"manifest.part-{self.index}-of-{self.of}.json"
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.of}"
-
-
-WHOLE = Part(0, 1)
+def part_manifest(part: Part) -> str:
+    """The file name of the manifest of a part."""
+    return f"manifest.part-{part.index}-of-{part.of}.json"
 
 
 def parts_in(folder: Path) -> list[Part]:
@@ -98,14 +75,14 @@ def merge_parts(folder: Path) -> Manifest:
     if whole is not None:
         if whole.complete:  # a merge that was killed may have left some
             for part in parts:
-                (folder / part.manifest_name).unlink(missing_ok=True)
+                (folder / part_manifest(part)).unlink(missing_ok=True)
         return whole
     with writing(folder, WHOLE):
         if (whole := moved(folder)) is not None:  # a merge was killed while it moved shards
             for part in parts:
-                (folder / part.manifest_name).unlink()
+                (folder / part_manifest(part)).unlink()
             return whole
-        manifests = {part: read_manifest(folder, part.manifest_name) for part in parts}
+        manifests = {part: read_manifest(folder, part_manifest(part)) for part in parts}
         problems = _wrong(folder, {part: m for part, m in manifests.items() if m is not None})
         if problems:
             raise ItmkitError(problems)
@@ -120,8 +97,24 @@ def merge_parts(folder: Path) -> Manifest:
             first.complete = True
             first.write(folder)
         for part in parts:  # the whole manifest is there: what is left over of the parts is no cache of its own
-            (folder / part.manifest_name).unlink()
+            (folder / part_manifest(part)).unlink()
         return first
+
+
+def merge_when_done(folder: Path, *, every: float = 0.2) -> Manifest:
+    """Waits until all ranks have finished their parts, and merges them. For rank 0; torchrun ends it if one fails."""
+    while True:
+        parts = parts_in(folder)
+        if not parts and (found := read_manifest(folder)) is not None:
+            return found
+        manifests = [read_manifest(folder, part_manifest(part)) for part in parts]
+        if len(parts) == parts[0].of and all(manifest is not None and manifest.complete for manifest in manifests):
+            try:
+                return merge_parts(folder)
+            except ItmkitError as error:
+                if "another process" not in str(error):
+                    raise
+        time.sleep(every)
 
 
 def _wrong(folder: Path, manifests: dict[Part, Manifest]) -> list[str]:

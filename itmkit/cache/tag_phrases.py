@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from itmkit.cache import CacheReader
-from itmkit.encode_text.alignment import Ints
+
+Ints = NDArray[np.int64]
 
 ROWS = 4096  # pictures whose tags are read at once
 

@@ -23,10 +23,11 @@ import numpy as np
 
 from itmkit.cache.begin import check_continues, check_shards, clear, found_manifest
 from itmkit.cache.manifest import NAME, Column, MadeBy, Manifest
-from itmkit.cache.parts import WHOLE, Part, writing
+from itmkit.cache.parts import part_manifest, writing
 from itmkit.cache.shard_file import ShardFile
 from itmkit.errors import ItmkitError
 from itmkit.files import atomic_path, sha256_file
+from itmkit.machine.part import WHOLE, Part
 
 ROWS_PER_CHUNK_BYTES = 1 << 18  # small columns share a chunk; large ones (features) get a chunk a row
 
@@ -249,7 +250,7 @@ class CacheWriter:
         self._write_manifest()
 
     def _write_manifest(self) -> None:
-        self.manifest.write(self.folder, NAME if self.part == WHOLE else self.part.manifest_name)
+        self.manifest.write(self.folder, NAME if self.part == WHOLE else part_manifest(self.part))
 
     def __enter__(self) -> CacheWriter:
         return self

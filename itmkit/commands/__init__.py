@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import click
 
@@ -13,12 +16,12 @@ import itmkit
 # In the order of the pipeline, which is also the order of `itmkit --help`: name -> (module, what it does).
 COMMANDS = {
     "quickstart": ("quickstart", "The whole pipeline once, on drawn scenes."),
-    "prepare": ("prepare", "A data set in: Karpathy, Flickr8k, COCO, MIRFLICKR, NUS-WIDE, JSON, CSV."),
+    "prepare": ("prepare", "Read a data set: Karpathy, Flickr8k, COCO, MIRFLICKR, NUS-WIDE, JSON, CSV."),
     "extract-regions": ("extract_regions", "Boxes, features, tags and colours of every picture."),
     "extract-patches": ("extract_patches", "Patch vectors of a vision transformer, with [CLS]."),
-    "import-features": ("import_features", "The same from files of other projects."),
-    "embed": ("embed", "One vector a picture, one a caption, of CLIP and its like."),
-    "merge": ("merge", "One cache of the parts that several jobs wrote."),
+    "import-features": ("import_features", "Region features from files of other projects."),
+    "embed": ("embed", "One vector per picture and per caption, by CLIP and its like."),
+    "merge": ("merge", "Merge the parts that several jobs wrote into one cache."),
     "parse-text": ("parse_text", "Words and dependency trees of the captions."),
     "encode-text": ("encode_text", "A vector of every word and tag by a frozen language model."),
     "build-graphs": ("build_graphs", "Graphs of regions and of words."),
@@ -26,10 +29,10 @@ COMMANDS = {
     "train": ("train", "Train a matcher, or continue a killed run."),
     "evaluate": ("evaluate", "R@1/5/10 both ways, of single runs and ensembles."),
     "compare": ("compare", "Several methods and seeds on one workspace: one table."),
-    "ablate": ("ablate", "Each switch of a method off, one by one: one table of differences."),
+    "ablate": ("ablate", "Each part of a method off, one by one: one table of differences."),
     "plot": ("plot", "Figures of runs: over epochs, by rank, method, slice and label."),
     "status": ("status", "What is done, missing or stale, and what to run next."),
-    "inspect": ("inspect", "Any file of a workspace in words."),
+    "inspect": ("inspect", "Describe any file of a workspace."),
 }
 
 
@@ -66,11 +69,27 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the `itmkit` command."""
-    # Before anything loads torch: OpenMP reads its settings once, when it is loaded. By default a thread that waits for
-    # the others keeps its core busy, for milliseconds after every operation; where other programs want the cores too,
-    # training then falls to a fraction of its speed. A process that only imports itmkit keeps its own settings.
-    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+    # Before anything loads torch: OpenMP reads its settings once, when it is loaded.
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys() and _others_compute():
         os.environ["OMP_WAIT_POLICY"] = "passive"
     from itmkit.commands.console import run
 
     sys.exit(run(cli))
+
+
+def _others_compute() -> bool:
+    """Whether other programs want the cores now; False where the system does not say.
+
+    A thread of OpenMP that waits for the others keeps its core busy for a while. Alone on a machine that is best: with
+    sleep after each of many small operations, a training step takes a quarter longer. Where other programs want the
+    cores, training falls to a fraction of its speed that way, and sleep is best.
+    """
+    seen = []
+    with suppress(OSError, ValueError, IndexError):
+        for _ in range(5):  # what runs for a moment only does not count
+            running = (
+                Path("/proc/loadavg").read_text(encoding="ascii").split()[3]
+            )  # "2/311": of all threads, this one too
+            seen.append(int(running.partition("/")[0]) - 1)
+            time.sleep(0.002)
+    return bool(seen) and sorted(seen)[len(seen) // 2] > 0

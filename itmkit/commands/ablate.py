@@ -12,7 +12,7 @@ from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
     from itmkit.methods.published import Published
-    from itmkit.studies.ablate import Ablation, Row
+    from itmkit.studies.ablate import Ablation, AblationRow
 
 
 @click.command("ablate", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -36,11 +36,11 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Switch off each part of a method, one by one; one table of what each is worth, beside what the paper reports.
+    """Switch off the parts of a method one by one; print what each is worth, beside what the paper reports.
 
-    Every row is trained like the RUN: the same settings, seed, and epochs or budget. For a METHOD without a run of its
-    name that run is trained first, and other options are settings of training (--budget 40m). What is finished is kept:
-    run the command again to continue. The table is also written to runs/RUN-ablation-SPLIT.json.
+    Every row is trained like the RUN: with the same settings, seed, and epochs or budget. If a METHOD has no run of its
+    name, that run is trained first; other options are settings of training (--budget 40m). Finished runs are kept: run
+    the command again to continue. The table is also written to runs/RUN-ablation-SPLIT.json.
 
     \b
     Examples:
@@ -83,7 +83,7 @@ def show(result: Ablation) -> None:
         f"{result.run} on {result.says}: {result.images:,} images, {result.captions:,} captions;"
         " each row less the full method, on the same images"
     )
-    columns = ["row", "kind", "rsum", "difference", "95% interval", "p", "core min", "paper: rsum", "difference"]
+    columns = ["row", "kind", "rsum", "difference", "95% interval", "p", "core min", "paper: rsum", "paper: difference"]
     table(title, columns, cells, right=columns[2:])
     for paper, rows in _papers(result.rows).items():
         out.print(f"paper: {paper}: {', '.join(rows)}", markup=False, soft_wrap=True)
@@ -91,7 +91,7 @@ def show(result: Ablation) -> None:
         out.print(f"left out: {label} ({why})", markup=False, soft_wrap=True)
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: AblationRow) -> list[str]:
     minutes = "-" if row.core_minutes is None else f"{row.core_minutes:.1f}"
     rsum = row.difference.get("rsum")
     tested = ["", "", ""]
@@ -109,7 +109,7 @@ def _published(found: Published | None) -> tuple[str, str]:
     return "-", ", ".join(f"{name} {value:+.1f}" for name, value in found.difference.items())
 
 
-def _papers(rows: list[Row]) -> dict[str, list[str]]:
+def _papers(rows: list[AblationRow]) -> dict[str, list[str]]:
     """{what the paper's differences are of: the rows they stand beside}"""
     found: dict[str, list[str]] = {}
     for row in rows:

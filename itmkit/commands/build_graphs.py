@@ -12,8 +12,8 @@ from itmkit.workspace import Workspace
 
 @click.command("build-graphs")
 @options.workspace_option
-@click.option("--blocks", type=click.IntRange(1, 128), help="A picture is cut into N x N blocks (16).", metavar="N")
-@click.option("--keep", type=click.IntRange(min=1), help="Blocks kept a region, by overlap (15).", metavar="N")
+@click.option("--blocks", type=click.IntRange(1, 128), help="Blocks per side of a picture: N x N (16).", metavar="N")
+@click.option("--keep", type=click.IntRange(min=1), help="Blocks kept per region, by overlap (15).", metavar="N")
 @click.option("--only", type=click.Choice(["images", "texts"]), help="Build one of the two caches.")
 @options.force_option
 @options.json_option

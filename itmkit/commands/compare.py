@@ -12,22 +12,22 @@ from itmkit.commands.train import read_settings
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from itmkit.studies.compare import Comparison, Row
+    from itmkit.studies.comparison import Comparison, ComparisonRow
 
 
 @click.command("compare", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @workspace_option
 @click.option(
-    "--methods", required=True, metavar="A,B,...", help="Methods, with settings of their own: mefn,mefn:mfe=false."
+    "--methods", required=True, metavar="A,B,...", help="Methods; settings of one follow its name: mefn,mefn:mfe=false."
 )
 @click.option(
-    "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Runs of each, with seeds 0, 1, ..."
+    "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Runs of each method, with seeds 0, 1, ..."
 )
 @click.option("--recipe", default="small", show_default=True, metavar="NAME", help="As in train.")
 @click.option("--split", default="test", show_default=True, metavar="NAME", help="As in evaluate.")
-@click.option("--prefix", default="compare", show_default=True, metavar="NAME", help="Begins the names of the runs.")
+@click.option("--prefix", default="compare", show_default=True, metavar="NAME", help="Start of the names of the runs.")
 @click.option("--intervals", is_flag=True, help="95% intervals of the means over seeds, by bootstrap over images.")
-@click.option("--against", metavar="METHOD", help="One of --methods: what the others have more, and whether by chance.")
+@click.option("--against", metavar="METHOD", help="One of --methods: differences of the others from it, with p-values.")
 @device_option
 @force_option
 @json_option
@@ -49,8 +49,8 @@ def command(
     """Train and evaluate several methods, each with several seeds; one table with mean and spread.
 
     Other options are settings of training for all of them: --epochs 3, or --budget 40m, which trains each run for so
-    many core minutes instead. cmfg:seeds=1 has a seed alone. What is finished is kept: run the command again to
-    continue, or to add a method. The table is also written to runs/PREFIX-SPLIT.json.
+    many core minutes instead. cmfg:seeds=1 gives CMFG one seed only. Finished runs are kept: run the command again
+    to continue, or to add a method. The table is also written to runs/PREFIX-SPLIT.json.
 
     \b
     Examples:
@@ -61,7 +61,7 @@ def command(
       itmkit compare --methods cmfg,cmfg:edges=intra --epochs 4 --split val --json
     """
     from itmkit.commands.console import ConsoleProgress, print_json
-    from itmkit.studies.compare import compare
+    from itmkit.studies.compare import Asked, compare
 
     result = compare(
         workspace,
@@ -69,10 +69,8 @@ def command(
         seeds=seeds,
         recipe=recipe,
         settings=read_settings(context.args),
-        split=split,
         prefix=prefix,
-        intervals=intervals,
-        against=against,
+        asked=Asked(split, intervals, against),
         device=device,
         force=force,
         progress=ConsoleProgress(),
@@ -86,7 +84,7 @@ def command(
 def show(result: Comparison) -> None:
     """One table of the methods, one of the members of ensembles, and those that were asked for."""
     from itmkit.commands.console import out, table
-    from itmkit.studies.compare import FIGURES
+    from itmkit.studies.comparison import FIGURES
 
     title = f"{result.says}: {result.images:,} images, {result.captions:,} captions; {_over(result)}"
     title += f"; a budget of {result.budget:g} core minutes a run" if result.budget else ""
@@ -119,7 +117,7 @@ def _over(result: Comparison) -> str:
     return f"mean and standard deviation over {seeds} seeds"
 
 
-def _timed(rows: list[Row]) -> bool:
+def _timed(rows: list[ComparisonRow]) -> bool:
     return any(row.mean_core_minutes is not None for row in rows)
 
 
@@ -142,6 +140,6 @@ def _span(low: float, high: float, form: str) -> str:
     return "not known" if math.isnan(low) else f"{low:{form}} to {high:{form}}"
 
 
-def _cell(row: Row, figure: str) -> str:
+def _cell(row: ComparisonRow, figure: str) -> str:
     spread = row.spread(figure)
     return f"{row.mean(figure):.1f}" + ("" if math.isnan(spread) else f" ±{spread:.1f}")

@@ -26,8 +26,8 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from itmkit.cache.parts import Part
 from itmkit.errors import ItmkitError
+from itmkit.machine.part import Part
 from itmkit.progress import Advance
 
 out = Console(highlight=False)

@@ -54,9 +54,9 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """One vector a picture, one a distinct caption, in the space of a dual encoder -> caches/vectors-NAME.
+    """One vector per picture and per distinct caption, in the space of a dual encoder -> caches/vectors-NAME.
 
-    CLIP, ALIGN, AltCLIP, GroupViT, SigLIP. Killed, it continues where it was.
+    For CLIP, ALIGN, AltCLIP, GroupViT and SigLIP. A killed run continues where it was.
 
     \b
     Examples: itmkit embed -w work --model openai/clip-vit-large-patch14
@@ -64,18 +64,16 @@ def command(
               itmkit embed -w work --shard 0/4        (one of four jobs; then itmkit merge -w work)
               torchrun --nproc-per-node 4 -m -- itmkit embed -w work
     """
+    from itmkit.cache.parts import merge_when_done
     from itmkit.commands import console
     from itmkit.embed.embed import SIDES, cut_captions, embed
-    from itmkit.machine.processes import merge_when_done, part_to_do, rank, rank_device
+    from itmkit.job import Job
+    from itmkit.machine.processes import part_to_do, rank, rank_device
 
     part, leads = part_to_do(shard), rank().index == 0
-    result = embed(
-        workspace,
-        model=model,
-        cache=cache,
-        only=only,  # type: ignore[arg-type]
+    job = Job(
         precision=precision,
-        batch_size=batch_size,
+        batch=batch_size,
         device=device or rank_device(),
         workers=workers,
         timeout=timeout,
@@ -84,6 +82,13 @@ def command(
         strict=strict,
         force=force,
         progress=console.ConsoleProgress() if leads else SILENT,
+    )
+    result = embed(
+        workspace,
+        model=model,
+        cache=cache,
+        only=only,  # type: ignore[arg-type]
+        job=job,
     )
     if not leads:
         return

@@ -57,8 +57,8 @@ def command(
 ) -> None:
     """A vector of every word of the captions, and of every tag phrase of the regions -> caches/words-NAME.
 
-    Words are those of parse-text; tags ("red car") those of the region cache, where it has some. BERT, RoBERTa,
-    DistilBERT, MPNet and the like, frozen. Killed, it continues where it was.
+    The words are those of parse-text; the tags ("red car") are those of the region cache, if it has any. The model is
+    BERT, RoBERTa, DistilBERT, MPNet or the like, frozen. A killed run continues where it was.
 
     \b
     Examples: itmkit encode-text -w work --model google-bert/bert-base-uncased
@@ -66,24 +66,29 @@ def command(
               itmkit encode-text -w work --shard 0/4      (one of four jobs; then itmkit merge -w work)
               torchrun --nproc-per-node 4 -m -- itmkit encode-text -w work
     """
+    from itmkit.cache.parts import merge_when_done
     from itmkit.commands import console
     from itmkit.encode_text.encode import encode_text
-    from itmkit.machine.processes import merge_when_done, part_to_do, rank, rank_device
+    from itmkit.job import Job
+    from itmkit.machine.processes import part_to_do, rank, rank_device
 
     part, leads = part_to_do(shard), rank().index == 0
+    job = Job(
+        precision=precision,
+        batch=batch_tokens,
+        device=device or rank_device(),
+        shard_size=shard_size,
+        part=part,
+        force=force,
+        progress=console.ConsoleProgress() if leads else SILENT,
+    )
     result = encode_text(
         workspace,
         model=model,
         cache=cache,
         only=only,  # type: ignore[arg-type]
         layer=layer,
-        precision=precision,
-        batch_tokens=batch_tokens,
-        device=device or rank_device(),
-        shard_size=shard_size,
-        part=part,
-        force=force,
-        progress=console.ConsoleProgress() if leads else SILENT,
+        job=job,
     )
     if not leads:
         return

@@ -17,7 +17,7 @@ from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
     from itmkit.evaluation.results import Evaluation
-    from itmkit.machine.precision import Precision
+    from itmkit.machine.precision import WantedProducts
     from itmkit.relevance.ratings import Kind
 
 LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scores need in any case
@@ -45,23 +45,28 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
     "--save-scores", "save", type=click.Path(path_type=Path), metavar="FILE", help="Keep the score matrix, as HDF5."
 )
 @click.option(
-    "--memory", type=float, default=2.0, show_default=True, metavar="GB", help="What the process should stay under."
+    "--memory",
+    type=float,
+    default=2.0,
+    show_default=True,
+    metavar="GB",
+    help="Memory that the process should not exceed.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default="auto",
     show_default=True,
-    help="Of matrix products; auto: bfloat16 where the hardware has it.",
+    help="Precision of matrix products; auto is bfloat16 if the hardware has it.",
 )
 @click.option("--intervals", is_flag=True, help="95% intervals of every figure, by bootstrap over images.")
 @click.option(
     "--against", metavar="RUN", help="Another run (with --scores: a file): differences, their intervals and p-values."
 )
-@click.option("--compare-paper", is_flag=True, help="What the methods' papers report on this protocol, beside.")
+@click.option("--compare-paper", is_flag=True, help="Add what the methods' papers report on this protocol.")
 @click.option("--slices", is_flag=True, help="R@K by length and words of the caption, by regions of the image.")
 @click.option("--curves", is_flag=True, help="CMC and precision-recall curves, for `itmkit plot`.")
-@click.option("--labels", is_flag=True, help="Retrieval by category: what shares a label is right. mAP, P@k.")
+@click.option("--labels", is_flag=True, help="Retrieval by category: items that share a label match. mAP, P@k.")
 @click.option(
     "--judgements",
     type=Path_,
@@ -73,7 +78,7 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
     type=Path_,
     multiple=True,
     metavar="FILE",
-    help="COCO's caption file, by which --judgements finds captions whose ids are not COCO's.",
+    help="COCO's caption file: for --judgements of captions whose ids are not COCO's.",
 )
 @click.option("--scan-order", is_flag=True, help="For --judgements: captions are in the order of SCAN's testall.")
 @click.option(
@@ -84,7 +89,7 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
 )
 @click.option("--tokens", type=Path_, metavar="FILE", help="Flickr8k.token.txt, for --ratings of other caption ids.")
 @click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="Of what is printed."
+    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="Format of the output."
 )
 @device_option
 @json_option
@@ -95,7 +100,7 @@ def command(
     files: tuple[Path, ...],
     save: Path | None,
     memory: float,
-    precision: Precision,
+    precision: WantedProducts,
     against: str | None,
     compare_paper: bool,
     ratings: tuple[str, ...],
@@ -104,9 +109,9 @@ def command(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Score a split and print R@1/5/10 both ways; says of every figure whether it is a single model or an ensemble.
+    """Score a split and print R@1/5/10 both ways, of single models and of ensembles.
 
-    Without --run the only run of the workspace is taken; the folder of a run of another workspace may be named too.
+    Without --run, the only run of the workspace is taken. --run may also name the folder of a run in another workspace.
     Everything is also written to runs/NAME/eval-SPLIT.json. A killed evaluation continues. Under torchrun the ranks
     share the images.
 
@@ -127,6 +132,7 @@ def command(
     from itmkit.evaluation.measures import Wanted
     from itmkit.machine.memory import resident
     from itmkit.machine.processes import rank, rank_device
+    from itmkit.scoring.engine import Scoring
 
     if memory * 1e9 < resident() + LEAST:
         raise ItmkitError(
@@ -152,11 +158,8 @@ def command(
             split=split,
             wanted=wanted,
             against=against,
-            device=device or rank_device(),
-            memory=int(memory * 1e9),
-            precision=precision,
             save=save,
-            part=rank(),
+            scoring=Scoring(device or rank_device(), int(memory * 1e9), precision, rank()),
             progress=ConsoleProgress() if leads else SILENT,
         )
         if not leads:
@@ -193,8 +196,9 @@ def _ratings(given: Sequence[str]) -> dict[Kind, Path]:
 
 def _only_run(workspace: Workspace) -> tuple[str, ...]:
     from itmkit.errors import ItmkitError
+    from itmkit.runs.facts import run_names
 
-    have = workspace.runs()
+    have = run_names(workspace)
     if len(have) != 1:
         raise ItmkitError(
             f"--run NAME says which run to evaluate; there are {', '.join(have)}"

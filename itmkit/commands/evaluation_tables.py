@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from itmkit.evaluation.results import Against, Evaluation, Row
+from itmkit.evaluation.results import Against, Evaluation, EvaluationRow
 from itmkit.methods.reported import NAMES, Reported
 
 RECALLS = ("i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10")
@@ -91,13 +91,13 @@ def _against(found: Against) -> Shown:
     return Shown(title, ["figure", "difference", "95% interval", "p"], rows)
 
 
-def _intervals(rows: Sequence[Row]) -> Shown:
+def _intervals(rows: Sequence[EvaluationRow]) -> Shown:
     names = [name for name in rows[0].more["intervals"] if not name.endswith("meanr")]
     cells = [[name, *(_interval(row.more["intervals"][name]) for row in rows)] for name in names]
     return Shown("95% intervals over images", ["figure", *(row.name for row in rows)], cells)
 
 
-def _slices(row: Row) -> Shown:
+def _slices(row: EvaluationRow) -> Shown:
     cells = []
     for one in row.more["slices"]:
         figures = [_interval(one["figures"][name]) if one["queries"] else "-" for name in ("R@1", "R@5", "R@10")]
@@ -106,7 +106,7 @@ def _slices(row: Row) -> Shown:
     return Shown(title, ["side", "queries", "count", "R@1", "R@5", "R@10"], cells, words=2)
 
 
-def _rankings(rows: Sequence[Row], key: str, says: str) -> list[Shown]:
+def _rankings(rows: Sequence[EvaluationRow], key: str, says: str) -> list[Shown]:
     """A table each direction, and each set of judgements."""
     first = rows[0].more[key]
     sets: list[tuple[str, list[Any]]] = (
@@ -126,7 +126,7 @@ def _rankings(rows: Sequence[Row], key: str, says: str) -> list[Shown]:
     return found
 
 
-def _ratings(rows: Sequence[Row]) -> Shown:
+def _ratings(rows: Sequence[EvaluationRow]) -> Shown:
     cells = []
     for row in rows:
         for kind, facts in row.more["ratings"].items():

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--cache", default="patches", show_default=True, metavar="NAME", help="Folder below caches.")
 @click.option(
     "--size", type=click.IntRange(16, 4096), metavar="PIXELS", show_default="the model's own",
-    help="Side of the square that a picture is squashed to.",
+    help="Side of the square that a picture is resized to.",
 )  # fmt: skip
 @options.precision_option
 @click.option(
@@ -56,7 +56,7 @@ def command(
 ) -> None:
     """Patch vectors, [CLS] and its attention to the patches, of every picture -> caches/patches.
 
-    For CMFG and SCL. ViT, DeiT, DINOv2, BEiT, CLIP, SigLIP. Killed, it continues where it was.
+    CMFG and SCL read them. The model is a ViT, DeiT, DINOv2, BEiT, CLIP or SigLIP. A killed run continues where it was.
 
     \b
     Examples: itmkit extract-patches -w work --model google/vit-base-patch16-224-in21k
@@ -64,18 +64,16 @@ def command(
               itmkit extract-patches -w work --shard 0/4      (one of four jobs; then itmkit merge -w work)
               torchrun --nproc-per-node 4 -m -- itmkit extract-patches -w work
     """
+    from itmkit.cache.parts import merge_when_done
     from itmkit.commands import console
-    from itmkit.machine.processes import merge_when_done, part_to_do, rank, rank_device
+    from itmkit.job import Job
+    from itmkit.machine.processes import part_to_do, rank, rank_device
     from itmkit.regions.patches import extract_patches
 
     part, leads = part_to_do(shard), rank().index == 0
-    result = extract_patches(
-        workspace,
-        model=model,
-        cache=cache,
-        size=size,
+    job = Job(
         precision=precision,
-        batch_size=batch_size,
+        batch=batch_size,
         device=device or rank_device(),
         workers=workers,
         timeout=timeout,
@@ -84,6 +82,13 @@ def command(
         strict=strict,
         force=force,
         progress=console.ConsoleProgress() if leads else SILENT,
+    )
+    result = extract_patches(
+        workspace,
+        model=model,
+        cache=cache,
+        size=size,
+        job=job,
     )
     if not leads:
         return

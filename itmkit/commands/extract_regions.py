@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from itmkit.cache import WHOLE
 from itmkit.commands import options
 from itmkit.progress import SILENT
 from itmkit.workspace import Workspace
+
+if TYPE_CHECKING:
+    from itmkit.machine.device import Precision
 
 
 @click.command("extract-regions")
@@ -24,7 +28,7 @@ from itmkit.workspace import Workspace
     "--model", metavar="PATH|NAME",
     help="Folder of a transformers model, or its name on the hub. For detectron2: a weight file, or its folder.",
 )  # fmt: skip
-@click.option("--regions", type=click.IntRange(1, 1000), metavar="R", help="Regions a picture (36).")
+@click.option("--regions", type=click.IntRange(1, 1000), metavar="R", help="Regions per picture (36).")
 @click.option("--size", type=click.IntRange(32, 4096), metavar="PIXELS", help="Side of the grid's input picture.")
 @options.precision_option
 @click.option(
@@ -41,19 +45,19 @@ from itmkit.workspace import Workspace
 )  # fmt: skip
 @click.option(
     "--min-regions", type=click.IntRange(1, 1000), metavar="N",
-    help="detectron2: keep so many though their scores are low (as --regions).",
+    help="detectron2: keep at least N regions, even if scores are low (as --regions).",
 )  # fmt: skip
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Pictures the model takes at once (2 on a CPU, else 16).",
+    help="Pictures the model takes at once (1 on a CPU, but 16 of scenes; else 16).",
 )
 @options.device_option
 @options.decoding_options
 @options.shard_option
 @click.option("--strict", is_flag=True, help="Stop at pictures that cannot be read instead of skipping them.")
-@click.option("--download", is_flag=True, help="The default model may be fetched from the hub.")
+@click.option("--download", is_flag=True, help="Allow fetching the default model from the hub.")
 @options.force_option
 @options.json_option
 def command(
@@ -62,7 +66,7 @@ def command(
     model: str | None,
     regions: int | None,
     size: int | None,
-    precision: str | None,
+    precision: Precision | None,
     config: Path | None,
     vocabulary: Path | None,
     selection: str | None,
@@ -80,8 +84,8 @@ def command(
 ) -> None:
     """Boxes, features, tags and colours of every picture -> caches/regions.
 
-    With no option: as workspace.toml says, or as the cache was begun; else for scenes the shipped detector, for
-    photographs facebook/detr-resnet-50. Killed, it continues where it was.
+    Without options, the model is that of workspace.toml, or the one the cache was begun with; otherwise the shipped
+    detector for scenes, and facebook/detr-resnet-50 for photographs. A killed run continues where it was.
 
     \b
     Examples: itmkit extract-regions -w work
@@ -90,32 +94,35 @@ def command(
               itmkit extract-regions -w work --shard 0/4      (one of four jobs; then itmkit merge -w work)
               torchrun --nproc-per-node 4 -m -- itmkit extract-regions -w work
     """
+    from itmkit.cache.parts import merge_when_done
     from itmkit.commands import console
-    from itmkit.machine.processes import merge_when_done, part_to_do, rank, rank_device
+    from itmkit.job import Job
+    from itmkit.machine.processes import part_to_do, rank, rank_device
+    from itmkit.regions.bottom_up.settings import BottomUpOptions
     from itmkit.regions.extract import extract_regions
 
     part, leads = part_to_do(shard), rank().index == 0
-    result = extract_regions(
-        workspace,
-        backend=backend,
-        model=model,
-        regions=regions,
-        size=size,
+    job = Job(
         precision=precision,
-        config=config,
-        vocabulary=vocabulary,
-        selection=selection,
-        min_regions=min_regions,
-        batch_size=batch_size,
+        batch=batch_size,
         device=device or rank_device(),
         workers=workers,
         timeout=timeout,
         part=part,
         shard_size=shard_size,
         strict=strict,
-        download=download,
         force=force,
         progress=console.ConsoleProgress() if leads else SILENT,
+    )
+    result = extract_regions(
+        workspace,
+        backend=backend,
+        model=model,
+        regions=regions,
+        size=size,
+        bottom_up=BottomUpOptions(config, vocabulary, selection, min_regions),
+        download=download,
+        job=job,
     )
     if not leads:
         return

@@ -43,7 +43,7 @@ def split_pairs(context: click.Context, parameter: click.Parameter, values: tupl
 @options.workspace_option
 @click.option(
     "--split-map", "split_map", multiple=True, callback=split_pairs, metavar="NAME=SPLIT",
-    help="Which split a name is (dev is val, testall is test by itself); NAME=- leaves it out. May be given again.",
+    help="The split that a NAME stands for (dev is val, testall is test without it); NAME=- leaves it out. Repeatable.",
 )  # fmt: skip
 @click.option(
     "--tags", "tag_form", type=click.Choice(["colour-class", "class"]), default="colour-class", show_default=True,
@@ -66,7 +66,7 @@ def scan(
 ) -> None:
     """FOLDER in the SCAN layout: train_ims.npy, train_caps.txt, dev_ims.npy, ... (f30k_precomp, coco_precomp).
 
-    Beside the features: *_ids.txt, *_boxes.npy, *_sizes.npy, *_tags.json, *_scores.npy where there are any.
+    Also read, if present: *_ids.txt, *_boxes.npy, *_sizes.npy, *_tags.json, *_scores.npy.
     Writes dataset.jsonl unless `itmkit prepare` made one, and caches/regions.
 
     \b
@@ -107,7 +107,7 @@ def scan(
 
 regions_option = click.option(
     "--regions", type=click.IntRange(1, 32767), metavar="R",
-    help="Room for R regions a picture (as many as any picture has); more in a picture are an error.",
+    help="Most regions per picture (default: the most of any picture); more are an error.",
 )  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def bottom_up(
 @options.force_option
 @options.json_option
 def npz(workspace: Workspace, folder: Path, regions: int | None, force: bool, as_json: bool) -> None:
-    """FOLDER with one .npz file a picture: x, bbox, num_bbox, image_h, image_w (bottom-up-attention.pytorch).
+    """FOLDER with one .npz file per picture: x, bbox, num_bbox, image_h, image_w (bottom-up-attention.pytorch).
 
     The pickled `info` in these files is never read. The workspace needs a data set (`itmkit prepare`).
 

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 )
 @json_option
 def command(path: Path, verify: bool, row: str | None, image: str | None, caption: str | None, as_json: bool) -> None:
-    """Say in words what PATH holds: a workspace, a cache, a shard (or any HDF5 file), dataset.jsonl, a run,
+    """Describe what PATH holds: a workspace, a cache, a shard (or any HDF5 file), dataset.jsonl, a run,
     a .safetensors file, metrics.jsonl. PATH is the current folder by default.
 
-    HDF5 files are opened by a process of their own, no link in them is followed.
+    HDF5 files are opened by a separate process, and no link in them is followed.
 
     \b
     Examples:

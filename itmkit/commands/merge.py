@@ -12,13 +12,14 @@ from itmkit.workspace import Workspace
 
 @click.command("merge")
 @options.workspace_option
-@click.option("--cache", metavar="NAME", help="One cache, such as regions; by default all that lie in parts.")
+@click.option("--cache", metavar="NAME", help="One cache, such as regions; by default all that are in parts.")
 @options.json_option
 def command(workspace: Workspace, cache: str | None, as_json: bool) -> None:
-    """Makes one cache of the parts that jobs with --shard i/n wrote.
+    """Merge the parts that jobs with --shard i/n wrote into one cache.
 
-    The result is what one job would have written. Parts that are missing or unfinished are named, and nothing is
-    changed. Nothing is computed or copied: the parts must lie in one folder.
+    The result is what one job would have written. If parts are missing or unfinished, they are named and nothing
+    changes. The parts must be in one folder. If they number their names (words, tags) differently, their shards are
+    written anew with common numbers, which needs room for a second copy.
 
     \b
     Example: itmkit extract-regions -w work --shard 0/2     (one job)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @workspace_option
 @json_option
 def command(name: str | None, workspace: Workspace, as_json: bool) -> None:
-    """List the methods; of one, its settings, the caches it needs, its recipes and what its papers report.
+    """List the methods, or describe one: its settings, caches and recipes, and what its papers report.
 
     Inside a workspace it also says which of those caches are there.
 

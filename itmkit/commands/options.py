@@ -32,7 +32,7 @@ def workspace_option(function: F) -> F:
 
 
 def force_option(function: F) -> F:
-    return click.option("--force", is_flag=True, help="Do it anew, whatever an earlier run left.")(function)
+    return click.option("--force", is_flag=True, help="Start over, whatever an earlier run left.")(function)
 
 
 def json_option(function: F) -> F:
@@ -51,7 +51,7 @@ def precision_option(function: F) -> F:
         "--precision",
         type=click.Choice(["float32", "bfloat16", "float16"]),
         show_default="float32",
-        help="Of the model's products: the halves are faster on a GPU and differ by rounding.",
+        help="Precision of the model's products: half precision is faster on a GPU and differs by rounding.",
     )(function)
 
 
@@ -61,13 +61,13 @@ def decoding_options(function: F) -> F:
         "--timeout",
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
-        help="Longest time for decoding one picture (120); a slower one is skipped.",
+        help="Longest time for decoding one picture (120); slower ones are skipped.",
     )(function)
     return click.option(
         "--workers",
         type=click.IntRange(1, 64),
         metavar="N",
-        help="Processes that decode pictures (one a core, at most 8).",
+        help="Processes that decode pictures (one per core, at most 8).",
     )(function)
 
 
@@ -77,12 +77,12 @@ def shard_option(function: F) -> F:
         "--shard-size",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Pictures or captions a shard: what a kill may lose, and what jobs divide (default: as begun).",
+        help="Pictures or captions per shard: the most that a kill loses, and the unit of --shard (default: as begun).",
     )(function)
     return click.option(
         "--shard",
         metavar="I/N",
-        help="Do every N-th shard, from the I-th: 0/4 to 3/4. `itmkit merge` when all are done.",
+        help="Do every N-th shard, from the I-th: 0/4 to 3/4. Then run `itmkit merge`.",
     )(function)
 
 

@@ -28,12 +28,12 @@ from itmkit.workspace import Workspace
     help="spaCy pipeline by name or path [default: en_core_web_sm]; folder of stanza's models; CoNLL-U file or folder"
     " of them; with --parser itmkit a folder of trained weights.",
 )
-@click.option("--batch-size", default=128, show_default=True, help="Captions that go through the model at once.")
+@click.option("--batch-size", default=128, show_default=True, help="Captions the model takes at once.")
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
     metavar="N",
-    help="Processes that parse (one a core, at most 8; 1 where fewer than 2000 captions are left).",
+    help="Processes that parse (one per core, at most 8; 1 if fewer than 2000 captions are left).",
 )
 @shard_option
 @force_option
@@ -61,20 +61,25 @@ def command(
       itmkit parse-text --parser conllu --model captions.txt.conllu
       itmkit parse-text --shard 0/4      (one of four jobs; then itmkit merge)
     """
-    from itmkit.machine.processes import merge_when_done, part_to_do, rank
+    from itmkit.cache.parts import merge_when_done
+    from itmkit.job import Job
+    from itmkit.machine.processes import part_to_do, rank
     from itmkit.parse_text.parse import parse_text
 
     part, leads = part_to_do(shard), rank().index == 0
-    result = parse_text(
-        workspace,
-        parser=parser,
-        model=model,
-        batch_size=batch_size,
+    job = Job(
+        batch=batch_size,
         shard_size=shard_size,
         part=part,
         workers=workers,
         force=force,
         progress=ConsoleProgress() if leads else SILENT,
+    )
+    result = parse_text(
+        workspace,
+        parser=parser,
+        model=model,
+        job=job,
     )
     if not leads:
         return

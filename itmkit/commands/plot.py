@@ -21,15 +21,27 @@ WHAT = ("epochs", "compare", "cmc", "precision", "slices", "labels")
 )
 @click.option("--split", default="test", show_default=True, metavar="NAME", help="As in evaluate; epochs are of val.")
 @click.option(
-    "--comparison", default="compare", show_default=True, metavar="PREFIX", help="Which `itmkit compare` to draw."
+    "--comparison",
+    default="compare",
+    show_default=True,
+    metavar="PREFIX",
+    help="Prefix of the `itmkit compare` to draw.",
 )
-@click.option("--figure", default="rsum", show_default=True, metavar="NAME", help='Of compare: rsum, "i2t R@1", ...')
-@click.option("--members", is_flag=True, help="With the single members of ensembles.")
 @click.option(
-    "--labels", type=click.IntRange(1), default=20, show_default=True, help="Of labels: those with the most queries."
+    "--figure", default="rsum", show_default=True, metavar="NAME", help='Figure of compare: rsum, "i2t R@1", ...'
+)
+@click.option("--members", is_flag=True, help="Draw the members of ensembles too.")
+@click.option(
+    "--labels",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Number of labels drawn, those with the most queries.",
 )
 @click.option("--out", type=Path_, metavar="FOLDER", show_default="plots/ of the workspace", help="Where to write.")
-@click.option("--format", type=click.Choice(["svg", "png"]), default="svg", show_default=True, help="Of the files.")
+@click.option(
+    "--format", type=click.Choice(["svg", "png"]), default="svg", show_default=True, help="Format of the files."
+)
 @json_option
 def command(
     what: tuple[str, ...],
@@ -44,10 +56,10 @@ def command(
     format: Literal["svg", "png"],
     as_json: bool,
 ) -> None:
-    """Draw figures of what runs left behind, one column of a paper wide. Needs itmkit[report].
+    """Draw figures from the files of runs, one column of a paper wide. Needs itmkit[report].
 
     \b
-    WHAT is one or several of
+    WHAT is one or more of
       epochs     rsum, loss and R@1 of every member and ensemble over the epochs
       compare    bars of the table of `itmkit compare`, with spread and seeds
       cmc        R@k for every k, of `itmkit evaluate --curves`

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from itmkit.commands.console import ConsoleProgress, out, print_json, table
 from itmkit.commands.options import Path_, force_option, json_option, workspace_option
 from itmkit.dataset import SPLITS
-from itmkit.datasets.prepared import Prepared
+from itmkit.datasets.prepared import PreparedDataset
 from itmkit.workspace import Workspace
+
+if TYPE_CHECKING:
+    from itmkit.datasets.tagged import Division
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 skip_missing_option = click.option(
     "--skip-missing", is_flag=True, help="Leave out images whose picture is missing or unreadable, and say how many."
 )
-split_option = click.option("--split", type=click.Choice(SPLITS), help="The split of images that are given none.")
+split_option = click.option(
+    "--split", type=click.Choice(SPLITS), help="The split of images that have none in the file."
+)
 
 
 class _CountOrAll(click.ParamType):
@@ -43,14 +48,14 @@ captions_option = click.option(
 
 lists_option = click.option(
     "--lists", type=Path_, metavar="DIR",
-    help="Folder of train.txt and test.txt (perhaps database.txt), or Train/TestImagelist.txt, that say the splits.",
+    help="Folder with the splits: train.txt and test.txt (perhaps database.txt), or Train/TestImagelist.txt.",
 )  # fmt: skip
 train_option = click.option(
-    "--train", type=click.IntRange(min=1), metavar="N", show_default="all others", help="Images drawn to train on."
+    "--train", type=click.IntRange(min=1), metavar="N", show_default="all others", help="Images drawn for training."
 )
 val_option = click.option(
     "--val", type=click.IntRange(min=0), metavar="N", default=1000, show_default=True,
-    help="Images drawn for validation; with --lists from database.txt, or else from those to train on.",
+    help="Images drawn for validation; with --lists from database.txt, or from the training images.",
 )  # fmt: skip
 seed_option = click.option("--seed", default=0, show_default=True, help="The same seed draws the same images.")
 
@@ -61,15 +66,22 @@ def _test_option(default: str) -> Callable[[F], F]:
     )
 
 
+def _division(options: dict[str, Any]) -> Division:
+    """Takes the options of the splits out of the others."""
+    from itmkit.datasets.tagged import Division
+
+    return Division(**{name: options.pop(name) for name in ("test", "val", "train", "seed", "lists")})
+
+
 def _common(function: F) -> F:
     return workspace_option(force_option(json_option(function)))
 
 
 @click.group("prepare", no_args_is_help=True)
 def command() -> None:
-    """Read a data set into the workspace: dataset.jsonl, one image with its captions a line.
+    """Read a data set into the workspace: dataset.jsonl, one line per image with its captions.
 
-    Everything that is wrong with a data set is listed at once, and nothing is written then. Preparing the same data
+    All problems of a data set are listed at once, and nothing is written until they are fixed. Preparing the same data
     set again does nothing; a different one needs --force.
 
     \b
@@ -124,7 +136,7 @@ def flickr8k(workspace: Workspace, as_json: bool, **options: Any) -> None:
 @skip_missing_option
 @_common
 def coco(workspace: Workspace, as_json: bool, **options: Any) -> None:
-    """COCO's annotation files; several may be given, one a split.
+    """COCO's annotation files; several may be given, one per split.
 
     \b
     Example:
@@ -151,10 +163,11 @@ def coco(workspace: Workspace, as_json: bool, **options: Any) -> None:
 @skip_missing_option
 @_common
 def mirflickr(workspace: Workspace, as_json: bool, **options: Any) -> None:
-    """MIRFLICKR-25K: the tags of an image are its caption, its annotations its labels.
+    """MIRFLICKR-25K: the tags of an image are its caption, and its annotations are its labels.
 
     FOLDER is the authors' (meta/tags/, and mirflickr25k_annotations_v080/ in it or beside it), or has all_imgs.txt,
-    all_tags.txt and all_labels.txt or labels_annotation.txt, a line an image. Images without tag or label are left out.
+    all_tags.txt and all_labels.txt or labels_annotation.txt, one line per image. Images without a tag or label are
+    left out.
 
     \b
     Example:
@@ -162,7 +175,8 @@ def mirflickr(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """
     from itmkit.datasets.mirflickr import prepare_mirflickr
 
-    _show(prepare_mirflickr(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+    division = _division(options)
+    _show(prepare_mirflickr(workspace, division=division, **options, progress=ConsoleProgress()), workspace, as_json)
 
 
 @command.command("nuswide")
@@ -171,7 +185,7 @@ def mirflickr(workspace: Workspace, as_json: bool, **options: Any) -> None:
 @lists_option
 @click.option(
     "--vocabulary", type=Path_, metavar="FILE", show_default="TagList1k.txt where there is one, else all tags",
-    help="The tags that are kept, one a line, such as Final_Tag_List.txt.",
+    help="The tags that are kept, one per line, such as Final_Tag_List.txt.",
 )  # fmt: skip
 @click.option(
     "--concepts", type=_CountOrAll(), default=21, show_default=True,
@@ -184,7 +198,7 @@ def mirflickr(workspace: Workspace, as_json: bool, **options: Any) -> None:
 @skip_missing_option
 @_common
 def nuswide(workspace: Workspace, as_json: bool, **options: Any) -> None:
-    """NUS-WIDE: the tags of an image are its caption, the concepts it shows its labels.
+    """NUS-WIDE: the tags of an image are its caption, and the concepts it shows are its labels.
 
     FOLDER holds what the authors' archives unpack to: ImageList/, NUS_WID_Tags/, Groundtruth/, Concepts81.txt or
     ConceptsList/, Flickr/. Images without tag or label are left out.
@@ -196,7 +210,8 @@ def nuswide(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """
     from itmkit.datasets.nuswide import prepare_nuswide
 
-    _show(prepare_nuswide(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+    division = _division(options)
+    _show(prepare_nuswide(workspace, division=division, **options, progress=ConsoleProgress()), workspace, as_json)
 
 
 @command.command("jsonl")
@@ -206,7 +221,7 @@ def nuswide(workspace: Workspace, as_json: bool, **options: Any) -> None:
 @skip_missing_option
 @_common
 def jsonl(workspace: Workspace, as_json: bool, **options: Any) -> None:
-    """Your own pictures: a JSON object a line with image, caption (or captions), and optionally split and labels.
+    """Your own pictures: one JSON object per line with image, caption (or captions), and optionally split and labels.
 
     Without any split in the file and without --split, a tenth of the images becomes val and a tenth test.
 
@@ -257,7 +272,7 @@ def scenes(workspace: Workspace, as_json: bool, **options: Any) -> None:
     _show(prepare_scenes(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
 
 
-def _show(result: Prepared, workspace: Workspace, as_json: bool) -> None:
+def _show(result: PreparedDataset, workspace: Workspace, as_json: bool) -> None:
     if as_json:
         print_json(result.to_json())
         return

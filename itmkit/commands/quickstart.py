@@ -13,13 +13,13 @@ from itmkit.workspace import Workspace
 @click.command("quickstart")
 @click.option(
     "-w", "--workspace", default="quickstart", show_default=True, type=click.Path(file_okay=False), metavar="DIR",
-    help="Folder to make; a killed quickstart continues there.",
+    help="Folder to work in; a killed quickstart continues there.",
 )  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Of the scenes, the weights and the order of training.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the scenes, the weights and the order of training.")
 @force_option
 @json_option
 def command(workspace: str, seed: int, force: bool, as_json: bool) -> None:
-    """Run the whole pipeline once on drawn scenes: a few minutes on two cores, nothing is downloaded.
+    """Run the whole pipeline once on drawn scenes: a few minutes on two cores, without downloads.
 
     Draws 1,400 pictures with five captions each, finds their objects with the detector that ships with itmkit,
     parses the captions, trains MPSM and VSE++ on the same caches and compares them on 300 test pictures, each of

@@ -11,6 +11,7 @@ from rich.text import Text
 from itmkit.commands.console import out, print_json, table
 from itmkit.commands.options import json_option, workspace_option
 from itmkit.files import size_in_words
+from itmkit.status import status
 from itmkit.workspace import Workspace
 
 STYLES = {"done": "green", "partial": "yellow", "missing": "dim", "stale": "yellow", "damaged": "bold red"}
@@ -23,13 +24,13 @@ STYLES = {"done": "green", "partial": "yellow", "missing": "dim", "stale": "yell
 def command(context: click.Context, workspace: Workspace, as_json: bool) -> None:
     """Show every stage of the workspace: done, partial, missing, stale or damaged, and what to run next.
 
-    Stale means that what a stage was made from (pictures, captions, earlier caches) is not what is there now.
+    A stage is stale if what it was made from (pictures, captions, earlier caches) has changed since.
 
     \b
     Example:
       itmkit status -w work
     """
-    rows = workspace.status()
+    rows = status(workspace)
     if as_json:
         print_json([{**asdict(row), "path": str(row.path)} for row in rows])
         return

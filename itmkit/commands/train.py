@@ -45,7 +45,7 @@ def read_settings(extra: Sequence[str]) -> dict[str, str]:
     default="small",
     show_default=True,
     metavar="NAME",
-    help="small (a laptop), paper, coco, or scenes (the quickstart).",
+    help="small (for a laptop), paper, coco, or scenes (for the quickstart).",
 )
 @click.option("--run", metavar="NAME", show_default="the method", help="Folder under runs/.")
 @click.option("--dry-run", is_flag=True, help="Only estimate time and memory, from a few steps; writes nothing.")
@@ -69,8 +69,8 @@ def command(
     """Train a matcher on the caches of the workspace; continue a run that was killed.
 
     Every setting of the method and of the training is an option: --epochs 5, --embed 128, --negatives soft,
-    --kgid-layers 0. `itmkit methods mpsm` and docs/train.md list them. --budget 40m (1.5h) trains for so many core
-    minutes instead of --epochs: as many epochs as fit, with everything that counts in epochs in proportion.
+    --kgid-layers 0. `itmkit methods mpsm` and docs/train.md list them. Instead of --epochs, --budget 40m (or 1.5h)
+    trains as many epochs as fit into so many core minutes, and scales the settings that count epochs.
 
     \b
     Examples:
@@ -91,7 +91,12 @@ def command(
     from itmkit.training.estimate import estimate
     from itmkit.training.train import train
 
-    config = configured(workspace, method, recipe=recipe, settings=read_settings(context.args), run=run)
+    try:
+        dataset = workspace.dataset()
+    except ItmkitError:  # which `configured` meets again, and tells together with what is wrong with the settings
+        dataset = None
+    settings = read_settings(context.args)
+    config = configured(workspace, method, recipe=recipe, settings=settings, run=run, dataset=dataset)
     part = rank()
     progress = ConsoleProgress() if part.index == 0 else SILENT
     device = device or rank_device()
@@ -99,7 +104,7 @@ def command(
         minutes = None
         if part.of > 1:
             raise ItmkitError("--dry-run: tries one process; run it without torchrun")
-        found = estimate(workspace, config, run=run, device=device, progress=progress)
+        found = estimate(workspace, config, run=run, device=device, dataset=dataset, progress=progress)
         if config.training.budget:
             chosen, found = fit(config, found, cores_of(torch.device(found.device)))
             minutes = chosen.measured["core_minutes"]
@@ -111,7 +116,15 @@ def command(
             )
         return
     result = train(
-        workspace, config, run=run, device=device, part=part, force=force, tensorboard=tensorboard, progress=progress
+        workspace,
+        config,
+        run=run,
+        device=device,
+        part=part,
+        force=force,
+        tensorboard=tensorboard,
+        dataset=dataset,
+        progress=progress,
     )
     if part.index:
         return

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from itmkit.dataset import Caption
 from itmkit.datasets.draft import Draft, write_drafts
 from itmkit.datasets.fields import integer_or_string, list_of_objects, string
-from itmkit.datasets.prepared import Prepared
+from itmkit.datasets.prepared import PreparedDataset
 from itmkit.files import read_json
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
@@ -27,7 +27,7 @@ def prepare_coco(
     skip_missing: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
-) -> Prepared:
+) -> PreparedDataset:
     """Reads caption files such as `captions_train2017.json` and writes the workspace's data set.
 
     An image's id is COCO's image id, a caption's id COCO's annotation id. The pictures are looked for as
@@ -45,20 +45,8 @@ def prepare_coco(
     drafts: dict[str, Draft] = {}
     again: list[Draft] = []
     for file in files:
-        content = read_json(file)
-        file_split = split or split_of_name(file)
-        if file_split is None:
-            problems.append(f"{file}: its name says no split (train, val or test); name it with --split")
-        folder = images / file.stem.rpartition("_")[2]
-        here: dict[str, Draft] = {}
-        for place, entry in list_of_objects(content, "images", str(file), problems):
-            id = integer_or_string(entry, "id", place, problems)
-            name = string(entry, "file_name", place, problems)
-            if id and name:
-                draft = Draft(id, file_split or "train", [images / name, folder / name], [], place)
-                again += [draft] if id in drafts or id in here else []
-                here.setdefault(id, draft)
-        _add_captions(content, file, here, problems)
+        here, repeated = _read_captions(file, images, split, drafts, problems)
+        again += repeated
         drafts |= {id: draft for id, draft in here.items() if id not in drafts}
     for draft in drafts.values():
         draft.captions = draft.captions[:captions]
@@ -88,6 +76,28 @@ def split_of_name(file: Path) -> str | None:
     """The split that a file's name says, None where it says none or several."""
     found = set(re.findall(r"train|val|test", file.stem.lower()))
     return found.pop() if len(found) == 1 else None
+
+
+def _read_captions(
+    file: Path, images: Path, split: str | None, before: Collection[str], problems: list[str]
+) -> tuple[dict[str, Draft], list[Draft]]:
+    """The images of one file, with all their captions; and those whose ids occur in it, or in `before`, already."""
+    content = read_json(file)
+    split = split or split_of_name(file)
+    if split is None:
+        problems.append(f"{file}: its name says no split (train, val or test); name it with --split")
+    folder = images / file.stem.rpartition("_")[2]
+    here: dict[str, Draft] = {}
+    again: list[Draft] = []
+    for place, entry in list_of_objects(content, "images", str(file), problems):
+        id = integer_or_string(entry, "id", place, problems)
+        name = string(entry, "file_name", place, problems)
+        if id and name:
+            draft = Draft(id, split or "train", [images / name, folder / name], [], place)
+            again += [draft] if id in before or id in here else []
+            here.setdefault(id, draft)
+    _add_captions(content, file, here, problems)
+    return here, again
 
 
 def _add_captions(content: Any, file: Path, drafts: dict[str, Draft], problems: list[str]) -> None:

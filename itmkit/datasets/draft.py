@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itmkit.dataset import Caption, ImageRecord, wrong_id
-from itmkit.datasets.prepared import Prepared, Skipped, write_or_keep
+from itmkit.dataset import Caption, ImageRecord, check_described
+from itmkit.datasets.prepared import PreparedDataset, Skipped, write_or_keep
 from itmkit.errors import ItmkitError
 from itmkit.pictures.facts import Facts, all_picture_facts
 from itmkit.progress import SILENT, Progress
@@ -49,7 +49,7 @@ def write_drafts(
     skip_missing: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
-) -> Prepared:
+) -> PreparedDataset:
     """Checks the drafts, looks at every picture and writes the data set.
 
     Args:
@@ -60,7 +60,8 @@ def write_drafts(
     Raises:
         ItmkitError: with every problem, before anything is written; or another data set is there.
     """
-    problems = [*problems, *check_drafts(drafts)]
+    places = [draft.place for draft in drafts]
+    problems = [*problems, *check_described(drafts, splits=SPLIT_NAMES, places=places)]
     paths = [draft.path() for draft in drafts]
     # With problems nothing will be written: headers are enough, so that they are reported soon.
     facts = all_picture_facts(paths, content=not problems, progress=progress)
@@ -80,33 +81,6 @@ def write_drafts(
     skipped = [Skipped(draft.id, str(error)) for draft, error in wrong]
     notes = [*notes, *_shared_between_splits(records)]
     return write_or_keep(workspace, records, kind=kind, settings=settings, skipped=skipped, notes=notes, force=force)
-
-
-def check_drafts(drafts: Sequence[Draft]) -> list[str]:
-    """Duplicate and impossible ids, unknown splits, images without caption, empty captions; with their places."""
-    problems: list[str] = []
-    images: dict[str, str] = {}
-    captions: dict[str, str] = {}
-    for draft in drafts:
-        where = f"{draft.place}: image {draft.id!r}"
-        if reason := wrong_id(draft.id):
-            problems.append(f"{where}: the id {reason}")
-        if draft.id in images:
-            problems.append(f"{where}: this id occurs before, at {images[draft.id]}")
-        images.setdefault(draft.id, draft.place)
-        if draft.split not in SPLIT_NAMES:
-            problems.append(f"{where}: unknown split {draft.split!r}; known are {', '.join(SPLIT_NAMES)}")
-        if not draft.captions:
-            problems.append(f"{where}: has no caption")
-        for caption in draft.captions:
-            if not caption.text.strip():
-                problems.append(f"{where}: caption {caption.id!r} is empty")
-            if caption.id in captions:
-                problems.append(f"{where}: the caption id {caption.id!r} occurs before, at {captions[caption.id]}")
-            captions.setdefault(caption.id, draft.place)
-    if not drafts:
-        problems.append("no images were found")
-    return problems
 
 
 def _all_wrong(drafts: Sequence[Draft], error: ItmkitError) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from itmkit.dataset import Caption
 from itmkit.datasets.draft import Draft, write_drafts
-from itmkit.datasets.prepared import Prepared
+from itmkit.datasets.prepared import PreparedDataset
 from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
 from itmkit.progress import SILENT, Progress
@@ -32,7 +32,7 @@ def prepare_flickr8k(
     skip_missing: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
-) -> Prepared:
+) -> PreparedDataset:
     """Reads the folder with `Flickr8k.token.txt` and the split lists and writes the workspace's data set.
 
     An image's id is its file name, a caption's id is what the token file writes: `name.jpg#0`. Split lists may be

@@ -8,7 +8,7 @@ from typing import Any
 from itmkit.dataset import Caption
 from itmkit.datasets.draft import Draft, write_drafts
 from itmkit.datasets.fields import integer_or_string, list_of_objects, string
-from itmkit.datasets.prepared import Prepared
+from itmkit.datasets.prepared import PreparedDataset
 from itmkit.files import read_json
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
@@ -23,7 +23,7 @@ def prepare_karpathy(
     skip_missing: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
-) -> Prepared:
+) -> PreparedDataset:
     """Reads a JSON file in Karpathy's layout and writes the workspace's data set.
 
     An image's id is its `cocoid` where the file has them, else its `imgid`; a caption's id is its `sentid`. The

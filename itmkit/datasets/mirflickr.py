@@ -11,15 +11,25 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from itmkit.datasets.prepared import Prepared
-from itmkit.datasets.tagged import Division, Tagged, first_words, read_lists, tags_in, write_tagged
+from itmkit.datasets.prepared import PreparedDataset
+from itmkit.datasets.tagged import (
+    USUAL,
+    Division,
+    Found,
+    Listed,
+    Tagged,
+    first_words,
+    read_lists,
+    tags_in,
+    write_tagged,
+)
 from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
 
 MIN_COUNT = 20  # images that a tag must occur in, in the literature: 1,386 tags do
-TEST, VAL = 2000, 1000
+TEST = 2000
 # Files of labels without names have their columns in the order of the annotation files, which is alphabetical.
 LABELS = (
     *("animals", "baby", "bird", "car", "clouds", "dog", "female", "flower", "food", "indoor", "lake", "male"),
@@ -41,16 +51,12 @@ def prepare_mirflickr(
     folder: Path,
     *,
     images: Path | None = None,
-    lists: Path | None = None,
     min_count: int | None = None,
-    test: int | None = None,
-    val: int = VAL,
-    train: int | None = None,
-    seed: int = 0,
+    division: Division = USUAL,
     skip_missing: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
-) -> Prepared:
+) -> PreparedDataset:
     """Reads the authors' folder, or one with `all_imgs.txt`, `all_tags.txt` and labels, and writes the data set.
 
     An image's id is the name of its file, `im1.jpg`; its one caption, `im1.jpg#0`, is its tags with blanks between.
@@ -58,54 +64,57 @@ def prepare_mirflickr(
 
     Args:
         images: the folder of the pictures; `folder` or `folder/mirflickr` where None.
-        lists: a folder with train.txt and test.txt, and perhaps database.txt, which then say the splits.
         min_count: drops tags that occur in fewer images. Where None, `doc/common_tags.txt` or `TagList.txt` says
             which tags are kept, and without such a file it is 20.
-        test: how many images are drawn for testing, 2,000 where None.
-        val: how many are drawn for validation; with lists, from database.txt, else from those to train on.
-        train: how many are drawn for training, all others where None.
+        division: the splits; 2,000 images are drawn for testing where it says no number.
 
     Raises:
         ItmkitError: with everything that is wrong with the files and the pictures.
     """
-    division = Division.asked(test, val, train, seed, lists=lists, usual=TEST)
+    division = division.checked(TEST)
     problems: list[str] = []
-    if (folder / "all_imgs.txt").is_file():
-        found, words = _read_aligned(folder, images, problems), folder / "TagList.txt"
-    else:
-        root = next((path for path in (folder, folder / "mirflickr") if (path / "meta/tags").is_dir()), None)
-        if root is None:
-            raise ItmkitError(f"{folder}: has neither all_imgs.txt nor meta/tags; is it the folder of MIRFLICKR-25K?")
-        found, words = _read_official(root, folder, images, problems), root / "doc/common_tags.txt"
-    read = read_lists(lists, problems) if lists is not None else {}
-    if not any(image.labels for image in found):
-        listed = {Path(line.path).name: line.columns for lines in read.values() for line in lines}
-        for image in found:
-            image.labels = _named(listed.get(image.id, ()))
-    if found and not any(image.labels for image in found):
-        places = f"annotation files in {', '.join(ANNOTATIONS)}, all_labels.txt or labels_annotation.txt"
-        problems.append(f"{folder}: no labels were found ({places})")
+    found, words = _read_images(folder, images, problems)
+    read = read_lists(division.lists, problems) if division.lists is not None else {}
+    _add_labels(found, read, folder, problems)
 
     from_file = min_count is None and words.is_file()
     known = first_words(words, problems) if from_file else None
     tags, count = tags_in([image.tags for image in found], known, min_count or MIN_COUNT)
     for image, kept in zip(found, tags, strict=True):
         image.tags = kept
+    which = words.name if from_file else f"in at least {min_count or MIN_COUNT} images"
+    listed = {split: [Path(line.path).name for line in lines] for split, lines in read.items()}
     return write_tagged(
         workspace,
-        found,
-        problems,
-        tags=f"the {count:,} tags ({words.name if from_file else f'in at least {min_count or MIN_COUNT} images'})",
-        division=division,
-        lists=lists,
-        read=read,
-        id_of=lambda line: Path(line.path).name,
+        Found(found, f"the {count:,} tags ({which})", listed, problems),
+        division,
         kind="mirflickr",
         settings={"min_count": min_count},
         skip_missing=skip_missing,
         force=force,
         progress=progress,
     )
+
+
+def _read_images(folder: Path, images: Path | None, problems: list[str]) -> tuple[list[Tagged], Path]:
+    """The images as one of the two ways of packing has them, and the file that may say which tags are kept."""
+    if (folder / "all_imgs.txt").is_file():
+        return _read_aligned(folder, images, problems), folder / "TagList.txt"
+    root = next((path for path in (folder, folder / "mirflickr") if (path / "meta/tags").is_dir()), None)
+    if root is None:
+        raise ItmkitError(f"{folder}: has neither all_imgs.txt nor meta/tags; is it the folder of MIRFLICKR-25K?")
+    return _read_official(root, folder, images, problems), root / "doc/common_tags.txt"
+
+
+def _add_labels(images: Sequence[Tagged], read: dict[str, list[Listed]], folder: Path, problems: list[str]) -> None:
+    """Gives images that came without labels those that stand in the lists."""
+    if not any(image.labels for image in images):
+        columns = {Path(line.path).name: line.columns for lines in read.values() for line in lines}
+        for image in images:
+            image.labels = _named(columns.get(image.id, ()))
+    if images and not any(image.labels for image in images):
+        places = f"annotation files in {', '.join(ANNOTATIONS)}, all_labels.txt or labels_annotation.txt"
+        problems.append(f"{folder}: no labels were found ({places})")
 
 
 def _named(marks: Sequence[str]) -> tuple[str, ...]:

@@ -9,21 +9,50 @@ Flickr/actor/0001_2124494179.jpg          the pictures
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from itmkit.datasets.prepared import Prepared
-from itmkit.datasets.tagged import Division, Listed, Tagged, first_words, read_list, read_lists, tags_in, write_tagged
+from itmkit.datasets.prepared import PreparedDataset
+from itmkit.datasets.tagged import (
+    USUAL,
+    Division,
+    Found,
+    Listed,
+    Tagged,
+    first_words,
+    read_list,
+    read_lists,
+    tags_in,
+    write_tagged,
+)
 from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
 
 CONCEPTS = 21  # the most frequent ones; the literature takes 21, 10 or all 81
-TEST, VAL = 2100, 1000
+TEST = 2100
 FLICKR_ID = re.compile(r"\d+_(\d+)(_\w+)?\.jpe?g", re.IGNORECASE)  # 0001_2124494179.jpg, 9_2124494179_b039ddccac_m.jpg
+
+
+class _Rows:
+    """The images in their order, and which of them a line of some list means."""
+
+    def __init__(self, lines: Sequence[Listed]) -> None:
+        self.lines = lines
+        self._row_of: dict[str, int] = {}
+        for number, line in enumerate(lines):
+            for key in _keys(line.path):
+                self._row_of.setdefault(key, number)
+
+    def place_of(self, line: Listed) -> int | None:
+        return next((self._row_of[key] for key in _keys(line.path) if key in self._row_of), None)
+
+    def id_of(self, line: Listed) -> str | None:
+        place = self.place_of(line)
+        return None if place is None else self.lines[place].path
 
 
 def prepare_nuswide(
@@ -31,17 +60,13 @@ def prepare_nuswide(
     folder: Path,
     *,
     images: Path | None = None,
-    lists: Path | None = None,
     vocabulary: Path | None = None,
     concepts: int | None = CONCEPTS,
-    test: int | None = None,
-    val: int = VAL,
-    train: int | None = None,
-    seed: int = 0,
+    division: Division = USUAL,
     skip_missing: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
-) -> Prepared:
+) -> PreparedDataset:
     """Reads the folder in which the authors' archives were unpacked, and writes the workspace's data set.
 
     An image's id is its path in `Imagelist.txt` with slashes, `actor/0001_2124494179.jpg`; its one caption is its
@@ -49,63 +74,55 @@ def prepare_nuswide(
 
     Args:
         images: the folder of the pictures; `folder/Flickr` or `folder/images` where None.
-        lists: a folder with TrainImagelist.txt and TestImagelist.txt, or train.txt, test.txt and perhaps
-            database.txt, which then say the splits.
         vocabulary: a file of the tags that are kept; where None `TagList1k.txt`, and without it all tags are.
         concepts: how many of the most frequent concepts become labels; None takes all.
-        test: how many images are drawn for testing, 2,100 where None.
-        val: how many are drawn for validation; with lists, from database.txt, else from those to train on.
-        train: how many are drawn for training, all others where None.
+        division: the splits; 2,100 images are drawn for testing where it says no number. The lists may also be
+            TrainImagelist.txt and TestImagelist.txt.
 
     Raises:
         ItmkitError: with everything that is wrong with the files and the pictures.
     """
-    division = Division.asked(test, val, train, seed, lists=lists, usual=TEST)
+    division = division.checked(TEST)
     problems: list[str] = []
-    read = read_lists(lists, problems) if lists is not None else {}
+    read = read_lists(division.lists, problems) if division.lists is not None else {}
     image_list = _find(folder, "ImageList/Imagelist.txt", "Imagelist.txt")
-    if image_list is None and lists is None:
+    if image_list is None and division.lists is None:
         raise ItmkitError(f"{folder}: has no ImageList/Imagelist.txt; is it the folder of NUS-WIDE? Or name --lists")
-    listed = {line.path: line for lines in read.values() for line in lines}
-    rows = read_list(image_list, problems) if image_list else list(listed.values())
-    row_of: dict[str, int] = {}
-    for number, row in enumerate(rows):
-        for key in _keys(row.path):
-            row_of.setdefault(key, number)
-
-    def place_of(line: Listed) -> int | None:
-        return next((row_of[key] for key in _keys(line.path) if key in row_of), None)
+    listed = list({line.path: line for lines in read.values() for line in lines}.values())
+    rows = _Rows(read_list(image_list, problems) if image_list else listed)
 
     words = vocabulary or _find(folder, "NUS_WID_Tags/TagList1k.txt", "TagList1k.txt")
-    tags = _read_tags(folder, rows, image_list is not None, problems)
+    tags = _read_tags(folder, rows.lines, image_list is not None, problems)
     tags, count = tags_in(tags, first_words(words, problems) if words else None, None)
     source = _label_source(folder, image_list is not None)
     if source is None and listed:
-        marks = [(place_of(line), line.columns) for line in listed.values()]
-        names, of = _labels_of_lists(folder, len(rows), marks, problems)
+        names, of = _labels_of_lists(folder, rows, listed, problems)
     else:
-        names, of = _read_labels(folder, source, rows, place_of, problems)
-    labels = _most_frequent(names, of, concepts)
-    bases = [images] if images else [folder / "Flickr", folder / "images", folder]
-    found = []
-    for row, row_tags, row_labels in zip(rows, tags, labels, strict=True):
-        candidates = [path for base in bases for path in (base / row.path, base / Path(row.path).name)]
-        found.append(Tagged(row.path, row.place, candidates, row_tags, row_labels))
+        names, of = _read_labels(folder, source, rows, problems)
+    found = _images(folder, images, rows, tags, _most_frequent(names, of, concepts))
+    ids = {split: [rows.id_of(line) for line in lines] for split, lines in read.items()}
     return write_tagged(
         workspace,
-        found,
-        problems,
-        tags=f"the {count:,} tags ({words.name if words else 'all'})",
-        division=division,
-        lists=lists,
-        read=read,
-        id_of=lambda line: None if (place := place_of(line)) is None else rows[place].path,
+        Found(found, f"the {count:,} tags ({words.name if words else 'all'})", ids, problems),
+        division,
         kind="nuswide",
         settings={"vocabulary": words.name if words else None, "concepts": concepts},
         skip_missing=skip_missing,
         force=force,
         progress=progress,
     )
+
+
+def _images(
+    folder: Path, images: Path | None, rows: _Rows, tags: list[list[str]], labels: list[tuple[str, ...]]
+) -> list[Tagged]:
+    """The images with their tags and labels, and where their pictures may lie."""
+    bases = [images] if images else [folder / "Flickr", folder / "images", folder]
+    found = []
+    for row, row_tags, row_labels in zip(rows.lines, tags, labels, strict=True):
+        candidates = [path for base in bases for path in (base / row.path, base / Path(row.path).name)]
+        found.append(Tagged(row.path, row.place, candidates, row_tags, row_labels))
+    return found
 
 
 def _find(folder: Path, *names: str) -> Path | None:
@@ -145,18 +162,12 @@ def _label_source(folder: Path, in_order: bool) -> Path | None:
     return every if every and in_order else _find(folder, "Groundtruth/TrainTestLabels", "TrainTestLabels")
 
 
-def _read_labels(
-    folder: Path,
-    source: Path | None,
-    rows: Sequence[Listed],
-    place_of: Callable[[Listed], int | None],
-    problems: list[str],
-) -> tuple[list[str], np.ndarray]:
+def _read_labels(folder: Path, source: Path | None, rows: _Rows, problems: list[str]) -> tuple[list[str], np.ndarray]:
     """Names of the concepts, and (n_images, n_concepts) bool."""
     if source is None:
         problems.append(f"{folder}: has neither Groundtruth/AllLabels nor Groundtruth/TrainTestLabels")
-        return [], np.zeros((len(rows), 0), bool)
-    parts: list[tuple[str, list[int | None]]] = [("", list(range(len(rows))))]
+        return [], np.zeros((len(rows.lines), 0), bool)
+    parts: list[tuple[str, list[int | None]]] = [("", list(range(len(rows.lines))))]
     if source.name != "AllLabels":
         parts = []
         for part in ("Train", "Test"):
@@ -164,12 +175,12 @@ def _read_labels(
             if path is None:
                 problems.append(f"{folder}: has no ImageList/{part}Imagelist.txt, which {source} needs")
             else:
-                parts.append((f"_{part}", [place_of(line) for line in read_list(path, problems)]))
+                parts.append((f"_{part}", [rows.place_of(line) for line in read_list(path, problems)]))
     names = _concepts(folder, problems)
     if not names:
         ending = f"{parts[0][0] if parts else ''}.txt"
         names = sorted(path.name[len("Labels_") : -len(ending)] for path in source.glob(f"Labels_*{ending}"))
-    of = np.zeros((len(rows), len(names)), bool)
+    of = np.zeros((len(rows.lines), len(names)), bool)
     for column, name in enumerate(names):
         for part, places in parts:
             marks = _read_marks(source / f"Labels_{name}{part}.txt", len(places), problems)
@@ -200,19 +211,20 @@ def _concepts(folder: Path, problems: list[str]) -> list[str]:
 
 
 def _labels_of_lists(
-    folder: Path, count: int, marks: Sequence[tuple[int | None, tuple[str, ...]]], problems: list[str]
+    folder: Path, rows: _Rows, listed: Sequence[Listed], problems: list[str]
 ) -> tuple[list[str], np.ndarray]:
     """The labels that stand in the lists; their columns have names where Concepts81.txt has as many."""
-    width = max((len(columns) for _, columns in marks), default=0)
+    width = max((len(line.columns) for line in listed), default=0)
     if not width:
         problems.append(f"{folder}: has no Groundtruth, and the lists have no labels")
     names = _concepts(folder, problems)
     if len(names) != width:
         names = [f"concept {number}" for number in range(1, width + 1)]
-    of = np.zeros((count, width), bool)
-    for place, columns in marks:
-        if place is not None and len(columns) == width:
-            of[place] |= [mark == "1" for mark in columns]
+    of = np.zeros((len(rows.lines), width), bool)
+    for line in listed:
+        place = rows.place_of(line)
+        if place is not None and len(line.columns) == width:
+            of[place] |= [mark == "1" for mark in line.columns]
     return names, of
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from itmkit.dataset import SPLITS, Caption
 from itmkit.datasets.draft import Draft, write_drafts
-from itmkit.datasets.prepared import Prepared
+from itmkit.datasets.prepared import PreparedDataset
 from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
 from itmkit.progress import SILENT, Progress
@@ -27,7 +27,7 @@ LABELS_SEPARATOR = ";"  # between the labels of one CSV cell
 
 
 @dataclass(frozen=True)
-class Row:
+class PairRow:
     """One line: a picture and one or more captions. `split` is None where the line says none."""
 
     place: str
@@ -46,7 +46,7 @@ def prepare_jsonl(
     skip_missing: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
-) -> Prepared:
+) -> PreparedDataset:
     """Reads JSON lines with `image`, `caption` (or a list `captions`), and optionally `split` and `labels`.
 
     Lines of one image are put together. An image's id is `image` as written, a caption's `IMAGE#0`, `IMAGE#1`, ...
@@ -73,7 +73,7 @@ def prepare_csv(
     skip_missing: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
-) -> Prepared:
+) -> PreparedDataset:
     """Reads a table with a header: columns `image` and `caption`, and optionally `split` and `labels` (`dog;beach`).
 
     Separated by commas, or by tabs where the file ends in .tsv. Otherwise as `prepare_jsonl`.
@@ -97,13 +97,13 @@ def default_splits(ids: list[str]) -> dict[str, str]:
 def _write(
     workspace: Workspace,
     file: Path,
-    rows: list[Row],
+    rows: list[PairRow],
     problems: list[str],
     kind: str,
     images: Path | None,
     split: str | None,
     options: dict[str, Any],
-) -> Prepared:
+) -> PreparedDataset:
     notes: list[str] = []
     if any(row.split is None for row in rows) and split is None:
         if any(row.split is not None for row in rows):
@@ -120,7 +120,7 @@ def _write(
     return write_drafts(workspace, drafts, problems, kind=kind, settings=settings, notes=notes, **options)
 
 
-def _grouped(rows: list[Row], folder: Path, split: str | None, problems: list[str]) -> list[Draft]:
+def _grouped(rows: list[PairRow], folder: Path, split: str | None, problems: list[str]) -> list[Draft]:
     """One draft an image; its split is the first that a line says, its labels those of all lines."""
     drafts: dict[str, Draft] = {}
     said: dict[str, str] = {}
@@ -139,7 +139,7 @@ def _grouped(rows: list[Row], folder: Path, split: str | None, problems: list[st
     return list(drafts.values())
 
 
-def _jsonl_rows(file: Path, problems: list[str]) -> Iterator[Row]:
+def _jsonl_rows(file: Path, problems: list[str]) -> Iterator[PairRow]:
     for number, line in utf8_lines(file, problems):
         place = f"{file}: line {number}"
         if not line.strip():
@@ -167,14 +167,14 @@ def _jsonl_rows(file: Path, problems: list[str]) -> Iterator[Row]:
             problems.append(f"{place}: 'caption' (or a list 'captions') is missing")
         else:
             captions = [text.strip() for text in lists["captions"]]
-            yield Row(place, raw["image"], captions, raw.get("split"), tuple(lists["labels"]))
+            yield PairRow(place, raw["image"], captions, raw.get("split"), tuple(lists["labels"]))
 
 
 def _strings(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _csv_rows(file: Path, problems: list[str]) -> Iterator[Row]:
+def _csv_rows(file: Path, problems: list[str]) -> Iterator[PairRow]:
     lines = (line + "\n" for _, line in utf8_lines(file, problems))
     table = csv.reader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
     try:
@@ -198,6 +198,6 @@ def _csv_rows(file: Path, problems: list[str]) -> Iterator[Row]:
                 continue
             labels = [label.strip() for label in row.get("labels", "").split(LABELS_SEPARATOR)]
             split = row.get("split") or None
-            yield Row(place, row["image"], [row["caption"]], split, tuple(label for label in labels if label))
+            yield PairRow(place, row["image"], [row["caption"]], split, tuple(label for label in labels if label))
     except csv.Error as error:
         problems.append(f"{file}: line {table.line_num}: not a readable table ({error})")

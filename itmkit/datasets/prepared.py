@@ -23,7 +23,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedDataset:
     """What a `prepare_...` function did.
 
     `unchanged`: the workspace already held exactly this data set, nothing was written. `counts` is per split:
@@ -50,16 +50,16 @@ def write_or_keep(
     skipped: list[Skipped],
     notes: list[str],
     force: bool,
-) -> Prepared:
+) -> PreparedDataset:
     """Writes the data set unless an equal one is there. Raises ItmkitError where a different one is, and no `force`."""
     path = workspace.dataset_path
     old = None if force else _present(workspace)
     if old is not None:
         if old.images == records:
-            return Prepared(path, old.kind, old.info["counts"], True, skipped, notes)
+            return PreparedDataset(path, old.kind, old.info["counts"], True, skipped, notes)
         raise _other(workspace, old)
-    counts = write_dataset(workspace, records, kind=kind, settings=settings)["counts"]
-    return Prepared(path, kind, counts, False, skipped, notes)
+    counts = write_dataset(workspace.dataset_path, records, kind=kind, settings=settings)["counts"]
+    return PreparedDataset(path, kind, counts, False, skipped, notes)
 
 
 def prepare_scenes(
@@ -71,7 +71,7 @@ def prepare_scenes(
     seed: int,
     force: bool = False,
     progress: Progress = SILENT,
-) -> Prepared:
+) -> PreparedDataset:
     """Makes the scenes data set (`itmkit.scenes.make_scenes`) unless just these scenes are there already."""
     from itmkit.scenes import make_scenes
 
@@ -81,17 +81,17 @@ def prepare_scenes(
         written = read_json(workspace.dataset_info_path) if workspace.dataset_info_path.exists() else {}
         # Equal digests: nobody has edited dataset.jsonl since. The pictures themselves are not looked at.
         if old.info == written and old.kind == "scenes" and old.info["settings"] == settings:
-            return Prepared(workspace.dataset_path, old.kind, old.info["counts"], True)
+            return PreparedDataset(workspace.dataset_path, old.kind, old.info["counts"], True)
         raise _other(workspace, old)
     info = make_scenes(workspace, train=train, val=val, test=test, seed=seed, progress=progress)
-    return Prepared(workspace.dataset_path, "scenes", info["counts"])
+    return PreparedDataset(workspace.dataset_path, "scenes", info["counts"])
 
 
 def _present(workspace: Workspace) -> Dataset | None:
     if not workspace.dataset_path.exists():
         return None
     try:
-        return read_dataset(workspace)
+        return read_dataset(workspace.dataset_path)
     except ItmkitError as error:
         advice = f"{workspace.dataset_path}: what is there is damaged ({error.problems[0]}); --force replaces it"
         raise ItmkitError(advice) from None

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from itmkit.dataset import Caption
 from itmkit.datasets.draft import Draft, write_drafts
-from itmkit.datasets.prepared import Prepared
+from itmkit.datasets.prepared import PreparedDataset
 from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
 from itmkit.progress import Progress
@@ -50,25 +50,44 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Division:
-    """How many images become test, val and train; the rest is left out. `train` None: all that are left.
+class Found:
+    """What a reader found.
 
-    `test` and `train` None where lists say which images they are.
+    Attributes:
+        tags: which tags count, in words.
+        listed: of every list the ids of its pictures, None where there is no such picture; {} without lists.
+        problems: what is wrong with the files.
     """
 
-    test: int | None
-    val: int
+    images: Sequence[Tagged]
+    tags: str
+    listed: Mapping[str, Sequence[str | None]]
+    problems: list[str]
+
+
+@dataclass(frozen=True)
+class Division:
+    """How many images become test, val and train; the rest is left out.
+
+    Attributes:
+        test: how many are drawn for testing; where None, as many as is usual for the data set.
+        val: how many are drawn for validation; with lists, from database.txt, else from those to train on.
+        train: how many are drawn for training, all others where None.
+        lists: a folder with train.txt and test.txt, and perhaps database.txt, which then say the splits; `test` and
+            `train` are None.
+    """
+
+    test: int | None = None
+    val: int = 1000
     train: int | None = None
     seed: int = 0
+    lists: Path | None = None
 
-    @classmethod
-    def asked(
-        cls, test: int | None, val: int, train: int | None, seed: int, *, lists: Path | None, usual: int
-    ) -> Division:
-        """From the options of a reader; without lists `usual` images are for testing where no number is given."""
-        if lists is not None and (test is not None or train is not None):
+    def checked(self, usual: int) -> Division:
+        """With `usual` images for testing, where neither lists nor a number say which."""
+        if self.lists is not None and (self.test is not None or self.train is not None):
             raise ItmkitError("--lists says which images are test and train; leave --test and --train out")
-        return cls(usual if test is None and lists is None else test, val, train, seed)
+        return replace(self, test=usual) if self.test is None and self.lists is None else self
 
     def order(self, ids: Iterable[str]) -> list[str]:
         """Looks random, and depends on neither the order of the ids nor on the version of anything."""
@@ -101,6 +120,9 @@ class Division:
             problems.append(f"--val {self.val}: the {source} list has {len(free)} images to take them from")
             return {}
         return splits | dict.fromkeys(self.order(free)[: self.val], "val")
+
+
+USUAL = Division()
 
 
 def read_lists(folder: Path, problems: list[str]) -> dict[str, list[Listed]]:
@@ -187,38 +209,28 @@ def first_words(path: Path, problems: list[str]) -> list[str]:
 
 def write_tagged(
     workspace: Workspace,
-    images: Sequence[Tagged],
-    problems: list[str],
-    *,
-    tags: str,
+    found: Found,
     division: Division,
-    lists: Path | None,
-    read: dict[str, list[Listed]],
-    id_of: Callable[[Listed], str | None],
+    *,
     kind: str,
     settings: dict[str, Any],
     skip_missing: bool,
     force: bool,
     progress: Progress,
-) -> Prepared:
-    """Leaves out images without tags or labels, divides the others, and writes the data set.
-
-    Args:
-        tags: which tags count, in words.
-        read: what `read_lists` found in `lists`.
-        id_of: the id of a listed picture, None where there is no such picture.
-    """
-    kept, notes = with_tags_and_labels(images, tags)
+) -> PreparedDataset:
+    """Leaves out images without tags or labels, divides the others, and writes the data set."""
+    kept, notes = with_tags_and_labels(found.images, found.tags)
+    problems, lists = found.problems, division.lists
     splits: dict[str, str] = {}
     if lists is None:
-        splits = division.splits([image.id for image in kept], problems) if images else {}
-    elif {"train", "test"} <= read.keys():
+        splits = division.splits([image.id for image in kept], problems) if found.images else {}
+    elif {"train", "test"} <= found.listed.keys():
         known = {image.id for image in kept}
-        ids = {split: [id for line in lines if (id := id_of(line)) in known] for split, lines in read.items()}
-        absent = sum(map(len, read.values())) - sum(map(len, ids.values()))
+        ids = {split: [id for id in listed if id and id in known] for split, listed in found.listed.items()}
+        absent = sum(map(len, found.listed.values())) - sum(map(len, ids.values()))
         if absent:
             notes.append(f"{absent:,} images of the lists in {lists} are left out: without tags, labels or entry")
-        splits = division.listed({split: [id for id in found if id] for split, found in ids.items()}, problems)
+        splits = division.listed(ids, problems)
     drafts = [
         Draft(i.id, splits[i.id], i.candidates, [Caption(f"{i.id}#0", " ".join(i.tags))], i.place, i.labels)
         for i in kept

@@ -111,8 +111,6 @@ def load_dual(
             one for a caption in a common space.
     """
     import torch
-    from safetensors import SafetensorError
-    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
     folder = find_model(str(model), allow_download=allow_download, ways_out=KINDS, tokenizer=True)
     if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
@@ -120,6 +118,31 @@ def load_dual(
             f"{model}: the folder {folder} has no preprocessor_config.json, which says how to scale pictures"
         )
     kind = read_json(folder / "config.json").get("model_type")
+    network, processor, tokenizer = _loaded(model, folder, kind)
+    network.eval().requires_grad_(False).to(device)
+    # SigLIP reads the last token whatever it is, and was trained on captions padded to the limit, without a mask.
+    pad_to_limit = "attention_mask" not in tokenizer.model_input_names or str(kind).startswith("siglip")
+    dual = DualEncoder(
+        model_id=str(model),
+        dim=0,
+        limit=token_limit(network, tokenizer),
+        pad_to_limit=pad_to_limit,
+        model=network,
+        processor=processor,
+        tokenizer=tokenizer,
+        device=torch.device(device),
+        precision=precision,
+    )
+    _measure(dual)
+    return dual
+
+
+def _loaded(model: str | Path, folder: Path, kind: Any) -> tuple[Any, Any, Any]:
+    """Network, picture settings and tokeniser as transformers loads them, all weights there."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
     offline: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     failures = (ImportError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
     with quiet_transformers():
@@ -139,22 +162,7 @@ def load_dual(
     lacking = sorted(name for name in report["missing_keys"] if "position_ids" not in name)
     if lacking or report.get("mismatched_keys"):
         raise ItmkitError(f"{model}: the weights do not fit the model ({', '.join(lacking[:3]) or 'shapes'} missing)")
-    network.eval().requires_grad_(False).to(device)
-    # SigLIP reads the last token whatever it is, and was trained on captions padded to the limit, without a mask.
-    pad_to_limit = "attention_mask" not in tokenizer.model_input_names or str(kind).startswith("siglip")
-    dual = DualEncoder(
-        model_id=str(model),
-        dim=0,
-        limit=token_limit(network, tokenizer),
-        pad_to_limit=pad_to_limit,
-        model=network,
-        processor=processor,
-        tokenizer=tokenizer,
-        device=torch.device(device),
-        precision=precision,
-    )
-    _measure(dual)
-    return dual
+    return network, processor, tokenizer
 
 
 def _measure(dual: DualEncoder) -> None:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from itmkit.cache import WHOLE, CacheReader, CacheWriter, Column, MadeBy, Part, text_key
-from itmkit.cache.begin import begun_manifest, shard_size_of
+from itmkit.cache import WHOLE, CacheReader, CacheWriter, Column, MadeBy, text_key
+from itmkit.cache.begin import begun_manifest
 from itmkit.cache.manifest import Manifest
+from itmkit.cache.name import CacheName, vectors_cache
 from itmkit.dataset import Dataset
 from itmkit.embed.dual import KINDS, DualEncoder, load_dual
 from itmkit.errors import ItmkitError
+from itmkit.job import USUAL, Job
 from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
 from itmkit.models.hub import find_model, model_place, model_record, short_name
 from itmkit.pictures.decode import Picture
 from itmkit.pictures.skipped import check_files, check_skipped
 from itmkit.pictures.stage import Steps, extract_pictures
-from itmkit.progress import SILENT, Progress
-from itmkit.workspace import VECTORS, Workspace
+from itmkit.progress import Progress
+from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
     import torch
@@ -63,16 +66,7 @@ def embed(
     model: str | None = None,
     cache: str | None = None,
     only: Side | None = None,
-    precision: Precision | None = None,
-    batch_size: int | None = None,
-    device: str | None = None,
-    shard_size: int | None = None,
-    workers: int | None = None,
-    timeout: float | None = None,
-    part: Part = WHOLE,
-    strict: bool = False,
-    force: bool = False,
-    progress: Progress = SILENT,
+    job: Job = USUAL,
 ) -> EmbedResult:
     """Writes caches/vectors-<cache>/images and caches/vectors-<cache>/texts.
 
@@ -84,69 +78,34 @@ def embed(
         model: folder of a transformers model, or a hub name; None takes the one the cache was begun with.
         cache: name after "vectors-"; None takes the last part of the model's name.
         only: one of the two sides.
-        precision: of the model's products: "float32" (the default), "bfloat16" or "float16".
-        batch_size: pictures or captions a batch; has no influence on the result beyond rounding.
-        device: as torch names it; default cuda where there is one, else cpu.
-        shard_size: rows a shard, what a killed run may lose; default as the cache was begun, else 2,000.
-        workers: processes that decode pictures; default one a core, at most 8. timeout: the most seconds that
-            decoding a picture may take (120); a slower one is skipped.
-        part: which shards to do, where several processes share the work; the result tells of these alone, and
-            `itmkit.cache.merge_parts` makes one cache of all, of images and of texts.
-        strict: stop where a picture cannot be read, instead of leaving it out and listing it.
 
     Raises:
         ItmkitError: no data set or no pictures, pictures that changed since `prepare`, a model that cannot be had or
-            is no dual encoder, a cache made from other data or settings (and not `force`), or, with `strict`, the
+            is no dual encoder, a cache made from other data or settings (and not forced), or, where it is strict, the
             pictures that cannot be read.
     """
-    problems = []
-    if only is not None and only not in SIDES:
-        problems.append(f"only {only!r}: there are {' and '.join(SIDES)}")
-    if precision is not None:
-        check_precision(precision, problems)
-    if problems:
-        raise ItmkitError(problems)
+    _check(only, job)
     name = _cache_name(workspace, model, cache)
     sides = SIDES if only is None else (only,)
     dataset = workspace.dataset()
     if "images" in sides:
         check_files(workspace, dataset)
-    asked = model is not None
-    if model is None:
-        model, precision = _begun_with(workspace, name, precision)
-    precision = precision or "float32"
-    device = usable_device(device)
-    batch = batch_size or (4 if device == "cpu" else 32)
-    progress.note(f"{STAGE}: {model} on {device}")
-    dual = load_dual(model, device=device, precision=precision, allow_download=asked)
-    path = find_model(model, allow_download=False)
-    record = model_record(model, path, tokenizer=True)
-    local = model_place(model, path)
-
-    def options(side: Side) -> dict[str, Any]:
-        place = f"{VECTORS}{name}/{side}"
-        return {
-            "folder": (folder := workspace.cache(place)),
-            "made_by": MadeBy(STAGE, {"part": side, **recorded(precision)}, record, workspace.inputs(place, dataset)),
-            "shard_size": shard_size or (SHARD if force else shard_size_of(folder, SHARD)),
-            "part": part,
-            "notes": {"model": local, "device": device, "limit": dual.limit},
-            "force": force,
-        }
-
+    loaded = _load(workspace, name, model, job)
+    dual, batch = loaded.dual, job.batch or (4 if loaded.device == "cpu" else 32)
+    options = partial(_writer_options, workspace, dataset, name, loaded, job)
     done_now, images, captions, truncated, skipped = 0, None, None, None, []
     if "images" in sides:
-        now, manifest = _images(workspace, dataset, dual, options("images"), batch, workers, timeout, strict, progress)
+        now, manifest = _images(workspace, dataset, dual, options("images"), batch, job)
         done_now, images, skipped = now, manifest.count, manifest.skipped
-        check_skipped(workspace, dataset.images, skipped, strict=strict)
+        check_skipped(workspace, dataset.images, skipped, strict=job.strict)
     if "texts" in sides:
-        now, manifest = _texts(dataset, dual, options("texts"), batch, progress)
+        now, manifest = _texts(dataset, dual, options("texts"), batch, job.progress)
         done_now, captions = done_now + now, manifest.count
-        truncated = cut_captions(workspace.cache(f"{VECTORS}{name}")) if part == WHOLE else None
+        truncated = cut_captions(workspace.cache(str(CacheName("vectors", name)))) if job.part == WHOLE else None
     return EmbedResult(
-        path=workspace.cache(f"{VECTORS}{name}"),
-        model=model,
-        device=device,
+        path=workspace.cache(str(CacheName("vectors", name))),
+        model=loaded.model,
+        device=loaded.device,
         dim=dual.dim,
         limit=dual.limit,
         images=images,
@@ -158,16 +117,66 @@ def embed(
     )
 
 
+def _check(only: Side | None, job: Job) -> None:
+    """Refuses what does not exist, all at once."""
+    problems = []
+    if only is not None and only not in SIDES:
+        problems.append(f"only {only!r}: there are {' and '.join(SIDES)}")
+    if job.precision is not None:
+        check_precision(job.precision, problems)
+    if problems:
+        raise ItmkitError(problems)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A dual encoder, and what its caches keep of it: `record` tells it from others, `local` is where it lies."""
+
+    dual: DualEncoder
+    model: str
+    device: str
+    precision: Precision
+    record: dict[str, str]
+    local: str
+
+
+def _load(workspace: Workspace, name: str, model: str | None, job: Job) -> _Loaded:
+    """Loads the model asked for, else the one the cache was begun with."""
+    asked, precision = model is not None, job.precision
+    if model is None:
+        model, precision = _begun_with(workspace, name, precision)
+    precision = precision or "float32"
+    device = usable_device(job.device)
+    job.progress.note(f"{STAGE}: {model} on {device}")
+    dual = load_dual(model, device=device, precision=precision, allow_download=asked)
+    path = find_model(model, allow_download=False)
+    record = model_record(model, path, tokenizer=True)
+    return _Loaded(dual, model, device, precision, record, model_place(model, path))
+
+
+def _writer_options(
+    workspace: Workspace, dataset: Dataset, name: str, loaded: _Loaded, job: Job, side: Side
+) -> dict[str, Any]:
+    """What the writers of both sides are opened with; their columns and keys differ."""
+    place = vectors_cache(name, side)
+    folder, settings = workspace.cache(place), {"part": side, **recorded(loaded.precision)}
+    return {
+        "folder": folder,
+        "made_by": MadeBy(STAGE, settings, loaded.record, workspace.inputs(place, dataset)),
+        "shard_size": job.rows_a_shard(folder, SHARD),
+        "part": job.part,
+        "notes": {"model": loaded.local, "device": loaded.device, "limit": loaded.dual.limit},
+        "force": job.force,
+    }
+
+
 def _images(
     workspace: Workspace,
     dataset: Dataset,
     dual: DualEncoder,
     options: dict[str, Any],
     batch: int,
-    workers: int | None,
-    timeout: float | None,
-    strict: bool,
-    progress: Progress,
+    job: Job,
 ) -> tuple[int, Manifest]:
     """Returns how many pictures were dealt with now, and what the cache says of itself."""
 
@@ -187,11 +196,8 @@ def _images(
             dataset.images,
             writer,
             Steps(dual.prepare, compute, rows, batch=batch),
-            strict=strict,
-            workers=workers,
-            timeout=timeout,
             title=f"{STAGE}: images",
-            progress=progress,
+            job=job,
         )
     return now, writer.manifest
 
@@ -231,11 +237,10 @@ def cut_captions(folder: Path) -> int:
 def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> str:
     """The name after "vectors-": as given, else from the model's name, else of the one such cache that there is."""
     if cache is None and model is None:
-        found = [name for name in workspace.named_caches() if name.startswith(VECTORS)]
-        names = {name.removeprefix(VECTORS).partition("/")[0] for name in found}
+        names = workspace.names_of("vectors")
         if len(names) != 1:
             raise ItmkitError(f"--model is needed: the folder or the hub name of a dual encoder. {KINDS}")
-        return names.pop()
+        return names[0]
     if cache is None:
         assert model is not None
         cache = short_name(model)
@@ -247,7 +252,7 @@ def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> s
 def _begun_with(workspace: Workspace, name: str, precision: Precision | None) -> tuple[str, Precision | None]:
     """Model and precision of the caches that are there, finished or not; what is given goes first."""
     for side in SIDES:
-        manifest = begun_manifest(workspace.cache(f"{VECTORS}{name}/{side}"))
+        manifest = begun_manifest(workspace.cache(vectors_cache(name, side)))
         if manifest is not None and manifest.made_by.stage == STAGE:
             return str(manifest.notes["model"]), precision or manifest.made_by.settings.get("precision")
     raise ItmkitError(f"--model is needed: the folder or the hub name of a dual encoder. {KINDS}")

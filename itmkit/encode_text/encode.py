@@ -5,24 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from itmkit.cache import WHOLE, CacheReader, CacheWriter, Column, MadeBy, Part, text_key
-from itmkit.cache.begin import begun_manifest, shard_size_of
+from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, text_key
+from itmkit.cache.begin import begun_manifest
+from itmkit.cache.name import CacheName, words_cache
 from itmkit.cache.tag_phrases import TagPhrases
 from itmkit.dataset import Dataset
 from itmkit.encode_text.alignment import Spans, means, pieces_of_words
-from itmkit.encode_text.encoder import KINDS, LAST_FOUR, Layer, Padding, WordEncoder, load_word_encoder
+from itmkit.encode_text.encoder import KINDS, LAST_FOUR, LanguageModel, Layer, Padding, load_language_model
 from itmkit.errors import ItmkitError
+from itmkit.job import USUAL, Job
 from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
 from itmkit.models.hub import find_model, model_place, model_record, short_name
 from itmkit.parse_text.parse import chunks
 from itmkit.parse_text.store import TextCache
-from itmkit.progress import SILENT, Progress
-from itmkit.workspace import WORDS, Workspace
+from itmkit.progress import Progress
+from itmkit.stages import require
+from itmkit.workspace import Workspace
 
 STAGE = "encode-text"
 Side = Literal["texts", "tags"]
@@ -62,20 +66,14 @@ def encode_text(
     cache: str | None = None,
     only: Side | None = None,
     layer: str | int | None = None,
-    precision: Precision | None = None,
-    batch_tokens: int | None = None,
-    device: str | None = None,
-    shard_size: int | None = None,
-    part: Part = WHOLE,
-    force: bool = False,
-    progress: Progress = SILENT,
+    job: Job = USUAL,
 ) -> EncodeResult:
     """Writes caches/words-<cache>/texts and, where there is a region cache with tags, caches/words-<cache>/tags.
 
     Columns of a caption, under the id it has in caches/text: vectors (words, D) float16, ragged, one a word of the
     parse: the mean of the vectors of all pieces of the model's tokeniser that share a character with the word; and
-    sentence (D) float16, the vector of [CLS] (see `WordEncoder.vectors`). A cache that was begun without the latter, by
-    a version that did not know it, goes on without. Of a tag phrase, under its `text_key`: vector (D) float16, the
+    sentence (D) float16, the vector of [CLS] (see `LanguageModel.vectors`). A cache that was begun without the latter,
+    by a version that did not know it, goes on without. Of a tag phrase, under its `text_key`: vector (D) float16, the
     mean of its pieces. The model is frozen.
 
     Args:
@@ -83,69 +81,91 @@ def encode_text(
         cache: name after "words-"; None takes the last part of the model's name.
         only: one of the two.
         layer: the output taken: -1 (default), -2, ..., or "last4", the mean of the last four.
-        precision: of the model's products: "float32" (the default), "bfloat16" or "float16".
-        batch_tokens: tokens that go through the model at once; default 4,096 on a CPU, else 32,768.
-        device: as torch names it; default cuda where there is one, else cpu.
-        shard_size: captions of one shard, the unit that a killed run may lose; default as begun, else 5,000.
-        part: which shards to do, where several processes share the work; the result tells of these alone, and
-            `itmkit.cache.merge_parts` makes one cache of all, of texts and of tags.
-        force: start anew whatever is there.
 
     Raises:
         ItmkitError: no parsed captions, or they are of other data; a model that cannot be had or gives no vectors of
-            words; a cache made from other data or settings (and not `force`); settings that do not exist, all at once.
+            words; a cache made from other data or settings (and not forced); settings that do not exist, all at once.
     """
-    problems = _problems(cache, only, layer, precision, batch_tokens)
+    problems = _problems(cache, only, layer, job)
     if problems:
         raise ItmkitError(problems)
     name = _cache_name(workspace, model, cache)
-    folder = workspace.cache(f"{WORDS}{name}")
+    folder = workspace.cache(str(CacheName("words", name)))
     sides = SIDES if only is None else (only,)
     dataset = workspace.dataset()
-    sides = _possible(workspace, sides, only)
-    asked = model is not None
-    if model is None:
-        model, layer, precision = _begun_with(folder, layer, precision)
-    chosen, precision = _layer(layer), precision or "float32"
-    device = usable_device(device)
-    batch = batch_tokens or (4_096 if device == "cpu" else 32_768)
-    progress.note(f"{STAGE}: {model} on {device}")
-    encoder = load_word_encoder(model, layer=chosen, device=device, precision=precision, allow_download=asked)
-    path = find_model(model, allow_download=False)
-    record = model_record(model, path, tokenizer=True)
-    local = model_place(model, path)
-
-    def options(side: Side) -> dict[str, Any]:
-        settings = {"side": side, "layer": str(chosen), **recorded(precision)}
-        place = folder / side
-        return {
-            "folder": place,
-            "made_by": MadeBy(STAGE, settings, record, workspace.inputs(f"{WORDS}{name}/{side}", dataset)),
-            "shard_size": shard_size or (SHARD if force else shard_size_of(place, SHARD)),
-            "notes": {"model": local, "device": device, "limit": encoder.limit, "sentence": encoder.sentence},
-            "part": part,
-            "force": force,
-        }
-
+    sides = _possible(workspace, dataset, sides, only)
+    loaded = _load(folder, model, layer, job)
+    encoder, device, layer = loaded.encoder, loaded.device, str(loaded.layer)
+    batch = job.batch or (4_096 if device == "cpu" else 32_768)
+    options = partial(_writer_options, workspace, dataset, name, loaded, job)
     encoded, without, captions, words, phrases, padding = 0, 0, None, None, None, Padding()
     if "texts" in sides:
         text = TextCache.open(workspace.cache("text"))
-        encoded, without = _texts(dataset, text, encoder, options("texts"), batch, padding, progress)
+        encoded, without = _texts(dataset, text, encoder, options("texts"), batch, padding, job.progress)
         captions, words = len(text), int(text.reader.lengths().sum())
     if "tags" in sides:
         found = TagPhrases.of(CacheReader.open(workspace.cache("regions"))).phrases
-        encoded += _tags(found, encoder, options("tags"), batch, padding, progress)
+        encoded += _tags(found, encoder, options("tags"), batch, padding, job.progress)
         phrases = len(found)
     share = padding.padding / padding.tokens if padding.tokens else 0.0
     return EncodeResult(
-        folder, model, device, str(chosen), encoder.dim, captions, words, phrases, encoded, without, share
+        folder, loaded.model, device, layer, encoder.dim, captions, words, phrases, encoded, without, share
     )
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A language model, and what its caches keep of it: `record` tells it from others, `local` is where it lies."""
+
+    encoder: LanguageModel
+    model: str
+    layer: Layer
+    device: str
+    precision: Precision
+    record: dict[str, str]
+    local: str
+
+
+def _load(folder: Path, model: str | None, layer: str | int | None, job: Job) -> _Loaded:
+    """Loads the model asked for, else the one the cache was begun with."""
+    asked, precision = model is not None, job.precision
+    if model is None:
+        model, layer, precision = _begun_with(folder, layer, precision)
+    chosen, precision = _layer(layer), precision or "float32"
+    device = usable_device(job.device)
+    job.progress.note(f"{STAGE}: {model} on {device}")
+    encoder = load_language_model(model, layer=chosen, device=device, precision=precision, allow_download=asked)
+    path = find_model(model, allow_download=False)
+    record = model_record(model, path, tokenizer=True)
+    return _Loaded(encoder, model, chosen, device, precision, record, model_place(model, path))
+
+
+def _writer_options(
+    workspace: Workspace, dataset: Dataset, name: str, loaded: _Loaded, job: Job, side: Side
+) -> dict[str, Any]:
+    """What the writers of both sides are opened with; their columns and keys differ."""
+    encoder, place = loaded.encoder, words_cache(name, side)
+    folder = workspace.cache(place)
+    settings = {"side": side, "layer": str(loaded.layer), **recorded(loaded.precision)}
+    return {
+        "folder": folder,
+        "made_by": MadeBy(STAGE, settings, loaded.record, workspace.inputs(place, dataset)),
+        "shard_size": job.rows_a_shard(folder, SHARD),
+        "notes": {
+            "model": loaded.local,
+            "device": loaded.device,
+            "limit": encoder.limit,
+            "sentence": encoder.sentence,
+        },
+        "part": job.part,
+        "force": job.force,
+    }
 
 
 def _texts(
     dataset: Dataset,
     text: TextCache,
-    encoder: WordEncoder,
+    encoder: LanguageModel,
     options: dict[str, Any],
     batch: int,
     padding: Padding,
@@ -185,7 +205,7 @@ def text_columns(dim: int) -> dict[str, Column]:
 
 
 def word_vectors(
-    encoder: WordEncoder, texts: Sequence[str], words: Spans, *, batch_tokens: int, padding: Padding | None = None
+    encoder: LanguageModel, texts: Sequence[str], words: Spans, *, batch_tokens: int, padding: Padding | None = None
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Of the words of n texts (W, D) float16, of the texts themselves (n, D) float16, and how many words have no piece.
 
@@ -200,7 +220,12 @@ def word_vectors(
 
 
 def _tags(
-    phrases: list[str], encoder: WordEncoder, options: dict[str, Any], batch: int, padding: Padding, progress: Progress
+    phrases: list[str],
+    encoder: LanguageModel,
+    options: dict[str, Any],
+    batch: int,
+    padding: Padding,
+    progress: Progress,
 ) -> int:
     """Returns how many phrases were encoded now."""
     columns = {"vector": Column("float16", (encoder.dim,))}
@@ -223,9 +248,7 @@ def _tags(
     return now
 
 
-def _problems(
-    cache: str | None, only: str | None, layer: str | int | None, precision: str | None, batch_tokens: int | None
-) -> list[str]:
+def _problems(cache: str | None, only: str | None, layer: str | int | None, job: Job) -> list[str]:
     problems = []
     if cache is not None and not _NAME.fullmatch(cache):
         problems.append(f"--cache {cache!r}: a plain folder name is needed, such as bert")
@@ -233,10 +256,10 @@ def _problems(
         problems.append(f"only {only!r}: there are {' and '.join(SIDES)}")
     if layer is not None and layer != LAST_FOUR and not re.fullmatch(r"-?\d+", str(layer)):
         problems.append(f"layer {layer!r}: a number (-1 is the last), or {LAST_FOUR}, the mean of the last four")
-    if precision is not None:
-        check_precision(precision, problems)
-    if batch_tokens is not None and batch_tokens < 1:
-        problems.append(f"batch_tokens is {batch_tokens}, at least 1 is needed")
+    if job.precision is not None:
+        check_precision(job.precision, problems)
+    if job.batch is not None and job.batch < 1:
+        problems.append(f"batch is {job.batch}, at least 1 is needed")
     return problems
 
 
@@ -244,12 +267,12 @@ def _layer(layer: str | int | None) -> Layer:
     return LAST_FOUR if layer == LAST_FOUR else int(layer if layer is not None else -1)
 
 
-def _possible(workspace: Workspace, sides: tuple[Side, ...], only: Side | None) -> tuple[Side, ...]:
+def _possible(workspace: Workspace, dataset: Dataset, sides: tuple[Side, ...], only: Side | None) -> tuple[Side, ...]:
     """The sides that can be made: the captions always, tags where they were asked for or where there are some."""
     if "texts" in sides:
-        workspace.require("text")
+        require(workspace, "text", dataset=dataset)
     if only == "tags":
-        workspace.require("regions")
+        require(workspace, "regions", dataset=dataset)
     if "tags" not in sides:
         return sides
     regions = begun_manifest(workspace.cache("regions"))
@@ -265,10 +288,10 @@ def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> s
     if cache is not None:
         return cache
     if model is None:
-        found = {name.removeprefix(WORDS).partition("/")[0] for name in workspace.named_caches() if name[:6] == WORDS}
+        found = workspace.names_of("words")
         if len(found) != 1:
             raise ItmkitError(f"--model is needed: the folder or the hub name of a language model. {KINDS}")
-        return found.pop()
+        return found[0]
     return re.sub(r"^[^A-Za-z0-9]+", "", short_name(model)) or "model"
 
 

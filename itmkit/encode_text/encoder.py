@@ -36,7 +36,7 @@ class Padding:
 
 
 @dataclass
-class WordEncoder:
+class LanguageModel:
     """A loaded encoder.
 
     Attributes:
@@ -157,14 +157,14 @@ def _batches(cuts: Ints, special: int, batch_tokens: int) -> list[Ints]:
     return batches
 
 
-def load_word_encoder(
+def load_language_model(
     model: str | Path,
     *,
     layer: Layer = -1,
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     allow_download: bool = False,
-) -> WordEncoder:
+) -> LanguageModel:
     """Loads an encoder with the tokeniser that lies beside it.
 
     Args:
@@ -201,7 +201,7 @@ def load_word_encoder(
     marked = tokenizer("a")["input_ids"]
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     at = next((i for i in range(len(marked)) if marked[i : i + len(plain)] == plain), 0)
-    encoder = WordEncoder(
+    encoder = LanguageModel(
         model_id=str(model),
         dim=0,
         limit=min(token_limit(network, tokenizer), LONGEST),
@@ -217,7 +217,7 @@ def load_word_encoder(
     return encoder
 
 
-def _measure(encoder: WordEncoder, kind: str) -> None:
+def _measure(encoder: LanguageModel, kind: str) -> None:
     """Runs a short text: learns D, and fails now rather than in the middle of a data set."""
     import torch
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from itmkit.cache import WHOLE, Part
+from itmkit.cache import WHOLE
+from itmkit.cache.parts import merge_when_done
 from itmkit.dataset import image_of_captions
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.measures import Measures, Wanted
@@ -18,12 +18,9 @@ from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
 from itmkit.evaluation.results import Evaluation, Table
 from itmkit.files import digest, write_json
 from itmkit.inputs import Inputs
-from itmkit.machine.device import usable_device
-from itmkit.machine.precision import Precision, precision_of
-from itmkit.machine.processes import merge_when_done
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.open import Run, open_run
-from itmkit.scoring.engine import MEMORY, score_to_disk
+from itmkit.scoring.engine import USUAL, Scoring, score_to_disk
 from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, save_scores
 from itmkit.workspace import Workspace, result_path
 
@@ -35,11 +32,8 @@ def evaluate(
     split: str = "test",
     wanted: Wanted | None = None,
     against: str | None = None,
-    device: str | None = None,
-    memory: int = MEMORY,
-    precision: Precision = "auto",
     save: Path | None = None,
-    part: Part = WHOLE,
+    scoring: Scoring = USUAL,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Scores a split with every member of every run.
@@ -54,89 +48,135 @@ def evaluate(
         runs: names, or folders of runs of other workspaces; see `itmkit.runs.open`.
         wanted: what is asked for beside recalls.
         against: another run, whose figures are compared with those of the last row of `runs`.
-        memory: bytes the process should stay under.
-        precision: of products of matrices; "auto" is bfloat16 where the hardware has it, else float32.
         save: a file for the score matrix, the mean of all members and runs; see `itmkit.scoring.stored`.
-        part: which rows to score, where several ranks share the work. The first one waits for the others and has
-            the result; that of the others has no rows.
+        scoring: on which device, in which memory and precision. Where it names a part of the rows, for one of several
+            ranks, the first one waits for the others and has the result; that of the others has no rows.
     """
+    named = _checked_names(runs, against)
+    chosen = protocol(split)
+    _check_save(save, chosen)
+    opened = _opened(workspace, named, chosen, scoring)
+    mine, first = [run for run, _ in opened[: len(runs)]], opened[0][1]
+    measures = Measures(wanted or Wanted(), first.images, chosen, regions=first.region_counts)
+    measures.notes += [note for run, _ in opened for note in run.notes]
+    table, ours = Table(measures), " + ".join(run.name for run in mine)
+    leads = not scoring.part.index
+    for number, images in enumerate(folds_of(chosen, len(first.images))):
+        fold = _Fold.of(number, images, first)
+        totals: list[Scores] = []
+        for run, inputs in opened:
+            kept = _scored(run, inputs, fold, split, scoring, progress)
+            if leads:
+                totals.append(_add_run(table, run, kept, fold.image_of))
+        if leads:
+            together = Mean(totals[: len(runs)], [1.0] * len(runs))
+            if len(runs) > 1:
+                _add_ensemble(table, mine, ours, together, fold.image_of)
+            if save is not None:
+                _save(save, together, first, ours)
+    difference = table.difference(ours, opened[-1][0].name) if against is not None and leads else None
+    counts = len(first.images), len(first.caption_texts), first.left_out
+    alike = [run.name for run in mine if run.method == mine[0].method]
+    seeds = alike if len(alike) == len(mine) else ()
+    result = table.summary(chosen, *counts, scoring.products, difference, runs=seeds)
+    if leads:
+        _write(result, [run for run, _ in opened], named, split)
+    return result
+
+
+def _checked_names(runs: Sequence[str], against: str | None) -> list[str]:
+    """All runs that are scored, `against` last."""
     if not runs:
         raise ItmkitError("no run named; --run NAME says which to evaluate")
     named = [*runs, *([against] if against is not None else [])]
     twice = sorted({name for name in named if named.count(name) > 1})
     if twice:
         raise ItmkitError(f"--run {', '.join(twice)}: named twice; an ensemble, or a comparison, needs different runs")
-    chosen = protocol(split)
-    _check_save(save, chosen)
-    records = images_of(chosen, workspace.dataset())
-    where = torch.device(usable_device(device))
-    in_precision = precision_of(precision, where)
-    opened = [open_run(workspace, name, device=where) for name in named]
-    all_inputs = [Inputs(workspace, records, run.vocabulary, run.needs) for run in opened]
-    for run, inputs in zip(opened, all_inputs, strict=True):
+    return named
+
+
+def _opened(workspace: Workspace, named: Sequence[str], chosen: Protocol, scoring: Scoring) -> list[tuple[Run, Inputs]]:
+    """Every run with the caches it reads, which fit it and each other."""
+    dataset = workspace.dataset()
+    records = images_of(chosen, dataset)
+    device = scoring.where
+    runs = [open_run(workspace, name, device=device, dataset=dataset) for name in named]
+    opened = [(run, Inputs(workspace, records, run.vocabulary, run.needs)) for run in runs]
+    for run, inputs in opened:
         run.check_sizes(inputs.sizes)
-    first = all_inputs[0]
-    if any([i.id for i in inputs.images] != [i.id for i in first.images] for inputs in all_inputs):
+    ids = [[image.id for image in inputs.images] for _, inputs in opened]
+    if any(other != ids[0] for other in ids):
         raise ItmkitError("the runs read caches with different pictures left out; their scores do not fit together")
-    measures = Measures(wanted or Wanted(), first.images, chosen, regions=first.region_counts)
-    measures.notes += [note for run in opened for note in run.notes]
-    table = Table(measures)
-    ours = " + ".join(run.name for run in opened[: len(runs)])
-    for number, fold in enumerate(folds_of(chosen, len(first.images))):
-        texts = np.flatnonzero(np.isin(first.image_of, fold))
-        image_of = np.searchsorted(fold, first.image_of[texts])
-        totals: list[Scores] = []
-        for run, inputs in zip(opened, all_inputs, strict=True):
-            folder = _scores_folder(run, split) / str(number)
-            score_to_disk(
-                run.members,
-                inputs,
-                folder,
-                made_from=run.made_from | {"order": _order_digest(inputs, fold, texts)},
-                images=fold,
-                texts=texts,
-                device=where,
-                memory=memory,
-                part=part,
-                precision=in_precision,
-                progress=progress,
-            )
-            if part.index:
-                continue
-            if part != WHOLE:
-                for member in run.members:
-                    merge_when_done(folder / member)
-            kept = {member: Kept(folder / member) for member in run.members}
-            if len(kept) > 1:
-                for member, scores in kept.items():
-                    table.add(f"{run.name}/{member}", "single", scores, image_of, method=run.method)
-            mean = Mean(list(kept.values()), [run.weights[member] for member in kept])
-            kind = f"ensemble of {len(kept)}" if len(kept) > 1 else "single"
-            table.add(run.name, kind, mean, image_of, method=run.method)
-            totals.append(mean)
-        if part.index:
-            continue
-        together = Mean(totals[: len(runs)], [1.0] * len(runs))
-        if len(runs) > 1:
-            kind = f"ensemble of {sum(len(run.members) for run in opened[: len(runs)])}"
-            methods = {run.method for run in opened[: len(runs)]}
-            table.add(ours, kind, together, image_of, method=methods.pop() if len(methods) == 1 else "")
-        if save is not None:
-            _save(save, together, first, ours)
-    difference = table.difference(ours, opened[-1].name) if against is not None and not part.index else None
-    counts = len(first.images), len(first.caption_texts), first.left_out
-    alike = [run.name for run in opened[: len(runs)] if run.method == opened[0].method]
-    result = table.summary(chosen, *counts, in_precision, difference, runs=alike if len(alike) == len(runs) else ())
-    if part.index:
-        return result
-    for run in opened:
+    return opened
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """Images and captions that are compared with each other.
+
+    Attributes:
+        images, texts: their positions among those of the split; image_of: of each caption, the place in `images`.
+    """
+
+    number: int
+    images: np.ndarray
+    texts: np.ndarray
+    image_of: np.ndarray
+
+    @classmethod
+    def of(cls, number: int, images: np.ndarray, inputs: Inputs) -> _Fold:
+        texts = np.flatnonzero(np.isin(inputs.image_of, images))
+        return cls(number, images, texts, np.searchsorted(images, inputs.image_of[texts]))
+
+
+def _scored(run: Run, inputs: Inputs, fold: _Fold, split: str, scoring: Scoring, progress: Progress) -> dict[str, Kept]:
+    """The scores of every member; {} for all but the first of several ranks, which waits for the others."""
+    folder = _scores_folder(run, split) / str(fold.number)
+    score_to_disk(
+        run.members,
+        inputs,
+        folder,
+        made_from=run.made_from | {"order": _order_digest(inputs, fold.images, fold.texts)},
+        images=fold.images,
+        texts=fold.texts,
+        scoring=scoring,
+        progress=progress,
+    )
+    if scoring.part.index:
+        return {}
+    if scoring.part != WHOLE:
+        for member in run.members:
+            merge_when_done(folder / member)
+    return {member: Kept(folder / member) for member in run.members}
+
+
+def _add_run(table: Table, run: Run, kept: Mapping[str, Kept], image_of: np.ndarray) -> Scores:
+    """Adds the rows of a run and of its members, and returns its scores."""
+    if len(kept) > 1:
+        for member, scores in kept.items():
+            table.add(f"{run.name}/{member}", "single", scores, image_of, method=run.method)
+    mean = Mean(list(kept.values()), [run.weights[member] for member in kept])
+    kind = f"ensemble of {len(kept)}" if len(kept) > 1 else "single"
+    table.add(run.name, kind, mean, image_of, method=run.method)
+    return mean
+
+
+def _add_ensemble(table: Table, runs: Sequence[Run], name: str, together: Scores, image_of: np.ndarray) -> None:
+    """Adds the row of all runs; it has a method where they have the same."""
+    kind = f"ensemble of {sum(len(run.members) for run in runs)}"
+    methods = {run.method for run in runs}
+    table.add(name, kind, together, image_of, method=methods.pop() if len(methods) == 1 else "")
+
+
+def _write(result: Evaluation, runs: Sequence[Run], named: Sequence[str], split: str) -> None:
+    """Writes the result of each run, and of all together; the score matrices are of no more use then."""
+    for run in runs:
         mine = [row for row in result.rows if row.name == run.name or row.name.startswith(f"{run.name}/")]
         write_json(result_path(run.folder, split), replace(result, rows=mine, against=None, over_runs=None).to_json())
-    if len(opened) > 1:
-        write_json(result_path(opened[0].folder, split, together=named), result.to_json())
-    for run in opened:
+    if len(runs) > 1:
+        write_json(result_path(runs[0].folder, split, together=named), result.to_json())
+    for run in runs:
         shutil.rmtree(_scores_folder(run, split), ignore_errors=True)
-    return result
 
 
 def evaluate_files(

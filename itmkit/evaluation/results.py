@@ -17,7 +17,7 @@ from itmkit.statistics.seeds import Spread, over_seeds
 
 
 @dataclass(frozen=True)
-class Row:
+class EvaluationRow:
     """One line of the table: a member of a run, or the mean of several score matrices.
 
     Attributes:
@@ -54,7 +54,7 @@ class Against:
 @dataclass(frozen=True)
 class Evaluation:
     protocol: Protocol
-    rows: list[Row]
+    rows: list[EvaluationRow]
     images: int
     captions: int
     left_out: int  # images of the split without features
@@ -105,7 +105,7 @@ class Table:
         for name, (kind, method, ranks, more) in self._rows.items():
             if self._measures.wanted.intervals:
                 more = {"intervals": {figure: found.to_json() for figure, found in intervals(ranks).items()}} | more
-            rows.append(Row(name, kind, mean_over([fold.retrieval() for fold in ranks]), method, ranks, more))
+            rows.append(EvaluationRow(name, kind, mean_over([fold.retrieval() for fold in ranks]), method, ranks, more))
         expected = chance(images // chosen.folds, captions / images)
         notes = tuple(self._measures.notes)
         spread = over_seeds([row.result for row in rows if row.name in runs]) if rows and len(runs) > 1 else None

@@ -77,43 +77,19 @@ def import_scan(
         ItmkitError: with every problem of the folder, before anything is written.
     """
     names, notes = find_splits(folder, split_map)
-    splits: list[ScanSplit] = []
-    problems: list[str] = []
-    for name, split in names.items():
-        found, wrong = read_split(folder, name, split, size_order=size_order, progress=progress)
-        problems += wrong
-        if found is not None:
-            splits.append(found)
-    problems += _disagreements(splits)
-    if problems:
-        raise ItmkitError(problems)
+    splits = _read_splits(folder, names, size_order, progress)
     for note in notes:
         progress.note(note)
 
-    settings: dict[str, Any] = {
-        "layout": "scan",
-        "splits": names,
-        "files_sha256": digest({split.name: split.digests for split in splits}),
-    }
+    files = digest({split.name: split.digests for split in splits})
+    settings: dict[str, Any] = {"layout": "scan", "splits": names, "files_sha256": files}
     dataset, keys, sizes = scan_dataset(workspace, splits, settings, size_order, force=force)
     settings |= {"tag_form": tag_form, "size_order": size_order}
     made_by = MadeBy(STAGE, settings, None, workspace.inputs("regions", dataset))
     _, regions, dim = splits[0].features.shape
-    cache_notes: dict[str, Any] = {"folder": str(folder.resolve()), "files": {s.name: s.digests for s in splits}}
-    cache_notes |= {what: what in splits[0].extras for what in ("boxes", "scores", "tags")} | {
-        "sizes": sizes is not None
-    }
-    blocks = "blocks" in splits[0].extras
-    cache_notes |= {"blocks": True} if blocks else {}
-    with CacheWriter.open(
-        workspace.cache("regions"),
-        made_by=made_by,
-        columns=region_columns(regions, dim) | (block_columns(regions) if blocks else {}),
-        keys=keys,
-        tables={"tags": [], "attributes": []},
-        shard_size=shard_size,
-        notes=cache_notes,
-        force=force,
+    cache_notes = _cache_notes(folder, splits, sized=sizes is not None)
+    with _begun(
+        workspace, splits[0], keys, made_by=made_by, notes=cache_notes, shard_size=shard_size, force=force
     ) as writer:
         unchanged = writer.manifest.complete
         _write(writer, splits, sizes, tag_form, progress)
@@ -131,6 +107,54 @@ def import_scan(
         skipped=skipped,
         notes=notes,
         unchanged=unchanged,
+    )
+
+
+def _read_splits(folder: Path, names: Mapping[str, str], size_order: SizeOrder, progress: Progress) -> list[ScanSplit]:
+    """Reads and checks all splits; everything that is wrong with any of them is one error."""
+    splits: list[ScanSplit] = []
+    problems: list[str] = []
+    for name, split in names.items():
+        found, wrong = read_split(folder, name, split, size_order=size_order, progress=progress)
+        problems += wrong
+        if found is not None:
+            splits.append(found)
+    problems += _disagreements(splits)
+    if problems:
+        raise ItmkitError(problems)
+    return splits
+
+
+def _cache_notes(folder: Path, splits: list[ScanSplit], *, sized: bool) -> dict[str, Any]:
+    """Where the features came from, and which optional columns of the cache are filled."""
+    extras = splits[0].extras
+    notes: dict[str, Any] = {"folder": str(folder.resolve()), "files": {s.name: s.digests for s in splits}}
+    notes |= {what: what in extras for what in ("boxes", "scores", "tags")} | {"sizes": sized}
+    return notes | ({"blocks": True} if "blocks" in extras else {})
+
+
+def _begun(
+    workspace: Workspace,
+    first: ScanSplit,
+    keys: list[str],
+    *,
+    made_by: MadeBy,
+    notes: dict[str, Any],
+    shard_size: int,
+    force: bool,
+) -> CacheWriter:
+    """The cache, with the columns that the first split's files ask for; all splits are alike."""
+    _, regions, dim = first.features.shape
+    blocks = block_columns(regions) if "blocks" in first.extras else {}
+    return CacheWriter.open(
+        workspace.cache("regions"),
+        made_by=made_by,
+        columns=region_columns(regions, dim) | blocks,
+        keys=keys,
+        tables={"tags": [], "attributes": []},
+        shard_size=shard_size,
+        notes=notes,
+        force=force,
     )
 
 

@@ -24,7 +24,7 @@ def scan_dataset(
         The data set; the id in it of every picture, in the order of the files; and the sizes of these pictures
         (n, 2) int32 width, height, from the files, else from the data set, else None.
     """
-    existing = read_dataset(workspace) if workspace.dataset_path.exists() else None
+    existing = read_dataset(workspace.dataset_path) if workspace.dataset_path.exists() else None
     if all("sizes" in split.arrays for split in splits):
         sizes = np.concatenate([_sizes(split, size_order) for split in splits])
     else:
@@ -43,7 +43,7 @@ def scan_dataset(
                 f"{workspace.dataset_path}: was imported from other files (pictures or captions differ);"
                 " run `itmkit import-features scan --force` to replace it, or name another workspace with -w"
             )
-    info = write_dataset(workspace, records, kind="scan", settings=settings)
+    info = write_dataset(workspace.dataset_path, records, kind="scan", settings=settings)
     return Dataset(records, info), keys, sizes
 
 

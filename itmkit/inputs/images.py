@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from itmkit.cache import CacheReader
+from itmkit.cache.name import CacheName
 from itmkit.cache.tag_phrases import TagPhrases
 from itmkit.dataset import ImageRecord, label_matrix
 from itmkit.errors import ItmkitError
 from itmkit.inputs.batch import ImageBatch
 from itmkit.inputs.needs import Needs
-from itmkit.workspace import VECTORS, Workspace
+from itmkit.workspace import Workspace
 
 
 class ImageInputs:
@@ -24,7 +25,7 @@ class ImageInputs:
     def __init__(self, workspace: Workspace, images: Sequence[ImageRecord], needs: Needs) -> None:
         self.needs = needs
         self.cache = CacheReader.open(workspace.cache(needs.images))
-        self._feature = "vector" if needs.images.startswith(VECTORS) else "features"
+        self._feature = "vector" if CacheName.of(needs.images).kind == "vectors" else "features"
         rows = self.cache.find([image.id for image in images])
         self.images = list(compress(images, rows >= 0))
         if not self.images:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from itmkit.cache import read_manifest
+from itmkit.cache.name import CacheName, is_patches
+from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
-from itmkit.workspace import VECTORS, WORDS, Workspace, command_for, named
+from itmkit.stages import require
+from itmkit.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,7 @@ class Needs:
     @property
     def pooled(self) -> bool:
         """Whether a caption is one vector, without words."""
-        return self.vectors is not None and self.vectors.startswith(VECTORS)
+        return self.vectors is not None and CacheName.of(self.vectors).kind == "vectors"
 
     @property
     def caches(self) -> tuple[str, ...]:
@@ -42,50 +46,48 @@ class Needs:
         return tuple(dict.fromkeys(names))
 
 
-def missing(workspace: Workspace, needs: Needs, method: str) -> list[str]:
-    """What is missing, each with the command to run. Names that are still open ("words-/texts") are passed over."""
+def missing(workspace: Workspace, needs: Needs, method: str, dataset: Dataset | None = None) -> list[str]:
+    """What is missing, each with the command to run. Names that are still open ("words-/texts") are passed over.
+
+    Args:
+        dataset: that of the workspace, where it has been read already.
+    """
     untagged = bool(needs.tags) and _untagged(workspace)
     problems = []
-    passed = [name for name in needs.caches if is_open(name) or (untagged and name == needs.tags)]
+    passed = [name for name in needs.caches if CacheName.of(name).is_open or (untagged and name == needs.tags)]
     if untagged:
         problems.append(
             f"{workspace.cache('regions')}: its regions have no tags, which {method} reads: extract regions with a"
             " detector that names them, import features with tags, or train with --tags false"
         )
     try:
-        workspace.require(*(name for name in needs.caches if name not in passed))
+        require(workspace, *(name for name in needs.caches if name not in passed), dataset=dataset)
     except ItmkitError as error:
         told = list(error.problems)
-        if named(needs.images) and _done(workspace, "regions"):
+        if is_patches(needs.images) and _done(workspace, "regions"):
             wanted = f"{workspace.cache(needs.images)} is missing"
             told = [f"{each}, or train with --images regions" if each.startswith(wanted) else each for each in told]
         problems += told
     return problems
 
 
-def is_open(cache: str) -> bool:
-    """Whether the name lacks the part that the user chooses: "words-/texts"."""
-    return cache.startswith((f"{WORDS}/", f"{VECTORS}/"))
-
-
-def the_one(workspace: Workspace, prefix: str, setting: str) -> str:
-    """The name after `prefix` (of `WORDS` or `VECTORS`) of the only such cache that there is.
+def the_one(workspace: Workspace, kind: Literal["words", "vectors"], setting: str) -> str:
+    """The name of the only cache of this kind that there is ("bert" of "words-bert/texts").
 
     Raises:
         ItmkitError: there is none, or several, so that `setting` must say which.
     """
-    found = sorted({name.partition("/")[0] for name in workspace.named_caches() if name.startswith(prefix)})
-    names = [name.removeprefix(prefix) for name in found]
+    names = workspace.names_of(kind)
     if len(names) == 1:
         return names[0]
     option = f"--{setting.replace('_', '-')}"
     if names:
         raise ItmkitError(f"{option}: there are several, {', '.join(names)}; say which one")
-    command = command_for(f"{prefix}NAME/texts").split()[0]
-    kinds = {WORDS: "a BERT-like language model", VECTORS: "a model such as CLIP"}[prefix]
+    models = {"words": "a BERT-like language model", "vectors": "a model such as CLIP"}[kind]
+    wanted = CacheName(kind, "NAME")
     raise ItmkitError(
-        f"{workspace.cache(f'{prefix}NAME')} is missing: run `itmkit {command} --model MODEL` (the folder or the hub"
-        f" name of {kinds})"
+        f"{workspace.cache(str(wanted))} is missing: run `itmkit {wanted.stage} --model MODEL` (the folder or the hub"
+        f" name of {models})"
     )
 
 

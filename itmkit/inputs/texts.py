@@ -14,6 +14,7 @@ from itmkit.errors import ItmkitError
 from itmkit.inputs.batch import TextBatch
 from itmkit.inputs.needs import Needs
 from itmkit.inputs.vocabulary import Vocabulary
+from itmkit.parse_text.store import TextCache
 from itmkit.workspace import Workspace
 
 MAX_WORDS = 100  # longer captions are cut: pairwise matchers need memory in proportion to the longest
@@ -27,16 +28,16 @@ class TextInputs:
     ) -> None:
         self.needs = needs
         keys = [text_key(caption) for caption in captions]
-        self._offsets = np.arange(len(keys) + 1, dtype=np.int64)  # one vector a caption
+        self._offsets: np.ndarray = np.arange(len(keys) + 1, dtype=np.int64)  # one vector a caption
         self._words: np.ndarray | None = None
         self._edges: np.ndarray | None = None
         if "text" in needs.caches:
-            text = CacheReader.open(workspace.cache("text"), stage="parse-text")
-            flat, self._offsets = text.read_ragged(["words"], text.rows(keys))
+            text = TextCache.open(workspace.cache("text"))
+            words, self._offsets = text.column("words", text.rows(captions))
             if needs.words:
                 assert vocabulary is not None
-                known = vocabulary.encode(text.tables["words"])  # vocabulary number of each distinct word
-                self._words = known.astype(np.int32)[flat["words"]]
+                known = vocabulary.encode(text.words)  # vocabulary number of each distinct word
+                self._words = known.astype(np.int32)[words]
         if needs.edges:
             graph = CacheReader.open(workspace.cache("graphs/texts"), stage="build-graphs")
             edges, self._edge_offsets = graph.read_ragged(["edges"], graph.rows(keys))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import itmkit
 from itmkit.errors import ItmkitError
+from itmkit.machine.children import ending, run_child
 
 TIMEOUT = 120.0  # seconds by the clock; on a busy machine starting and importing h5py take a part of it
+ALONE = {"HDF5_PLUGIN_PRELOAD": "::", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # no plugins, no threads
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -35,33 +34,17 @@ def ask_child(*request: str | Path, timeout: float = TIMEOUT) -> dict[str, Any]:
     Raises:
         ItmkitError: the file cannot be read, or reading it crashed the child or took too long.
     """
-    command = [sys.executable, "-m", "itmkit.inspection.child", str(request[0])]
-    # Absolute: the child starts in the folder of the package, so that it finds the same package.
-    target = Path(request[1]).absolute()
-    command += [str(target), *map(str, request[2:])]
-    environment = {**os.environ, "HDF5_PLUGIN_PRELOAD": "::", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    what, target, *rest = request
+    target = Path(target).absolute()  # the child starts in another folder
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            timeout=timeout,
-            cwd=Path(itmkit.__file__).parent.parent,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            check=False,
+        done = run_child(
+            "itmkit.inspection.child", str(what), str(target), *map(str, rest), timeout=timeout, environment=ALONE
         )
     except subprocess.TimeoutExpired:
         raise ItmkitError(f"{target}: reading it took more than {timeout:.0f} s and was stopped") from None
     if done.returncode != 0:
-        raise ItmkitError(f"{target}: reading it ended the reading process ({_ending(done.returncode)}); do not use it")
+        raise ItmkitError(f"{target}: reading it ended the reading process ({ending(done.returncode)}); do not use it")
     answer: dict[str, Any] = json.loads(done.stdout)
     if "problems" in answer:
         raise ItmkitError(answer["problems"])
     return answer
-
-
-def _ending(code: int) -> str:
-    try:
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    except ValueError:
-        return f"signal {-code}"

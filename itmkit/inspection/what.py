@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from itmkit.cache.name import PIPELINE
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json, size_in_words, utf8_lines
@@ -16,7 +17,9 @@ from itmkit.inspection.hdf5 import is_hdf5
 from itmkit.inspection.report import Report, ReportTable, leaves, short
 from itmkit.pictures.facts import Facts, all_picture_facts
 from itmkit.progress import SILENT, Progress
-from itmkit.workspace import COMMANDS, Workspace
+from itmkit.runs.facts import RunFacts
+from itmkit.status import status
+from itmkit.workspace import Workspace
 
 RECALLS = ("R@1", "R@5", "R@10")
 KNOWN = (
@@ -40,7 +43,7 @@ def inspect(path: Path, *, verify: bool = False, progress: Progress = SILENT) ->
     if path.is_dir():
         if (path / "manifest.json").is_file():
             return inspect_cache(path, verify=verify)
-        if (path / "run.json").is_file():
+        if RunFacts.exist(path):
             return _nothing_to_verify(inspect_run(path), verify)
         if (path / "dataset.jsonl").is_file() or (path / "caches").is_dir():
             return inspect_workspace(Workspace(path), verify=verify, progress=progress)
@@ -69,10 +72,10 @@ def _nothing_to_verify(report: Report, verify: bool) -> Report:
 def inspect_workspace(workspace: Workspace, *, verify: bool, progress: Progress) -> Report:
     """The data set of a workspace and one line a cache and run; with `verify` the shards of all caches."""
     report = Report("workspace", workspace.root)
-    rows = [(row.stage, row.state, size_in_words(row.bytes), row.detail) for row in workspace.status()]
+    rows = [(row.stage, row.state, size_in_words(row.bytes), row.detail) for row in status(workspace)]
     report.tables.append(ReportTable("stages", ("stage", "state", "size", "detail"), rows, ("size",)))
     if verify:
-        folders = [workspace.cache(name) for name in (*COMMANDS, *workspace.named_caches())]
+        folders = [workspace.cache(name) for name in (*PIPELINE, *map(str, workspace.named_caches()))]
         with progress.task("verifying", total=len(folders), unit="caches") as advance:
             for folder in folders:
                 if (folder / "manifest.json").exists():
@@ -126,8 +129,7 @@ def changed_pictures(workspace: Workspace, dataset: Dataset, *, progress: Progre
 def inspect_run(folder: Path) -> Report:
     """A training run: run.json, the course of its metrics, its evaluations and files."""
     report = Report("run", folder)
-    record = read_json(folder / "run.json")
-    for name, value in leaves(record):
+    for name, value in leaves(RunFacts.read(folder).to_json()):
         report.fact(name, short(value))
     if (folder / "metrics.jsonl").is_file():
         report.tables += inspect_lines(folder / "metrics.jsonl").tables

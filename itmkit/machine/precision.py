@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 Products = Literal["float32", "bfloat16"]
-Precision = Literal["auto", "float32", "bfloat16"]
+WantedProducts = Literal["auto", "float32", "bfloat16"]
 
 _PRODUCTS = {
     *(torch.matmul, torch.bmm, torch.einsum, torch.addmm, torch.baddbmm),
@@ -27,7 +27,7 @@ _PRODUCTS = {
 }
 
 
-def precision_of(wanted: Precision, device: torch.device) -> Products:
+def precision_of(wanted: WantedProducts, device: torch.device) -> Products:
     """What `auto` means on this machine: bfloat16 where its processor multiplies matrices of it."""
     if wanted != "auto":
         return wanted

@@ -6,12 +6,9 @@ Nothing here talks between processes: each owns the shards of its part, and file
 from __future__ import annotations
 
 import os
-import time
-from pathlib import Path
 
-from itmkit.cache.manifest import Manifest, read_manifest
-from itmkit.cache.parts import WHOLE, Part, merge_parts, parts_in
 from itmkit.errors import ItmkitError
+from itmkit.machine.part import WHOLE, Part
 
 
 def rank() -> Part:
@@ -45,19 +42,3 @@ def rank_device() -> str | None:
     if not torch.cuda.is_available():
         return None
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
-
-
-def merge_when_done(folder: Path, *, every: float = 0.2) -> Manifest:
-    """Waits until all ranks have finished their parts, and merges them. For rank 0; torchrun ends it if one fails."""
-    while True:
-        parts = parts_in(folder)
-        if not parts and (found := read_manifest(folder)) is not None:
-            return found
-        manifests = [read_manifest(folder, part.manifest_name) for part in parts]
-        if len(parts) == parts[0].of and all(manifest is not None and manifest.complete for manifest in manifests):
-            try:
-                return merge_parts(folder)
-            except ItmkitError as error:
-                if "another process" not in str(error):
-                    raise
-        time.sleep(every)

@@ -29,13 +29,13 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from itmkit.cache.name import is_patches
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.blocks import blocks_by_length, computed_again, numbers_kept, numbers_of_a_block
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 from itmkit.matchers.parts.norms import barrier, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import masked_mean
-from itmkit.workspace import named
 
 TENSORS = 5  # times as much as other methods keep of each number for gradients: the nodes change in every layer
 
@@ -86,7 +86,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {  # the paper has none
 
 
 def problems(config: Config, training: Any) -> list[str]:
-    if config.images == "regions" or named(config.images):
+    if config.images == "regions" or is_patches(config.images):
         return []
     return [f"setting 'images' = {config.images!r}: neither regions nor a name of a cache of extract-patches"]
 

@@ -23,11 +23,11 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from itmkit.cache.name import words_cache
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import MAX_LSE, MAX_SHARPNESS, FlatWords, gram, image_to_text, text_to_image
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
-from itmkit.workspace import WORDS
 
 Pool = Literal["mean", "lse"]
 SUMMARY = "stacked cross attention of regions and words; with the regions' tags and places, with places, without"
@@ -82,7 +82,7 @@ class Config:
 
 
 def needs(config: Config) -> Needs:
-    tags = f"{WORDS}{config.words_cache}/tags" if config.tags else None
+    tags = words_cache(config.words_cache, "tags") if config.tags else None
     return Needs(tags=tags, blocks=config.positions, **word_needs(config.words, config.words_cache))
 
 

@@ -25,6 +25,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from itmkit.cache.name import is_patches
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded, Loss, Triplet
@@ -42,7 +43,6 @@ from itmkit.matchers.parts.encoders import (
 from itmkit.matchers.parts.entropy import Certainty, Entropy, ModalityFusionEntropy
 from itmkit.matchers.parts.norms import l2norm
 from itmkit.matchers.parts.pooling import MeanQueryPooling
-from itmkit.workspace import named
 
 SUMMARY = "regions and words weighed by entropy, fused at two scales"
 
@@ -104,7 +104,7 @@ def problems(config: Config, training: Any) -> list[str]:
             f"--class-vectors {config.class_vectors}: global attention reads them, and without local attention nothing"
             " looks at the rest of what they stand for; needs --local-attention and --global-attention true"
         )
-    if config.images != "regions" and not named(config.images):
+    if config.images != "regions" and not is_patches(config.images):
         found.append(f"--images {config.images!r}: regions, patches or another cache of `itmkit extract-patches`")
     return found + class_problems(config.class_vectors, config.images)
 

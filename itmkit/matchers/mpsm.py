@@ -78,9 +78,7 @@ class Config:
         default=0.0, ge=0, description="deviation of the logits of eq 5 at the start; 0 = as torch starts"
     )
     kgid_shortcut: Shortcut = Field(default="inside", description="of the ReLU in eq 8")
-    kgid_start: float = Field(
-        default=0.1, ge=0, le=1, description="size of eq 8's map at the start; 1 = as torch starts"
-    )
+    kgid_start: float = Field(default=0.1, ge=0, le=1, description="factor of eq 8's map at the start")
     pooling: Pooling = Field(
         default="print", description="global vectors as printed, or as SGRAF published them: normed, tanh, dropout"
     )

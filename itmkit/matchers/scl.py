@@ -29,6 +29,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from itmkit.cache.name import is_patches
 from itmkit.inputs import MAX_WORDS, ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded, Loss, Stage, Triplet
 from itmkit.matchers.parts.encoders import (
@@ -42,7 +43,6 @@ from itmkit.matchers.parts.encoders import (
 from itmkit.matchers.parts.losses import contrast
 from itmkit.matchers.parts.norms import l2norm
 from itmkit.matchers.parts.transformer import Transformer
-from itmkit.workspace import named
 
 SUMMARY = "each modality learns by itself before the two meet, in three stages"
 Form = Literal["infonce", "printed"]
@@ -126,7 +126,7 @@ def problems(config: Config, training: Any) -> list[str]:
     found += class_problems(config.class_vectors, config.images)
     if config.width % config.heads:
         found.append(f"--width {config.width} cannot be divided among --heads {config.heads}")
-    if config.images != "regions" and not named(config.images):
+    if config.images != "regions" and not is_patches(config.images):
         found.append(f"--images {config.images!r}: regions, patches or another cache of `itmkit extract-patches`")
     for side in ("text", "image"):
         if config.freeze_encoders and not getattr(config, f"{side}_epochs"):

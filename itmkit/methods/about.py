@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, get_args, get_type_hints
 
-from itmkit.inputs.needs import is_open
+from itmkit.cache.name import CacheName
 from itmkit.matchers import METHODS, method, preset
+from itmkit.methods.recipe import recipe_text, recipes
 from itmkit.methods.reported import Reported, reported
-from itmkit.runs.settings import recipe_text, recipes
-from itmkit.workspace import VECTORS, Workspace, command_for
+from itmkit.stages import cache_state
+from itmkit.workspace import Workspace
 
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
@@ -99,20 +100,19 @@ def _values(hint: Any, limits: list[str]) -> str:
 
 def _cache(name: str, workspace: Workspace | None) -> Cache:
     """A cache whose name the user chooses ("words-/texts") is done where any of its kind is."""
-    if not is_open(name):
-        command = f"itmkit {command_for(name)}"
+    cache = CacheName.of(name)
+    if not cache.is_open:
+        command = f"itmkit {cache.command}"
         if workspace is None:
             return Cache(name, command)
-        state = workspace.cache_state(name, command, workspace.dataset() if workspace.dataset_path.exists() else None)
+        state = cache_state(workspace, name, workspace.dataset() if workspace.dataset_path.exists() else None)
         return Cache(name, state.command or command, state.state)
-    prefix, _, side = name.partition("/")
-    command = f"itmkit {'embed' if prefix == VECTORS else 'encode-text'} --model MODEL"
-    shown = f"{prefix}NAME/{side}"
+    shown, command = str(replace(cache, name="NAME")), f"itmkit {cache.stage} --model MODEL"
     if workspace is None:
         return Cache(shown, command)
-    like = [one for one in workspace.named_caches() if one.startswith(prefix) and one.endswith(f"/{side}")]
+    like = [str(one) for one in workspace.named_caches() if (one.kind, one.side) == (cache.kind, cache.side)]
     states = [_cache(one, workspace) for one in like]
-    done = [cache for cache in states if cache.state == "done"]
+    done = [state for state in states if state.state == "done"]
     return (done or states or [Cache(shown, command, "missing")])[0]
 
 

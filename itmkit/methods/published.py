@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from itmkit.matchers import method, preset
-from itmkit.methods.reported import PROTOCOLS, Reported, reported
-from itmkit.runs.settings import RunConfig
+from itmkit.methods.reported import PROTOCOLS, Reported, ablations
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,16 @@ class Published:
         return {**facts, "rsum": self.rsum, "difference": self.difference}
 
 
-def published(config: RunConfig, settings: Mapping[str, Any], split: str) -> Published | None:
+class Configured(Protocol):
+    """A method and its settings: a `RunConfig`, of which nothing else is needed."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def matcher(self) -> Any: ...
+
+
+def published(config: Configured, settings: Mapping[str, Any], split: str) -> Published | None:
     """What the papers report for a method with some settings changed; None where they report nothing.
 
     A paper may ablate another form of the method than the run has: MPSM's tables 2 and 3 are of the distance member
@@ -42,17 +50,10 @@ def published(config: RunConfig, settings: Mapping[str, Any], split: str) -> Pub
         settings: {name: value}, the change.
         split: a protocol by this name comes first.
     """
-    wanted, rows = {(name, _plain(value)) for name, value in settings.items()}, reported(config.method)
     own, default = config.matcher, method(config.method).Config(**preset(config.method))
-    pairs: list[tuple[Reported, Reported, dict[str, str]]] = []
-    for row in rows:
-        context = _settings(row) - wanted
-        whole = next((one for one in rows if one.protocol == row.protocol and _settings(one) == context), None)
-        # The change must begin where the run is: 4 layers instead of 3 say nothing of 4 instead of 2.
-        same = all(getattr(own, name) == getattr(default, name) for name in settings)
-        if wanted <= _settings(row) and whole is not None and same:
-            pairs.append((row, whole, dict(context)))
-    if not pairs:
+    pairs = [(row, whole, _settings(whole)) for row, whole in ablations(config.method, settings)]
+    # The change must begin where the run is: 4 layers instead of 3 say nothing of 4 instead of 2.
+    if not pairs or any(getattr(own, name) != getattr(default, name) for name in settings):
         return None
     names = {name for *_, context in pairs for name in context}
 
@@ -71,11 +72,11 @@ def published(config: RunConfig, settings: Mapping[str, Any], split: str) -> Pub
     return Published(row.model, whole.model, row.protocol, row.source, row.rsum, difference)
 
 
-def _settings(row: Reported) -> set[tuple[str, str]]:
+def _settings(row: Reported) -> dict[str, str]:
     """--similarities distance --kgid-layers 0 by name"""
     words = row.settings.split()
     names = [word.removeprefix("--").replace("-", "_") for word in words[::2]]
-    return set(zip(names, words[1::2], strict=True))
+    return dict(zip(names, words[1::2], strict=True))
 
 
 def _plain(value: Any) -> str:

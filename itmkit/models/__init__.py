@@ -1,0 +1,1 @@
+"""Pretrained models: found or downloaded, never pickled, and how they want their pixels."""

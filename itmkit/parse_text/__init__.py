@@ -1,0 +1,1 @@
+"""Captions in, words and dependency trees out: caches/text."""

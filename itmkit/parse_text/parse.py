@@ -11,16 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from itmkit.cache import WHOLE, CacheWriter, Column, MadeBy, Part, text_key
-from itmkit.cache.begin import shard_size_of
+from itmkit.cache import CacheWriter, Column, MadeBy, text_key
 from itmkit.cache.writer import ShardWriter
 from itmkit.errors import ItmkitError
+from itmkit.job import USUAL, Job
+from itmkit.parse_text.backends import PARSERS, load_backend
 from itmkit.parse_text.parsed import Backend, Coded, ParsedTexts
-from itmkit.parse_text.workers import Parse, count, parsing_by, parsing_here
-from itmkit.progress import SILENT, Progress
+from itmkit.parse_text.workers import ParseAll, count, parsing_by, parsing_here
 from itmkit.workspace import Workspace
 
-PARSERS = ("itmkit", "spacy", "stanza", "conllu")
 COLUMNS = {
     "words": Column("int32", kind="ragged"),
     "lemmas": Column("int32", kind="ragged"),
@@ -33,6 +32,7 @@ COLUMNS = {
 }
 TABLES = ("words", "lemmas", "pos", "relations")  # columns that index a table of the manifest
 SHARD = 20_000
+BATCH = 128
 CHUNK_CHARACTERS = 100_000  # parsed at once: bounds memory whatever the captions' lengths
 
 
@@ -54,12 +54,7 @@ def parse_text(
     *,
     parser: str | None = None,
     model: str | None = None,
-    batch_size: int = 128,
-    shard_size: int | None = None,
-    part: Part = WHOLE,
-    workers: int | None = None,
-    force: bool = False,
-    progress: Progress = SILENT,
+    job: Job = USUAL,
 ) -> ParseResult:
     """Parses every distinct caption of the data set once and writes `caches/text`.
 
@@ -69,34 +64,18 @@ def parse_text(
         model: for spaCy the name or path of a pipeline (default en_core_web_sm); for stanza the folder of its models;
             for conllu a file or a folder of files; for itmkit the folder of a parser made by
             examples/train_parser.py (default the shipped one).
-        batch_size: captions that go through the model at once; does not change the result.
-        shard_size: captions of one shard, the unit that a killed run may lose; default as begun, else 20,000.
-        part: which shards to do, where several processes share the work; the result tells of these alone, and
-            `itmkit.cache.merge_parts` makes one cache of all.
-        workers: processes that parse, 1 for this one alone; does not change the result. Default one a core, at most
-            8, where 2,000 captions or more are left to do. Each loads the model; files of conllu are read here.
-        force: start anew whatever is there.
+        job: its batch is of captions, 128 by default; its workers each load the model, and where none are asked for,
+            fewer than 2,000 captions are parsed here. Files of conllu are always read here.
 
     Raises:
         ItmkitError: no data set, an unknown parser, a model that cannot be loaded, captions that CoNLL-U files lack,
             a process that crashed, or a cache made otherwise.
     """
-    settings = workspace.settings("parse-text")
-    parser = parser or settings.get("parser", "itmkit")
-    model = model or settings.get("model")
-    problems = [
-        f"workspace.toml, [parse-text]: no setting {key!r}" for key in settings if key not in ("parser", "model")
-    ]
-    if parser not in PARSERS:
-        problems.append(f"parser {parser!r} is not known; there are: {', '.join(PARSERS)}")
-    numbers = {"batch_size": batch_size, "shard_size": shard_size, "workers": workers}
-    problems += [f"{name} is {n}, at least 1 is needed" for name, n in numbers.items() if n is not None and n < 1]
-    if problems:
-        raise ItmkitError(problems)
+    parser, model = _asked(workspace, parser, model, job)
     dataset = workspace.dataset()
     texts = dataset.distinct_texts
-    backend = load_backend(str(parser), model, texts)
-    progress.note(f"parser: {parser}, {backend.model['id']}")
+    backend = load_backend(parser, model, texts)
+    job.progress.note(f"parser: {parser}, {backend.model['id']}")
     made_by = MadeBy(
         stage="parse-text",
         settings={"parser": parser},
@@ -104,35 +83,21 @@ def parse_text(
         inputs=workspace.inputs("text", dataset),
     )
     folder = workspace.cache("text")
-    size = shard_size or (SHARD if force else shard_size_of(folder, SHARD))
     with CacheWriter.open(
         folder,
         made_by=made_by,
         columns=COLUMNS,
         keys=[text_key(text) for text in texts],
         tables={name: [] for name in TABLES},
-        shard_size=size,
-        part=part,
-        force=force,
+        shard_size=job.rows_a_shard(folder, SHARD),
+        part=job.part,
+        force=job.force,
     ) as writer:
-        pending = [(shard, shard * size, keys) for shard, keys in writer.pending()]
-        cuts = [chunks(texts, first, first + len(keys), CHUNK_CHARACTERS) for _, first, keys in pending]
-        parsed = sum(len(keys) for _, _, keys in pending)
-        processes = 1 if parser == "conllu" else count(workers, parsed)
-        with (
-            _parsing(processes, backend, str(parser), model, batch_size) as parse,
-            progress.task("parsing captions", writer.total, done=writer.done, unit="captions") as advance,
-        ):
-            results = parse(texts[start:end] for cut in cuts for start, end in cut)
-            for (shard, first, keys), cut in zip(pending, cuts, strict=True):
-                with writer.shard(shard) as out:
-                    for start, end in cut:
-                        append(writer, out, keys[start - first : end - first], next(results))
-                        advance(end - start)
+        parsed = _parse_pending(writer, texts, backend, parser, model, job)
         manifest = writer.manifest
     return ParseResult(
         cache=folder,
-        parser=str(parser),
+        parser=parser,
         model=backend.model,
         captions=sum(len(image.captions) for image in dataset.images),
         distinct=len(texts),
@@ -141,34 +106,51 @@ def parse_text(
     )
 
 
+def _asked(workspace: Workspace, parser: str | None, model: str | None, job: Job) -> tuple[str, str | None]:
+    """The parser and its model, as given or as workspace.toml says; refuses what does not exist, all at once."""
+    settings = workspace.settings("parse-text")
+    parser = parser or settings.get("parser", "itmkit")
+    model = model or settings.get("model")
+    problems = [
+        f"workspace.toml, [parse-text]: no setting {key!r}" for key in settings if key not in ("parser", "model")
+    ]
+    if parser not in PARSERS:
+        problems.append(f"parser {parser!r} is not known; there are: {', '.join(PARSERS)}")
+    numbers = {"batch": job.batch, "shard_size": job.shard_size, "workers": job.workers}
+    problems += [f"{name} is {n}, at least 1 is needed" for name, n in numbers.items() if n is not None and n < 1]
+    if problems:
+        raise ItmkitError(problems)
+    return str(parser), model
+
+
+def _parse_pending(
+    writer: CacheWriter, texts: Sequence[str], backend: Backend, parser: str, model: str | None, job: Job
+) -> int:
+    """Parses the captions that the cache still lacks, and returns how many they were."""
+    size = writer.manifest.shard_size
+    pending = [(shard, shard * size, keys) for shard, keys in writer.pending()]
+    cuts = [chunks(texts, first, first + len(keys), CHUNK_CHARACTERS) for _, first, keys in pending]
+    parsed = sum(len(keys) for _, _, keys in pending)
+    processes = 1 if parser == "conllu" else count(job.workers, parsed)
+    with (
+        _parsing(processes, backend, parser, model, job.batch or BATCH) as parse,
+        job.progress.task("parsing captions", writer.total, done=writer.done, unit="captions") as advance,
+    ):
+        results = parse(texts[start:end] for cut in cuts for start, end in cut)
+        for (shard, first, keys), cut in zip(pending, cuts, strict=True):
+            with writer.shard(shard) as out:
+                for start, end in cut:
+                    append(writer, out, keys[start - first : end - first], next(results))
+                    advance(end - start)
+    return parsed
+
+
 def _parsing(
     processes: int, backend: Backend, parser: str, model: str | None, batch_size: int
-) -> AbstractContextManager[Parse]:
+) -> AbstractContextManager[ParseAll]:
     if processes > 1:
         return parsing_by(processes, parser, model, batch_size)
     return parsing_here(backend, batch_size)
-
-
-def load_backend(parser: str, model: str | None, texts: Sequence[str] = ()) -> Backend:
-    """The parser by its name in `PARSERS`. Raises ItmkitError where its model or package is missing.
-
-    texts: all captions that will be parsed; files of CoNLL-U are searched for them.
-    """
-    if parser == "spacy":
-        from itmkit.parse_text.spacy_backend import SpacyBackend
-
-        return SpacyBackend(model or "en_core_web_sm")
-    if parser == "stanza":
-        from itmkit.parse_text.stanza_backend import StanzaBackend
-
-        return StanzaBackend(model)
-    if parser == "conllu":
-        from itmkit.parse_text.conllu_backend import ConlluBackend
-
-        return ConlluBackend(model, texts)
-    from itmkit.parse_text.shipped import ShippedBackend
-
-    return ShippedBackend(model)
 
 
 def chunks(texts: Sequence[str], first: int, last: int, most: int) -> list[tuple[int, int]]:

@@ -74,7 +74,7 @@ def spelling(word: str) -> list[str]:
 
 
 @dataclass
-class Parse:
+class ParsedSentences:
     """What the parser says of n sentences, flat over their words: sentence k is `offsets[k]:offsets[k + 1]`."""
 
     offsets: Ints  # (n + 1,)
@@ -122,7 +122,7 @@ class Parser:
         }
         write_json(folder / "parser.json", saved)
 
-    def parse(self, sentences: Sequence[Sequence[str]], batch_words: int = 2048) -> Parse:
+    def parse(self, sentences: Sequence[Sequence[str]], batch_words: int = 2048) -> ParsedSentences:
         """Parses sentences given as words.
 
         Sentences of equal length are parsed together, about `batch_words` words at a time; a sentence without words
@@ -131,7 +131,7 @@ class Parser:
         lengths = np.array([len(sentence) for sentence in sentences], np.int64)
         offsets = np.concatenate((np.zeros(1, np.int64), lengths.cumsum()))
         total = int(offsets[-1])
-        result = Parse(
+        result = ParsedSentences(
             offsets,
             np.zeros(total, np.int16),
             np.zeros(total, np.int16),
@@ -165,7 +165,7 @@ class Parser:
             vectors.append(self.network.character_vectors(torch.from_numpy(characters)))
         return torch.cat(ids), torch.cat(vectors) if vectors else torch.zeros(0, 2 * self.network.config.filters)
 
-    def _parse_batch(self, ids: Tensor, characters: Tensor, places: Ints, result: Parse) -> None:
+    def _parse_batch(self, ids: Tensor, characters: Tensor, places: Ints, result: ParsedSentences) -> None:
         network = self.network
         lower, upper = network(ids, characters)
         heads = best_trees(network.arc_scores(upper).numpy())

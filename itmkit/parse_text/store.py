@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from itmkit.cache import CacheReader, text_key
-from itmkit.parse_text.parse import COLUMNS
+from itmkit.parse_text.parse import COLUMNS, TABLES
 
 Ints = NDArray[np.int64]
+AT_ONCE = 10_000  # captions whose words are counted together
 
 
 @dataclass
@@ -49,11 +51,9 @@ class TextCache:
 
     def __init__(self, reader: CacheReader) -> None:
         self.reader = reader
-        tables = reader.tables
-        self.words: list[str] = tables["words"]
-        self.lemmas: list[str] = tables["lemmas"]
-        self.pos: list[str] = tables["pos"]
-        self.relations: list[str] = tables["relations"]
+        # Not every cache has all of them: one that was imported may have words alone.
+        none: list[str] = []
+        self.words, self.lemmas, self.pos, self.relations = (reader.tables.get(name, none) for name in TABLES)
 
     @classmethod
     def open(cls, folder: str | Path) -> TextCache:
@@ -99,9 +99,17 @@ class TextCache:
         """The parsed captions of the given texts, in their order."""
         return self.load(self.rows(texts))
 
-    def word_counts(self, texts: Sequence[str]) -> Counter[str]:
+    def column(self, name: str, rows: Ints) -> tuple[np.ndarray, Ints]:
+        """One column of the given rows, flat over their words, and its offsets (rows + 1,)."""
+        flat, offsets = self.reader.read_ragged([name], rows)
+        return flat[name], offsets
+
+    def word_counts(self, texts: Iterable[str]) -> Counter[str]:
         """How often each word, as written, occurs in the given captions; a caption given twice counts twice."""
-        rows, repeats = np.unique(self.rows(texts), return_counts=True)
-        arrays = self.load(rows)
-        counts = np.bincount(arrays.words, np.repeat(repeats, arrays.lengths), minlength=len(self.words))
-        return Counter({self.words[i]: int(counts[i]) for i in np.flatnonzero(counts)})
+        occurs, totals = Counter(texts), np.zeros(len(self.words), np.int64)
+        captions = iter(occurs.items())
+        while some := dict(islice(captions, AT_ONCE)):
+            words, offsets = self.column("words", self.rows(list(some)))
+            times = np.fromiter(some.values(), np.int64, len(some))
+            np.add.at(totals, words, np.repeat(times, np.diff(offsets)))
+        return Counter({self.words[i]: int(totals[i]) for i in np.flatnonzero(totals)})

@@ -10,30 +10,29 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-import itmkit
 from itmkit.errors import ItmkitError
 from itmkit.machine.ahead import work_ahead
+from itmkit.machine.children import Child, ending, serve
+from itmkit.parse_text.backends import load_backend
 from itmkit.parse_text.parsed import Backend, Coded, ParsedTexts
 
 FEW = 2000  # captions that are parsed before children have started
 MOST = 8
 AHEAD = 2  # requests a child that may wait or be under way
 
-Parse = Callable[[Iterable[Sequence[str]]], Iterator[ParsedTexts]]
+ParseAll = Callable[[Iterable[Sequence[str]]], Iterator[ParsedTexts]]
 
 
 def count(workers: int | None, captions: int) -> int:
@@ -44,7 +43,7 @@ def count(workers: int | None, captions: int) -> int:
 
 
 @contextmanager
-def parsing_here(backend: Backend, batch_size: int) -> Iterator[Parse]:
+def parsing_here(backend: Backend, batch_size: int) -> Iterator[ParseAll]:
     """Parses in this process, torch with one thread as in a child, so that the result is the same to the last bit."""
     torch = sys.modules.get("torch")
     threads = torch.get_num_threads() if torch else 0
@@ -58,11 +57,11 @@ def parsing_here(backend: Backend, batch_size: int) -> Iterator[Parse]:
 
 
 @contextmanager
-def parsing_by(workers: int, parser: str, model: str | None, batch_size: int) -> Iterator[Parse]:
+def parsing_by(workers: int, parser: str, model: str | None, batch_size: int) -> Iterator[ParseAll]:
     """Parses in `workers` child processes, in order. Left in any way, no child is left."""
     request = {"parser": parser, "model": model, "batch_size": batch_size, "folder": str(Path.cwd())}
     mine, lock = threading.local(), threading.Lock()
-    children: list[_Child] = []
+    children: list[_Parser] = []
     closed = False
 
     def one(texts: Sequence[str]) -> ParsedTexts:
@@ -70,7 +69,7 @@ def parsing_by(workers: int, parser: str, model: str | None, batch_size: int) ->
             with lock:
                 if closed:
                     raise ItmkitError("parsing was stopped")
-                mine.child = _Child(request)
+                mine.child = _Parser(request)
                 children.append(mine.child)
         return mine.child.parse(texts)
 
@@ -91,28 +90,19 @@ def parsing_by(workers: int, parser: str, model: str | None, batch_size: int) ->
             child.close()
 
 
-class _Child:
+class _Parser:
     """One child process, for one thread at a time."""
 
-    def __init__(self, request: Mapping[str, object]) -> None:
+    def __init__(self, first: Mapping[str, object]) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - what it writes to standard error
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "itmkit.parse_text.workers"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            cwd=Path(itmkit.__file__).resolve().parent.parent,  # so that it finds the same package
-        )
-        self._first = json.dumps(request) + "\n"
+        self._child = Child("itmkit.parse_text.workers", errors=self._said)
+        self._first = [first]  # what is asked before the first captions
 
     def parse(self, texts: Sequence[str]) -> ParsedTexts:
-        requests, answers = self._process.stdin, self._process.stdout
-        assert requests is not None and answers is not None
         try:
-            requests.write((self._first + json.dumps(list(texts)) + "\n").encode())
-            requests.flush()
-            self._first = ""
-            return _received(answers)
+            self._child.ask(*self._first, list(texts))
+            self._first = []
+            return _received(self._child.answers)
         except (EOFError, BrokenPipeError):
             raise ItmkitError(
                 f"a process that parses captions ended ({self._ending()}); what was finished is kept."
@@ -120,24 +110,17 @@ class _Child:
             ) from None
 
     def _ending(self) -> str:
-        code = self._process.wait()
+        code = self._child.wait()
         self._said.seek(0)
         said = self._said.read().decode(errors="replace").strip().splitlines()
-        try:
-            ending = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-        except ValueError:
-            ending = f"signal {-code}"
-        return f"{ending}: {said[-1].strip()}" if said and code >= 0 else ending
+        return f"{ending(code)}: {said[-1].strip()}" if said and code >= 0 else ending(code)
 
     def kill(self) -> None:
-        self._process.kill()
+        self._child.kill()
 
     def close(self) -> None:
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._said):
-            with suppress(BrokenPipeError):
-                assert stream is not None
-                stream.close()
+        self._child.close()
+        self._said.close()
 
 
 def _send(answers: IO[bytes], parsed: ParsedTexts) -> None:
@@ -170,8 +153,6 @@ def _received(answers: IO[bytes]) -> ParsedTexts:
 
 
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    from itmkit.parse_text.parse import load_backend
-
     first = requests.readline()
     if not first:
         return
@@ -189,8 +170,4 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
-    private = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not reach the parent as an answer
-    with suppress(BrokenPipeError):
-        _serve(sys.stdin.buffer, private)
+    serve(_serve)

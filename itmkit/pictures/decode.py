@@ -12,9 +12,6 @@ import fcntl
 import json
 import os
 import select
-import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +20,7 @@ from typing import IO, NamedTuple
 
 from PIL import Image
 
-import itmkit
+from itmkit.machine.children import Child, ending, serve
 from itmkit.pictures.load import ChangedImage, UnreadableImage, load_image, quiet_decoding
 
 MOST_PIXELS_A_SIDE = 2000  # larger pictures are reduced first: no model looks at them closer than this
@@ -75,17 +72,14 @@ class Decoder:
 
     def __init__(self, *, timeout: float = TIMEOUT, square: Square | None = None) -> None:
         self._timeout, self._square = timeout, square
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
 
     def decode(self, path: Path, sha256: str | None) -> Picture:
         """Raises UnreadableImage, also where the picture crashed the child or took too long; ChangedImage."""
         child = self._child or self._start()
-        assert child.stdin is not None and child.stdout is not None
-        request = json.dumps({"path": str(path.absolute()), "sha256": sha256, "square": self._square}) + "\n"
         try:
-            child.stdin.write(request.encode())
-            child.stdin.flush()
-            answer = _Answer(child.stdout.fileno(), time.monotonic() + self._timeout)
+            child.ask({"path": str(path.absolute()), "sha256": sha256, "square": self._square})
+            answer = _Answer(child.answers.fileno(), time.monotonic() + self._timeout)
             head = json.loads(answer.line())
             if "unreadable" in head:
                 raise UnreadableImage(head["unreadable"])
@@ -97,33 +91,20 @@ class Decoder:
             self.close()
             raise UnreadableImage(f"took longer than {self._timeout:g} s to decode") from None
         except (EOFError, BrokenPipeError):
-            raise UnreadableImage(f"crashed its decoder ({_ending(self._end())})") from None
+            self._child = None
+            raise UnreadableImage(f"crashed its decoder ({ending(child.close())})") from None
         return Picture(Image.frombuffer("RGB", (width, height), pixels), tuple(head["size"]))
 
     def close(self) -> None:
-        if self._child is not None:
-            self._child.kill()
-            self._end()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "itmkit.pictures.decode"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=Path(itmkit.__file__).resolve().parent.parent,  # so that it finds the same package
-        )
-        assert self._child.stdout is not None
-        _enlarge(self._child.stdout.fileno())
-        return self._child
-
-    def _end(self) -> int:
         child, self._child = self._child, None
-        assert child is not None and child.stdin is not None and child.stdout is not None
-        child.stdout.close()
-        with suppress(BrokenPipeError):
-            child.stdin.close()
-        return child.wait()
+        if child is not None:
+            child.kill()
+            child.close()
+
+    def _start(self) -> Child:
+        self._child = Child("itmkit.pictures.decode")
+        _enlarge(self._child.answers.fileno())
+        return self._child
 
 
 @dataclass
@@ -161,15 +142,6 @@ class _Answer:
             raise TimeoutError
 
 
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
-
-
 def _enlarge(handle: int) -> None:
     """A pipe that holds a picture lets the child go on to the next one. Not every system allows it."""
     with suppress(OSError):
@@ -198,7 +170,4 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
-    private = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not reach the parent as an answer
-    _serve(sys.stdin.buffer, private)
+    serve(_serve)

@@ -23,11 +23,11 @@ from itmkit.cache import CacheWriter
 from itmkit.cache.writer import ShardWriter
 from itmkit.dataset import ImageRecord
 from itmkit.errors import ItmkitError
+from itmkit.job import Job
 from itmkit.machine.ahead import threads_beside, work_ahead
 from itmkit.machine.memory import keep_freed_memory
 from itmkit.pictures.decode import TIMEOUT, Decoder, Picture, Square
 from itmkit.pictures.load import ChangedImage, UnreadableImage
-from itmkit.progress import Progress
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -72,34 +72,29 @@ def extract_pictures(
     writer: CacheWriter,
     steps: Steps,
     *,
-    strict: bool,
     title: str,
-    workers: int | None = None,
-    timeout: float | None = None,
-    progress: Progress,
+    job: Job,
 ) -> None:
     """Writes every shard that is not there yet.
 
     Args:
         records: of all rows of the cache, in the order of the writer's keys.
-        strict: stop where a picture cannot be read, instead of leaving it out and listing it in the manifest.
-        workers: processes that decode; default one a core, at most 8. timeout: seconds a picture may take.
         title: of the progress bar.
 
     Raises:
-        ItmkitError: all pictures of a shard that changed since `prepare`, or with `strict` cannot be read.
+        ItmkitError: all pictures of a shard that changed since `prepare`, or where it is strict cannot be read.
     """
     size, group = writer.manifest.shard_size, max(LEAST_GROUP, 2 * steps.batch)
-    count = workers or min(8, os.cpu_count() or 1)
+    count = job.workers or min(8, os.cpu_count() or 1)
     keep_freed_memory()
     with (
-        _decoders(workspace, steps, count, timeout or TIMEOUT, ahead=group) as decoded,
+        _decoders(workspace, steps, count, job.timeout or TIMEOUT, ahead=group) as decoded,
         threads_beside(1) as disk,
-        progress.task(title, writer.total, done=writer.done, unit="images") as advance,
+        job.progress.task(title, writer.total, done=writer.done, unit="images") as advance,
     ):
         for number, keys in writer.pending():
             part = records[number * size : number * size + len(keys)]
-            trouble = _Trouble(workspace, writer, strict)
+            trouble = _Trouble(workspace, writer, job.strict)
             with writer.shard(number) as out:
                 # Three lines of work at once: pictures decoded, a group in the model, rows on their way to the disk.
                 groups = trouble.taken_out(_groups(decoded(part), group), out)

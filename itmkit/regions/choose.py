@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 from itmkit.cache import MadeBy
 from itmkit.cache.begin import begun_manifest
@@ -15,17 +15,18 @@ from itmkit.errors import ItmkitError
 from itmkit.files import digest, sha256_file
 from itmkit.machine.device import Precision, check_precision, recorded
 from itmkit.pictures.decode import Square
-from itmkit.regions.bottom_up.settings import BottomUpSettings, check_files, resolve
-from itmkit.regions.regions import Prepared, Regions
+from itmkit.regions.bottom_up.settings import BottomUpOptions, BottomUpSettings, check_files, resolve
+from itmkit.regions.regions import ModelInput, Regions
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
     from PIL import Image
+    from typing_extensions import Unpack
 
 STAGE = "extract-regions"
 BackendName = Literal["detector", "grid", "detectron2"]
 BACKENDS: tuple[BackendName, ...] = ("detector", "grid", "detectron2")
-BOTTOM_UP = ("config", "vocabulary", "selection", "min_regions")  # settings of detectron2 only
+BOTTOM_UP = tuple(field.name for field in fields(BottomUpOptions))  # settings of detectron2 only
 # By revision: the main one of this model takes its backbone from timm, which is not installed with itmkit.
 DEFAULT_DETECTOR = "facebook/detr-resnet-50@no_timm"
 SCENES = "scenes-detector"  # the name under which the shipped detector can be asked for
@@ -55,10 +56,10 @@ class Backend(Protocol):
     @property
     def square(self) -> Square | None: ...
 
-    def prepare(self, image: Image.Image) -> Prepared: ...
+    def prepare(self, image: Image.Image) -> ModelInput: ...
 
     def detect(
-        self, prepared: Sequence[Prepared], *, regions: int, labels: Sequence[str] | None, batch: int
+        self, prepared: Sequence[ModelInput], *, regions: int, labels: Sequence[str] | None, batch: int
     ) -> list[Regions]: ...
 
 
@@ -86,20 +87,21 @@ class Choice:
         return {"model": self.model} | (self.bottom_up.places if self.bottom_up else {})
 
 
-def choose(
-    workspace: Workspace,
-    dataset: Dataset,
-    *,
-    backend: str | None,
-    model: str | None,
-    regions: int | None,
-    size: int | None,
-    precision: str | None = None,
-    config: str | Path | None = None,
-    vocabulary: str | Path | None = None,
-    selection: str | None = None,
-    min_regions: int | None = None,
-) -> Choice:
+class Options(TypedDict, total=False):
+    """What may be asked for, each also a setting of workspace.toml; None is as good as absent."""
+
+    backend: str | None
+    model: str | None
+    regions: int | None
+    size: int | None
+    precision: str | None
+    config: str | Path | None
+    vocabulary: str | Path | None
+    selection: str | None
+    min_regions: int | None
+
+
+def choose(workspace: Workspace, dataset: Dataset, **given: Unpack[Options]) -> Choice:
     """Completes the options given.
 
     What is not given comes from workspace.toml `[extract-regions]`, else from the cache that is there, else: for
@@ -108,15 +110,37 @@ def choose(
     Raises:
         ItmkitError: with every setting that does not exist or does not fit.
     """
-    given: dict[str, Any] = {"backend": backend, "model": model, "regions": regions, "size": size}
-    given["precision"] = precision
-    given |= {"config": config, "vocabulary": vocabulary, "selection": selection, "min_regions": min_regions}
     options = {key: value for key, value in given.items() if value is not None}
     table = workspace.settings(STAGE)
+    known = Options.__annotations__
     problems = [
-        f"workspace.toml: [{STAGE}] has no setting {key!r} ({', '.join(given)})" for key in table if key not in given
+        f"workspace.toml: [{STAGE}] has no setting {key!r} ({', '.join(known)})" for key in table if key not in known
     ]
     source, why, settled = _merged(workspace, dataset, options, table)
+    _check(source, problems)
+    name, model = source.get("backend", "detector"), source.get("model")
+    bottom_up = _bottom_up(workspace, source, problems, settled=settled) if name == "detectron2" else None
+    if problems:
+        raise ItmkitError(problems)
+    named = model != SCENES and ("model" in options or (source.get("model") == table.get("model") is not None))
+    if model is None:
+        model = SCENES if dataset.kind == "scenes" else DEFAULT_DETECTOR
+        why = "the detector shipped for scenes" if model == SCENES else "the default for photographs"
+    return Choice(
+        backend=name,
+        model=_local(workspace, model),
+        regions=source.get("regions", REGIONS),
+        size=source.get("size"),
+        precision=source.get("precision", "float32"),
+        why=why,
+        named=named,
+        settled=settled,
+        bottom_up=bottom_up,
+    )
+
+
+def _check(source: dict[str, Any], problems: list[str]) -> None:
+    """What is wrong with settings by themselves and with each other; those of detectron2 are left to `_bottom_up`."""
     name, model, size = source.get("backend", "detector"), source.get("model"), source.get("size")
     exact: Any = source.get("precision", "float32")
     regions = source.get("regions", REGIONS)
@@ -139,15 +163,6 @@ def choose(
         problems.append(
             "--backend grid needs --model: the path or hub name of a vision model (MobileNetV2, ResNet, ...)"
         )
-    bottom_up = _bottom_up(workspace, source, problems, settled=settled) if name == "detectron2" else None
-    if problems:
-        raise ItmkitError(problems)
-    named = model != SCENES and ("model" in options or (source.get("model") == table.get("model") is not None))
-    if model is None:
-        model = SCENES if dataset.kind == "scenes" else DEFAULT_DETECTOR
-        why = "the detector shipped for scenes" if model == SCENES else "the default for photographs"
-    assert isinstance(model, str) and isinstance(regions, int)
-    return Choice(name, _local(workspace, model), regions, size, exact, why, named, settled, bottom_up)
 
 
 def _bottom_up(

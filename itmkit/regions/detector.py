@@ -19,7 +19,7 @@ import numpy as np
 
 from itmkit.errors import ItmkitError
 from itmkit.models.hub import find_model, quiet_transformers, weights_sha256
-from itmkit.regions.regions import Prepared, Regions, equal_shapes
+from itmkit.regions.regions import ModelInput, Regions, equal_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ class Detector:
 
     def detect(
         self,
-        prepared: Sequence[Prepared],
+        prepared: Sequence[ModelInput],
         *,
         regions: int = 36,
         nms: float | None = None,
@@ -93,11 +93,11 @@ class Detector:
                 found[number] = self._select(*raw, prepared[number].size, regions, nms, name)
         return [found[number] for number in range(len(prepared))]
 
-    def prepare(self, image: Image.Image) -> Prepared:
+    def prepare(self, image: Image.Image) -> ModelInput:
         """One picture scaled and normalised: pixel_values (1, 3, h, w), and pixel_mask where the model takes one."""
         inputs = self.processor(images=image, return_tensors="pt")
         wanted = {key: inputs[key] for key in ("pixel_values", "pixel_mask") if key in inputs and key in self._takes}
-        return Prepared(wanted, image.size)
+        return ModelInput(wanted, image.size)
 
     @cached_property
     def _takes(self) -> set[str]:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from itmkit.cache import WHOLE, CacheReader, CacheWriter, Part
-from itmkit.cache.begin import shard_size_of
+from itmkit.cache import CacheReader, CacheWriter
+from itmkit.cache.manifest import Manifest
+from itmkit.dataset import Dataset
+from itmkit.job import USUAL, Job
 from itmkit.machine.device import enough_memory, usable_device
 from itmkit.pictures.decode import Picture
 from itmkit.pictures.skipped import check_files, check_skipped
 from itmkit.pictures.stage import Steps, extract_pictures
-from itmkit.progress import SILENT, Progress
+from itmkit.regions.bottom_up.settings import BottomUpOptions
 from itmkit.regions.choose import SCENES, Backend, Choice, choose, load, made_by
 from itmkit.regions.colours import COLOUR_NAMES, region_colours
-from itmkit.regions.regions import Prepared, Regions, empty_rows, region_columns
+from itmkit.regions.regions import ModelInput, Regions, empty_rows, region_columns
 from itmkit.workspace import Workspace
 
 SHARD = 2000
+USUAL_BOTTOM_UP = BottomUpOptions()
 
 
 @dataclass(frozen=True)
@@ -49,21 +52,9 @@ def extract_regions(
     model: str | None = None,
     regions: int | None = None,
     size: int | None = None,
-    precision: str | None = None,
-    config: str | Path | None = None,
-    vocabulary: str | Path | None = None,
-    selection: str | None = None,
-    min_regions: int | None = None,
-    batch_size: int | None = None,
-    device: str | None = None,
-    shard_size: int | None = None,
-    workers: int | None = None,
-    timeout: float | None = None,
-    part: Part = WHOLE,
-    strict: bool = False,
+    bottom_up: BottomUpOptions = USUAL_BOTTOM_UP,
     download: bool = False,
-    force: bool = False,
-    progress: Progress = SILENT,
+    job: Job = USUAL,
 ) -> ExtractResult:
     """Extracts the regions of all pictures into caches/regions.
 
@@ -71,22 +62,13 @@ def extract_regions(
         backend: "detector" (any object-detection model of transformers), "grid" (windows over the feature map of
             any vision model) or "detectron2" (bottom-up attention, or any R-CNN of detectron2). model: a path, a hub
             name, or "scenes-detector", which is shipped. Where neither is given, see `itmkit.regions.choose.choose`.
-        regions: R, 36 by default. size: pixels of the grid's input. precision: of the grid's model: "float32" (the
-            default), "bfloat16" or "float16".
-        config, vocabulary, selection, min_regions: of detectron2; see `itmkit.regions.bottom_up.settings`.
-        batch_size: pictures a batch; has no influence on the result beyond rounding.
-        device: as torch names it; default cuda where there is one, else cpu.
-        shard_size: pictures a shard, what a killed run may lose; default as the cache was begun, else 2,000.
-        workers: processes that decode pictures; default one a core, at most 8. timeout: the most seconds that
-            decoding a picture may take (120); a slower one is skipped.
-        part: which shards to do, where several processes share the work; the result tells of these alone, and
-            `itmkit.cache.merge_parts` makes one cache of all.
-        strict: stop where a picture cannot be read, instead of leaving it out and listing it.
+        regions: R, 36 by default. size: pixels of the grid's input, whose model alone heeds the job's precision.
+        bottom_up: the options of detectron2.
         download: the model may be fetched from the hub although the user did not name it.
 
     Raises:
         ItmkitError: no pictures, pictures that changed since `prepare`, a model that cannot be had, a cache made
-            from other data or settings (and not `force`), or, with `strict`, the pictures that cannot be read.
+            from other data or settings (and not forced), or, where it is strict, the pictures that cannot be read.
     """
     dataset = workspace.dataset()
     check_files(workspace, dataset)
@@ -97,44 +79,19 @@ def extract_regions(
         model=model,
         regions=regions,
         size=size,
-        precision=precision,
-        config=config,
-        vocabulary=vocabulary,
-        selection=selection,
-        min_regions=min_regions,
+        precision=job.precision,
+        **asdict(bottom_up),
     )
-    folder, start, done_now, manifest = workspace.cache("regions"), time.perf_counter(), 0, None
-    if not choice.settled or force:
+    folder, device, start, done_now, manifest = workspace.cache("regions"), job.device, time.perf_counter(), 0, None
+    if not choice.settled or job.force:
         device = usable_device(device)
-        progress.note(f"extract-regions: {choice.backend} {choice.model} on {device} ({choice.why})")
+        job.progress.note(f"extract-regions: {choice.backend} {choice.model} on {device} ({choice.why})")
         loaded = load(choice, device=device, download=download)
         start = time.perf_counter()
-        with CacheWriter.open(
-            folder,
-            made_by=made_by(choice, loaded, workspace.inputs("regions", dataset)),
-            columns=region_columns(choice.regions, loaded.dim),
-            keys=[image.id for image in dataset.images],
-            tables={"tags": loaded.names, "attributes": loaded.attribute_names or list(COLOUR_NAMES)},
-            shard_size=shard_size or (SHARD if force else shard_size_of(folder, SHARD)),
-            notes={**choice.notes, "device": device},
-            part=part,
-            force=force,
-        ) as writer:
-            manifest, done_now = writer.manifest, writer.total - writer.done
-            extract_pictures(
-                workspace,
-                dataset.images,
-                writer,
-                _steps(writer, loaded, choice, batch_size or _default_batch(choice, device)),
-                strict=strict,
-                workers=workers,
-                timeout=timeout,
-                title="extract-regions",
-                progress=progress,
-            )
+        manifest, done_now = _extract(workspace, dataset, choice, loaded, device, job)
     manifest = manifest or CacheReader.open(folder).manifest
     skipped = manifest.skipped
-    check_skipped(workspace, dataset.images, skipped, strict=strict)
+    check_skipped(workspace, dataset.images, skipped, strict=job.strict)
     return ExtractResult(
         path=folder,
         backend=choice.backend,
@@ -150,8 +107,30 @@ def extract_regions(
     )
 
 
+def _extract(
+    workspace: Workspace, dataset: Dataset, choice: Choice, loaded: Backend, device: str, job: Job
+) -> tuple[Manifest, int]:
+    """Returns what the cache says of itself, and how many pictures were dealt with now."""
+    folder = workspace.cache("regions")
+    with CacheWriter.open(
+        folder,
+        made_by=made_by(choice, loaded, workspace.inputs("regions", dataset)),
+        columns=region_columns(choice.regions, loaded.dim),
+        keys=[image.id for image in dataset.images],
+        tables={"tags": loaded.names, "attributes": loaded.attribute_names or list(COLOUR_NAMES)},
+        shard_size=job.rows_a_shard(folder, SHARD),
+        notes={**choice.notes, "device": device},
+        part=job.part,
+        force=job.force,
+    ) as writer:
+        done_now = writer.total - writer.done
+        steps = _steps(writer, loaded, choice, job.batch or _default_batch(choice, device))
+        extract_pictures(workspace, dataset.images, writer, steps, title="extract-regions", job=job)
+    return writer.manifest, done_now
+
+
 def _steps(writer: CacheWriter, backend: Backend, choice: Choice, batch: int) -> Steps:
-    def compute(prepared: list[Prepared], labels: list[str]) -> list[Regions]:
+    def compute(prepared: list[ModelInput], labels: list[str]) -> list[Regions]:
         with enough_memory(batch):
             return backend.detect(prepared, regions=choice.regions, labels=labels, batch=batch)
 

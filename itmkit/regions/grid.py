@@ -21,7 +21,7 @@ from itmkit.machine.device import Precision, half
 from itmkit.models.hub import find_model, quiet_transformers, weights_sha256
 from itmkit.models.pixels import Scaling, first_side, picture_settings, scaling
 from itmkit.pictures.decode import Square, squash
-from itmkit.regions.regions import Prepared, Regions
+from itmkit.regions.regions import ModelInput, Regions
 from itmkit.regions.windows import pooling_weights, windows
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Grid:
 
     def detect(
         self,
-        prepared: Sequence[Prepared],
+        prepared: Sequence[ModelInput],
         *,
         regions: int = 36,
         labels: Sequence[str] | None = None,
@@ -106,9 +106,9 @@ class Grid:
     def square(self) -> Square:
         return Square(self.size, self.scaling.resample)
 
-    def prepare(self, image: Image.Image) -> Prepared:
+    def prepare(self, image: Image.Image) -> ModelInput:
         """(size, size, 3) uint8 of an upright RGB picture."""
-        return Prepared(np.asarray(squash(image, self.square)), image.size)
+        return ModelInput(np.asarray(squash(image, self.square)), image.size)
 
     def _classify(self, pooled: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Probability and number of the best class of each window: (B, R) float32, (B, R)."""
@@ -152,31 +152,11 @@ def load_grid(
         ItmkitError: the model cannot be had, or gives no feature map; the message says what to do.
     """
     import torch
-    from transformers import AutoModel, AutoModelForImageClassification
 
     folder = find_model(str(model), allow_download=allow_download, ways_out=WAYS_OUT)
     config = read_json(folder / "config.json")
     classifier = any(str(name).endswith("ForImageClassification") for name in config.get("architectures") or [])
-    loader = AutoModelForImageClassification if classifier else AutoModel
-    with quiet_transformers():
-        try:
-            network, report = loader.from_pretrained(
-                folder,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-                local_files_only=True,
-                trust_remote_code=False,
-            )
-        except (ImportError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise ItmkitError(
-                f"{model}: is no vision model that transformers can load ({first_line(error)})"
-            ) from error
-    lacking = [name for name in report["missing_keys"] if "num_batches_tracked" not in name and "pooler" not in name]
-    if lacking or report.get("mismatched_keys"):
-        raise ItmkitError(
-            f"{model}: the weights do not fit the model ({', '.join(sorted(map(str, lacking))[:3])} missing)"
-        )
+    network = _loaded(model, folder, classifier=classifier)
     network.eval().requires_grad_(False).to(device)
     body = network.base_model if classifier else getattr(network, "vision_model", network)
     settings = picture_settings(folder, str(model))
@@ -197,6 +177,34 @@ def load_grid(
     )
     _measure(grid, network if classifier else None, doubled=size is None)
     return grid
+
+
+def _loaded(model: str | Path, folder: Path, *, classifier: bool) -> Any:
+    """The network as transformers loads it, all weights of its map and of its classifier there."""
+    import torch
+    from transformers import AutoModel, AutoModelForImageClassification
+
+    loader = AutoModelForImageClassification if classifier else AutoModel
+    with quiet_transformers():
+        try:
+            network, report = loader.from_pretrained(
+                folder,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                local_files_only=True,
+                trust_remote_code=False,
+            )
+        except (ImportError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise ItmkitError(
+                f"{model}: is no vision model that transformers can load ({first_line(error)})"
+            ) from error
+    lacking = [name for name in report["missing_keys"] if "num_batches_tracked" not in name and "pooler" not in name]
+    if lacking or report.get("mismatched_keys"):
+        raise ItmkitError(
+            f"{model}: the weights do not fit the model ({', '.join(sorted(map(str, lacking))[:3])} missing)"
+        )
+    return network
 
 
 def _measure(grid: Grid, classifier: Any, *, doubled: bool) -> None:

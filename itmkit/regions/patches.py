@@ -6,20 +6,24 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from itmkit.cache import WHOLE, CacheWriter, Column, MadeBy, Part
-from itmkit.cache.begin import begun_manifest, shard_size_of
+from itmkit.cache import CacheWriter, Column, MadeBy
+from itmkit.cache.begin import begun_manifest
+from itmkit.cache.manifest import Manifest
+from itmkit.cache.name import is_patches
+from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
+from itmkit.job import USUAL, Job
 from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
 from itmkit.models.hub import find_model, model_place, model_record
 from itmkit.pictures.decode import Picture
 from itmkit.pictures.skipped import check_files, check_skipped
 from itmkit.pictures.stage import Steps, extract_pictures
-from itmkit.progress import SILENT, Progress
 from itmkit.regions.vit import KINDS, PatchModel, load_patch_model
-from itmkit.workspace import Workspace, named
+from itmkit.workspace import Workspace
 
 STAGE = "extract-patches"
 SHARD = 2000
@@ -60,16 +64,7 @@ def extract_patches(
     model: str | None = None,
     cache: str = "patches",
     size: int | None = None,
-    precision: Precision | None = None,
-    batch_size: int | None = None,
-    device: str | None = None,
-    shard_size: int | None = None,
-    workers: int | None = None,
-    timeout: float | None = None,
-    part: Part = WHOLE,
-    strict: bool = False,
-    force: bool = False,
-    progress: Progress = SILENT,
+    job: Job = USUAL,
 ) -> PatchesResult:
     """Extracts the patch vectors of all pictures into caches/<cache>.
 
@@ -82,72 +77,31 @@ def extract_patches(
         model: folder of a transformers model, or a hub name; None takes the one the cache was begun with.
         cache: name of the cache.
         size: pixels of the square a picture is squashed to; default as the model's own preprocessing ends in.
-        precision: of the model's products: "float32" (the default), "bfloat16" or "float16".
-        batch_size: pictures a batch; has no influence on the result beyond rounding.
-        device: as torch names it; default cuda where there is one, else cpu.
-        workers: processes that decode pictures; default one a core, at most 8. timeout: the most seconds that
-            decoding a picture may take (120); a slower one is skipped.
-        shard_size: pictures a shard, what a killed run may lose; default as the cache was begun, else 2,000.
-        part: which shards to do, where several processes share the work; the result tells of these alone, and
-            `itmkit.cache.merge_parts` makes one cache of all.
-        strict: stop where a picture cannot be read, instead of leaving it out and listing it.
 
     Raises:
         ItmkitError: no pictures, pictures that changed since `prepare`, a model that cannot be had or gives no
-            patches, a cache made from other data or settings (and not `force`), or, with `strict`, the pictures that
-            cannot be read.
+            patches, a cache made from other data or settings (and not forced), or, where it is strict, the pictures
+            that cannot be read.
     """
-    problems = []
-    if not named(cache):
-        problems.append(f"--cache {cache!r}: a plain folder name is needed that is not another stage's, such as vit")
-    if size is not None and not 16 <= size <= 4096:
-        problems.append(f"size is {size}; a number of pixels from 16 to 4096 is needed")
-    if precision is not None:
-        check_precision(precision, problems)
-    if problems:
-        raise ItmkitError(problems)
+    _check(cache, size, job)
     dataset = workspace.dataset()
     check_files(workspace, dataset)
     folder = workspace.cache(cache)
     asked = model is not None
+    precision = job.precision
     if model is None:
         model, size, precision = _begun_with(folder, size, precision)
     precision = precision or "float32"
-    device = usable_device(device)
-    batch = batch_size or (4 if device == "cpu" else 32)
-    progress.note(f"{STAGE}: {model} on {device}")
+    device = usable_device(job.device)
+    job.progress.note(f"{STAGE}: {model} on {device}")
     loaded = load_patch_model(model, size=size, device=device, precision=precision, allow_download=asked)
     path = find_model(model, allow_download=False)
+    settings = {"size": loaded.size, **recorded(precision)}
+    made_by = MadeBy(STAGE, settings, model_record(model, path), workspace.inputs(cache, dataset))
+    notes = {"model": model_place(model, path), "device": device}
     start = time.perf_counter()
-    local = model_place(model, path)
-    with CacheWriter.open(
-        folder,
-        made_by=MadeBy(
-            STAGE,
-            {"size": loaded.size, **recorded(precision)},
-            model_record(model, path),
-            workspace.inputs(cache, dataset),
-        ),
-        columns=patch_columns(loaded.patches, loaded.dim),
-        keys=[image.id for image in dataset.images],
-        shard_size=shard_size or (SHARD if force else shard_size_of(folder, SHARD)),
-        notes={"model": local, "device": device},
-        part=part,
-        force=force,
-    ) as writer:
-        manifest, done_now = writer.manifest, writer.total - writer.done
-        extract_pictures(
-            workspace,
-            dataset.images,
-            writer,
-            _steps(loaded, batch),
-            strict=strict,
-            workers=workers,
-            timeout=timeout,
-            title=STAGE,
-            progress=progress,
-        )
-    check_skipped(workspace, dataset.images, manifest.skipped, strict=strict)
+    manifest, done_now = _extract(workspace, dataset, folder, loaded, made_by, notes, job)
+    check_skipped(workspace, dataset.images, manifest.skipped, strict=job.strict)
     return PatchesResult(
         path=folder,
         model=model,
@@ -161,6 +115,45 @@ def extract_patches(
         skipped=manifest.skipped,
         unchanged=done_now == 0,
     )
+
+
+def _check(cache: str, size: int | None, job: Job) -> None:
+    """Refuses what does not exist or does not fit, all at once."""
+    problems = []
+    if not is_patches(cache):
+        problems.append(f"--cache {cache!r}: a plain folder name is needed that is not another stage's, such as vit")
+    if size is not None and not 16 <= size <= 4096:
+        problems.append(f"size is {size}; a number of pixels from 16 to 4096 is needed")
+    if job.precision is not None:
+        check_precision(job.precision, problems)
+    if problems:
+        raise ItmkitError(problems)
+
+
+def _extract(
+    workspace: Workspace,
+    dataset: Dataset,
+    folder: Path,
+    loaded: PatchModel,
+    made_by: MadeBy,
+    notes: dict[str, Any],
+    job: Job,
+) -> tuple[Manifest, int]:
+    """Returns what the cache says of itself, and how many pictures were dealt with now."""
+    with CacheWriter.open(
+        folder,
+        made_by=made_by,
+        columns=patch_columns(loaded.patches, loaded.dim),
+        keys=[image.id for image in dataset.images],
+        shard_size=job.rows_a_shard(folder, SHARD),
+        notes=notes,
+        part=job.part,
+        force=job.force,
+    ) as writer:
+        done_now = writer.total - writer.done
+        steps = _steps(loaded, job.batch or (4 if notes["device"] == "cpu" else 32))
+        extract_pictures(workspace, dataset.images, writer, steps, title=STAGE, job=job)
+    return writer.manifest, done_now
 
 
 def _begun_with(

@@ -33,7 +33,7 @@ class Regions:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class ModelInput:
     """A picture as a model takes it.
 
     inputs: what the backend's `prepare` made of it. size: (width, height) of the picture that boxes are in pixels of.

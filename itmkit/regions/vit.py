@@ -145,31 +145,13 @@ def load_patch_model(
             attention, or does not take pictures of this size.
     """
     import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModel
 
     folder = find_model(str(model), allow_download=allow_download, ways_out=KINDS)
     settings = picture_settings(folder, str(model))
     config = read_json(folder / "config.json")
     vision = config.get("vision_config") or config
     crop = settings.get("crop_size") if settings.get("do_center_crop") is not False else None
-    with quiet_transformers():
-        try:
-            network, report = AutoModel.from_pretrained(
-                folder,
-                use_safetensors=True,
-                dtype=torch.float32,
-                attn_implementation="eager",
-                output_loading_info=True,
-                local_files_only=True,
-                trust_remote_code=False,
-            )
-        except (ImportError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            reason = first_line(error)
-            raise ItmkitError(f"{model}: is no vision transformer that transformers can load ({reason})") from error
-    lacking = sorted(name for name in report["missing_keys"] if "pooler" not in name and "mask_token" not in name)
-    if lacking or report.get("mismatched_keys"):
-        raise ItmkitError(f"{model}: the weights do not fit the model ({', '.join(lacking[:3]) or 'shapes'} missing)")
+    network = _loaded(model, folder)
     network.eval().requires_grad_(False).to(device)
     body = getattr(network, "vision_model", network)
     side = size or first_side([crop, settings.get("size"), vision.get("image_size")])
@@ -196,6 +178,32 @@ def load_patch_model(
     )
     _measure(found)
     return found
+
+
+def _loaded(model: str | Path, folder: Path) -> Any:
+    """The network as transformers loads it, with plain attention and all weights that its patches need."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModel
+
+    with quiet_transformers():
+        try:
+            network, report = AutoModel.from_pretrained(
+                folder,
+                use_safetensors=True,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                output_loading_info=True,
+                local_files_only=True,
+                trust_remote_code=False,
+            )
+        except (ImportError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            reason = first_line(error)
+            raise ItmkitError(f"{model}: is no vision transformer that transformers can load ({reason})") from error
+    lacking = sorted(name for name in report["missing_keys"] if "pooler" not in name and "mask_token" not in name)
+    if lacking or report.get("mismatched_keys"):
+        raise ItmkitError(f"{model}: the weights do not fit the model ({', '.join(lacking[:3]) or 'shapes'} missing)")
+    return network
 
 
 def _measure(model: PatchModel) -> None:

@@ -125,11 +125,6 @@ def read_ratings(
     )
 
 
-def pairs_to_score(ratings: Sequence[Ratings]) -> np.ndarray:
-    """(m, 2) int64: the different pairs of an image and a caption that have to be scored, in order of the images."""
-    return np.unique(np.concatenate([np.stack([one.images, one.captions], 1) for one in ratings]), axis=0)
-
-
 def scores_of(ratings: Ratings, scores: Scores) -> np.ndarray:
     """(n,) float32: each rated pair's score, from the matrix of all images and captions, read some rows at a time.
 

@@ -1,0 +1,1 @@
+"""The folder of a run: settings, facts, vocabulary, checkpoints, records; begun, continued and opened."""

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from itmkit.cache import WHOLE, CacheReader, Part, text_key
+from itmkit.cache import WHOLE, Part
+from itmkit.cache.name import CacheName
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json
-from itmkit.inputs.needs import is_open, missing, the_one
+from itmkit.inputs.needs import missing, the_one
 from itmkit.inputs.vocabulary import Vocabulary
-from itmkit.machine.precision import Precision, precision_of
+from itmkit.machine.precision import WantedProducts, precision_of
 from itmkit.matchers import method
+from itmkit.parse_text.store import TextCache
+from itmkit.runs.facts import RunFacts, remove_facts
 from itmkit.runs.settings import RunConfig, read_config, resolve
-from itmkit.workspace import VECTORS, WORDS, Workspace
-
-AT_ONCE = 10_000  # captions whose words are counted together
+from itmkit.workspace import Workspace
 
 # Settings that do not change what a run ends in, so that a run may be continued with other values.
 FREE = ("stop_on_collapse", "checkpoint_steps", "workers")
 
 
 def configured(
-    workspace: Workspace, name: str, *, recipe: str, settings: Mapping[str, Any], run: str | None = None
+    workspace: Workspace,
+    name: str,
+    *,
+    recipe: str,
+    settings: Mapping[str, Any],
+    run: str | None = None,
+    dataset: Dataset | None = None,
 ) -> RunConfig:
     """The settings of a run in this workspace: `resolve`, then `settled`.
+
+    Args:
+        dataset: that of the workspace, where it has been read already; likewise below.
 
     Raises:
         ItmkitError: unknown settings, values out of range, caches that are missing: all of it at once.
@@ -44,7 +50,7 @@ def configured(
         problems += error.problems
         config = resolve(name, recipe=recipe, settings=_sound(name, recipe, settings))
     try:
-        config = settled(workspace, config, workspace.run(run or name))
+        config = settled(workspace, config, workspace.run(run or name), dataset)
     except ItmkitError as error:
         problems += error.problems
     if problems:
@@ -53,7 +59,7 @@ def configured(
 
 
 def _sound(name: str, recipe: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are nothing wrong with, each by itself: they decide which caches are looked for."""
+    """The settings with which nothing is wrong, each by itself: they decide which caches are looked for."""
     kept: dict[str, Any] = {}
     for key, value in settings.items():
         try:
@@ -64,7 +70,7 @@ def _sound(name: str, recipe: str, settings: Mapping[str, Any]) -> dict[str, Any
     return kept
 
 
-def settled(workspace: Workspace, config: RunConfig, folder: Path) -> RunConfig:
+def settled(workspace: Workspace, config: RunConfig, folder: Path, dataset: Dataset | None = None) -> RunConfig:
     """The same settings with the names of caches that the user left open.
 
     That is the cache of the run in `folder`, if there is one, else the only cache of its kind.
@@ -73,16 +79,19 @@ def settled(workspace: Workspace, config: RunConfig, folder: Path) -> RunConfig:
         ItmkitError: every cache that is missing or not done, and every name that has to be given, all at once.
     """
     module, chosen, problems = method(config.method), config.matcher, []
-    before = read_config(folder / "config.toml").matcher if (folder / "run.json").exists() else None
-    left_open = [name for name in module.needs(chosen).caches if is_open(name)]
-    for setting, prefix in (("words_cache", WORDS), ("vectors_cache", VECTORS)):
-        if any(name.startswith(prefix) for name in left_open):
+    before = read_config(folder / "config.toml").matcher if RunFacts.exist(folder) else None
+    names = [CacheName.of(name) for name in module.needs(chosen).caches]
+    left_open = {name.kind for name in names if name.is_open}
+    kinds: tuple[Literal["words", "vectors"], ...] = ("words", "vectors")
+    for kind in kinds:
+        if kind in left_open:
+            setting = f"{kind}_cache"
             try:
-                name = getattr(before, setting, "") or the_one(workspace, prefix, setting)
+                name = getattr(before, setting, "") or the_one(workspace, kind, setting)
                 chosen = replace(chosen, **{setting: name})
             except ItmkitError as error:
                 problems += error.problems
-    problems += missing(workspace, module.needs(chosen), config.method)
+    problems += missing(workspace, module.needs(chosen), config.method, dataset)
     if problems:
         raise ItmkitError(problems)
     return replace(config, matcher=chosen)
@@ -97,20 +106,20 @@ def plan_run(
     part: Part = WHOLE,
     *,
     force: bool = False,
-) -> tuple[RunConfig, dict[str, Any], dict[str, Any] | None, Vocabulary | None]:
+) -> tuple[RunConfig, RunFacts, RunFacts | None, Vocabulary | None]:
     """The settings in full, the facts of the run, those of the run that it continues, if it does, and its words.
 
     Args:
         part: one of how many processes will train it.
         force: whatever the folder holds does not count.
     """
-    config = with_precision(settled(workspace, config, folder), folder, device)
+    config = with_precision(settled(workspace, config, folder, dataset), folder, device)
     least = 2 * part.of * config.training.captions_per_image  # the last batch of an epoch may be half as large
     if config.training.batch_size < least and part.of > 1:
         raise ItmkitError(f"--batch-size {config.training.batch_size}: {part.of} processes need at least {least}")
-    facts = run_facts(workspace, dataset, config)
+    facts = facts_before(workspace, dataset, config)
     if force:
-        (folder / "run.json").unlink(missing_ok=True)
+        remove_facts(folder)
     found = continues(folder, facts, config)
     if not found:
         clear_run(folder)
@@ -119,23 +128,31 @@ def plan_run(
 
 def with_precision(config: RunConfig, folder: Path, device: torch.device) -> RunConfig:
     """What `auto` means: the precision of the run in `folder`, if there is one, else the best of this device."""
-    precision: Precision = config.training.precision
-    if precision == "auto" and (folder / "run.json").exists():
+    precision: WantedProducts = config.training.precision
+    if precision == "auto" and RunFacts.exist(folder):
         precision = read_config(folder / "config.toml").training.precision
     return replace(config, training=replace(config.training, precision=precision_of(precision, device)))
 
 
-def run_facts(workspace: Workspace, dataset: Dataset, config: RunConfig) -> dict[str, Any]:
-    caches = {name: workspace.fingerprint(name) for name in method(config.method).needs(config.matcher).caches}
-    facts: dict[str, Any] = {"schema": 1, "method": config.method, "recipe": config.recipe, "caches": caches}
-    return facts | {"captions": dataset.captions_digest, "epochs": sum(s.epochs for s in config.stages)}
+def facts_before(workspace: Workspace, dataset: Dataset, config: RunConfig) -> RunFacts:
+    """The facts of a run that has not begun. What it is trained on in numbers, its `sizes`, is not known yet."""
+    module = method(config.method)
+    return RunFacts(
+        method=config.method,
+        recipe=config.recipe,
+        caches={name: workspace.fingerprint(name) for name in module.needs(config.matcher).caches},
+        captions=dataset.captions_digest,
+        epochs=sum(stage.epochs for stage in config.stages),
+        members=module.members(config.matcher),
+        sizes={},
+    )
 
 
-def continues(folder: Path, facts: Mapping[str, Any], config: RunConfig) -> dict[str, Any] | None:
+def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | None:
     """The facts of the run in `folder`, or None. Raises ItmkitError if it is of other data or settings."""
-    if not (folder / "run.json").exists():
+    if not RunFacts.exist(folder):
         return None
-    found: dict[str, Any] = read_json(folder / "run.json")
+    found = RunFacts.read(folder)
     before, now = read_config(folder / "config.toml").to_json(), config.to_json()
     problems = []
     for table in ("matcher", "training"):
@@ -143,11 +160,11 @@ def continues(folder: Path, facts: Mapping[str, Any], config: RunConfig) -> dict
         if before["method"] == now["method"]:
             changed = [key for key in yours if mine.get(key) != yours[key] and key not in FREE]
             problems += [f"setting {key} was {mine.get(key)!r}, is {yours[key]!r} now" for key in changed]
-    problems += [f"method was {before['method']}, is {now['method']} now"] if before["method"] != now["method"] else []
-    problems += [
-        f"cache {key} has changed" for key, value in facts["caches"].items() if found["caches"].get(key) != value
-    ]
-    problems += [] if found["captions"] == facts["captions"] else ["the captions have changed"]
+    if before["method"] != now["method"]:
+        problems.append(f"method was {before['method']}, is {now['method']} now")
+    problems += [f"cache {key} has changed" for key, value in facts.caches.items() if found.caches.get(key) != value]
+    if found.captions != facts.captions:
+        problems.append("the captions have changed")
     if problems:
         raise ItmkitError(
             [f"{folder}: {problem}" for problem in problems]
@@ -179,15 +196,6 @@ def training_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfi
     """The vocabulary of the training captions, each caption counted as often as it occurs; None where none is used."""
     if not method(config.method).needs(config.matcher).words:
         return None
-    text = CacheReader.open(workspace.cache("text"), stage="parse-text")
-    occurs = Counter(caption.text for image in dataset.split("train") for caption in image.captions)
-    table = text.tables["words"]
-    totals = np.zeros(len(table), np.int64)
-    captions = iter(occurs.items())
-    while some := dict(islice(captions, AT_ONCE)):
-        flat, offsets = text.read_ragged(["words"], text.rows([text_key(caption) for caption in some]))
-        weights = np.repeat(np.fromiter(some.values(), np.int64, len(some)), np.diff(offsets))
-        np.add.at(totals, flat["words"], weights)
-    return Vocabulary.build(
-        {word: int(count) for word, count in zip(table, totals, strict=True)}, minimum=config.training.minimum_count
-    )
+    text = TextCache.open(workspace.cache("text"))
+    counts = text.word_counts(caption.text for image in dataset.split("train") for caption in image.captions)
+    return Vocabulary.build(counts, minimum=config.training.minimum_count)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from itmkit.cache.manifest import read_manifest
+from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json, sha256_file
+from itmkit.files import sha256_file
 from itmkit.inputs import Needs, Sizes
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.matchers import build, method
 from itmkit.runs.checkpoint import load_weights
+from itmkit.runs.facts import RunFacts, run_names
 from itmkit.runs.settings import read_config
+from itmkit.stages import require
 from itmkit.workspace import Workspace
 
 
@@ -46,56 +49,57 @@ class Run:
             raise ItmkitError([*problems, "features and word vectors must come from the same models as in training"])
 
 
-def open_run(workspace: Workspace, name: str, *, device: torch.device) -> Run:
+def open_run(workspace: Workspace, name: str, *, device: torch.device, dataset: Dataset | None = None) -> Run:
     """Loads the best weights of every member of a run.
 
     Args:
         name: of a run of this workspace, or the path of a run's folder in another one. That run then reads the caches
             of this workspace; its results go to `transfer/` here.
+        dataset: that of the workspace, where it has been read already.
 
     Raises:
         ItmkitError: no such run, no weights yet, or the caches are not those it was trained on.
     """
     path = Path(name)
-    own = path.name == name and (workspace.root / "runs" / name / "run.json").exists()
-    foreign = not own and (path / "run.json").exists()
+    own = path.name == name and RunFacts.exist(workspace.root / "runs" / name)
+    foreign = not own and RunFacts.exist(path)
     folder = path.resolve() if foreign else workspace.run(name)
-    if not (folder / "run.json").exists():
-        have = workspace.runs()
+    if not RunFacts.exist(folder):
+        have = run_names(workspace)
         raise ItmkitError(
             f"--run {name}: no such run, nor the folder of one; there are"
             f" {', '.join(have) or 'none: run `itmkit train` first'}"
         )
-    config, facts = read_config(folder / "config.toml"), read_json(folder / "run.json")
+    config, facts = read_config(folder / "config.toml"), RunFacts.read(folder)
     module = method(config.method)
     needs = module.needs(config.matcher)
-    workspace.require(*needs.caches)
+    require(workspace, *needs.caches, dataset=dataset)
     notes: tuple[str, ...] = ()
     if foreign:
         home = folder.parent.parent  # WORKSPACE/runs/NAME
         name, out = f"{home.name}/{folder.name}", workspace.root / "transfer" / f"{home.name}-{folder.name}"
-        notes = tuple(_differences(workspace, Workspace(home), facts["caches"]))
+        notes = tuple(_differences(workspace, Workspace(home), facts.caches))
     else:
         out = folder
-        changed = [cache for cache, value in facts["caches"].items() if workspace.fingerprint(cache) != value]
+        changed = [cache for cache, value in facts.caches.items() if workspace.fingerprint(cache) != value]
         if changed:
             raise ItmkitError(
                 f"--run {name}: trained on other caches ({', '.join(changed)} changed since); train it anew with"
                 " --force"
             )
     vocabulary = Vocabulary.read(folder / "vocabulary.json") if needs.words else None
-    sizes = Sizes(**facts["sizes"])
+    sizes = Sizes(**facts.sizes)
     members = build(config.method, config.matcher, sizes=sizes, seed=config.training.seed)
     for member, matcher in members.items():
         load_weights(folder / f"best-{member}.safetensors", matcher)
         matcher.to(device)
-    made_from = {cache: workspace.fingerprint(cache) for cache in facts["caches"]}
+    made_from = {cache: workspace.fingerprint(cache) for cache in facts.caches}
     made_from |= {f"weights of {member}": sha256_file(folder / f"best-{member}.safetensors") for member in members}
     weights: dict[str, float] = module.members(config.matcher)
     return Run(name, out, members, weights, vocabulary, needs, sizes, config.method, made_from, notes)
 
 
-def _differences(here: Workspace, home: Workspace, caches: dict[str, Any]) -> list[str]:
+def _differences(here: Workspace, home: Workspace, caches: Mapping[str, str]) -> list[str]:
     """How the caches here were made otherwise than those of training."""
     notes = []
     for cache, fingerprint in caches.items():

@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,15 +14,15 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from itmkit.errors import ItmkitError
 from itmkit.files import read_text, write_text
-from itmkit.machine.precision import Precision
+from itmkit.machine.precision import WantedProducts
 from itmkit.matchers import Stage, method, preset, stages
+from itmkit.methods.recipe import SMALL, recipe_text
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-SMALL = "small"  # the recipe that is taken where none is named
 PUBLISHED = ("paper", "coco")  # recipes whose number of epochs is a part of what they repeat
 
 
@@ -78,7 +77,7 @@ class Training:
     patience: int = Field(
         default=0, ge=0, description="stop when no member has improved on val for so many epochs; 0 = never"
     )
-    precision: Precision = Field(
+    precision: WantedProducts = Field(
         default="auto", description="of products of matrices; auto = bfloat16 where the hardware has it"
     )
     length_buckets: int = Field(
@@ -128,21 +127,6 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return f'"{value}"' if isinstance(value, str) else repr(value)
-
-
-def recipes(name: str) -> list[str]:
-    """Names of the recipes of a method. `small` is always there: without a file of its own it means the defaults."""
-    folder = resources.files("itmkit.methods") / "recipes" / name
-    files = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    return sorted({SMALL, *(file.removesuffix(".toml") for file in files if file.endswith(".toml"))})
-
-
-def recipe_text(name: str, recipe: str) -> str:
-    """The TOML of a recipe; empty for `small` where a method has none. Raises ItmkitError listing those there are."""
-    if recipe not in recipes(name):
-        raise ItmkitError(f"--recipe {recipe!r}: {name} has no such recipe; it has {', '.join(recipes(name))}")
-    file = resources.files("itmkit.methods") / "recipes" / name / f"{recipe}.toml"
-    return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
 def resolve(name: str, *, recipe: str = SMALL, settings: Mapping[str, Any] | None = None) -> RunConfig:

@@ -34,7 +34,7 @@ _LAYOUT, _DRAWING, _ORDER = 1, 2, 3  # streams: second number of a generator's s
 
 
 @dataclass(frozen=True)
-class Picture:
+class ScenePicture:
     """A scene of a group with its captions. `sibling`: how it differs from the group's "base" scene."""
 
     scene: Scene
@@ -92,7 +92,7 @@ def make_scenes(
     _flush(workspace, records)
     write_text(workspace.root / "scenes" / "truth.jsonl", "".join(truths))
     write_text(workspace.root / "scenes" / "trees.conllu", "".join(trees))
-    return write_dataset(workspace, records, kind="scenes", settings={**counts, "seed": seed})
+    return write_dataset(workspace.dataset_path, records, kind="scenes", settings={**counts, "seed": seed})
 
 
 def _check(counts: dict[str, int], seed: int) -> None:
@@ -109,7 +109,7 @@ def _check(counts: dict[str, int], seed: int) -> None:
         raise ItmkitError(problems)
 
 
-def split_pictures(split: str, count: int, seed: int) -> Iterator[Picture]:
+def split_pictures(split: str, count: int, seed: int) -> Iterator[ScenePicture]:
     """The `count` pictures of a split, group by group, not yet drawn."""
     group, left = 0, count
     while left > 0:
@@ -129,7 +129,7 @@ def _group_size(split: str, group: int, left: int, seed: int) -> int:
     return {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 3}.get(left, size)
 
 
-def _group(split: str, group: int, size: int, seed: int) -> list[Picture]:
+def _group(split: str, group: int, size: int, seed: int) -> list[ScenePicture]:
     """A group of `size` siblings with captions; drawn again where there is no room for a sibling, or no words."""
     attempt = 0
     while True:
@@ -140,7 +140,7 @@ def _group(split: str, group: int, size: int, seed: int) -> list[Picture]:
             for member, (name, scene) in enumerate(scenes):
                 others = [other for k, (_, other) in enumerate(scenes) if k != member]
                 said = tuple(captions(scene, others, rng, focus))
-                result.append(Picture(scene, name, said, group, attempt, member))
+                result.append(ScenePicture(scene, name, said, group, attempt, member))
             return result
         except NoRoom:
             attempt += 1
@@ -184,7 +184,7 @@ def _other_pair(scene: Scene, focus: tuple[int, int], rng: np.random.Generator) 
     return options[int(rng.integers(len(options)))]
 
 
-def draw(picture: Picture, split: str, seed: int) -> Rendering:
+def draw(picture: ScenePicture, split: str, seed: int) -> Rendering:
     """The picture as `make_scenes` draws it."""
     return render(
         picture.scene,
@@ -192,7 +192,9 @@ def draw(picture: Picture, split: str, seed: int) -> Rendering:
     )
 
 
-def _write(workspace: Workspace, split: str, number: int, picture: Picture, seed: int) -> tuple[ImageRecord, str, str]:
+def _write(
+    workspace: Workspace, split: str, number: int, picture: ScenePicture, seed: int
+) -> tuple[ImageRecord, str, str]:
     """Writes one picture; returns its record, its line of truth.jsonl and its blocks of trees.conllu."""
     drawn = draw(picture, split, seed)
     image_id = f"scene-{SPLITS.index(split) * LIMIT + number:06d}"

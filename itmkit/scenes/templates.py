@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from itmkit.scenes.claims import Claims, Mention, Relation
-from itmkit.scenes.phrases import Phrase, Speaker, Use
+from itmkit.scenes.claims import Claims, Mention
+from itmkit.scenes.phrases import Speaker, Use
+from itmkit.scenes.sentence_parts import be, picture_node, place_of, verb_node, with_place
 from itmkit.scenes.trees import Node
 
 Pattern = Callable[[Speaker, Claims], tuple[Node, bool]]
@@ -17,51 +18,19 @@ Pattern = Callable[[Speaker, Claims], tuple[Node, bool]]
 _POSTURES = ("sit", "sit", "stand", "lie", "appear", "float", "rest")
 _PLACED = (("placed", "place"), ("located", "locate"), ("shown", "show"), ("drawn", "draw"), ("positioned", "position"))
 _PLACED_ALSO = (*_PLACED, ("sitting", "sit"), ("standing", "stand"), ("lying", "lie"), ("floating", "float"))
-_PICTURES = ("picture", "picture", "image", "photo", "drawing")
-
-
-def _be(plural: bool, upos: str = "AUX") -> Node:
-    return Node("are" if plural else "is", upos, "be")
-
-
-def _verb(lemma: str, plural: bool) -> Node:
-    form = lemma if plural else {"lie": "lies", "cross": "crosses"}.get(lemma, lemma + "s")
-    return Node(form, "VERB", lemma)
-
-
-def _picture(say: Speaker, article: str = "a") -> Node:
-    noun = say.pick(_PICTURES)
-    if article == "a" and noun[0] == "i":
-        article = "an"
-    return Node(noun, "NOUN").before("det", Node(article, "DET", "a" if article == "an" else article))
-
-
-def _place(say: Speaker, claims: Claims, relation: Relation, use: Use, *, last: bool = True) -> tuple[str, Node]:
-    """The phrase for what a relation's subject stands in relation to."""
-    objects = relation.objects
-    first = say.mention(claims.mentions[objects[0]], last=last and len(objects) == 1)
-    second = say.mention(claims.mentions[objects[1]], last=last) if len(objects) > 1 else None
-    return say.place(relation.name, use, first, second)
-
-
-def _with_place(say: Speaker, claims: Claims, definite: bool | None = None) -> Phrase:
-    """Mention 0 followed by its place: "a red ball above a box"."""
-    subject = say.mention(claims.mentions[0], definite=definite)
-    subject.node.after(*_place(say, claims, claims.relations[0], "noun"))
-    return subject
 
 
 # One relation: "a red ball", left of, "a blue box" (or between two objects)
 
 
 def noun_phrase(say: Speaker, claims: Claims) -> tuple[Node, bool]:
-    return _with_place(say, claims).node, False
+    return with_place(say, claims).node, False
 
 
 def participle(say: Speaker, claims: Claims) -> tuple[Node, bool]:
     subject = say.mention(claims.mentions[0])
     form, lemma = say.pick(_PLACED_ALSO)
-    verb = Node(form, "VERB", lemma).after(*_place(say, claims, claims.relations[0], "verb"))
+    verb = Node(form, "VERB", lemma).after(*place_of(say, claims, claims.relations[0], "verb"))
     return subject.node.after("acl", verb), False
 
 
@@ -69,27 +38,27 @@ def relative_clause(say: Speaker, claims: Claims) -> tuple[Node, bool]:
     subject = say.mention(claims.mentions[0])
     that = Node(say.pick(("that", "that", "which")), "PRON")
     if say.chance(0.7):
-        _, root = _place(say, claims, claims.relations[0], "predicate")
-        root.before("cop", _be(subject.plural))
+        _, root = place_of(say, claims, claims.relations[0], "predicate")
+        root.before("cop", be(subject.plural))
     else:
-        root = _verb(say.pick(_POSTURES), subject.plural).after(*_place(say, claims, claims.relations[0], "verb"))
+        root = verb_node(say.pick(_POSTURES), subject.plural).after(*place_of(say, claims, claims.relations[0], "verb"))
     return subject.node.after("acl:relcl", root.before("nsubj", that)), False
 
 
 def copula(say: Speaker, claims: Claims) -> tuple[Node, bool]:
     subject = say.mention(claims.mentions[0], last=True)
-    _, root = _place(say, claims, claims.relations[0], "predicate")
-    return root.before("cop", _be(subject.plural)).before("nsubj", subject.node), True
+    _, root = place_of(say, claims, claims.relations[0], "predicate")
+    return root.before("cop", be(subject.plural)).before("nsubj", subject.node), True
 
 
 def posture(say: Speaker, claims: Claims) -> tuple[Node, bool]:
     subject = say.mention(claims.mentions[0], last=True)
-    verb = _verb(say.pick(_POSTURES), subject.plural)
+    verb = verb_node(say.pick(_POSTURES), subject.plural)
     if say.chance(0.25):
         participles = {"sit": "sitting", "lie": "lying", "stand": "standing", "float": "floating"}
         lemma, form = say.pick(tuple(participles.items()))
-        verb = Node(form, "VERB", lemma).before("aux", _be(subject.plural))
-    verb.before("nsubj", subject.node).after(*_place(say, claims, claims.relations[0], "verb"))
+        verb = Node(form, "VERB", lemma).before("aux", be(subject.plural))
+    verb.before("nsubj", subject.node).after(*place_of(say, claims, claims.relations[0], "verb"))
     return verb, True
 
 
@@ -99,20 +68,20 @@ def passive(say: Speaker, claims: Claims) -> tuple[Node, bool]:
         verb = Node("seen", "VERB", "see").before("aux:pass", Node("be", "AUX")).before("aux", Node("can", "AUX"))
     else:
         form, lemma = say.pick(_PLACED)
-        verb = Node(form, "VERB", lemma).before("aux:pass", _be(subject.plural))
-    verb.before("nsubj:pass", subject.node).after(*_place(say, claims, claims.relations[0], "verb"))
+        verb = Node(form, "VERB", lemma).before("aux:pass", be(subject.plural))
+    verb.before("nsubj:pass", subject.node).after(*place_of(say, claims, claims.relations[0], "verb"))
     return verb, True
 
 
 def existential(say: Speaker, claims: Claims) -> tuple[Node, bool]:
-    subject = _with_place(say, claims, definite=False)
-    return _be(subject.plural, "VERB").before("expl", Node("there", "PRON")).after("nsubj", subject.node), True
+    subject = with_place(say, claims, definite=False)
+    return be(subject.plural, "VERB").before("expl", Node("there", "PRON")).after("nsubj", subject.node), True
 
 
 def existential_fronted(say: Speaker, claims: Claims) -> tuple[Node, bool]:
-    relation, place = _place(say, claims, claims.relations[0], "verb", last=False)
+    relation, place = place_of(say, claims, claims.relations[0], "verb", last=False)
     subject = say.mention(claims.mentions[0], definite=False, last=True)
-    verb = _be(subject.plural, "VERB").before("expl", Node("there", "PRON")).after("nsubj", subject.node)
+    verb = be(subject.plural, "VERB").before("expl", Node("there", "PRON")).after("nsubj", subject.node)
     if say.chance(0.3):
         verb.before("punct", Node(",", "PUNCT"))
     return verb.before(relation, place), True
@@ -120,31 +89,31 @@ def existential_fronted(say: Speaker, claims: Claims) -> tuple[Node, bool]:
 
 def inverted(say: Speaker, claims: Claims) -> tuple[Node, bool]:
     use: Use = "predicate" if say.chance(0.6) else "verb"
-    relation, place = _place(say, claims, claims.relations[0], use, last=False)
+    relation, place = place_of(say, claims, claims.relations[0], use, last=False)
     subject = say.mention(claims.mentions[0], last=True)
     if use == "predicate":
-        return place.after("cop", _be(subject.plural)).after("nsubj", subject.node), True
-    verb = _verb(say.pick(("sit", "sit", "stand", "lie")), subject.plural)
+        return place.after("cop", be(subject.plural)).after("nsubj", subject.node), True
+    verb = verb_node(say.pick(("sit", "sit", "stand", "lie")), subject.plural)
     return verb.before(relation, place).after("nsubj", subject.node), True
 
 
 def picture_of(say: Speaker, claims: Claims) -> tuple[Node, bool]:
-    subject = _with_place(say, claims)
-    picture = _picture(say)
+    subject = with_place(say, claims)
+    picture = picture_node(say)
     if say.chance(0.6):
         return picture.after("nmod", subject.node.before("case", Node(say.pick(("of", "of", "with")), "ADP"))), False
     return picture.after("acl", Node("showing", "VERB", "show").after("obj", subject.node)), False
 
 
 def picture_shows(say: Speaker, claims: Claims) -> tuple[Node, bool]:
-    subject = _with_place(say, claims)
+    subject = with_place(say, claims)
     lemma = say.pick(("show", "show", "contain"))
-    picture = _picture(say, say.pick(("the", "this")))
-    return _verb(lemma, False).before("nsubj", picture).after("obj", subject.node), True
+    picture = picture_node(say, say.pick(("the", "this")))
+    return verb_node(lemma, False).before("nsubj", picture).after("obj", subject.node), True
 
 
 def someone_sees(say: Speaker, claims: Claims) -> tuple[Node, bool]:
-    subject = _with_place(say, claims)
+    subject = with_place(say, claims)
     verb = Node("see", "VERB")
     if say.chance(0.7):
         verb.before("aux", Node("can", "AUX"))
@@ -155,7 +124,7 @@ def in_the_picture(say: Speaker, claims: Claims) -> tuple[Node, bool]:
     root, _ = copula(say, claims)
     if say.chance(0.5):
         root.before("punct", Node(",", "PUNCT"))
-    picture = _picture(say, say.pick(("the", "this")))
+    picture = picture_node(say, say.pick(("the", "this")))
     return root.before("obl", picture.before("case", Node("in", "ADP"))), True
 
 
@@ -163,8 +132,8 @@ def colour_predicate(say: Speaker, claims: Claims) -> tuple[Node, bool]:
     """ "The ball left of the blue box is red": the colour comes last. Only for a kind that the scene has once."""
     mention = claims.mentions[0]
     bare = Claims((Mention(mention.kind, None, mention.size), *claims.mentions[1:]), claims.relations)
-    subject = _with_place(say, bare, definite=True)
-    root = Node(str(mention.colour), "ADJ").before("cop", _be(False)).before("nsubj", subject.node)
+    subject = with_place(say, bare, definite=True)
+    root = Node(str(mention.colour), "ADJ").before("cop", be(False)).before("nsubj", subject.node)
     return root, True
 
 
@@ -188,11 +157,11 @@ def two_places(say: Speaker, claims: Claims) -> tuple[Node, bool]:
     sentence = say.chance(0.5)
     use: Use = "predicate" if sentence else "noun"
     subject = say.mention(claims.mentions[0], last=sentence)
-    relation, first = _place(say, claims, claims.relations[0], use, last=False)
-    _, second = _place(say, claims, claims.relations[1], use)
+    relation, first = place_of(say, claims, claims.relations[0], use, last=False)
+    _, second = place_of(say, claims, claims.relations[1], use)
     first.after("conj", second.before("cc", Node(say.pick(("and", "and", "but")) if sentence else "and", "CCONJ")))
     if sentence:
-        return first.before("cop", _be(subject.plural)).before("nsubj", subject.node), True
+        return first.before("cop", be(subject.plural)).before("nsubj", subject.node), True
     return subject.node.after(relation, first), False
 
 
@@ -203,15 +172,15 @@ def chain(say: Speaker, claims: Claims) -> tuple[Node, bool]:
     middle = say.mention(claims.mentions[1])
     relation, place = say.place(claims.relations[0].name, "predicate" if sentence else "noun", middle)
     if say.chance(0.5):
-        _, clause = _place(say, claims, claims.relations[1], "predicate")
-        clause.before("cop", _be(middle.plural)).before("nsubj", Node(say.pick(("that", "which")), "PRON"))
+        _, clause = place_of(say, claims, claims.relations[1], "predicate")
+        clause.before("cop", be(middle.plural)).before("nsubj", Node(say.pick(("that", "which")), "PRON"))
         if clause.left[0][1].form == "which" and say.chance(0.6):
             clause.before("punct", Node(",", "PUNCT"))
         middle.node.after("acl:relcl", clause)
     else:
-        middle.node.after(*_place(say, claims, claims.relations[1], "noun"))
+        middle.node.after(*place_of(say, claims, claims.relations[1], "noun"))
     if sentence:
-        return place.before("cop", _be(subject.plural)).before("nsubj", subject.node), True
+        return place.before("cop", be(subject.plural)).before("nsubj", subject.node), True
     return subject.node.after(relation, place), False
 
 
@@ -220,7 +189,7 @@ def again(say: Speaker, claims: Claims) -> tuple[Node, bool]:
     root, _ = copula(say, claims)
     third = say.mention(claims.mentions[2])
     _, place = say.place(claims.relations[1].name, "predicate", say.mention(claims.mentions[1], bare=True))
-    place.before("cop", _be(third.plural)).before("nsubj", third.node)
+    place.before("cop", be(third.plural)).before("nsubj", third.node)
     place.before("cc", Node(say.pick(("and", "and", "while")), "CCONJ"))
     if place.left[0][1].form == "while":
         place.left[0] = ("mark", Node("while", "SCONJ"))
@@ -242,11 +211,11 @@ def two_sides(say: Speaker, claims: Claims) -> tuple[Node, bool]:
     join = Node("and", "CCONJ")
     if style == "copula":
         for side, thing in zip(sides, things, strict=True):
-            side.before("cop", _be(thing.plural)).before("nsubj", thing.node)
+            side.before("cop", be(thing.plural)).before("nsubj", thing.node)
         return sides[0].after("conj", sides[1].before("cc", join)), True
     if style == "inverted":
         for side, thing in zip(sides, things, strict=True):
-            side.after("cop", _be(thing.plural)).after("nsubj", thing.node)
+            side.after("cop", be(thing.plural)).after("nsubj", thing.node)
         sides[1].before("cc", join)
         if say.chance(0.5):
             sides[1].before("punct", Node(",", "PUNCT"))
@@ -256,7 +225,7 @@ def two_sides(say: Speaker, claims: Claims) -> tuple[Node, bool]:
     things[1].node.before("cc", join)
     things[0].node.after("conj", things[1].node)
     if style == "there":
-        return _be(plural[0], "VERB").before("expl", Node("there", "PRON")).after("nsubj", things[0].node), True
+        return be(plural[0], "VERB").before("expl", Node("there", "PRON")).after("nsubj", things[0].node), True
     return things[0].node, False
 
 
@@ -274,7 +243,7 @@ def hides(say: Speaker, claims: Claims) -> tuple[Node, bool]:
         verb = Node(lemma if subject.plural else third, "VERB", lemma).before("advmod", partly)
         return verb.before("nsubj", subject.node).after("obj", target.node), True
     subject, agent = say.mention(back, last=True), say.mention(front, last=True)
-    verb = Node(participle_form, "VERB", lemma).before("advmod", partly).before("aux:pass", _be(subject.plural))
+    verb = Node(participle_form, "VERB", lemma).before("advmod", partly).before("aux:pass", be(subject.plural))
     return verb.before("nsubj:pass", subject.node).after(
         "obl:agent", agent.node.before("case", Node("by", "ADP"))
     ), True
@@ -295,9 +264,9 @@ def listing(say: Speaker, claims: Claims) -> tuple[Node, bool]:
         things[0].node.after("conj", thing.node)
     first = things[0].node
     if style == "there":
-        return _be(plural, "VERB").before("expl", Node("there", "PRON")).after("nsubj", first), True
+        return be(plural, "VERB").before("expl", Node("there", "PRON")).after("nsubj", first), True
     if style == "picture":
-        return _picture(say).after("nmod", first.before("case", Node("of", "ADP"))), False
+        return picture_node(say).after("nmod", first.before("case", Node("of", "ADP"))), False
     if style == "see":
         verb = (
             Node("see", "VERB").before("aux", Node("can", "AUX")).before("nsubj", Node(say.pick(("you", "we")), "PRON"))

@@ -7,7 +7,8 @@ Each image and each caption is encoded once. Pairs are scored tile by tile (`itm
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from torch import nn
 from itmkit.cache import WHOLE, CacheWriter, Column, MadeBy, Part
 from itmkit.cache.begin import begun_manifest
 from itmkit.inputs import Inputs
+from itmkit.machine.device import usable_device
 from itmkit.machine.memory import keep_freed_memory, resident
-from itmkit.machine.precision import Products
+from itmkit.machine.precision import Products, WantedProducts, precision_of
 from itmkit.matchers import Encoded
 from itmkit.progress import SILENT, Progress
 from itmkit.scoring.matrix import check_finite
@@ -37,6 +39,35 @@ def rows_of(texts: int) -> int:
     return max(1, min(ROWS, ROW_BYTES // (4 * max(texts, 1))) // IMAGE_TILE) * IMAGE_TILE
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """Where and how pairs are scored.
+
+    Attributes:
+        device: as torch names it; None is cuda where there is one, else cpu.
+        memory: bytes the process should stay under; what it uses when it begins counts.
+        precision: of products of matrices; "auto" is bfloat16 where the hardware has it, else float32.
+        part: which shards of rows to do, where several ranks share the work; the last one to finish joins them
+            (`merge_when_done`).
+    """
+
+    device: str | None = None
+    memory: int = MEMORY
+    precision: WantedProducts = "auto"
+    part: Part = WHOLE
+
+    @property
+    def where(self) -> torch.device:
+        return torch.device(usable_device(self.device))
+
+    @property
+    def products(self) -> Products:
+        return precision_of(self.precision, self.where)
+
+
+USUAL = Scoring()
+
+
 def score_to_disk(
     members: Mapping[str, nn.Module],
     inputs: Inputs,
@@ -45,10 +76,7 @@ def score_to_disk(
     made_from: Mapping[str, str],
     images: np.ndarray,
     texts: np.ndarray,
-    device: torch.device,
-    memory: int = MEMORY,
-    part: Part = WHOLE,
-    precision: Products = "float32",
+    scoring: Scoring = USUAL,
     progress: Progress = SILENT,
 ) -> None:
     """Writes, or continues, `folder/<member>`: a cache with a row `scores` (n_texts,) float32 an image.
@@ -56,21 +84,18 @@ def score_to_disk(
     Args:
         made_from: {what: digest} of weights and caches; scores of others are begun anew.
         images, texts: positions within `inputs`, in the order of the matrix.
-        memory: bytes the process should stay under; what it uses when it begins counts.
-        part: which shards of rows to do, where several ranks share the work; the last one to finish joins them
-            (`merge_when_done`).
-        precision: of products of matrices; see `itmkit.machine.precision`.
 
     Raises:
         ItmkitError: a score is NaN or infinite; names the member.
     """
+    device, part = scoring.where, scoring.part
     if device.type == "cpu":
         keep_freed_memory()
     tiles = text_tiles(inputs, texts, device)
     ids = [inputs.images[i].id for i in images]
     for name, matcher in members.items():
         place = folder / name
-        made_by = MadeBy("evaluate", {"member": name, "precision": precision}, None, dict(made_from))
+        made_by = MadeBy("evaluate", {"member": name, "precision": scoring.products}, None, dict(made_from))
         options: dict[str, Any] = {
             "made_by": made_by,
             "columns": {"scores": Column("float32", (len(texts),))},
@@ -79,28 +104,41 @@ def score_to_disk(
             "part": part,
         }
         with CacheWriter.open(place, **options, force=_other(place, made_by)) as writer:
-            pending = list(writer.pending())
-            if not pending:
-                continue
-            matcher.eval()
-            at_most = max(1, int(TILES_SHARE * (memory - resident())) // TILE_BYTES)
-            spill = folder / f".captions-{name}-{part.index}"
-            total, done = writer.total * len(texts), writer.done * len(texts)
-            with (
-                progress.task(f"scoring {name}", total, done=done, unit="pairs") as advance,
-                workers(device, at_most) as in_order,
-                _Captions(
-                    encoded_texts(matcher, inputs, texts, tiles, device, in_order), device, memory, spill
-                ) as captions,
-            ):
-                for shard, keys in pending:
-                    first = shard * writer.manifest.shard_size
-                    block = np.empty((len(keys), len(texts)), np.float32)
-                    rows = encoded_images(matcher, inputs, images[first : first + len(keys)], device, in_order)
-                    score_tiles(matcher, rows, captions, block, in_order, advance, precision)
-                    check_finite(name, block)
-                    with writer.shard(shard) as out:
-                        out.append(keys, {"scores": block})
+            if pending := list(writer.pending()):
+                matcher.eval()
+                _score_rows(writer, pending, place, matcher, inputs, images, texts, tiles, scoring, progress)
+
+
+def _score_rows(
+    writer: CacheWriter,
+    pending: Sequence[tuple[int, Sequence[str]]],
+    place: Path,
+    matcher: nn.Module,
+    inputs: Inputs,
+    images: np.ndarray,
+    texts: np.ndarray,
+    tiles: Sequence[np.ndarray],
+    scoring: Scoring,
+    progress: Progress,
+) -> None:
+    """Writes the shards of rows of one member that are not there yet."""
+    device, memory, name = scoring.where, scoring.memory, place.name
+    at_most = max(1, int(TILES_SHARE * (memory - resident())) // TILE_BYTES)
+    spill = place.with_name(f".captions-{name}-{scoring.part.index}")
+    total, done = writer.total * len(texts), writer.done * len(texts)
+    with (
+        progress.task(f"scoring {name}", total, done=done, unit="pairs") as advance,
+        workers(device, at_most) as in_order,
+        _Captions(encoded_texts(matcher, inputs, texts, tiles, device, in_order), device, memory, spill) as captions,
+    ):
+        for shard, keys in pending:
+            first = shard * writer.manifest.shard_size
+            block = np.empty((len(keys), len(texts)), np.float32)
+            rows = encoded_images(matcher, inputs, images[first : first + len(keys)], device, in_order)
+            score_tiles(matcher, rows, captions, block, in_order, advance, scoring.products)
+            check_finite(name, block)
+            with writer.shard(shard) as out:
+                out.append(keys, {"scores": block})
 
 
 def _other(place: Path, made_by: MadeBy) -> bool:

@@ -9,15 +9,16 @@ from typing import Any
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.protocols import protocol
-from itmkit.files import read_json, write_json
+from itmkit.files import write_json
 from itmkit.matchers import METHODS, method
 from itmkit.methods.published import Published, published
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.begin import configured, settled
+from itmkit.runs.facts import RunFacts, run_names
 from itmkit.runs.settings import RunConfig, changed, read_config
 from itmkit.statistics.bootstrap import Difference
-from itmkit.studies.compare import FIGURES
-from itmkit.studies.kept_ranks import Folds, evaluated
+from itmkit.studies.comparison import FIGURES
+from itmkit.studies.kept_ranks import Evaluated, Folds, evaluated
 from itmkit.studies.over_runs import mean_differences
 from itmkit.training.budget import asked_for
 from itmkit.training.train import train
@@ -27,7 +28,7 @@ FULL = "full"
 
 
 @dataclass(frozen=True)
-class Row:
+class AblationRow:
     """One row: the whole method ("full"), or the method with some settings changed.
 
     Attributes:
@@ -65,8 +66,8 @@ class Ablation:
     says: str
     images: int
     captions: int
-    full: Row
-    rows: list[Row]
+    full: AblationRow
+    rows: list[AblationRow]
     left_out: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
@@ -116,32 +117,19 @@ def ablate(
         progress.note(f"{label}: runs/{run}")
         train(workspace, row, run=run, device=device, force=force, progress=progress)
 
-    def found(label: str, run: str, whole: Folds | None) -> tuple[Row, Folds, dict[str, Any]]:
-        facts = evaluated(workspace, run, split, device=device, progress=progress)
-        mine = next(one for one in facts.facts["results"] if one["name"] == run)
-        ranks, trained = facts.ranks[run], read_json(workspace.run(run) / "run.json")
-        switched = method(config.method).ABLATIONS.get(label, {})
-        row = Row(
-            label=label,
-            settings=switched,
-            run=run,
-            kind=mine["kind"],
-            figures={figure: _figure(mine, figure) for figure in FIGURES},
-            epochs=trained["epochs_done"],
-            core_minutes=trained.get("core_minutes"),
-            difference=mean_differences([ranks], [whole]) if whole is not None else {},
-            published=published(config, switched, split) if switched else None,
-        )
-        return row, ranks, facts.facts
+    def found(label: str, run: str, whole: Folds | None = None) -> tuple[AblationRow, Evaluated]:
+        evaluation = evaluated(workspace, run, split, device=device, progress=progress)
+        return _row(workspace, config, label, run, split, evaluation, whole), evaluation
 
-    full, whole, facts = found(FULL, name, None)
+    full, evaluation = found(FULL, name)
+    whole = evaluation.ranks[name]
     result = Ablation(
         run=name,
         method=config.method,
         split=split,
         says=protocol(split).says,
-        images=facts["images"],
-        captions=facts["captions"],
+        images=evaluation.facts["images"],
+        captions=evaluation.facts["captions"],
         full=full,
         rows=[found(label, row_run(name, label), whole)[0] for label in rows],
         left_out=left_out,
@@ -158,9 +146,9 @@ def row_run(name: str, label: str) -> str:
 def _base(workspace: Workspace, name: str, recipe: str | None, settings: Mapping[str, Any]) -> RunConfig:
     """The settings of the whole method."""
     folder = workspace.run(name)
-    before = read_config(folder / "config.toml") if (folder / "run.json").exists() else None
+    before = read_config(folder / "config.toml") if RunFacts.exist(folder) else None
     if before is None and name not in METHODS:
-        have = ", ".join(workspace.runs()) or "none yet"
+        have = ", ".join(run_names(workspace)) or "none yet"
         raise ItmkitError(f"{name!r} is neither a run ({have}) nor a method ({', '.join(METHODS)})")
     if before is not None and recipe is None and not settings:
         return before
@@ -192,6 +180,32 @@ def _planned(
     if only and left_out:
         raise ItmkitError([f"--only {label!r}: {why}" for label, why in left_out.items()])
     return rows, left_out
+
+
+def _row(
+    workspace: Workspace,
+    config: RunConfig,
+    label: str,
+    run: str,
+    split: str,
+    evaluation: Evaluated,
+    whole: Folds | None,
+) -> AblationRow:
+    """The row of one run, compared with the ranks of the whole method where they are given."""
+    mine = next(one for one in evaluation.facts["results"] if one["name"] == run)
+    trained = RunFacts.read(workspace.run(run))
+    switched = method(config.method).ABLATIONS.get(label, {})
+    return AblationRow(
+        label=label,
+        settings=switched,
+        run=run,
+        kind=mine["kind"],
+        figures={figure: _figure(mine, figure) for figure in FIGURES},
+        epochs=trained.epochs_done,
+        core_minutes=trained.core_minutes,
+        difference=mean_differences([evaluation.ranks[run]], [whole]) if whole is not None else {},
+        published=published(config, switched, split) if switched else None,
+    )
 
 
 def _figure(facts: Mapping[str, Any], figure: str) -> float:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.protocols import protocol
-from itmkit.files import read_json, write_json
+from itmkit.files import write_json
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.begin import configured
+from itmkit.runs.facts import RunFacts
 from itmkit.runs.settings import RunConfig
-from itmkit.statistics.bootstrap import Difference, Interval
-from itmkit.statistics.seeds import Spread
-from itmkit.studies.kept_ranks import Folds, evaluated
+from itmkit.studies.comparison import FIGURES, Comparison, ComparisonRow, Versus
+from itmkit.studies.kept_ranks import evaluated
 from itmkit.studies.over_runs import mean_differences, mean_intervals
 from itmkit.training.budget import like
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
-
-FIGURES = ("i2t R@1", "i2t R@5", "i2t R@10", "t2i R@1", "t2i R@5", "t2i R@10", "rsum")
 
 
 @dataclass(frozen=True)
@@ -63,94 +60,21 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Row:
-    """Figures of one contender, or of one member of it, over seeds: {figure: [value of each seed]}.
+class Asked:
+    """What is asked of the trained runs.
 
     Attributes:
-        core_minutes, epochs: of each run's training; empty for a member, None of runs older than that figure.
-        intervals: of the means over seeds, by bootstrap over images, where they were asked for.
-        ranks: of each run, where intervals or differences were asked for.
+        split: or protocol, on which they are evaluated.
+        intervals: of the means over seeds, by bootstrap over images.
+        against: one of the methods, with which all others are compared on the same images.
     """
 
-    name: str
-    kind: str
-    runs: list[str]
-    values: dict[str, list[float]]
-    seeds: list[int] = field(default_factory=list)
-    core_minutes: list[float | None] = field(default_factory=list)
-    epochs: list[int] = field(default_factory=list)
-    intervals: dict[str, Interval] = field(default_factory=dict)
-    ranks: list[Folds] = field(default_factory=list)
-
-    def mean(self, figure: str) -> float:
-        return Spread.of(self.values[figure]).mean
-
-    def spread(self, figure: str) -> float:
-        """The standard deviation over seeds; NaN for a single one."""
-        return Spread.of(self.values[figure]).deviation
-
-    @property
-    def mean_core_minutes(self) -> float | None:
-        """None where it is not known of every run."""
-        known = [one for one in self.core_minutes if one is not None]
-        return sum(known) / len(known) if known and len(known) == len(self.runs) else None
-
-    def to_json(self) -> dict[str, Any]:
-        spread = {name: None if math.isnan(self.spread(name)) else self.spread(name) for name in FIGURES}
-        mean = {name: self.mean(name) for name in FIGURES}
-        found = {"name": self.name, "kind": self.kind, "runs": self.runs, "seeds": self.seeds, "mean": mean}
-        found |= {"spread": spread, "values": self.values}
-        if self.core_minutes:
-            found |= {"core_minutes": self.core_minutes, "epochs": self.epochs}
-        if self.intervals:
-            found["intervals"] = {name: one.to_json() for name, one in self.intervals.items()}
-        return found
+    split: str = "test"
+    intervals: bool = False
+    against: str | None = None
 
 
-@dataclass(frozen=True)
-class Versus:
-    """Two contenders on the same images: what the mean over seeds of the first has more than that of the second.
-
-    by_seed: the difference in rsum of each seed that both have.
-    """
-
-    first: str
-    second: str
-    figures: dict[str, Difference]
-    by_seed: dict[int, float]
-
-    def to_json(self) -> dict[str, Any]:
-        figures = {name: one.to_json() for name, one in self.figures.items()}
-        by_seed = {str(seed): value for seed, value in self.by_seed.items()}
-        return {"first": self.first, "second": self.second, "figures": figures, "rsum_by_seed": by_seed}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """rows: whole methods, best mean rsum first. members: the single members of ensembles, likewise.
-
-    Attributes:
-        budget: core minutes that were to be spent on each run; None where it was not the same of all, or none.
-        against: every row less one that was named.
-    """
-
-    split: str
-    says: str
-    seeds: list[int]
-    images: int
-    captions: int
-    chance_rsum: float
-    rows: list[Row]
-    members: list[Row]
-    budget: float | None = None
-    against: list[Versus] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {"split": self.split, "seeds": self.seeds, "images": self.images}
-        facts |= {"captions": self.captions, "chance_rsum": self.chance_rsum}
-        facts |= {"rows": [row.to_json() for row in self.rows], "members": [row.to_json() for row in self.members]}
-        facts |= {"budget": self.budget} if self.budget else {}
-        return facts | ({"against": [one.to_json() for one in self.against]} if self.against else {})
+FIGURES_ONLY = Asked()
 
 
 def compare(
@@ -160,10 +84,8 @@ def compare(
     seeds: int | Sequence[int] = 3,
     recipe: str = "small",
     settings: Mapping[str, Any] | None = None,
-    split: str = "test",
     prefix: str = "compare",
-    intervals: bool = False,
-    against: str | None = None,
+    asked: Asked = FIGURES_ONLY,
     device: str | None = None,
     force: bool = False,
     progress: Progress = SILENT,
@@ -178,23 +100,17 @@ def compare(
         seeds: how many (0, 1, ...), or which.
         settings: for all of them; those of training, or of a method if every method has it. With a "budget" the
             first seed of a method is measured, and the others train as many epochs.
-        intervals: of the means over seeds, by bootstrap over images.
-        against: one of `methods`, with which all others are compared on the same images.
+        asked: the split, and whether intervals and a comparison are wanted.
 
     Raises:
         ItmkitError: unknown methods or settings, caches that are missing: all of it at once, before any training.
     """
+    split, against = asked.split, asked.against
     configs = _checked(workspace, methods, seeds, recipe, settings or {}, prefix, against)
     protocol(split)
-    for contender, each in configs:
-        first: RunConfig | None = None
-        for seed, config in each.items():
-            name = contender.run(seed, prefix)
-            progress.note(f"{contender.label}, seed {seed}: runs/{name}")
-            config = config if first is None else like(config, first)
-            first = train(workspace, config, run=name, device=device, force=force, progress=progress).config
-    rows, facts = _rows(workspace, configs, split, prefix, intervals or against is not None, device, progress)
-    if intervals:
+    _train(workspace, configs, prefix, device=device, force=force, progress=progress)
+    rows, facts = _rows(workspace, configs, split, prefix, asked.intervals or against is not None, device, progress)
+    if asked.intervals:
         for row in rows.values():
             row.intervals.update(mean_intervals(row.ranks))
     whole = {contender.label for contender, _ in configs}
@@ -215,6 +131,25 @@ def compare(
     )
     write_json(workspace.comparison(prefix, split), result.to_json())
     return result
+
+
+def _train(
+    workspace: Workspace,
+    configs: Sequence[tuple[Contender, Mapping[int, RunConfig]]],
+    prefix: str,
+    *,
+    device: str | None,
+    force: bool,
+    progress: Progress,
+) -> None:
+    """Trains every run; those of a contender's later seeds like its first, of which a budget is measured."""
+    for contender, each in configs:
+        first: RunConfig | None = None
+        for seed, config in each.items():
+            name = contender.run(seed, prefix)
+            progress.note(f"{contender.label}, seed {seed}: runs/{name}")
+            config = config if first is None else like(config, first)
+            first = train(workspace, config, run=name, device=device, force=force, progress=progress).config
 
 
 def _checked(
@@ -257,9 +192,9 @@ def _rows(
     with_ranks: bool,
     device: str | None,
     progress: Progress,
-) -> tuple[dict[str, Row], dict[str, Any]]:
+) -> tuple[dict[str, ComparisonRow], dict[str, Any]]:
     """The rows of all contenders and of their members, and what else an evaluation says."""
-    rows: dict[str, Row] = {}
+    rows: dict[str, ComparisonRow] = {}
     facts: dict[str, Any] = {}
     for contender, each in configs:
         for seed in each:
@@ -268,20 +203,20 @@ def _rows(
             facts = found.facts
             for one in facts["results"]:
                 label = contender.label + one["name"].removeprefix(name)
-                row = rows.setdefault(label, Row(label, one["kind"], [], {figure: [] for figure in FIGURES}))
+                row = rows.setdefault(label, ComparisonRow(label, one["kind"], [], {figure: [] for figure in FIGURES}))
                 row.runs.append(one["name"])
                 row.seeds.append(seed)
                 row.ranks.extend([found.ranks[one["name"]]] if with_ranks else [])
                 for figure in FIGURES:
                     side, _, recall = figure.partition(" ")
                     row.values[figure].append(one[side][recall] if recall else one["rsum"])
-            trained = read_json(workspace.run(name) / "run.json")
-            rows[contender.label].core_minutes.append(trained.get("core_minutes"))
-            rows[contender.label].epochs.append(trained["epochs_done"])
+            trained = RunFacts.read(workspace.run(name))
+            rows[contender.label].core_minutes.append(trained.core_minutes)
+            rows[contender.label].epochs.append(trained.epochs_done)
     return rows, facts
 
 
-def _against(rows: Sequence[Row], label: str) -> list[Versus]:
+def _against(rows: Sequence[ComparisonRow], label: str) -> list[Versus]:
     """Every other row less the one of the label."""
     other = next(row for row in rows if row.name == label)
     theirs = dict(zip(other.seeds, other.values["rsum"], strict=True))

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from itmkit.evaluation.evaluate import evaluate
-from itmkit.evaluation.results import Row
+from itmkit.evaluation.results import EvaluationRow
 from itmkit.files import atomic_path, read_json
 from itmkit.progress import SILENT, Progress
+from itmkit.scoring.engine import Scoring
 from itmkit.scoring.metrics import QueryRanks
 from itmkit.workspace import Workspace, result_path
 
@@ -48,13 +49,13 @@ def evaluated(
         ranks = _read(kept, {row["name"]: row["rsum"] for row in facts["results"]}) if with_ranks else {}
         if ranks is not None:
             return Evaluated(facts, ranks)
-    found = evaluate(workspace, [run], split=split, device=device, progress=progress)
+    found = evaluate(workspace, [run], split=split, scoring=Scoring(device), progress=progress)
     with atomic_path(kept) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **_arrays(found.rows))
     return Evaluated(read_json(path), {row.name: row.ranks for row in found.rows})
 
 
-def _arrays(rows: Sequence[Row]) -> dict[str, Any]:
+def _arrays(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
     """names (k,), folds (), and of row k and fold f: k.f.images, k.f.texts; f.image_of is the same of all rows."""
     arrays: dict[str, Any] = {"names": np.array([row.name for row in rows]), "folds": np.array(len(rows[0].ranks))}
     arrays |= {f"{fold}.image_of": ranks.image_of for fold, ranks in enumerate(rows[0].ranks)}

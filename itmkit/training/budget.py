@@ -18,7 +18,9 @@ from typing import Any
 
 import torch
 
+from itmkit.dataset import Dataset
 from itmkit.progress import SILENT, Progress
+from itmkit.runs.facts import RunFacts
 from itmkit.runs.settings import RunConfig, read_config
 from itmkit.training.estimate import Estimate, estimate
 from itmkit.workspace import Workspace
@@ -117,6 +119,7 @@ def within_budget(
     *,
     processes: int = 1,
     force: bool = False,
+    dataset: Dataset | None = None,
     progress: Progress = SILENT,
 ) -> RunConfig:
     """The settings with the number of epochs that the budget comes to: that of the run in `folder`, else measured anew.
@@ -126,16 +129,16 @@ def within_budget(
     budget = config.training.budget
     if not budget or config.measured or not config.stages:
         return config
-    if not force and (folder / "run.json").exists():
+    if not force and RunFacts.exist(folder):
         return like(config, read_config(folder / "config.toml"))
-    found = estimate(workspace, config, run=folder.name, device=str(device), steps=STEPS, progress=progress)
+    found = estimate(workspace, config, run=folder.name, device=str(device), dataset=dataset, progress=progress)
     # All processes together do the work that one was measured at.
     chosen, takes = fit(config, found, cores_of(device))
-    epochs = sum(stage.epochs for stage in takes.stages)
+    epochs, cores = sum(stage.epochs for stage in takes.stages), cores_of(device, processes)
     minutes = chosen.measured["core_minutes"]
     beyond = ": more than the budget, but less than one epoch is no training" if minutes > budget else ""
     progress.note(
         f"--budget: {epochs} epoch{'s' * (epochs > 1)}, estimated to take {minutes:.3g} of {budget:g} core minutes"
-        f" ({cores_of(device, processes)} cores){beyond}"
+        f" on {cores} core{'s' * (cores > 1)}{beyond}"
     )
     return chosen

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs
 from itmkit.machine.device import usable_device
@@ -79,21 +80,26 @@ def estimate(
     run: str | None = None,
     device: str | None = None,
     steps: int = STEPS,
+    dataset: Dataset | None = None,
     progress: Progress = SILENT,
 ) -> Estimate:
     """Trains for a few steps of every stage, and scores some images of `val`. Writes nothing.
 
-    The batch with the longest captions is among the steps, so that the peak of memory is.
+    The batch with the longest captions is among the steps, since that one needs the most memory.
+
+    Args:
+        dataset: that of the workspace, where it has been read already.
 
     Raises:
         ItmkitError: as `itmkit.training.train.train` does, and for a method that is not trained.
     """
     chosen = torch.device(usable_device(device))
     folder = workspace.run(run or config.method)
-    config = with_precision(settled(workspace, config, folder), folder, chosen)
+    dataset = dataset or workspace.dataset()
+    config = with_precision(settled(workspace, config, folder, dataset), folder, chosen)
     if not config.stages:
         raise ItmkitError(f"--dry-run: {config.method} has nothing to train")
-    dataset, needs, settings = workspace.dataset(), method(config.method).needs(config.matcher), config.training
+    needs, settings = method(config.method).needs(config.matcher), config.training
     vocabulary = training_vocabulary(workspace, dataset, config)
     training = Inputs(workspace, dataset.split("train"), vocabulary, needs)
     validation = Inputs(workspace, dataset.split("val"), vocabulary, needs)

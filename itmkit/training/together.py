@@ -33,13 +33,19 @@ def processes(part: Part, device: torch.device) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-def told(value: Any) -> Any:
-    """What the first process says, on all of them."""
+def broadcast(value: Any) -> Any:
+    """The value of the first process, on all of them."""
     if not distributed.is_initialized():
         return value
     box = [value]
     distributed.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def wait_for_all() -> None:
+    """A barrier: no process goes on before all have come here."""
+    if distributed.is_initialized():
+        distributed.barrier()
 
 
 def add_up(tensors: Iterable[Tensor]) -> None:

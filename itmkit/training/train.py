@@ -7,7 +7,8 @@ that was not: the order of the batches follows from (seed, epoch), the dropout o
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from itmkit.cache import WHOLE, Part
+from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import write_json
 from itmkit.inputs import Inputs
@@ -24,6 +26,7 @@ from itmkit.matchers import Stage, begin, build, method
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.begin import plan_run
 from itmkit.runs.checkpoint import load_state, save_state, save_weights
+from itmkit.runs.facts import RunFacts
 from itmkit.runs.records import append, trim
 from itmkit.runs.settings import RunConfig
 from itmkit.training.batches import PairBatch, batches_of
@@ -33,7 +36,7 @@ from itmkit.training.collapse import GRACE, CollapseWatch, advice
 from itmkit.training.feeding import Feed
 from itmkit.training.schedule import learning_rate, negatives_of, stage_of
 from itmkit.training.step import Learned, Learner, NotFinite
-from itmkit.training.together import processes, told
+from itmkit.training.together import broadcast, processes, wait_for_all
 from itmkit.training.validation import validate
 from itmkit.workspace import Workspace
 
@@ -43,7 +46,7 @@ class TrainResult:
     run: Path
     config: RunConfig
     epochs: int
-    best: dict[str, dict[str, Any]]  # member -> {"epoch", "rsum"}
+    best: Mapping[str, Mapping[str, Any]]  # member -> {"epoch", "rsum"}
     did_nothing: bool = False
     core_minutes: float | None = None  # spent, see `itmkit.training.budget`; None of runs older than this figure
 
@@ -72,6 +75,7 @@ def train(
     part: Part = WHOLE,
     force: bool = False,
     tensorboard: bool = False,
+    dataset: Dataset | None = None,
     progress: Progress = SILENT,
 ) -> TrainResult:
     """Trains every member of a method; each keeps the weights of its own best epoch by validation rsum.
@@ -82,32 +86,30 @@ def train(
         part: which of several processes this is (`itmkit.machine.processes.rank`). The first one writes and validates.
         force: begin anew.
         tensorboard: write curves for TensorBoard too, to `tensorboard` in the run's folder.
+        dataset: that of the workspace, where it has been read already.
 
     Raises:
         ItmkitError: missing or stale caches, a run of other settings or data, a collapse, a loss that is not finite.
     """
     chosen = torch.device(usable_device(device))
     folder = workspace.run(run or config.method)
+    dataset = dataset or workspace.dataset()
+    if part.index == 0:  # before the processes meet: it takes steps of its own
+        ways: dict[str, Any] = {"processes": part.of, "force": force, "dataset": dataset, "progress": progress}
+        config = within_budget(workspace, config, folder, chosen, **ways)
     with processes(part, chosen):
-        dataset = workspace.dataset()
-        plan = None
-        if part.index == 0:
-            ways: dict[str, Any] = {"processes": part.of, "force": force, "progress": progress}
-            config = within_budget(workspace, config, folder, chosen, **ways)
-            plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force)
-        config, facts, found, vocabulary = told(plan)
-        if found and found["finished"]:
-            spent = found.get("core_minutes")
-            return TrainResult(folder, config, found["epochs_done"], found["best"], True, spent)
-        module = method(config.method)
-        needs = module.needs(config.matcher)
+        plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force) if part.index == 0 else None
+        config, facts, found, vocabulary = broadcast(plan)
+        if found and found.finished:
+            return TrainResult(folder, config, found.epochs_done, found.best, True, found.core_minutes)
+        needs = method(config.method).needs(config.matcher)
         training = Inputs(workspace, dataset.split("train"), vocabulary, needs)
         validation = Inputs(workspace, dataset.split("val"), vocabulary, needs)
         members = build(config.method, config.matcher, sizes=training.sizes, seed=config.training.seed)
-        facts |= {"members": module.members(config.matcher), "sizes": asdict(training.sizes)}
+        facts = replace(facts, sizes=asdict(training.sizes))
         if not found and part.index == 0:
             config.write(folder / "config.toml")
-            write_json(folder / "run.json", facts | {"epochs_done": 0, "best": {}, "finished": False})
+            facts.write(folder)
         learner = Learner(members, config.training, chosen, part)
         return _Run(config, folder, facts, learner, training, validation, tensorboard, progress).train()
 
@@ -119,7 +121,7 @@ class _Run:
         self,
         config: RunConfig,
         folder: Path,
-        facts: dict[str, Any],
+        facts: RunFacts,
         learner: Learner,
         training: Inputs,
         validation: Inputs,
@@ -160,7 +162,7 @@ class _Run:
             self.state = _State(**load_state(self.state_path, self.learner.modules, self.learner.optimizer))
             at = f"epoch {self.state.epoch + 1}, step {self.state.step}"
             self.progress.note(f"continuing {self.folder} at {at}")
-        told(None)  # all have read the state before the first one writes another
+        wait_for_all()  # all have read the state before the first one writes another
         self.clock = CoreClock(cores_of(self.device, self.part.of))
         if self.leads:
             trim(self.metrics, self.state.epoch)
@@ -177,7 +179,7 @@ class _Run:
 
     def _has_waited(self) -> bool:
         """Whether no member has improved for as long as the user has patience."""
-        best = told([member["epoch"] for member in self.state.best.values()])
+        best = broadcast([member["epoch"] for member in self.state.best.values()])
         if not self.settings.patience or not best or self.state.epoch - max(best) < self.settings.patience:
             return False
         self.progress.note(f"no member has improved since epoch {max(best)}: training ends (--patience)")
@@ -217,7 +219,7 @@ class _Run:
         pairs_per_second = (self.state.pairs - done_before) / max(seconds, 1e-9)
         watches = {name: CollapseWatch(count) for name, count in self.state.watch.items()}
         collapsed = [name for name, watch in watches.items() if watch.collapsed(len(batches))]
-        self.state.collapsed = told(collapsed)  # each process sees the scores of its own share
+        self.state.collapsed = broadcast(collapsed)  # each process sees the scores of its own share
         if not self.leads:
             record = {}
         elif stage == self.stages[-1]:
@@ -270,7 +272,7 @@ class _Run:
         """Scores validation images with every member, keeps the best weights; returns a line of metrics.jsonl."""
         results, together, count = validate(
             self.learner.kept,
-            self.facts["members"],
+            self.facts.members,
             self.validation,
             limit=self.settings.validation_images,
             device=self.device,
@@ -314,5 +316,4 @@ class _Run:
     def _write_facts(self, *, finished: bool) -> None:
         self.state.core_minutes += self.clock.lap()
         done: dict[str, Any] = {"epochs_done": self.state.epoch, "best": self.state.best, "finished": finished}
-        done["core_minutes"] = round(self.state.core_minutes, 4)
-        write_json(self.folder / "run.json", self.facts | done)
+        replace(self.facts, **done, core_minutes=round(self.state.core_minutes, 4)).write(self.folder)

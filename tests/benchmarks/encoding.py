@@ -25,8 +25,10 @@ import numpy as np
 from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.encode_text.alignment import Spans, pieces_of_words
 from itmkit.encode_text.encode import encode_text
-from itmkit.encode_text.encoder import WordEncoder, load_word_encoder
-from itmkit.parse_text.parse import load_backend, parse_text
+from itmkit.encode_text.encoder import LanguageModel, load_language_model
+from itmkit.job import Job
+from itmkit.parse_text.backends import load_backend
+from itmkit.parse_text.parse import parse_text
 from itmkit.parse_text.store import TextCache
 from itmkit.workspace import Workspace
 
@@ -64,7 +66,7 @@ def lost(lengths: np.ndarray, batch_tokens: int) -> float:
     return 1 - float(lengths.sum()) / run
 
 
-def check(encoder: WordEncoder, text: TextCache, captions: list[str]) -> int:
+def check(encoder: LanguageModel, text: TextCache, captions: list[str]) -> int:
     """Number of words of which no character is in any piece. Raises AssertionError where a pair is wrong."""
     bare = 0
     for start in range(0, len(captions), 2000):
@@ -110,13 +112,13 @@ def main() -> int:
             ImageRecord(str(n), "train", tuple(Caption(f"{n}#{k}", one) for k, one in enumerate(captions[n : n + 5])))
             for n in range(0, len(captions), 5)
         ]
-        write_dataset(work, records, kind="pairs", settings={})
-        encoder = load_word_encoder(model)
+        write_dataset(work.dataset_path, records, kind="pairs", settings={})
+        encoder = load_language_model(model)
         load_backend("itmkit", None).parse(captions[:1], 1)
         print(f"{len(captions)} captions; at rest {peak():.0f} MB")
         for name, stage in (
             ("parse-text", lambda: parse_text(work)),
-            ("encode-text", lambda: encode_text(work, model=str(model), device="cpu", batch_tokens=BATCH)),
+            ("encode-text", lambda: encode_text(work, model=str(model), job=Job(device="cpu", batch=BATCH))),
         ):
             began = time.perf_counter()
             result = stage()
@@ -126,7 +128,7 @@ def main() -> int:
         lengths = np.diff(encoder.pieces(distinct)[1].offsets) + len(encoder.before) + len(encoder.after)
         print(f"padding     {result.padding:7.1%} sorted by length, {lost(lengths, BATCH):.1%} in order of arrival")
         for other in [] if args.check is None else [model, *args.check]:
-            bare = check(load_word_encoder(other), TextCache.open(work.cache("text")), distinct)
+            bare = check(load_language_model(other), TextCache.open(work.cache("text")), distinct)
             print(
                 f"alignment   exact in {len(distinct)} distinct captions; {bare} words without a piece ({other.name})"
             )

@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from itmkit.dataset import Caption, ImageRecord, write_dataset
+from itmkit.job import Job
 from itmkit.pictures.load import load_image
 from itmkit.regions import extract, grid
 from itmkit.regions.choose import load
@@ -40,7 +41,7 @@ def prepare(folder: Path, count: int, side: int) -> Workspace:
         path = folder / "images" / f"{number}.jpg"
         Image.fromarray(small).resize((side, side * 3 // 4), Image.Resampling.BICUBIC).save(path, quality=90)
         records.append(ImageRecord(str(number), "train", (Caption(f"{number}#0", "a thing"),), str(path)))
-    write_dataset(workspace, records, kind="pairs", settings={})
+    write_dataset(workspace.dataset_path, records, kind="pairs", settings={})
     return workspace
 
 
@@ -75,7 +76,7 @@ def main() -> int:
         grid.feature_map = clock.timed(grid.feature_map)
         grid.Grid._classify = clock.timed(grid.Grid._classify)  # type: ignore[method-assign]
         result = extract.extract_regions(
-            workspace, backend="grid", model=args.model, device="cpu", workers=args.workers, shard_size=100
+            workspace, backend="grid", model=args.model, job=Job(device="cpu", workers=args.workers, shard_size=100)
         )
         piped, piped_busy = result.seconds, clock.seconds
         choice = extract.choose(workspace, workspace.dataset(), backend=None, model=None, regions=None, size=None)

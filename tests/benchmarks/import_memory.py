@@ -57,7 +57,7 @@ def prepare(folder: Path, form: str, count: int) -> None:
         return
     order = np.random.default_rng(0).permutation(count)
     records = [ImageRecord(str(number), "train", (Caption(f"{number}#0", "a dog"),)) for number in order]
-    write_dataset(Workspace(folder / "work"), records, kind="pairs", settings={})
+    write_dataset(Workspace(folder / "work").dataset_path, records, kind="pairs", settings={})
     if form == "bottom-up":
         rests = [
             b"\t%d\t%d\t%d\t%s\t%s\n" % (WIDTH, HEIGHT, REGIONS, base64.b64encode(boxes), base64.b64encode(features))

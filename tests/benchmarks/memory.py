@@ -35,9 +35,9 @@ class Backend:
     attribute_names = None
 
     def prepare(self, image: Any) -> Any:
-        from itmkit.regions.regions import Prepared
+        from itmkit.regions.regions import ModelInput
 
-        return Prepared(None, image.size)
+        return ModelInput(None, image.size)
 
     def detect(self, prepared: Any, *, regions: int, labels: Any, batch: int) -> list[Any]:
         from itmkit.regions.regions import Regions
@@ -67,7 +67,7 @@ def prepare(folder: Path, count: int) -> None:
         file = str(folder / "images" / f"{i}.jpg")
         split = "val" if i < 50 else "train"
         records.append(ImageRecord(str(i), split, caption, file, width=64, height=48))
-    write_dataset(Workspace(folder / "extract"), records, kind="pairs", settings={})
+    write_dataset(Workspace(folder / "extract").dataset_path, records, kind="pairs", settings={})
     scan = folder / "scan"
     scan.mkdir()
     shape = (count, REGIONS, DIM)
@@ -92,7 +92,9 @@ def stage(name: str, folder: Path) -> None:
 
         extract.load = lambda choice, *, device, download: Backend()  # type: ignore[assignment]
         choose._settings_digest = lambda choice: "none"
-        extract.extract_regions(Workspace(folder / "extract"), backend="grid", model="none", device="cpu")
+        from itmkit.job import Job
+
+        extract.extract_regions(Workspace(folder / "extract"), backend="grid", model="none", job=Job(device="cpu"))
     elif name == "import":
         from itmkit.import_features.scan import import_scan
 

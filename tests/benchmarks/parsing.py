@@ -28,6 +28,7 @@ import torch
 from spacy.training import Example
 
 from itmkit.dataset import Caption, ImageRecord, write_dataset
+from itmkit.job import Job
 from itmkit.parse_text.conllu import Tree, tree_from_rows
 from itmkit.parse_text.parse import parse_text
 from itmkit.scenes.grammar import scene_trees
@@ -107,7 +108,7 @@ def main() -> int:
         workspace = Workspace(folder / "workspace")
         workspace.root.mkdir()
         record = ImageRecord(id="0", split="train", captions=tuple(Caption(f"0#{k}", t) for k, t in enumerate(texts)))
-        write_dataset(workspace, [record], kind="benchmark", settings={})
+        write_dataset(workspace.dataset_path, [record], kind="benchmark", settings={})
         nlp = spacy.load(path)
 
         def plain() -> None:
@@ -116,7 +117,7 @@ def main() -> int:
 
         def stage(parser: str, model: Path | None, workers: int) -> Callable[[], None]:
             def run() -> None:
-                parse_text(workspace, parser=parser, model=model and str(model), workers=workers, force=True)
+                parse_text(workspace, parser=parser, model=model and str(model), job=Job(workers=workers, force=True))
 
             return run
 

@@ -25,7 +25,7 @@ import torch
 
 from itmkit.inputs import ImageBatch, Sizes, TextBatch
 from itmkit.matchers import build, method, preset
-from itmkit.scoring.engine import score_to_disk
+from itmkit.scoring.engine import Scoring, score_to_disk
 
 IMAGES, CAPTIONS, REGIONS, FEATURE, VOCABULARY, VECTOR = 5000, 25_000, 36, 2048, 10_000, 384
 # One of each family; settings beside the paper's where those would need caches that nothing is gained from here.
@@ -78,8 +78,7 @@ def measure(name: str, memory: float, images: int, folder: Path) -> dict[str, fl
         made_from={},
         images=np.arange(images),
         texts=np.arange(CAPTIONS),
-        device=torch.device("cpu"),
-        memory=int(memory * 1e9),
+        scoring=Scoring("cpu", int(memory * 1e9), "float32"),
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     return {"peak": peak, "seconds": time.perf_counter() - began}

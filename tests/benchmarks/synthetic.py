@@ -23,7 +23,7 @@ def synthetic_workspace(root: Path, *, train: int, val: int = 50, feature: int =
         texts = [" ".join(f"w{k}" for k in random.integers(0, WORDS, length)) for length in lengths]
         captions = tuple(Caption(f"{number}#{k}", text) for k, text in enumerate(texts))
         records.append(ImageRecord(id=f"{number:07d}", split="train" if number < train else "val", captions=captions))
-    write_dataset(workspace, records, kind="synthetic", settings={})
+    write_dataset(workspace.dataset_path, records, kind="synthetic", settings={})
     _write_regions(workspace, [record.id for record in records], feature)
     _write_text(workspace, [caption.text for record in records for caption in record.captions])
     build_graphs(workspace)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, Part, merge_parts, parts, read_manifest, recode
-from itmkit.cache.parts import WHOLE
+from itmkit.cache.parts import WHOLE, part_manifest
 from itmkit.errors import ItmkitError
 
 KEYS = [f"k{number}" for number in range(23)]
@@ -104,9 +104,9 @@ def test_a_merge_killed_before_its_end_is_finished_by_the_next(tmp_path: Path, w
     folder = tmp_path / "parts"
     for index in (0, 1):
         write(folder, Part(index, 2))
-    left = (folder / Part(1, 2).manifest_name).read_bytes()
+    left = (folder / part_manifest(Part(1, 2))).read_bytes()
     merge_parts(folder)
-    (folder / Part(1, 2).manifest_name).write_bytes(left)
+    (folder / part_manifest(Part(1, 2))).write_bytes(left)
     write(folder, Part(1, 2))  # nothing to do
     assert merge_parts(folder).complete
     assert files(folder) == whole
@@ -131,7 +131,7 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
 def test_parts_with_other_names_are_not_mixed(tmp_path: Path) -> None:
     write(tmp_path, Part(0, 2))
     write(tmp_path, Part(1, 2))
-    path = tmp_path / Part(1, 2).manifest_name
+    path = tmp_path / part_manifest(Part(1, 2))
     raw = json.loads(path.read_text())
     raw["tables"]["tags"] = ["two", "one"]
     path.write_text(json.dumps(raw))

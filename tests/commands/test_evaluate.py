@@ -10,7 +10,7 @@ from itmkit.commands.console import run
 from itmkit.commands.evaluate import command
 from itmkit.commands.evaluation_tables import tables
 from itmkit.evaluation.protocols import PROTOCOLS, Protocol
-from itmkit.evaluation.results import Evaluation, Row
+from itmkit.evaluation.results import Evaluation, EvaluationRow
 from itmkit.methods.reported import not_comparable, reported
 from itmkit.runs.settings import resolve
 from itmkit.scoring.metrics import Direction, Retrieval
@@ -126,7 +126,7 @@ def test_what_papers_report_stands_beside(
 
 def test_rows_of_papers_that_do_not_compare_stand_below() -> None:
     recalls = Retrieval(Direction(1, 2, 3, 4, 5), Direction(1, 2, 3, 4, 5), images=6, captions=30)
-    row = Row("mefn", "single", recalls, "mefn")
+    row = EvaluationRow("mefn", "single", recalls, "mefn")
     result = Evaluation(PROTOCOLS["flickr1k"], [row], 6, 30, 0, 0.1, "")
     table, below = tables(result, reported("mefn", "flickr1k"), not_comparable("mefn"))
     assert len(table.rows) == 1  # of the run alone

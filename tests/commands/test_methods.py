@@ -10,7 +10,7 @@ import pytest
 from itmkit.commands import cli
 from itmkit.commands.console import run
 from itmkit.matchers import METHODS, method
-from itmkit.runs.settings import recipes
+from itmkit.methods.recipe import recipes
 from tests.training.tiny import make_workspace
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from itmkit.datasets.mirflickr import COLUMNS, LABELS, prepare_mirflickr
+from itmkit.datasets.tagged import Division
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
 from tests.workspaces import save_picture
@@ -48,8 +49,13 @@ def records(workspace: Workspace) -> dict[str, tuple[str, tuple[str, ...]]]:
     return {i.id: (i.captions[0].text, i.labels) for i in workspace.dataset().images}
 
 
+DIVISION = {"test", "val", "train", "seed", "lists"}
+
+
 def prepare(tmp_path: Path, folder: Path, **options: Any) -> Any:
-    return prepare_mirflickr(Workspace(tmp_path / "work"), folder, **{"test": 1, "val": 1, "min_count": 2, **options})
+    drawn = {"test": 1, "val": 1} | {name: options.pop(name) for name in DIVISION & options.keys()}
+    division = Division(**drawn)
+    return prepare_mirflickr(Workspace(tmp_path / "work"), folder, **{"min_count": 2, "division": division, **options})
 
 
 @pytest.mark.parametrize("annotations", ["mirflickr25k_annotations_v080", "annotations", "mirflickr/annotations"])
@@ -207,7 +213,7 @@ def test_real_lists(tmp_path: Path, test_data: Path) -> None:
         Workspace(tmp_path / "c"),
         folder,
         images=tmp_path / "pictures",
-        lists=folder / "deephash_38label",
+        division=Division(lists=folder / "deephash_38label"),
         skip_missing=True,
     )
     assert {i.id: i.split for i in Workspace(tmp_path / "c").dataset().images}["im13368.jpg"] == "test"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from itmkit.datasets.nuswide import prepare_nuswide
+from itmkit.datasets.tagged import Division
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
 from tests.workspaces import save_picture
@@ -53,8 +54,12 @@ def make(folder: Path, flat: bool = False) -> Path:
     return folder
 
 
+DIVISION = {"test", "val", "train", "seed", "lists"}
+
+
 def prepare(tmp_path: Path, folder: Path, **options: Any) -> Any:
-    return prepare_nuswide(Workspace(tmp_path / "work"), folder, **{"test": 1, "val": 1, **options})
+    drawn = {"test": 1, "val": 1} | {name: options.pop(name) for name in DIVISION & options.keys()}
+    return prepare_nuswide(Workspace(tmp_path / "work"), folder, division=Division(**drawn), **options)
 
 
 def records(tmp_path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:

@@ -22,7 +22,10 @@ from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
 from itmkit.pictures import stage as pictures
 from itmkit.pictures.load import load_image
+from itmkit.stages import require
+from itmkit.status import status
 from itmkit.workspace import Workspace
+from tests import jobs
 from tests.embed.tiny_duals import LIMIT, build_dual
 from tests.regions.tiny_vits import build_vit
 
@@ -47,7 +50,7 @@ def make(root: Path, *, first: str = "a dog runs") -> Workspace:
         texts = (first, f"{'the ' * n}cat", f"{LONG} {'a ' * n}".strip())
         captions = tuple(Caption(f"p{n}#{k}", text) for k, text in enumerate(texts))
         records.append(ImageRecord(f"p{n}", "train", captions, file=f"images/{n}.png", sha256=sha256_file(path)))
-    write_dataset(work, records, kind="pairs", settings={})
+    write_dataset(work.dataset_path, records, kind="pairs", settings={})
     return work
 
 
@@ -57,11 +60,11 @@ def clip(tmp_path: Path) -> Path:
 
 
 def run(work: Workspace, model: Path | None, **options: Any) -> EmbedResult:
-    return embed(work, model=None if model is None else str(model), device="cpu", **options)
+    return embed(work, model=None if model is None else str(model), **jobs.options(device="cpu", **options))
 
 
 def distinct(work: Workspace) -> list[str]:
-    return list(dict.fromkeys(c.text for image in read_dataset(work).images for c in image.captions))
+    return list(dict.fromkeys(c.text for image in read_dataset(work.dataset_path).images for c in image.captions))
 
 
 def test_rows(work: Workspace, clip: Path) -> None:
@@ -122,7 +125,7 @@ def test_only_one_part(work: Workspace, clip: Path) -> None:
     result = run(work, clip, only="texts")
     assert (result.images, result.captions, result.done_now) == (None, 15, 15)
     assert not (result.path / "images").exists()
-    assert [row.stage for row in work.status()][-1] == "vectors-tiny-clip/texts"
+    assert [row.stage for row in status(work)][-1] == "vectors-tiny-clip/texts"
     result = run(work, clip)
     assert result.done_now == 7
     with pytest.raises(ItmkitError, match="images and texts"):
@@ -136,7 +139,7 @@ def test_resumed_images_are_byte_identical(
     """Killed in the middle of a shard (3, 6) and at its boundary (4)."""
     monkeypatch.setattr(pictures, "LEAST_GROUP", 2)
     whole = Workspace(shutil.copytree(work.root, tmp_path / "whole"))
-    run(whole, clip, shard_size=4, batch_size=1)
+    run(whole, clip, shard_size=4, batch=1)
     seen, vectors = [-1], DualEncoder.image_vectors
 
     def dying(self: DualEncoder, images: Any, *, batch: int) -> Any:
@@ -148,12 +151,12 @@ def test_resumed_images_are_byte_identical(
     with monkeypatch.context() as patch:
         patch.setattr(DualEncoder, "image_vectors", dying)
         with pytest.raises(KeyboardInterrupt):
-            run(work, clip, shard_size=4, batch_size=1)
-    row = work.status()[-1]
+            run(work, clip, shard_size=4, batch=1)
+    row = status(work)[-1]
     assert (row.stage, row.state, row.command) == (
         "vectors-tiny-clip/images", "partial", "itmkit embed --cache tiny-clip",
     )  # fmt: skip
-    assert run(work, None, shard_size=4, batch_size=1).done_now == 22 - (4 if stop >= 4 else 0)
+    assert run(work, None, shard_size=4, batch=1).done_now == 22 - (4 if stop >= 4 else 0)
     same(work, whole)
 
 
@@ -193,7 +196,7 @@ def test_parts_make_the_caches_one_process_makes(tmp_path: Path, work: Workspace
     whole = Workspace(shutil.copytree(work.root, tmp_path / "whole"))
     run(whole, clip, shard_size=4)
     assert run(work, clip, shard_size=4, part=Part(1, 2)).images == 3
-    row = work.status()[-1]
+    row = status(work)[-1]
     assert (row.stage, row.state, row.command) == (
         "vectors-tiny-clip/texts", "partial", "itmkit embed --cache tiny-clip --shard 0/2",
     )  # fmt: skip
@@ -211,7 +214,7 @@ def test_unreadable_pictures(work: Workspace, clip: Path) -> None:
         run(work, clip, strict=True)
     result = run(work, clip)
     assert (result.images, result.captions) == (6, 15) and [item["id"] for item in result.skipped] == ["p3"]
-    assert {row.stage: row.skipped for row in work.status()}["vectors-tiny-clip/images"] == 1
+    assert {row.stage: row.skipped for row in status(work)}["vectors-tiny-clip/images"] == 1
     Image.new("RGB", (9, 9)).save(work.root / "images" / "2.png")
     with pytest.raises(ItmkitError, match=r"2\.png: changed since"):
         run(work, clip, force=True)
@@ -219,20 +222,20 @@ def test_unreadable_pictures(work: Workspace, clip: Path) -> None:
 
 def test_states(work: Workspace, clip: Path) -> None:
     run(work, clip)
-    rows = {row.stage: row for row in work.status()}
+    rows = {row.stage: row for row in status(work)}
     images, texts = "vectors-tiny-clip/images", "vectors-tiny-clip/texts"
     assert rows[images].state == rows[texts].state == "done" and rows[texts].count == 15
     make(work.root, first="a cat runs")
-    rows = {row.stage: row for row in work.status()}
+    rows = {row.stage: row for row in status(work)}
     assert (rows[images].state, rows[texts].state) == ("done", "stale")
     assert rows[texts].detail == "captions changed since"
     assert rows[texts].command == "itmkit embed --cache tiny-clip --force"
     with pytest.raises(ItmkitError, match="run `itmkit embed --cache tiny-clip --force`"):
-        work.require(images, texts)
+        require(work, images, texts)
     with pytest.raises(ItmkitError, match=r"inputs\.captions changed"):
         run(work, clip, only="texts")
     run(work, clip, only="texts", force=True)
-    work.require(images, texts)
+    require(work, images, texts)
 
 
 def test_wrong_models_and_names(work: Workspace, clip: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itmkit.encode_text.alignment import Spans, means, pieces_of_words
-from itmkit.encode_text.encoder import WordEncoder
+from itmkit.encode_text.encoder import LanguageModel
 from itmkit.parse_text.tokens import tokenise
 from tests.encode_text.tiny_encoders import ENCODERS, tokenizer_of
 
@@ -55,7 +55,7 @@ def test_every_pair_that_shares_a_character(texts: list[tuple[list[tuple[int, in
 
 
 def check(kind: str, texts: list[str]) -> None:
-    encoder = WordEncoder("", 0, 512, [], [], -1, None, TOKENIZERS[kind], None)  # type: ignore[arg-type]
+    encoder = LanguageModel("", 0, 512, [], [], -1, None, TOKENIZERS[kind], None)  # type: ignore[arg-type]
     ids, pieces = encoder.pieces(texts)
     parsed = [tokenise(text) for text in texts]
     words = spans([list(zip(one.starts, one.ends, strict=True)) for one in parsed])

@@ -18,13 +18,16 @@ from itmkit.dataset import Caption, ImageRecord, read_dataset, write_dataset
 from itmkit.encode_text import encode as stage
 from itmkit.encode_text.alignment import Spans
 from itmkit.encode_text.encode import EncodeResult, encode_text, word_vectors
-from itmkit.encode_text.encoder import WordEncoder, load_word_encoder
+from itmkit.encode_text.encoder import LanguageModel, load_language_model
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
+from itmkit.job import Job
 from itmkit.parse_text.parse import parse_text
 from itmkit.parse_text.store import TextCache
 from itmkit.progress import SILENT
+from itmkit.status import status
 from itmkit.workspace import Workspace
+from tests import jobs
 from tests.cache.test_parts import files
 from tests.encode_text.tiny_encoders import build_encoder
 from tests.workspaces import make_regions
@@ -41,7 +44,7 @@ def make(root: Path, *, extra: str = "") -> Workspace:
         ImageRecord(f"p{n}", "train", (Caption(f"p{n}#0", "a man rides"), Caption(f"p{n}#1", text + extra)))
         for n, text in enumerate(texts)
     ]
-    write_dataset(work, records, kind="pairs", settings={})
+    write_dataset(work.dataset_path, records, kind="pairs", settings={})
     return work
 
 
@@ -58,11 +61,11 @@ def bert(tmp_path: Path) -> Path:
 
 
 def run(work: Workspace, model: Path | None, **options: Any) -> EncodeResult:
-    return encode_text(work, model=None if model is None else str(model), device="cpu", **options)
+    return encode_text(work, model=None if model is None else str(model), **jobs.options(device="cpu", **options))
 
 
 def distinct(work: Workspace) -> list[str]:
-    return list(dict.fromkeys(c.text for image in read_dataset(work).images for c in image.captions))
+    return list(dict.fromkeys(c.text for image in read_dataset(work.dataset_path).images for c in image.captions))
 
 
 def test_rows(work: Workspace, bert: Path) -> None:
@@ -72,7 +75,7 @@ def test_rows(work: Workspace, bert: Path) -> None:
     assert result.path == work.cache("words-tiny-bert") and result.words == text.reader.lengths().sum()
     assert reader.ids == text.reader.ids and reader.columns["vectors"].dtype == "float16"
     assert reader.lengths("tokens").tolist() == text.reader.lengths().tolist()
-    encoder = load_word_encoder(bert)
+    encoder = load_language_model(bert)
     for row, caption in enumerate(distinct(work)):
         parsed = text.load([row])
         words = Spans(parsed.offsets, parsed.starts.astype(np.int64), parsed.ends.astype(np.int64))
@@ -122,7 +125,7 @@ def test_a_cache_of_before_sentences_were_stored(
     for some, encoded in ((work, 0), (begun, cut["count"])):
         told: list[str] = []
         monkeypatch.setattr(type(SILENT), "note", lambda self, text, told=told: told.append(text))
-        assert some.status()[-1].state == ("done" if some is work else "partial")
+        assert status(some)[-1].state == ("done" if some is work else "partial")
         assert run(some, bert).encoded == encoded
         assert any("was begun without sentence vectors and stays so" in line for line in told)
         reader = CacheReader.open(some.cache("words-tiny-bert") / "texts")
@@ -141,20 +144,20 @@ def test_resumed_is_byte_identical(
     monkeypatch.setattr(stage, "CHARACTERS", 40)
     whole = Workspace(shutil.copytree(work.root, tmp_path / "whole"))
     run(whole, bert, shard_size=4)
-    calls, vectors = [0], WordEncoder.vectors
+    calls, vectors = [0], LanguageModel.vectors
     after = {0: 0, 1: 3, 2: 6}[stop]
 
-    def dying(self: WordEncoder, *positional: Any, **named: Any) -> Any:
+    def dying(self: LanguageModel, *positional: Any, **named: Any) -> Any:
         calls[0] += 1
         if calls[0] > after:
             raise KeyboardInterrupt
         return vectors(self, *positional, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(WordEncoder, "vectors", dying)
+        patch.setattr(LanguageModel, "vectors", dying)
         with pytest.raises(KeyboardInterrupt):
             run(work, bert, shard_size=4)
-    row = work.status()[-1]
+    row = status(work)[-1]
     assert (row.stage, row.state, row.command) == (
         "words-tiny-bert/texts", "partial", "itmkit encode-text --cache tiny-bert",
     )  # fmt: skip
@@ -168,12 +171,12 @@ def test_resumed_is_byte_identical(
 
 def test_other_captions(work: Workspace, bert: Path) -> None:
     run(work, bert)
-    assert work.status()[-1].state == "done"
+    assert status(work)[-1].state == "done"
     make(work.root, extra=" now")
     with pytest.raises(ItmkitError, match="text is stale"):
         run(work, bert)
-    parse_text(work, force=True)
-    assert work.status()[-1].state == "stale"
+    parse_text(work, job=Job(force=True))
+    assert status(work)[-1].state == "stale"
     with pytest.raises(ItmkitError, match=r"inputs\.text changed"):
         run(work, bert)
     assert run(work, bert, force=True).encoded == 13
@@ -186,7 +189,7 @@ def test_without_parsed_captions(tmp_path: Path, bert: Path) -> None:
 
 def test_settings_that_do_not_exist(work: Workspace, bert: Path) -> None:
     with pytest.raises(ItmkitError) as caught:
-        run(work, bert, cache="a/b", only="words", layer="first", precision="half", batch_tokens=0)
+        run(work, bert, cache="a/b", only="words", layer="first", precision="half", batch=0)
     assert len(caught.value.problems) == 5
 
 
@@ -198,7 +201,7 @@ def test_tags(work: Workspace, bert: Path) -> None:
     result = run(work, bert)
     reader = CacheReader.open(result.path / "tags")
     assert result.phrases == len(reader) > 0 and result.captions == 13
-    encoder, written = load_word_encoder(bert), set()
+    encoder, written = load_language_model(bert), set()
     for tags, attributes in zip(regions.read_all("tags"), regions.read_all("attributes"), strict=True):
         for tag, attribute in zip(tags.tolist(), attributes.tolist(), strict=True):
             names = [regions.tables["attributes"][attribute]] if attribute >= 0 else []

@@ -10,7 +10,7 @@ import torch
 
 from itmkit.encode_text.alignment import Spans
 from itmkit.encode_text.encode import word_vectors
-from itmkit.encode_text.encoder import Layer, Padding, load_word_encoder, windows
+from itmkit.encode_text.encoder import Layer, Padding, load_language_model, windows
 from itmkit.errors import ItmkitError
 from itmkit.machine.device import Precision
 from tests.encode_text.tiny_encoders import ENCODERS, LIMIT, TEXTS, build_encoder
@@ -40,7 +40,7 @@ def states_of(folder: Path, text: str, layer: Layer = -1) -> np.ndarray:
 @pytest.mark.parametrize("layer", [-1, 1, "last4"])
 def test_vectors_are_the_models_own(tmp_path: Path, kind: str, layer: Layer) -> None:
     folder = build_encoder(kind, tmp_path, layers=4)
-    encoder = load_word_encoder(folder, layer=layer)
+    encoder = load_language_model(folder, layer=layer)
     assert (encoder.dim, encoder.limit, len(encoder.before), len(encoder.after)) == (16, LIMIT, 1, 1)
     texts = [text for text in SHORT if len(encoder.pieces([text])[0]) <= LIMIT - 2]
     assert len(texts) >= 4
@@ -60,7 +60,7 @@ def test_vectors_are_the_models_own(tmp_path: Path, kind: str, layer: Layer) -> 
 
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_a_result_does_not_depend_on_the_others(tmp_path: Path, kind: str) -> None:
-    encoder = load_word_encoder(build_encoder(kind, tmp_path))
+    encoder = load_language_model(build_encoder(kind, tmp_path))
     ids, pieces = encoder.pieces(TEXTS)
     together = encoder.vectors(ids, pieces, batch_tokens=10_000)
     for batch in (1, 17, 60):
@@ -70,7 +70,7 @@ def test_a_result_does_not_depend_on_the_others(tmp_path: Path, kind: str) -> No
 
 def test_long_texts_run_in_windows(tmp_path: Path) -> None:
     folder = build_encoder("bert", tmp_path)
-    encoder = load_word_encoder(folder)
+    encoder = load_language_model(folder)
     text = "a man rides a dog . " * 40
     ids, pieces = encoder.pieces([text, "a dog", ""])
     cuts = windows(pieces, LIMIT - 2)
@@ -89,7 +89,7 @@ def test_long_texts_run_in_windows(tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_first_token_gives_the_mean_of_its_pieces(tmp_path: Path) -> None:
-    encoder = load_word_encoder(build_encoder("bert", tmp_path))
+    encoder = load_language_model(build_encoder("bert", tmp_path))
     encoder.before = []
     ids, pieces = encoder.pieces(["a man rides", "", "a dog"])
     found, sentences = encoder.vectors(ids, pieces, batch_tokens=100)
@@ -108,7 +108,7 @@ def test_windows_end_at_white_space_where_there_is_some() -> None:
 
 def test_a_word_is_the_mean_of_its_pieces(tmp_path: Path) -> None:
     folder = build_encoder("bert", tmp_path)
-    encoder = load_word_encoder(folder)
+    encoder = load_language_model(folder)
     text = "unbelievable isn't"
     ids, pieces = encoder.pieces([text])
     words = Spans(np.array([0, 3]), np.array([0, 13, 15]), np.array([12, 15, 18]))  # unbelievable, is, n't
@@ -122,14 +122,14 @@ def test_a_word_is_the_mean_of_its_pieces(tmp_path: Path) -> None:
 
 
 def test_a_word_the_tokeniser_leaves_nothing_of(tmp_path: Path) -> None:
-    encoder = load_word_encoder(build_encoder("bert", tmp_path))
+    encoder = load_language_model(build_encoder("bert", tmp_path))
     words = Spans(np.array([0, 2]), np.array([0, 2]), np.array([1, 3]))
     found, _, bare = word_vectors(encoder, ["a \u200b"], words, batch_tokens=100)  # a zero-width space
     assert bare == 1 and found[0].any() and not found[1].any()
 
 
 def test_padding_is_counted(tmp_path: Path) -> None:
-    encoder, padding = load_word_encoder(build_encoder("bert", tmp_path)), Padding()
+    encoder, padding = load_language_model(build_encoder("bert", tmp_path)), Padding()
     ids, pieces = encoder.pieces(["a", "a a a", "a a"])
     encoder.vectors(ids, pieces, batch_tokens=10_000, padding=padding)
     assert (padding.tokens, padding.padding) == (15, 3)
@@ -138,7 +138,7 @@ def test_padding_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_halves_differ_by_rounding(tmp_path: Path, precision: Precision) -> None:
     folder = build_encoder("bert", tmp_path)
-    exact, halved = load_word_encoder(folder), load_word_encoder(folder, precision=precision)
+    exact, halved = load_language_model(folder), load_language_model(folder, precision=precision)
     ids, pieces = exact.pieces(TEXTS)
     one, other = (encoder.vectors(ids, pieces, batch_tokens=100)[0] for encoder in (exact, halved))
     assert other.dtype == np.float32
@@ -147,12 +147,12 @@ def test_halves_differ_by_rounding(tmp_path: Path, precision: Precision) -> None
 
 def test_models_that_will_not_do(tmp_path: Path) -> None:
     with pytest.raises(ItmkitError, match="has no tokeniser"):
-        load_word_encoder(build("vit", tmp_path / "vit"))
+        load_language_model(build("vit", tmp_path / "vit"))
     folder = build_encoder("bert", tmp_path / "bert")
     with pytest.raises(ItmkitError, match=r"has no layer 9; there are 0 \(the embeddings\) to 2"):
-        load_word_encoder(folder, layer=9)
+        load_language_model(folder, layer=9)
     (folder / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(ItmkitError, match="is no model that transformers can load"):
-        load_word_encoder(folder)
+        load_language_model(folder)
     with pytest.raises(ItmkitError, match="not in the local hub cache"):
-        load_word_encoder("nobody/nothing-of-this-name")
+        load_language_model("nobody/nothing-of-this-name")

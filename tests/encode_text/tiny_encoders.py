@@ -46,18 +46,21 @@ def build_encoder(kind: str, folder: Path, *, seed: int = 0, layers: int = 2) ->
 
 
 def tokenizer_of(kind: str) -> Any:
-    """WordPiece (bert, distilbert), byte pairs (roberta) or a unigram model (xlm-roberta), learned from TEXTS."""
+    """WordPiece (bert, distilbert), byte pairs (roberta) or a unigram model (xlm-roberta), for TEXTS."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     if kind in ("bert", "distilbert"):
         names = {"pad": "[PAD]", "bos": "[CLS]", "eos": "[SEP]", "unk": "[UNK]"}
-        made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        # Written out: the trainer of word pieces breaks ties otherwise in each process.
+        letters = sorted(set(normalizers.BertNormalizer().normalize_str("".join(TEXTS))) - {" "})
+        parts = ["man", "dog", "the", "play", "un", "is", "##ing", "##ed", "##believ", "##able"]
+        pieces = [*letters, *(f"##{letter}" for letter in letters), *parts]
+        vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys([*names.values(), *pieces]))}
+        made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
         made.normalizer = normalizers.BertNormalizer()
         made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer: Any = trainers.WordPieceTrainer(
-            vocab_size=120, special_tokens=list(names.values()), show_progress=False
-        )
+        trainer: Any = None
     elif kind == "roberta":
         names = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "unk": "<unk>"}
         made = Tokenizer(models.BPE())
@@ -75,7 +78,8 @@ def tokenizer_of(kind: str) -> Any:
         trainer = trainers.UnigramTrainer(
             vocab_size=120, special_tokens=list(names.values()), unk_token="<unk>", show_progress=False
         )
-    made.train_from_iterator(TEXTS * 4, trainer)
+    if trainer is not None:
+        made.train_from_iterator(TEXTS * 4, trainer)
     numbers = [(names[key], made.token_to_id(names[key])) for key in ("bos", "eos")]
     if kind == "roberta":
         made.post_processor = processors.RobertaProcessing(

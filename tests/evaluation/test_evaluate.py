@@ -16,6 +16,7 @@ from itmkit.inputs import Inputs
 from itmkit.matchers import method
 from itmkit.runs.open import open_run
 from itmkit.runs.settings import resolve
+from itmkit.scoring.engine import Scoring
 from itmkit.scoring.matrix import score_matrix
 from itmkit.scoring.metrics import retrieval
 from itmkit.training.train import train
@@ -168,5 +169,5 @@ def test_a_killed_evaluation_goes_on_and_leaves_nothing(workspace: Workspace, mo
 
 def test_ranks_share_the_images(workspace: Workspace) -> None:
     expected = evaluate(workspace, ["mpsm", "vsepp"]).to_json()
-    assert evaluate(workspace, ["mpsm", "vsepp"], part=Part(1, 2)).rows == []
-    assert evaluate(workspace, ["mpsm", "vsepp"], part=Part(0, 2)).to_json() == expected
+    assert evaluate(workspace, ["mpsm", "vsepp"], scoring=Scoring(part=Part(1, 2))).rows == []
+    assert evaluate(workspace, ["mpsm", "vsepp"], scoring=Scoring(part=Part(0, 2))).to_json() == expected

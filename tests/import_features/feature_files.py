@@ -69,5 +69,5 @@ def data_set(root: Path, ids: Sequence[str], files: Sequence[str | None] | None 
         ImageRecord(key, "train", (Caption(f"{key}#0", "a dog"),), file, width=WIDTH, height=HEIGHT)
         for key, file in zip(ids, files or [None] * len(ids), strict=True)
     ]
-    write_dataset(work, records, kind="pairs", settings={})
+    write_dataset(work.dataset_path, records, kind="pairs", settings={})
     return work

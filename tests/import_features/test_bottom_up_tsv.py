@@ -15,6 +15,7 @@ from itmkit.errors import ItmkitError
 from itmkit.import_features import bottom_up_tsv
 from itmkit.import_features.bottom_up_tsv import BOTTOM_UP, WrongLine, parse_line
 from itmkit.import_features.sets import import_bottom_up
+from itmkit.status import status
 from itmkit.workspace import Workspace
 from tests.import_features.feature_files import data_set, drawn, tsv_line, write_tsv
 
@@ -51,7 +52,7 @@ def test_shards_in_any_order_become_the_order_of_the_data_set(tmp_path: Path, wo
             assert np.array_equal(values[:n], rows[key][name].astype(values.dtype)) and not values[n:].any()
     assert reader.read_all("size").tolist() == [[100, 60]] * 3
     assert (reader.read_all("tags") == -1).all() and not reader.read_all("scores").any()
-    assert {state.stage: state.state for state in work.status()}["regions"] == "done"
+    assert {state.stage: state.state for state in status(work)}["regions"] == "done"
 
 
 def test_lxmert_with_and_without_vocabulary(tmp_path: Path, work: Workspace) -> None:

@@ -13,6 +13,7 @@ from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.import_features import npy
 from itmkit.import_features.scan import import_scan, split_tag
+from itmkit.status import status
 from itmkit.workspace import Workspace
 from tests.import_features.scan_folder import write_scan
 
@@ -51,7 +52,7 @@ def test_exact_values(tmp_path: Path, work: Workspace, dtype: str) -> None:
     assert dataset.kind == "scan" and dataset.images[0].file is None
     assert dataset.images[0].captions[1] == Caption("train0.jpg#1", content["caps"][1])
     assert dataset.images[0].width == content["sizes"][0, 0]
-    assert [state.state for state in work.status()[:2]] == ["done", "done"]
+    assert [state.state for state in status(work)[:2]] == ["done", "done"]
 
 
 @pytest.mark.parametrize("repeat", [True, False])
@@ -264,14 +265,17 @@ def test_a_prepared_data_set_stays(tmp_path: Path, work: Workspace) -> None:
         )
         for i in (2, 0, 1, 3)
     ]
-    write_dataset(work, images, kind="karpathy", settings={})
+    write_dataset(work.dataset_path, images, kind="karpathy", settings={})
     import_scan(work, tmp_path / "scan")
     assert work.dataset().images == images
     assert regions(work).ids == ["100", "101", "102", "103"]
     assert regions(work).read_all("size").tolist() == [[900, 800]] * 4
     assert regions(work).manifest.notes["sizes"] is True
     write_dataset(
-        work, [*images[:2], ImageRecord("x", "val", (Caption("y", "z"),), "x.jpg")], kind="karpathy", settings={}
+        work.dataset_path,
+        [*images[:2], ImageRecord("x", "val", (Caption("y", "z"),), "x.jpg")],
+        kind="karpathy",
+        settings={},
     )
     with pytest.raises(ItmkitError) as caught:
         import_scan(work, tmp_path / "scan", force=True)

@@ -37,7 +37,10 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     captions = tuple(Caption(id, text) for id, text in CAPTIONS.items())
     again = Caption("e", CAPTIONS["b"])
     write_dataset(
-        workspace, [ImageRecord("x", "train", captions), ImageRecord("y", "test", (again,))], kind="made", settings={}
+        workspace.dataset_path,
+        [ImageRecord("x", "train", captions), ImageRecord("y", "test", (again,))],
+        kind="made",
+        settings={},
     )
     parse_text(workspace)
     return workspace

@@ -59,10 +59,16 @@ def test_left_early_nothing_still_runs(shut_down_first: bool) -> None:
 
 
 def test_threads_beside_compute_alone_and_leave_the_caller_its_threads() -> None:
-    """In a process that has computed nothing yet: torch would hand what a thread sets on to the caller."""
+    """In a process that has computed nothing yet: torch would hand what a thread sets on to the caller.
+
+    Importing itmkit leaves the environment of such a process as it was, too; only its commands change it.
+    """
     script = """
-import threading, torch
+import os, threading
+before = dict(os.environ)
+import itmkit.commands, itmkit.training.train, torch
 from itmkit.machine.ahead import threads_beside
+assert before == os.environ
 torch.set_num_threads(2)
 begun = []
 with threads_beside(1, lambda: begun.append(1)) as pool:

@@ -12,7 +12,7 @@ from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.machine import precision
 from itmkit.machine.precision import has_bfloat16, precision_of, products_in
 from itmkit.matchers import build, method, preset
-from itmkit.scoring.engine import score_to_disk
+from itmkit.scoring.engine import Scoring, score_to_disk
 from itmkit.scoring.stored import Kept
 from tests.training.tiny import FEATURES, GRAPHS, THINGS, make_workspace
 
@@ -35,8 +35,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 
 
 def scored(built: dict[str, nn.Module], inputs: Inputs, folder: Path, kind: str) -> dict[str, np.ndarray]:
-    ways = {"images": np.arange(12), "texts": np.arange(24), "made_from": {"weights": "1"}, "device": CPU}
-    score_to_disk(built, inputs, folder, precision=kind, **ways)  # type: ignore[arg-type]
+    ways = {"images": np.arange(12), "texts": np.arange(24), "made_from": {"weights": "1"}}
+    score_to_disk(built, inputs, folder, scoring=Scoring("cpu", precision=kind), **ways)  # type: ignore[arg-type]
     return {name: np.concatenate([rows for _, rows in Kept(folder / name).blocks()]) for name in built}
 
 

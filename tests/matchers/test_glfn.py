@@ -19,10 +19,11 @@ from itmkit.matchers.parts.attention import (
     MAX_LSE,
     MAX_SHARPNESS,
     FlatWords,
-    attend_words,
+    cosines_of_any,
     gram,
     image_to_text,
     text_to_image,
+    weigh_words,
 )
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.matchers.parts.norms import l2norm
@@ -241,9 +242,10 @@ def test_gradients_are_those_of_attended_vectors_that_are_formed(member: str, bo
 
 def test_attention_over_words() -> None:
     regions, region_mask, words, word_mask = vectors_of()
-    weights = attend_words(regions, region_mask, FlatWords.of(words, word_mask), 4.0)
+    flat = FlatWords.of(words, word_mask)
+    weights = weigh_words(cosines_of_any(regions, flat), region_mask, flat, 4.0).transpose(0, 1)
     assert weights.shape == (4, 11, 4)
-    sums = FlatWords.of(words, word_mask).sum(weights.transpose(0, 1)).transpose(0, 1)
+    sums = flat.sum(weights.transpose(0, 1)).transpose(0, 1)
     close(sums, region_mask[:, None].expand(4, 4, 4).double().numpy())
 
 

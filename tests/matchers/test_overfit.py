@@ -1,4 +1,4 @@
-"""Every method can learn: 32 scenes by heart, R@1 = 100 both ways."""
+"""Every method can learn: 16 scenes by heart, R@1 = 100 both ways."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ EPOCHS, BATCH, RATE, CAPTIONS = 120, 64, 3e-3, 2
 NO_TRAINING = ("dual",)
 
 
-def make_workspace(folder: Path) -> Workspace:
-    """32 training scenes with every cache that a method reads."""
+def make_workspace(folder: Path, scenes: int) -> Workspace:
+    """Training scenes with every cache that a method reads."""
     workspace = Workspace(folder / "work")
-    make_scenes(workspace, train=32, val=1, test=1)
+    make_scenes(workspace, train=scenes, val=1, test=1)
     extract_regions(workspace, regions=12)
     parse_text(workspace)
     build_graphs(workspace)
@@ -90,11 +90,11 @@ def learn(
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return make_workspace(tmp_path_factory.mktemp("overfit"))
+    return make_workspace(tmp_path_factory.mktemp("overfit"), scenes=16)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in NO_TRAINING])
-def test_32_scenes_by_heart(name: str, workspace: Workspace) -> None:
+def test_16_scenes_by_heart(name: str, workspace: Workspace) -> None:
     config = method(name).Config(**preset(name), **SMALL.get(name, {}))
     found: Retrieval | None = None
     for epoch, (members, inputs, last) in enumerate(learn(name, config, workspace, EPOCHS)):

@@ -47,7 +47,7 @@ def make_workspace(tmp_path: Path) -> Callable[..., Workspace]:
             )
             for i, texts in enumerate(captions)
         ]
-        write_dataset(workspace, images, kind="test", settings={})
+        write_dataset(workspace.dataset_path, images, kind="test", settings={})
         return workspace
 
     return make

@@ -13,6 +13,7 @@ from itmkit.cache import merge_parts
 from itmkit.commands.parse_text import command
 from itmkit.errors import ItmkitError
 from itmkit.inputs.vocabulary import Vocabulary
+from itmkit.job import Job
 from itmkit.parse_text.parse import parse_text
 from itmkit.parse_text.shipped import ShippedBackend
 from itmkit.parse_text.store import TextCache
@@ -34,7 +35,7 @@ def shards(workspace: Workspace) -> dict[str, bytes]:
 @pytest.mark.parametrize("of", [2, 5])
 def test_parts_make_the_cache_one_process_makes(make_workspace: MakeWorkspace, untrained: Path, of: int) -> None:
     workspace = make_workspace(*CAPTIONS)
-    parse_text(workspace, model=str(untrained), shard_size=7)
+    parse_text(workspace, model=str(untrained), job=Job(shard_size=7))
     texts = [text for image in CAPTIONS for text in image]
     whole = TextCache.open(workspace.cache("text"))
     expected, tables = whole.load_texts(texts), dict(whole.reader.tables)
@@ -53,7 +54,7 @@ def test_parts_make_the_cache_one_process_makes(make_workspace: MakeWorkspace, u
 
 def test_each_caption_once_with_its_own_words(make_workspace: MakeWorkspace, untrained: Path) -> None:
     workspace = make_workspace(*CAPTIONS)
-    result = parse_text(workspace, model=str(untrained), shard_size=7)
+    result = parse_text(workspace, model=str(untrained), job=Job(shard_size=7))
     assert (result.captions, result.distinct, result.parsed) == (29, 27, 27)
     cache = TextCache.open(workspace.cache("text"))
     assert len(cache) == 27
@@ -82,9 +83,9 @@ def test_captions_without_words_are_empty_rows(untrained: Path) -> None:
 
 def test_batch_size_does_not_change_a_byte(make_workspace: MakeWorkspace, untrained: Path) -> None:
     workspace = make_workspace(*CAPTIONS)
-    parse_text(workspace, model=str(untrained), shard_size=10)
+    parse_text(workspace, model=str(untrained), job=Job(shard_size=10))
     first = shards(workspace)
-    parse_text(workspace, model=str(untrained), shard_size=10, batch_size=1, force=True)
+    parse_text(workspace, model=str(untrained), job=Job(shard_size=10, batch=1, force=True))
     assert shards(workspace) == first
 
 
@@ -92,9 +93,9 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
     make_workspace: MakeWorkspace, untrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = make_workspace(*CAPTIONS)
-    parse_text(workspace, model=str(untrained), shard_size=4)
+    parse_text(workspace, model=str(untrained), job=Job(shard_size=4))
     undisturbed = shards(workspace)
-    parse_text(make_workspace(["other"]), model=str(untrained), shard_size=4, force=True)
+    parse_text(make_workspace(["other"]), model=str(untrained), job=Job(shard_size=4, force=True))
     make_workspace(*CAPTIONS)
     parse = ShippedBackend.parse
     monkeypatch.setattr("itmkit.parse_text.parse.CHUNK_CHARACTERS", 20)
@@ -112,7 +113,7 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
     force = True
     while True:
         try:
-            result = parse_text(workspace, model=str(untrained), shard_size=4, force=force)
+            result = parse_text(workspace, model=str(untrained), job=Job(shard_size=4, force=force))
             break
         except KeyboardInterrupt:
             interrupted += 1
@@ -139,7 +140,7 @@ def test_other_captions_or_weights_need_force(make_workspace: MakeWorkspace, unt
     make_workspace(["a dog"])
     with pytest.raises(ItmkitError, match="sha256"):
         parse_text(workspace)
-    assert parse_text(workspace, force=True).parsed == 1
+    assert parse_text(workspace, job=Job(force=True)).parsed == 1
 
 
 def test_settings_of_the_workspace(make_workspace: MakeWorkspace, untrained: Path) -> None:
@@ -149,7 +150,7 @@ def test_settings_of_the_workspace(make_workspace: MakeWorkspace, untrained: Pat
     assert parse_text(workspace).model["sha256"] == ShippedBackend(untrained).model["sha256"]
     settings.write_text('[parse-text]\nparser = "stanford"\ncolour = 1\n')
     with pytest.raises(ItmkitError) as caught:
-        parse_text(workspace, shard_size=0)
+        parse_text(workspace, job=Job(shard_size=0))
     assert len(caught.value.problems) == 3
 
 
@@ -162,7 +163,7 @@ def test_a_missing_data_set_or_cache_names_the_command(tmp_path: Path) -> None:
 
 def test_rows_in_any_order(make_workspace: MakeWorkspace, untrained: Path) -> None:
     workspace = make_workspace(*CAPTIONS)
-    parse_text(workspace, model=str(untrained), shard_size=5)
+    parse_text(workspace, model=str(untrained), job=Job(shard_size=5))
     cache = TextCache.open(workspace.cache("text"))
     everything = cache.load()
     rows = np.random.default_rng(0).integers(0, len(cache), 60)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from itmkit.errors import ItmkitError
+from itmkit.job import Job
 from itmkit.parse_text.parse import parse_text
 from itmkit.parse_text.spacy_backend import SpacyBackend
 from itmkit.parse_text.store import TextCache
@@ -50,7 +51,7 @@ def test_words_heads_sentences_and_offsets(pipeline: Path, make_workspace: Calla
     parsed = SpacyBackend(str(pipeline)).parse(captions, 2)
     assert parsed.lengths.tolist() == [9, 2, 0, 2, 2]
     workspace = make_workspace([captions[0], captions[1]], [captions[3], captions[0]])
-    result = parse_text(workspace, parser="spacy", model=str(pipeline), shard_size=2)
+    result = parse_text(workspace, parser="spacy", model=str(pipeline), job=Job(shard_size=2))
     assert result.distinct == 3
     cache = TextCache.open(workspace.cache("text"))
     arrays = cache.load_texts([captions[0]])

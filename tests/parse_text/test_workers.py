@@ -13,6 +13,7 @@ import pytest
 
 import itmkit
 from itmkit.errors import ItmkitError
+from itmkit.job import Job
 from itmkit.parse_text import workers
 from itmkit.parse_text.parse import parse_text
 from itmkit.parse_text.shipped import ShippedBackend
@@ -34,6 +35,13 @@ def children() -> list[int]:
 
 
 @pytest.fixture
+def light(tmp_path: Path) -> tuple[str, str]:
+    """A parser whose children start without torch, for what does not depend on the trees; it finds no caption."""
+    (tmp_path / "no-trees.conllu").touch()
+    return "conllu", str(tmp_path / "no-trees.conllu")
+
+
+@pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("itmkit.parse_text.parse.CHUNK_CHARACTERS", 300)
 
@@ -43,12 +51,12 @@ def test_any_number_of_workers_gives_the_same_bytes(
 ) -> None:
     workspace = make_workspace(CAPTIONS, ["👍🏽", "a cat"])
     monkeypatch.chdir(untrained.parent)  # children find a relative path too
-    parse_text(workspace, model=untrained.name, shard_size=25, workers=1)
+    parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=1))
     alone = shards(workspace)
-    for number in (2, 3):
-        assert parse_text(workspace, model=untrained.name, shard_size=25, workers=number, force=True).parsed == 62
-        assert shards(workspace) == alone
-    assert parse_text(workspace, model=untrained.name, shard_size=25, workers=2).parsed == 0
+    job = Job(shard_size=25, workers=3, force=True)
+    assert parse_text(workspace, model=untrained.name, job=job).parsed == 62
+    assert shards(workspace) == alone  # by two: the next test
+    assert parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=2)).parsed == 0
     assert not children()
 
 
@@ -56,7 +64,7 @@ def test_an_interrupted_run_leaves_no_child_and_continues(
     make_workspace: MakeWorkspace, untrained: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = make_workspace(CAPTIONS)
-    parse_text(workspace, model=str(untrained), shard_size=25, workers=1)
+    parse_text(workspace, model=str(untrained), job=Job(shard_size=25, workers=1))
     undisturbed = shards(workspace)
     append, calls = itmkit.parse_text.parse.append, 0
 
@@ -70,23 +78,23 @@ def test_an_interrupted_run_leaves_no_child_and_continues(
 
     monkeypatch.setattr("itmkit.parse_text.parse.append", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        parse_text(workspace, model=str(untrained), shard_size=25, workers=2, force=True)
+        parse_text(workspace, model=str(untrained), job=Job(shard_size=25, workers=2, force=True))
     assert not children()
     monkeypatch.undo()
-    assert 0 < parse_text(workspace, model=str(untrained), shard_size=25, workers=2).parsed < 60
+    assert 0 < parse_text(workspace, model=str(untrained), job=Job(shard_size=25, workers=2)).parsed < 60
     assert shards(workspace) == undisturbed
 
 
-def test_a_child_that_dies_is_one_error(untrained: Path) -> None:
+def test_a_child_that_dies_is_one_error(light: tuple[str, str]) -> None:
     def texts() -> Iterator[Sequence[str]]:
         for n in range(100):
             if n == 10:
                 os.kill(children()[0], signal.SIGKILL)
-            yield ["a dog"]
+            yield []
 
     with (
         pytest.raises(ItmkitError, match=r"ended \(SIGKILL\).*--workers"),
-        workers.parsing_by(2, "itmkit", str(untrained), 8) as parse,
+        workers.parsing_by(2, *light, 8) as parse,
     ):
         assert len(list(parse(texts()))) < 100
     assert not children()
@@ -100,28 +108,28 @@ def test_errors_of_a_child_are_told_here(tmp_path: Path) -> None:
         list(parse([["a"], ["b"]]))
 
 
-def test_few_results_wait(untrained: Path) -> None:
+def test_few_results_wait(light: tuple[str, str]) -> None:
     given = 0
 
     def texts() -> Iterator[Sequence[str]]:
         nonlocal given
         for _ in range(100):
             given += 1
-            yield ["a dog"]
+            yield []
 
-    with workers.parsing_by(2, "itmkit", str(untrained), 8) as parse:
+    with workers.parsing_by(2, *light, 8) as parse:
         results = parse(texts())
         for taken in range(1, 20):
             next(results)
             assert given - taken <= 2 * workers.AHEAD
 
 
-def test_children_end_with_a_killed_parent(untrained: Path, tmp_path: Path) -> None:
+def test_children_end_with_a_killed_parent(light: tuple[str, str], tmp_path: Path) -> None:
     script = tmp_path / "parent.py"  # without a guard around what it runs, as scripts of users are
     script.write_text(
         "import sys, time\nfrom itmkit.parse_text.workers import parsing_by\n"
-        f"with parsing_by(2, 'itmkit', {str(untrained)!r}, 8) as parse:\n"
-        "    results = parse([['a dog']] * 50)\n    next(results)\n    print('begun', flush=True)\n"
+        f"with parsing_by(2, *{light!r}, 8) as parse:\n"
+        "    results = parse([[]] * 50)\n    next(results)\n    print('begun', flush=True)\n"
         "    time.sleep(600)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -162,7 +170,7 @@ def test_torch_has_its_threads_back(untrained: Path) -> None:
 def test_parsed_captions_come_over_the_pipe_as_they_are(untrained: Path) -> None:
     texts = ["a dog runs", "", "Zoë 👍 \ud800"]
     here = ShippedBackend(untrained).parse(texts, 8)
-    with workers.parsing_by(2, "itmkit", str(untrained), 8) as parse:
+    with workers.parsing_by(1, "itmkit", str(untrained), 8) as parse:
         (there,) = parse([texts])
     assert there.words.strings == here.words.strings and there.lemmas.strings == here.lemmas.strings
     for name in ("lengths", "heads", "starts", "ends", "sentences"):

@@ -16,13 +16,17 @@ from itmkit.cache import CacheReader
 from itmkit.dataset import Caption, ImageRecord, read_dataset, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
+from itmkit.job import Job
+from itmkit.pictures import stage
 from itmkit.pictures.decode import Square
-from itmkit.regions import choose, extract, pictures
+from itmkit.regions import choose, extract
 from itmkit.regions.choose import DEFAULT_DETECTOR, SCENES, Choice
 from itmkit.regions.colours import COLOUR_NAMES
 from itmkit.regions.extract import extract_regions
-from itmkit.regions.regions import Prepared, Regions
+from itmkit.regions.regions import ModelInput, Regions
+from itmkit.stages import cache_state
 from itmkit.workspace import Workspace
+from tests import jobs
 
 DIM = 6
 
@@ -39,11 +43,11 @@ class Model:
     stop_after: int | None = None
     square: Square | None = None
 
-    def prepare(self, image: Image.Image) -> Prepared:
-        return Prepared(np.asarray(image, np.float32).reshape(-1, 3).mean(0), image.size)
+    def prepare(self, image: Image.Image) -> ModelInput:
+        return ModelInput(np.asarray(image, np.float32).reshape(-1, 3).mean(0), image.size)
 
     def detect(
-        self, prepared: Sequence[Prepared], *, regions: int, labels: Sequence[str] | None, batch: int
+        self, prepared: Sequence[ModelInput], *, regions: int, labels: Sequence[str] | None, batch: int
     ) -> list[Regions]:
         self.seen.append(len(prepared))
         if self.stop_after is not None and sum(self.seen) > self.stop_after:
@@ -92,11 +96,13 @@ def prepare(work: Workspace, *, kind: str = "pairs") -> None:
         path = work.root / "images" / f"{i}.jpg"
         with_file = {"file": f"images/{i}.jpg", "sha256": sha256_file(path)}
         images.append(ImageRecord(f"p{i}", "train", (Caption(f"p{i}#0", "a picture"),), **with_file))
-    write_dataset(work, images, kind=kind, settings={})
+    write_dataset(work.dataset_path, images, kind=kind, settings={})
 
 
 def run(work: Workspace, **options: object) -> extract.ExtractResult:
-    return extract_regions(work, **({"backend": "grid", "model": "m", "regions": 3, "device": "cpu"} | options))  # type: ignore[arg-type]
+    return extract_regions(
+        work, **jobs.options(**{"backend": "grid", "model": "m", "regions": 3, "device": "cpu", **options})
+    )
 
 
 def test_rows(work: Workspace, model: Model) -> None:
@@ -113,7 +119,7 @@ def test_rows(work: Workspace, model: Model) -> None:
     assert colours[0] == "blue" and colours[3] == "red"
     assert (reader.read_all("attributes")[:, 2] == -1).all()
     assert reader.read_all("tags").tolist() == [[0, -1, -1]] * 9
-    assert work.cache_state("regions", "", read_dataset(work)).state == "done"
+    assert cache_state(work, "regions", read_dataset(work.dataset_path)).state == "done"
 
 
 def test_again_does_nothing(work: Workspace, model: Model) -> None:
@@ -122,7 +128,7 @@ def test_again_does_nothing(work: Workspace, model: Model) -> None:
     assert run(work).unchanged and model.seen == []
     assert extract_regions(work).unchanged  # with no option: as the cache was made, without loading the model
     with pytest.raises(ItmkitError, match=r"settings\.regions is 3 in the cache, 2 now.*--force"):
-        extract_regions(work, regions=2, device="cpu")
+        extract_regions(work, regions=2, job=Job(device="cpu"))
     assert run(work, regions=2, force=True).regions == 2
 
 
@@ -130,7 +136,7 @@ def test_again_does_nothing(work: Workspace, model: Model) -> None:
 def test_resumed_is_byte_identical(
     tmp_path: Path, work: Workspace, model: Model, stop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "LEAST_GROUP", 2)
+    monkeypatch.setattr(stage, "LEAST_GROUP", 2)
     shutil.copytree(work.root, tmp_path / "whole")
     (work.root / "images" / "4.jpg").write_bytes(b"no picture")
     (tmp_path / "whole" / "images" / "4.jpg").write_bytes(b"no picture")
@@ -161,7 +167,7 @@ def test_unreadable_pictures_are_skipped_and_listed(work: Workspace, model: Mode
     result = run(work)
     assert result.images == 7 and [item["id"] for item in result.skipped] == ["p3", "p5"]
     assert result.skipped[0]["reason"].startswith("not a picture") and result.skipped[1]["reason"] == "truncated"
-    state = work.cache_state("regions", "", read_dataset(work))
+    state = cache_state(work, "regions", read_dataset(work.dataset_path))
     assert (state.state, state.count, state.skipped) == ("done", 7, 2)
     for force in (False, True):  # a finished cache, and a new one
         with pytest.raises(ItmkitError) as caught:
@@ -175,7 +181,7 @@ def test_strict_stops_before_writing(work: Workspace, model: Model) -> None:
     prepare(work)
     with pytest.raises(ItmkitError, match=r"8\.jpg: not a picture"):
         run(work, strict=True)
-    assert work.cache_state("regions", "", read_dataset(work)).state == "partial"
+    assert cache_state(work, "regions", read_dataset(work.dataset_path)).state == "partial"
 
 
 def test_changed_and_missing_pictures_stop_the_run(work: Workspace, model: Model) -> None:
@@ -218,7 +224,7 @@ def test_pictures_squashed_where_they_are_decoded(work: Workspace, model: Model)
 
 def test_no_files(tmp_path: Path, model: Model) -> None:
     work = Workspace(tmp_path)
-    write_dataset(work, [ImageRecord("a", "train", (Caption("a#0", "b"),))], kind="scan", settings={})
+    write_dataset(work.dataset_path, [ImageRecord("a", "train", (Caption("a#0", "b"),))], kind="scan", settings={})
     with pytest.raises(ItmkitError, match="names no picture files"):
         run(work)
     with pytest.raises(ItmkitError, match="no data set"):
@@ -235,7 +241,7 @@ def test_other_data(work: Workspace, model: Model) -> None:
     run(work)
     Image.new("RGB", (9, 9)).save(work.root / "images" / "2.jpg")
     prepare(work)
-    assert work.cache_state("regions", "itmkit extract-regions", read_dataset(work)).state == "stale"
+    assert cache_state(work, "regions", read_dataset(work.dataset_path)).state == "stale"
     with pytest.raises(ItmkitError, match=r"inputs\.images changed"):
         run(work)
 
@@ -245,7 +251,7 @@ def test_other_data(work: Workspace, model: Model) -> None:
 
 def chosen(work: Workspace, **options: object) -> Choice:
     given = {"backend": None, "model": None, "regions": None, "size": None} | options
-    return choose.choose(work, read_dataset(work), **given)  # type: ignore[arg-type]
+    return choose.choose(work, read_dataset(work.dataset_path), **given)  # type: ignore[arg-type]
 
 
 def toml(work: Workspace, text: str) -> None:
@@ -316,7 +322,7 @@ def test_offline_without_the_default_model(work: Workspace, monkeypatch: pytest.
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(ItmkitError) as caught:
-        extract_regions(work, device="cpu")
+        extract_regions(work, job=Job(device="cpu"))
     text = caught.value.problems[0]
     for part in ("facebook/detr-resnet-50", "path of a folder", "--download", "--backend grid", "import-features"):
         assert part in text

@@ -21,7 +21,10 @@ from itmkit.pictures import stage as pictures
 from itmkit.pictures.load import load_image
 from itmkit.regions.patches import PatchesResult, extract_patches
 from itmkit.regions.vit import PatchModel, load_patch_model
+from itmkit.stages import require
+from itmkit.status import status
 from itmkit.workspace import Workspace
+from tests import jobs
 from tests.cache.test_parts import files
 from tests.regions.test_extract import make, prepare
 from tests.regions.tiny_models import build
@@ -39,7 +42,7 @@ def vit(tmp_path: Path) -> Path:
 
 
 def run(work: Workspace, model: Path | None, **options: Any) -> PatchesResult:
-    return extract_patches(work, model=None if model is None else str(model), device="cpu", **options)
+    return extract_patches(work, model=None if model is None else str(model), **jobs.options(device="cpu", **options))
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -138,14 +141,14 @@ def test_resumed_is_byte_identical(
     (work.root / "images" / "4.jpg").write_bytes(b"no picture")
     prepare(work)
     whole = Workspace(shutil.copytree(work.root, tmp_path / "whole"))
-    run(whole, vit, shard_size=4, batch_size=1)
+    run(whole, vit, shard_size=4, batch=1)
     with monkeypatch.context() as dying:
         stop_after(dying, stop)
         with pytest.raises(KeyboardInterrupt):
-            run(work, vit, shard_size=4, batch_size=1)
-    state = work.status()[-1]
+            run(work, vit, shard_size=4, batch=1)
+    state = status(work)[-1]
     assert (state.stage, state.state, state.command) == ("patches", "partial", "itmkit extract-patches")
-    result = run(work, None, shard_size=4, batch_size=1)
+    result = run(work, None, shard_size=4, batch=1)
     assert result.done_now == 9 - {0: 0, 3: 0, 4: 4, 7: 8}[stop] and result.skipped[0]["id"] == "p4"
     for name in ("manifest.json", *(f"shard-0000{n}.h5" for n in range(3))):
         assert (work.cache("patches") / name).read_bytes() == (whole.cache("patches") / name).read_bytes(), name
@@ -166,22 +169,22 @@ def test_unreadable_pictures(work: Workspace, vit: Path) -> None:
 
 
 def test_several_caches_and_their_states(work: Workspace, vit: Path) -> None:
-    assert "patches" not in {row.stage for row in work.status()}  # nobody made one
+    assert "patches" not in {row.stage for row in status(work)}  # nobody made one
     run(work, vit)
     run(work, build_vit("dinov2", vit.parent / "dinov2"), cache="dinov2")
-    rows = {row.stage: row for row in work.status()}
+    rows = {row.stage: row for row in status(work)}
     assert list(rows)[-2:] == ["dinov2", "patches"]
     assert rows["dinov2"].state == rows["patches"].state == "done" and rows["dinov2"].count == 9
-    work.require("patches", "dinov2")
+    require(work, "patches", "dinov2")
     Image.new("RGB", (9, 9)).save(work.root / "images" / "2.jpg")
     prepare(work)
-    rows = {row.stage: row for row in work.status()}
+    rows = {row.stage: row for row in status(work)}
     assert rows["dinov2"].state == "stale" and rows["dinov2"].detail == "images changed since"
     assert rows["dinov2"].command == "itmkit extract-patches --cache dinov2 --force"
     with pytest.raises(ItmkitError, match="run `itmkit extract-patches --force`"):
-        work.require("patches")
+        require(work, "patches")
     (work.cache("patches") / "manifest.json").write_text("{")
-    assert {row.stage: row.state for row in work.status()}["patches"] == "damaged"
+    assert {row.stage: row.state for row in status(work)}["patches"] == "damaged"
 
 
 @pytest.mark.parametrize("name", ["regions", "text", "graphs", "vectors-clip", "words-bert", "a/b", "..", ".x", ""])

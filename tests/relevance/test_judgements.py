@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from tests.evaluation.test_coco_ids import precomp_images
 
 from itmkit.relevance.coco_ids import UNKNOWN, CocoIds
 from itmkit.relevance.judgements import Placed, read_judgements
+from tests.relevance.test_coco_ids import precomp_images
 
 
 def rows(relevance: Placed) -> list[list[int]]:

@@ -7,7 +7,7 @@ import pytest
 
 from itmkit.dataset import Caption, ImageRecord
 from itmkit.errors import ItmkitError
-from itmkit.relevance.ratings import Ratings, agreement, pairs_to_score, read_ratings, scores_of
+from itmkit.relevance.ratings import Ratings, agreement, read_ratings, scores_of
 from itmkit.scoring.stored import InMemory
 
 IMAGES = [
@@ -91,12 +91,11 @@ def test_a_pair_rated_twice_is_a_mistake(tmp_path: Path) -> None:
         read_ratings(write(tmp_path / "e.txt", 2 * line), "expert", IMAGES)
 
 
-def test_scores_of_the_pairs_and_which_they_are() -> None:
+def test_scores_of_the_pairs() -> None:
     matrix = np.arange(300 * 7, dtype=np.float32).reshape(300, 7)  # more than one block of rows
     images, captions = np.array([299, 0, 5, 0, 128]), np.array([6, 1, 0, 1, 3])
     ratings = Ratings("crowdflower", images, captions, np.zeros((5, 1)), 5, 0, 0)
     assert scores_of(ratings, InMemory(matrix)).tolist() == matrix[images, captions].tolist()
-    assert pairs_to_score([ratings, ratings]).tolist() == [[0, 1], [5, 0], [128, 3], [299, 6]]
     with pytest.raises(ItmkitError, match="scores of 299 x 7: the ratings need 300 x 7"):
         scores_of(ratings, InMemory(matrix[:299]))
 
@@ -133,7 +132,6 @@ def test_real_ratings(test_data: Path) -> None:
     assert found.images.tolist() == [at[line[0]] for line in lines]
     assert found.captions.tolist() == [5 * at[line[1][:-2]] + int(line[1][-1]) for line in lines]
     assert np.allclose(found.values[:, 0], [float(line[2]) for line in lines], atol=1e-6)
-    assert len(pairs_to_score([found])) == 47_830
     assert agreement(found, found.values[:, 0]).reported == pytest.approx(1)
     some = read_ratings(file, "crowdflower", images[:100])
     assert some.absent == 47_830 - len(some.images) > 0 and some.images.max() < 100

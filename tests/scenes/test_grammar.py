@@ -10,7 +10,7 @@ import pytest
 
 from itmkit.scenes import scene_trees
 from itmkit.scenes.claims import Claims, Mention, Relation, holds
-from itmkit.scenes.make import Picture, split_pictures
+from itmkit.scenes.make import ScenePicture, split_pictures
 from itmkit.scenes.phrases import NOUNS
 from itmkit.scenes.trees import Node, linear, text_of
 from itmkit.scenes.world import COLOURS, KINDS, Background, Scene, SceneObject
@@ -19,7 +19,7 @@ UPOS = {"NOUN", "VERB", "AUX", "DET", "ADJ", "ADP", "ADV", "NUM", "PRON", "CCONJ
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Picture]:
+def pictures() -> list[ScenePicture]:
     return list(split_pictures("test", 75, 11))
 
 
@@ -105,7 +105,7 @@ def naive(claims: Claims, scene: Scene) -> bool:
     return False
 
 
-def test_captions_are_true_of_their_picture_and_false_of_siblings(pictures: list[Picture]) -> None:
+def test_captions_are_true_of_their_picture_and_false_of_siblings(pictures: list[ScenePicture]) -> None:
     compared = 0
     for picture in pictures:
         siblings = [p for p in pictures if p.group == picture.group and p is not picture]
@@ -126,7 +126,7 @@ def test_captions_are_true_of_their_picture_and_false_of_siblings(pictures: list
     assert compared > 200
 
 
-def test_captions_name_what_they_claim(pictures: list[Picture]) -> None:
+def test_captions_name_what_they_claim(pictures: list[ScenePicture]) -> None:
     words_of = {kind: {form for pair in NOUNS[kind] for form in " ".join(pair).split()} for kind in KINDS}
     owner = {word: kind for kind, words in words_of.items() for word in words}
     for picture in pictures:
@@ -136,7 +136,7 @@ def test_captions_name_what_they_claim(pictures: list[Picture]) -> None:
             assert {f for f in forms if f in COLOURS} == {m.colour for m in caption.claims.mentions if m.colour}
 
 
-def test_sentences_are_trees_that_reproduce_their_text(pictures: list[Picture]) -> None:
+def test_sentences_are_trees_that_reproduce_their_text(pictures: list[ScenePicture]) -> None:
     for caption in (c for p in pictures for c in p.captions):
         words = caption.words
         heads = [w.head for w in words]
@@ -156,7 +156,7 @@ def test_sentences_are_trees_that_reproduce_their_text(pictures: list[Picture]) 
         assert all(w.form and w.lemma and w.lemma == w.lemma.lower() for w in words)
 
 
-def test_agreement_of_article_and_verb(pictures: list[Picture]) -> None:
+def test_agreement_of_article_and_verb(pictures: list[ScenePicture]) -> None:
     for caption in (c for p in pictures for c in p.captions):
         for word, following in zip(caption.words, caption.words[1:], strict=False):
             if word.form.lower() in ("a", "an"):
@@ -168,7 +168,7 @@ def test_agreement_of_article_and_verb(pictures: list[Picture]) -> None:
                     assert (word.form == "are") == (subject.form.lower() != subject.lemma), (i, caption.text)
 
 
-def test_wordings_vary(pictures: list[Picture]) -> None:
+def test_wordings_vary(pictures: list[ScenePicture]) -> None:
     said = [c for p in pictures for c in p.captions]
     lengths = [sum(w.upos != "PUNCT" for w in c.words) for c in said]
     assert 9 <= np.mean(lengths) <= 14

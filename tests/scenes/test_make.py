@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_counts_ids_and_pictures(made: Path) -> None:
-    data = read_dataset(Workspace(made))
+    data = read_dataset(Workspace(made).dataset_path)
     assert data.kind == "scenes"
     assert {split: c["images"] for split, c in data.info["counts"].items()} == COUNTS
     ids = {"train": "scene-0", "val": "scene-1", "test": "scene-2"}
@@ -55,7 +55,7 @@ def test_counts_ids_and_pictures(made: Path) -> None:
 
 
 def test_truth_and_trees_lie_beside_the_pictures(made: Path) -> None:
-    records = {r.id: r for r in read_dataset(Workspace(made)).images}
+    records = {r.id: r for r in read_dataset(Workspace(made).dataset_path).images}
     truth = [json.loads(line) for line in (made / "scenes" / "truth.jsonl").read_text().splitlines()]
     assert [t["id"] for t in truth] == list(records)
     groups = defaultdict(list)
@@ -95,15 +95,17 @@ def test_the_same_seed_gives_the_same_files(made: Path, tmp_path: Path) -> None:
 
 def test_a_split_does_not_depend_on_the_others(made: Path, tmp_path: Path) -> None:
     make_scenes(Workspace(tmp_path), train=0, val=0, test=COUNTS["test"], seed=3)
-    assert read_dataset(Workspace(tmp_path)).split("test") == read_dataset(Workspace(made)).split("test")
+    assert read_dataset(Workspace(tmp_path).dataset_path).split("test") == read_dataset(
+        Workspace(made).dataset_path
+    ).split("test")
 
 
 def test_another_seed_replaces_everything(made: Path, tmp_path: Path) -> None:
     make_scenes(Workspace(tmp_path), **COUNTS, seed=4)
-    before = read_dataset(Workspace(tmp_path))
+    before = read_dataset(Workspace(tmp_path).dataset_path)
     make_scenes(Workspace(tmp_path), **COUNTS, seed=3)
     assert contents(tmp_path) == contents(made)
-    assert before.images_digest != read_dataset(Workspace(made)).images_digest
+    assert before.images_digest != read_dataset(Workspace(made).dataset_path).images_digest
 
 
 def test_a_killed_run_is_completed_by_the_next(made: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from itmkit.inputs import Inputs, Sizes
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.matchers import build, method
 from itmkit.scoring import engine, tiles
-from itmkit.scoring.engine import rows_of, score_to_disk
+from itmkit.scoring.engine import Scoring, rows_of, score_to_disk
 from itmkit.scoring.matrix import score_matrix
 from itmkit.scoring.stored import Kept
 from tests.training.tiny import FAST, FEATURES, GRAPHS, THINGS, make_workspace
@@ -46,7 +46,8 @@ def matchers(name: str, seed: int = 0) -> dict[str, nn.Module]:
 
 def scored(folder: Path, inputs: Inputs, built: dict[str, nn.Module], **options: Any) -> dict[str, np.ndarray]:
     rest = {"images": np.arange(IMAGES), "texts": np.arange(TEXTS), "made_from": {"weights": "1"}} | options
-    score_to_disk(built, inputs, folder, device=torch.device("cpu"), **rest)
+    how = {name: rest.pop(name) for name in ("memory", "part") if name in rest}
+    score_to_disk(built, inputs, folder, scoring=Scoring("cpu", precision="float32", **how), **rest)
     return read(folder, built) if options.get("part", WHOLE) == WHOLE else {}
 
 

@@ -239,11 +239,11 @@ def test_runs_on_different_captions_cannot_be_compared() -> None:
 
 # --- how often they are right; tests/robustness/intervals.py does it at length ---
 
-TIMES = 400
+TIMES = 100
 
 
 def test_intervals_hold_the_truth() -> None:
-    """95 percent but for the chance error of 400 draws (1.1); with captions drawn one by one, far less."""
+    """95 percent but for the chance error of 100 draws (2.2); with captions drawn one by one, far less."""
     truth = drawn(10**6, 300_000).retrieval().figures()
     held = dict.fromkeys(truth, 0)
     one_by_one = 0
@@ -255,11 +255,11 @@ def test_intervals_hold_the_truth() -> None:
         one_by_one += alone.low <= truth["t2i R@1"] <= alone.high
     for name, count in held.items():
         if " R@" in name or name in ("rsum", "mR"):
-            assert 0.91 <= count / TIMES <= 0.985, name
+            assert count / TIMES >= 0.88, name
         elif "meanr" in name:
-            assert count / TIMES >= 0.86, name  # a few images in a thousand decide it
+            assert count / TIMES >= 0.8, name  # a few images in a thousand decide it
         else:
-            assert count / TIMES >= 0.93, name
+            assert count / TIMES >= 0.88, name
     assert one_by_one / TIMES < 0.85
 
 
@@ -280,6 +280,6 @@ def test_equal_runs_differ_five_times_of_a_hundred() -> None:
         for name, difference in differences(one, other, resamples=200, seed=seed).items():
             alarms[name] = alarms.get(name, 0) + (difference.p <= 0.05)
     for name, count in alarms.items():
-        assert count / TIMES <= 0.08, name
+        assert count / TIMES <= 0.12, name
         if name in ("rsum", "mR") or "meanr" in name:  # of others many swaps differ by exactly as much
-            assert count / TIMES >= 0.02, name
+            assert count > 0, name

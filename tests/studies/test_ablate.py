@@ -15,7 +15,8 @@ from itmkit.methods.published import published
 from itmkit.runs.settings import changed, read_config, resolve
 from itmkit.studies import ablate as module
 from itmkit.studies.ablate import ablate
-from itmkit.training import budget, loop
+from itmkit.training import budget
+from itmkit.training import train as loop
 from itmkit.training.estimate import Estimate, StageEstimate
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
@@ -138,6 +139,8 @@ def test_the_rows_of_papers_that_agree_most_with_the_run() -> None:
     assert coco is not None and coco.protocol == "coco5k"
     joint = published(resolve("mpsm", recipe="paper"), {"training": "joint"}, "val")
     assert joint is not None and joint.rsum is None and joint.difference["t2i R@1"] == -2.2
+    alone = published(resolve("sgraf", recipe="paper"), {"modules": "sgr"}, "flickr1k")
+    assert alone is not None and alone.whole == "SGRAF (updated)"  # of the same source, not the first of all
     distance = resolve("mpsm", recipe="paper", settings={"similarities": "distance"})
     assert published(distance, {"similarities": "direction"}, "val") is None  # the paper's change begins elsewhere
     assert published(resolve("mpsm", recipe="paper"), {"kgid_layers": 7}, "val") is None

@@ -11,8 +11,10 @@ import pytest
 from itmkit.errors import ItmkitError
 from itmkit.studies import compare as module
 from itmkit.studies import kept_ranks
-from itmkit.studies.compare import FIGURES, Contender, compare
-from itmkit.training import budget, loop
+from itmkit.studies.compare import Asked, Contender, compare
+from itmkit.studies.comparison import FIGURES
+from itmkit.training import budget
+from itmkit.training import train as loop
 from itmkit.training.estimate import Estimate, StageEstimate
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST_TRAINING, make_workspace
@@ -93,7 +95,9 @@ def untimed(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_contender_with_seeds_of_its_own(workspace: Workspace) -> None:
-    found = compare(workspace, ["vsepp", "vsepp:embed=4:seeds=1"], seeds=2, settings=SETTINGS, against="vsepp")
+    found = compare(
+        workspace, ["vsepp", "vsepp:embed=4:seeds=1"], seeds=2, settings=SETTINGS, asked=Asked(against="vsepp")
+    )
     rows = {row.name: row for row in found.rows}
     assert {name: row.seeds for name, row in rows.items()} == {"vsepp": [0, 1], "vsepp:embed=4": [0]}
     assert rows["vsepp"].mean_core_minutes and rows["vsepp"].epochs == [1, 1]
@@ -111,14 +115,14 @@ def test_a_contender_with_seeds_of_its_own(workspace: Workspace) -> None:
         with pytest.raises(ItmkitError, match=says):
             compare(workspace, ["vsepp", wrong], settings=SETTINGS)
     with pytest.raises(ItmkitError, match="--against 'scan': is none of the methods vsepp"):
-        compare(workspace, ["vsepp"], settings=SETTINGS, against="scan")
+        compare(workspace, ["vsepp"], settings=SETTINGS, asked=Asked(against="scan"))
 
 
 def test_intervals_of_runs_that_are_there(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     methods = [MPSM, "vsepp:seeds=2"]
     plain = compare(workspace, methods, seeds=1, settings=SETTINGS)
     assert not plain.rows[0].intervals and "intervals" not in plain.to_json()["rows"][0]
-    found = compare(workspace, methods, seeds=1, settings=SETTINGS, intervals=True)
+    found = compare(workspace, methods, seeds=1, settings=SETTINGS, asked=Asked(intervals=True))
     for row in (*found.rows, *found.members):
         assert set(row.intervals) == set(FIGURES)
         for name, interval in row.intervals.items():
@@ -134,12 +138,15 @@ def test_intervals_of_runs_that_are_there(workspace: Workspace, monkeypatch: pyt
         return real(workspace, runs, **options)
 
     monkeypatch.setattr(kept_ranks, "evaluate", counted)
-    again = compare(workspace, methods, seeds=1, settings=SETTINGS, intervals=True)
+    again = compare(workspace, methods, seeds=1, settings=SETTINGS, asked=Asked(intervals=True))
     assert not scored and again.to_json() == found.to_json()
     one, other = (workspace.run(f"compare-vsepp-seed{seed}") for seed in (0, 1))
     (one / "ranks-test.npz").write_bytes(b"torn")
     shutil.copy(workspace.run("compare-" + MPSM.replace(":", "+") + "-seed0") / "ranks-test.npz", other)
-    assert compare(workspace, methods, seeds=1, settings=SETTINGS, intervals=True).to_json() == found.to_json()
+    assert (
+        compare(workspace, methods, seeds=1, settings=SETTINGS, asked=Asked(intervals=True)).to_json()
+        == found.to_json()
+    )
     assert sorted(scored) == [one.name, other.name]
 
 

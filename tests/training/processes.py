@@ -11,11 +11,15 @@ from typing import Any
 import torch
 
 
-def run_two(target: Callable[..., None], *arguments: Any) -> list[int | None]:
-    """`target(0, *arguments)` and `target(1, *arguments)`, each in a new process; their exit codes."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+def run_two(target: Callable[..., None], *arguments: Any) -> list[int | None]:
+    """`target(0, *arguments)` and `target(1, *arguments)`, each in a new process; their exit codes."""
+    port = free_port()
     context = multiprocessing.get_context("spawn")
     running = [context.Process(target=_start, args=(index, port, target, arguments)) for index in range(2)]
     for process in running:

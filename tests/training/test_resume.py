@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from itmkit.commands import cli
+from itmkit.commands.console import run as run_command
 from itmkit.errors import ItmkitError
+from itmkit.runs.facts import RunFacts
 from itmkit.runs.settings import RunConfig, resolve
 from itmkit.training import train as loop
 from itmkit.training.step import Learner
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING
+from tests.workspaces import largest_file
 
 STEPS, EPOCHS = 3, 3  # 24 captions in batches of 8
 
@@ -40,8 +42,8 @@ def results(run: Path) -> dict[str, Any]:
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, name: str, call: int, *, after: bool) -> None:
-    """Raises KeyboardInterrupt once, at the given call of a function of the loop, before or after its work."""
-    owner: Any = Learner if name == "step" else loop
+    """Raises KeyboardInterrupt once, at the given call of a function of training, before or after its work."""
+    owner: Any = {"step": Learner, "write": RunFacts}.get(name, loop)
     real: Callable[..., Any] = getattr(owner, name)
     calls = 0
 
@@ -81,9 +83,9 @@ def undisturbed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
         ("save_state", 4, True),
         ("save_weights", 1, True),  # one member saved, the other not
         ("save_weights", 2, False),
-        ("write_json", 1, True),
-        ("write_json", 4, False),
-        ("write_json", 5, False),  # all done but for the last word
+        ("write", 1, True),
+        ("write", 4, False),
+        ("write", 5, False),  # all done but for the last word
         ("validate", 2, False),
     ],
 )
@@ -129,7 +131,10 @@ def test_a_torn_line_of_metrics_is_written_again(
 
 
 def test_a_disk_that_fills_up_leaves_the_last_state_whole(
-    workspace: Workspace, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace,
+    undisturbed: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A limit on the size of files stands in for the full disk: a state is written half."""
     with monkeypatch.context() as patch:
@@ -141,14 +146,11 @@ def test_a_disk_that_fills_up_leaves_the_last_state_whole(
     settings = {**FAST["mpsm"], **FAST_TRAINING, "dropout": 0.2, "checkpoint_steps": 2}
     options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     arguments = ["train", "-w", str(workspace.root), "--method", "mpsm", *options]
-    code = (
-        "import resource, signal, sys\nfrom itmkit.commands import cli\nfrom itmkit.commands.console import run\n"
-        f"signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, ({limit},) * 2)\n"
-        f"sys.exit(run(cli, {arguments!r}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert done.stderr.startswith("continuing") and "\nerror: " in done.stderr
+    capsys.readouterr()
+    with largest_file(limit):
+        assert run_command(cli, arguments) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("continuing") and "\nerror: " in printed and "Traceback" not in printed
     assert state.read_bytes() == before and [path.name for path in state.parent.iterdir()] == [state.name]
     assert results(train(workspace, configured()).run) == undisturbed
 

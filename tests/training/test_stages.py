@@ -18,6 +18,7 @@ from itmkit.dataset import write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.runs.settings import RunConfig, resolve
+from itmkit.status import status
 from itmkit.training import train as loop
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
@@ -81,7 +82,7 @@ def test_every_stage_is_trained_and_the_last_one_validated(way: str, workspace: 
 @pytest.mark.parametrize("way", ["frozen words", "pooled"])
 def test_labels_reach_the_text_stage(way: str, workspace: Workspace) -> None:
     records = [replace(image, labels=(str(n % 2),)) for n, image in enumerate(workspace.dataset().images)]
-    write_dataset(workspace, records, kind="made", settings={})
+    write_dataset(workspace.dataset_path, records, kind="made", settings={})
     losses = []
     for kind in ("image", "labels"):
         (text, *_) = lines_of(train(workspace, configured(way, text_positives=kind), run=kind).run)
@@ -168,12 +169,12 @@ def test_dual_is_scored_and_not_trained(workspace: Workspace) -> None:
     rows = evaluate(workspace, ["dual"], split="val").rows
     assert [row.name for row in rows] == ["dual"] and rows[0].result.rsum == pytest.approx(line["global"]["rsum"])
     assert train(workspace, dual()).did_nothing
-    (state,) = [row for row in workspace.status() if row.stage == "run dual"]
+    (state,) = [row for row in status(workspace) if row.stage == "run dual"]
     assert state.state == "done" and state.detail == "dual, 0 of 0 epochs"
 
 
 @pytest.mark.parametrize(
-    ("name", "call", "after"), [("save_weights", 1, True), ("write_json", 1, True), ("write_json", 2, False)]
+    ("name", "call", "after"), [("save_weights", 1, True), ("write", 1, True), ("write", 2, False)]
 )
 def test_dual_interrupted(
     name: str, call: int, after: bool, workspace: Workspace, monkeypatch: pytest.MonkeyPatch

@@ -99,7 +99,7 @@ def test_patience_ends_a_run_and_a_resumed_one_alike(workspace: Workspace, monke
     assert facts["finished"] and facts["epochs_done"] == result.epochs
     assert train(workspace, config).did_nothing
     with monkeypatch.context() as patch:  # killed after its last epoch, before that is known
-        interrupt(patch, "write_json", result.epochs + 2, after=False)
+        interrupt(patch, "write", result.epochs + 2, after=False)
         with pytest.raises(KeyboardInterrupt):
             train(workspace, config, run="killed")
     assert results(train(workspace, config, run="killed").run) == results(result.run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from itmkit.training.batches import pair_batch
 from itmkit.training.step import Learner
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
-from tests.training.processes import run_two
+from tests.training.processes import free_port, run_two
 from tests.training.test_gradients import VOCABULARY
 from tests.training.tiny import FAST, FAST_TRAINING, GRAPHS, make_workspace
 
@@ -49,21 +50,31 @@ def _train(index: int, root: Path, run: str, dies_at: int, settings: dict[str, A
     train(Workspace(root), resolve("mpsm", settings=settings), run=run, device="cpu", part=Part(index, 2))
 
 
-def weights(workspace: Workspace, run: str) -> dict[str, str]:
-    return {path.name: sha256_file(path) for path in sorted(workspace.run(run).glob("best-*.safetensors"))}
+def weights(run: Path) -> dict[str, str]:
+    return {path.name: sha256_file(path) for path in sorted(run.glob("best-*.safetensors"))}
+
+
+def _train_again(index: int, root: Path, ports: dict[str, int]) -> None:
+    for run, port in ports.items():  # they connect anew for each run, where nothing is left of the last
+        os.environ["MASTER_PORT"] = str(port)
+        _train(index, root, run, 0, SETTINGS)
 
 
 def test_killed_and_run_again_they_end_in_the_same_weights(workspace: Workspace) -> None:
-    assert run_two(_train, workspace.root, "whole", 0, SETTINGS) == [0, 0]
-    facts = read_json(workspace.run("whole") / "run.json")
-    assert facts["finished"] and facts["epochs_done"] == 3
-    assert not list((workspace.run("whole") / "last").glob("*"))
-    for dies_at in (1, 4):
-        assert run_two(_train, workspace.root, "killed", dies_at, SETTINGS) == [9, 9]
-    assert run_two(_train, workspace.root, "killed", 0, SETTINGS) == [0, 0]
-    assert weights(workspace, "killed") == weights(workspace, "whole") and len(weights(workspace, "whole")) == 2
-    lines = [(workspace.run(run) / "metrics.jsonl").read_text().count("\n") for run in ("whole", "killed")]
-    assert lines == [3, 3]
+    """Few processes, as each loads torch: killed in epoch 2, then two runs in one pair of processes."""
+    assert run_two(_train, workspace.root, "killed", 4, SETTINGS) == [9, 9]
+    killed, whole = workspace.run("killed"), workspace.run("from-the-start")
+    assert list((killed / "last").glob("*"))
+    shutil.copytree(killed, whole)  # as if killed before anything was saved
+    for path in [*(whole / "last").glob("*"), *whole.glob("best-*"), whole / "metrics.jsonl"]:
+        path.unlink()
+    assert run_two(_train_again, workspace.root, {run.name: free_port() for run in (killed, whole)}) == [0, 0]
+    for run in (killed, whole):
+        facts = read_json(run / "run.json")
+        assert facts["finished"] and facts["epochs_done"] == 3
+        assert not list((run / "last").glob("*"))
+        assert (run / "metrics.jsonl").read_text().count("\n") == 3
+    assert weights(killed) == weights(whole) and len(weights(whole)) == 2
 
 
 def test_a_batch_too_small_for_two_is_refused(workspace: Workspace) -> None:
@@ -85,14 +96,10 @@ def test_every_image_of_a_batch_is_one_process_s(workspace: Workspace) -> None:
         assert (np.diff(parts[0].image_of.numpy()) >= 0).all()
 
 
-def test_two_with_negatives_of_their_own(workspace: Workspace) -> None:
-    assert run_two(_train, workspace.root, "own", 0, SETTINGS | {"epochs": 1, "global_negatives": False}) == [0, 0]
-    record = (workspace.run("own") / "metrics.jsonl").read_text()
-    assert '"pairs_per_second"' in record
-
-
 def test_under_torchrun_as_the_page_says(workspace: Workspace) -> None:
-    settings = {**FAST["vsepp"], **FAST_TRAINING, "epochs": 1, "global_negatives": "true", "validation_images": 4}
+    """Each with its own negatives, and within a budget: one of them measures, before they meet."""
+    settings = {**FAST["vsepp"], **FAST_TRAINING, "budget": "0.000001m", "validation_images": 4}
+    del settings["epochs"]
     options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "--", "itmkit"]
     command = ["train", "-w", str(workspace.root), "--method", "vsepp", "--run", "launched", *options]
@@ -106,4 +113,5 @@ def test_under_torchrun_as_the_page_says(workspace: Workspace) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("best weights by validation") == 1  # of all ranks, said once
-    assert read_json(workspace.run("launched") / "run.json")["finished"]
+    facts = read_json(workspace.run("launched") / "run.json")
+    assert facts["finished"] and facts["epochs_done"] == 1 and facts["core_minutes"] > 0

@@ -21,7 +21,8 @@ from itmkit.progress import SILENT, Advance
 from itmkit.runs.checkpoint import load_state, load_weights, save_weights
 from itmkit.runs.settings import RunConfig, resolve
 from itmkit.scoring.metrics import retrieval
-from itmkit.training import feeding, loop, step
+from itmkit.training import feeding, step
+from itmkit.training import train as loop
 from itmkit.training.collapse import CollapseWatch, advice
 from itmkit.training.train import train
 from itmkit.workspace import Workspace

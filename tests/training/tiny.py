@@ -97,7 +97,7 @@ def make_workspace(
             features[name] = features[f"image{number - train:02d}"]
         captions = tuple(Caption(f"{name}#{k}", text) for k, text in enumerate(captions_of(pair)))
         records.append(ImageRecord(id=name, split=split, captions=captions))
-    write_dataset(workspace, records, kind="made", settings={})
+    write_dataset(workspace.dataset_path, records, kind="made", settings={})
     _write_regions(workspace, features, skipped, pair_of if tags else None)
     _write_text(workspace)
     build_graphs(workspace)

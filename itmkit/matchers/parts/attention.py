@@ -2,7 +2,7 @@
 
 The words of all texts of a block are laid end to end, (T, D), so that no time goes into padding.
 
-    `attend_regions`, `attend_words`    the weights, for matchers that go on with attended vectors
+    `attend_regions`, `weigh_words`     the weights, for matchers that go on with attended vectors
     `text_to_image`, `image_to_text`    stacked cross attention: a similarity a pair, no attended vector ever formed
 """
 
@@ -117,7 +117,7 @@ def powers_of_regions(cosine: Tensor, region_mask: Tensor, words: FlatWords, sha
 
 
 def powers_of_words(cosine: Tensor, sharpness: float) -> Tensor:
-    """(T, Bi, R): the weights of `attend_words` before they are made to sum to one, 1 for missing regions.
+    """(T, Bi, R): the weights of `weigh_words` before they are made to sum to one, 1 for missing regions.
 
     As with `powers_of_regions`, no maximum has to be found text by text.
     """
@@ -133,7 +133,17 @@ def weigh_regions(cosine: Tensor, region_mask: Tensor, words: FlatWords, sharpne
 
 
 def weigh_words(cosine: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
-    """`attend_words` from the cosines (T, Bi, R) on, in that order of dimensions."""
+    """Image-to-text attention: how much region r looks at word t, among the words of its text.
+
+    As `attend_regions` with the roles swapped: each word's row is L2-normalised over the regions, then a softmax over
+    the words of each text. SCAN's image-to-text form.
+
+    Args:
+        cosine: (T, Bi, R), of `cosines`; region_mask: (Bi, R) bool; sharpness: at most `MAX_SHARPNESS`.
+
+    Returns:
+        (T, Bi, R) weights, zero for missing regions; those of the words of a text sum to one.
+    """
     powers = powers_of_words(cosine, sharpness)
     return words.scale(powers, region_mask / words.sum(powers))
 
@@ -151,21 +161,6 @@ def attend_regions(regions: Tensor, region_mask: Tensor, words: FlatWords, sharp
         (Bi, T, R) weights, zero for missing regions, summing to one.
     """
     return weigh_regions(cosines_of_any(regions, words), region_mask, words, sharpness).transpose(0, 1)
-
-
-def attend_words(regions: Tensor, region_mask: Tensor, words: FlatWords, sharpness: float) -> Tensor:
-    """Image-to-text attention: how much region r looks at word t, among the words of its text.
-
-    As `attend_regions` with the roles swapped: each word's row is L2-normalised over the regions, then a softmax over
-    the words of each text. SCAN's image-to-text form.
-
-    Args:
-        regions: (Bi, R, D); region_mask: (Bi, R) bool; sharpness: at most `MAX_SHARPNESS`.
-
-    Returns:
-        (Bi, T, R) weights, zero for missing regions; those of the words of a text sum to one.
-    """
-    return weigh_words(cosines_of_any(regions, words), region_mask, words, sharpness).transpose(0, 1)
 
 
 def cosines_of_any(regions: Tensor, words: FlatWords) -> Tensor:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from itmkit.cache.name import vectors_cache, words_cache
 from itmkit.inputs.batch import Sizes, TextBatch
 from itmkit.matchers.parts.norms import l2norm
-from itmkit.workspace import VECTORS, WORDS
 
 Words = Literal["gru", "bert+gru", "bert"]
 ClassVectors = Literal["none", "text", "image", "both"]  # whose stored [CLS] vectors are read
@@ -18,14 +18,14 @@ ClassVectors = Literal["none", "text", "image", "both"]  # whose stored [CLS] ve
 
 def word_needs(kind: Words, cache: str) -> dict[str, Any]:
     """What `WordEncoder` reads, as arguments of `Needs`."""
-    return {"words": kind == "gru", "vectors": None if kind == "gru" else f"{WORDS}{cache}/texts"}
+    return {"words": kind == "gru", "vectors": None if kind == "gru" else words_cache(cache, "texts")}
 
 
 def class_needs(kind: ClassVectors, cache: str) -> dict[str, Any]:
     """What reads the [CLS] vectors that the caches of words and patches hold, as arguments of `Needs`."""
     return {
         "whole": kind in ("image", "both"),
-        "sentence": f"{WORDS}{cache}/texts" if kind in ("text", "both") else None,
+        "sentence": words_cache(cache, "texts") if kind in ("text", "both") else None,
     }
 
 
@@ -37,7 +37,7 @@ def class_problems(kind: ClassVectors, images: str) -> list[str]:
 
 def vector_needs(cache: str) -> dict[str, Any]:
     """What reads one pooled vector a picture and one a caption, as arguments of `Needs`."""
-    return {"images": f"{VECTORS}{cache}/images", "vectors": f"{VECTORS}{cache}/texts", "words": False}
+    return {"images": vectors_cache(cache, "images"), "vectors": vectors_cache(cache, "texts"), "words": False}
 
 
 class RegionEncoder(nn.Module):

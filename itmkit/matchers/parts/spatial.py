@@ -19,10 +19,10 @@ class SpatialKernels(nn.Module):
         super().__init__()
         self.heads = heads
         # Means spread over the unit of distance and over the circle, as a grid would be; all of it is learned.
-        self.rho_mean = nn.Parameter(torch.linspace(0, 1, kernels))
-        self.rho_scale = nn.Parameter(torch.full((kernels,), 0.3))
+        self.rho_mean = nn.Parameter(torch.full((kernels,), 0.25) if heads else torch.linspace(0, 1, kernels))
+        self.rho_scale = nn.Parameter(torch.full((kernels,), 0.4 if heads else 0.3))
         self.theta_mean = nn.Parameter(torch.arange(kernels) * (2 * math.pi / kernels) - math.pi)
-        self.theta_scale = nn.Parameter(torch.full((kernels,), 1.0))
+        self.theta_scale = nn.Parameter(torch.full((kernels,), 0.5 if heads else 1.0))
         self.weight = nn.Parameter(torch.full((kernels,), 1.0))
 
     def forward(self, rho: Tensor, theta: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from itmkit.regions.bottom_up.pictures import channels_first, scaled_size
 from itmkit.regions.bottom_up.selection import select_original, select_regressed
 from itmkit.regions.bottom_up.settings import ATTRIBUTE_COUNT, CLASSES, BottomUpSettings
 from itmkit.regions.bottom_up.weights import fitted, read_weights
-from itmkit.regions.regions import Prepared, Regions, equal_shapes
+from itmkit.regions.regions import ModelInput, Regions, equal_shapes
 from itmkit.regions.vg_vocabulary import ATTRIBUTES, OBJECTS, read_names
 
 if TYPE_CHECKING:
@@ -48,14 +48,14 @@ class BottomUp:
     dim: int = FEATURES
     square: None = None
 
-    def prepare(self, image: Image.Image) -> Prepared:
+    def prepare(self, image: Image.Image) -> ModelInput:
         """(3, h, w) float32, scaled as the model was trained."""
         size = scaled_size(*image.size, shortest=SHORTEST, longest=LONGEST)
-        return Prepared(channels_first(image, size), image.size)
+        return ModelInput(channels_first(image, size), image.size)
 
     def detect(
         self,
-        prepared: Sequence[Prepared],
+        prepared: Sequence[ModelInput],
         *,
         regions: int = 36,
         labels: Sequence[str] | None = None,

@@ -22,6 +22,23 @@ INSTALL = (
 
 
 @dataclass(frozen=True)
+class BottomUpOptions:
+    """What may be asked for with detectron2, each also a setting of workspace.toml; None is as good as absent.
+
+    Args:
+        config: the model's .yaml configuration; without it, the Visual Genome model with attributes.
+        vocabulary: folder of the class names.
+        selection: "original" or "regressed", of the Visual Genome model.
+        min_regions: regions kept even if their scores are low.
+    """
+
+    config: str | Path | None = None
+    vocabulary: str | Path | None = None
+    selection: str | None = None
+    min_regions: int | None = None
+
+
+@dataclass(frozen=True)
 class BottomUpSettings:
     """Settings of one extraction.
 

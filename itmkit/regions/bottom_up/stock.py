@@ -19,7 +19,7 @@ from itmkit.regions.bottom_up.backend import load_weights
 from itmkit.regions.bottom_up.network import require_detectron2
 from itmkit.regions.bottom_up.pictures import channels_first, scaled_size
 from itmkit.regions.bottom_up.settings import BottomUpSettings
-from itmkit.regions.regions import Prepared, Regions, equal_shapes
+from itmkit.regions.regions import ModelInput, Regions, equal_shapes
 from itmkit.regions.vg_vocabulary import OBJECTS, read_names
 
 if TYPE_CHECKING:
@@ -52,14 +52,14 @@ class Stock:
     attribute_names: list[str] | None = None
     square: None = None
 
-    def prepare(self, image: Image.Image) -> Prepared:
+    def prepare(self, image: Image.Image) -> ModelInput:
         """(3, h, w) float32, scaled as the configuration says."""
         size = scaled_size(*image.size, shortest=self.shortest, longest=self.longest)
-        return Prepared(channels_first(image, size, order=self.order), image.size)
+        return ModelInput(channels_first(image, size, order=self.order), image.size)
 
     def detect(
         self,
-        prepared: Sequence[Prepared],
+        prepared: Sequence[ModelInput],
         *,
         regions: int = 36,
         labels: Sequence[str] | None = None,

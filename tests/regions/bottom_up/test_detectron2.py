@@ -205,7 +205,7 @@ def photographs(tmp_path: Path, test_data: Path) -> Workspace:
         facts = picture_facts(copy)
         caption = (Caption(f"{number}#0", "a photograph"),)
         records.append(ImageRecord(str(number), "train", caption, file=f"images/{file.name}", sha256=facts.sha256))
-    write_dataset(work, records, kind="pairs", settings={})
+    write_dataset(work.dataset_path, records, kind="pairs", settings={})
     return work
 
 

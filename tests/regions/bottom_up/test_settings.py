@@ -17,10 +17,12 @@ from itmkit.commands import cli
 from itmkit.commands.console import run
 from itmkit.dataset import read_dataset
 from itmkit.errors import ItmkitError
+from itmkit.job import Job
 from itmkit.regions import choose, extract
 from itmkit.regions.bottom_up import settings
+from itmkit.regions.bottom_up.settings import BottomUpOptions
 from itmkit.regions.extract import extract_regions
-from itmkit.regions.regions import Prepared, Regions
+from itmkit.regions.regions import ModelInput, Regions
 from itmkit.regions.vg_vocabulary import read_names
 from itmkit.workspace import Workspace
 from tests.workspaces import make_dataset
@@ -49,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 def chosen(work: Workspace, **options: object) -> choose.Choice:
     given = {"backend": "detectron2", "model": None, "regions": None, "size": None} | options
-    return choose.choose(work, read_dataset(work), **given)  # type: ignore[arg-type]
+    return choose.choose(work, read_dataset(work.dataset_path), **given)  # type: ignore[arg-type]
 
 
 def problems(work: Workspace, **options: object) -> str:
@@ -167,11 +169,11 @@ class Model:
     attribute_names: list[str] = field(default_factory=lambda: ["red", "wooden", "old"])
     square: None = None
 
-    def prepare(self, image: Image.Image) -> Prepared:
-        return Prepared(None, image.size)
+    def prepare(self, image: Image.Image) -> ModelInput:
+        return ModelInput(None, image.size)
 
     def detect(
-        self, prepared: Sequence[Prepared], *, regions: int, labels: Sequence[str] | None, batch: int
+        self, prepared: Sequence[ModelInput], *, regions: int, labels: Sequence[str] | None, batch: int
     ) -> list[Regions]:
         boxes = np.array([[0, 0, 9, 9], [0, 0, 5, 5]], np.float32)
         found = Regions(boxes, np.array([0.9, 0.4], np.float32), np.ones((2, 4), np.float32), ["cat", "dog"])
@@ -182,8 +184,9 @@ class Model:
 @pytest.mark.usefixtures("installed")
 def test_attributes_and_settings_in_the_cache(work: Workspace, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extract, "load", lambda choice, *, device, download: Model())
-    options = {"backend": "detectron2", "model": str(folder), "device": "cpu", "min_regions": 10}
-    extract_regions(work, **options)  # type: ignore[arg-type]
+    options = {"backend": "detectron2", "model": str(folder), "job": Job(device="cpu")}
+    options["bottom_up"] = BottomUpOptions(min_regions=10)
+    extract_regions(work, **options)
     reader = CacheReader.open(work.cache("regions"))
     assert reader.tables == {"tags": ["dog", "cat"], "attributes": ["red", "wooden", "old"]}
     assert reader.read_all("attributes")[0, :3].tolist() == [1, -1, -1]
@@ -193,8 +196,9 @@ def test_attributes_and_settings_in_the_cache(work: Workspace, folder: Path, mon
         "selection": "original", "nms": 0.3, "keep": 0.2, "proposals": 300,
     }  # fmt: skip
     assert made_by.model == {"id": "weights.pkl", "sha256": "weights", "settings_sha256": "settings"}
-    for other in ({"selection": "regressed"}, {"min_regions": 36}, {"regions": 100}):
+    regressed, more = BottomUpOptions(selection="regressed", min_regions=10), BottomUpOptions(min_regions=36)
+    for other in ({"bottom_up": regressed}, {"bottom_up": more}, {"regions": 100}):
         with pytest.raises(ItmkitError, match=r"other data or settings.*--force"):
-            extract_regions(work, **(options | other))  # type: ignore[arg-type]
+            extract_regions(work, **(options | other))
     folder.rename(folder.with_name("moved"))
     assert extract_regions(work).unchanged  # with no option: nothing is needed any more

@@ -1,0 +1,31 @@
+"""The parsers by their names. Each is imported where it is asked for: spaCy and stanza need packages of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from itmkit.parse_text.parsed import Backend
+
+PARSERS = ("itmkit", "spacy", "stanza", "conllu")
+
+
+def load_backend(parser: str, model: str | None, texts: Sequence[str] = ()) -> Backend:
+    """The parser by its name in `PARSERS`. Raises ItmkitError where its model or package is missing.
+
+    texts: all captions that will be parsed; files of CoNLL-U are searched for them.
+    """
+    if parser == "spacy":
+        from itmkit.parse_text.spacy_backend import SpacyBackend
+
+        return SpacyBackend(model or "en_core_web_sm")
+    if parser == "stanza":
+        from itmkit.parse_text.stanza_backend import StanzaBackend
+
+        return StanzaBackend(model)
+    if parser == "conllu":
+        from itmkit.parse_text.conllu_backend import ConlluBackend
+
+        return ConlluBackend(model, texts)
+    from itmkit.parse_text.shipped import ShippedBackend
+
+    return ShippedBackend(model)
