@@ -1,6 +1,6 @@
-"""The data set of a workspace: `dataset.jsonl`, one image with its captions a line, and what is in it.
+"""The data set of a workspace, `dataset.jsonl`. Each line holds one image with its captions.
 
-Every reader under `itmkit.datasets` ends in `write_dataset`, every stage begins with `read_dataset`.
+Every reader under `itmkit.datasets` ends with `write_dataset`, and every stage begins with `read_dataset`.
 """
 
 from __future__ import annotations
@@ -144,11 +144,11 @@ class Described(Protocol):
 def check_described(
     images: Sequence[Described], *, splits: Iterable[str] = SPLITS, places: Sequence[str] | None = None
 ) -> list[str]:
-    """Impossible ids and those that occur twice, unknown splits, images without caption, captions without text.
+    """Finds impossible or repeated ids, unknown splits, images without captions and captions without text.
 
     Args:
-        splits: that are known.
-        places: where each image is described (a file and a line in it); messages then begin with it.
+        splits: the known splits.
+        places: where each image is described (a file and a line in it). If given, messages begin with the place.
     """
     problems: list[str] = []
     seen_images: dict[str, str] = {}
@@ -204,10 +204,10 @@ def info_path(path: Path) -> Path:
 
 
 def write_dataset(path: Path, images: Iterable[ImageRecord], *, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Checks all records, writes them to `path` (`dataset.jsonl`) and `dataset.info.json` beside it; returns the info.
+    """Checks all records, writes `path` (`dataset.jsonl`) and `dataset.info.json` beside it, and returns the info.
 
     Raises:
-        ItmkitError: with every problem of the data set, before anything is written.
+        ItmkitError: every problem of the data set, before anything is written.
     """
     records = list(images)
     if problems := check_records(records):
@@ -220,7 +220,7 @@ def write_dataset(path: Path, images: Iterable[ImageRecord], *, kind: str, setti
     return info
 
 
-# What a record may hold beside id, split, captions and labels.
+# What a record may hold besides id, split, captions and labels.
 OPTIONAL = {"file": str, "width": int, "height": int, "bytes": int, "sha256": str}
 
 
@@ -255,7 +255,7 @@ def _list(value: object) -> list[Any]:
 
 
 def read_dataset(path: Path) -> Dataset:
-    """Reads a `dataset.jsonl`. Raises ItmkitError where it, or the `dataset.info.json` beside it, is no use."""
+    """Reads a `dataset.jsonl`. Raises ItmkitError if it, or the `dataset.info.json` beside it, cannot be used."""
     if not path.exists():
         raise ItmkitError(
             f"{path}: this workspace has no data set; run `itmkit prepare` (or `itmkit import-features`) first"
@@ -285,5 +285,5 @@ def read_dataset(path: Path) -> Dataset:
     if not isinstance(info, dict):
         raise ItmkitError(f"{beside}: not an object; delete it, or run `itmkit prepare --force`")
     kind, settings = info.get("kind", "hand-made"), info.get("settings", {})
-    # The digests are computed, not believed: a user may have edited dataset.jsonl by hand.
+    # The digests are computed anew, since a user may have edited dataset.jsonl by hand.
     return Dataset(images, dataset_info(images, kind=kind, settings=settings))

@@ -34,7 +34,7 @@ def require(workspace: Workspace, *caches: str, dataset: Dataset | None = None) 
     """Raises ItmkitError naming every cache that is not done, each with the command to run.
 
     Args:
-        dataset: that of the workspace, where it has been read already.
+        dataset: the workspace's data set, if it has been read already.
     """
     dataset = dataset or workspace.dataset()
     states = [cache_state(workspace, name, dataset) for name in caches]
@@ -51,7 +51,7 @@ def cache_state(workspace: Workspace, cache: str, dataset: Dataset | None) -> St
     """Whether a cache is done, partial, missing, stale (its inputs changed since) or damaged.
 
     Args:
-        dataset: None where it cannot be read; nothing is then known to be stale.
+        dataset: None if it cannot be read. Nothing is then known to be stale.
     """
     path, command = workspace.cache(cache), f"itmkit {CacheName.of(cache).command}"
     try:
@@ -74,7 +74,7 @@ def cache_state(workspace: Workspace, cache: str, dataset: Dataset | None) -> St
 
 
 def _stale(workspace: Workspace, cache: str, manifest: Manifest, dataset: Dataset) -> str:
-    """What has changed since the cache was made; empty where nothing has."""
+    """What has changed since the cache was made; empty if nothing has."""
     base = CacheName.of(cache).base
     below = cache_state(workspace, base, dataset).state if base else "done"
     if below != "done":
@@ -84,7 +84,7 @@ def _stale(workspace: Workspace, cache: str, manifest: Manifest, dataset: Datase
 
 
 def _damaged(path: Path, manifest: Manifest) -> str:
-    """The first shard that is gone or cut; empty where there is none."""
+    """The first shard that is missing or cut short; empty if there is none."""
     missing = [shard["file"] for shard in manifest.shards if not (path / shard["file"]).exists()]
     if missing:
         return f"missing {missing[0]}"

@@ -68,7 +68,7 @@ class Workspace:
         return read_dataset(self.dataset_path)
 
     def settings(self, stage: str) -> dict[str, Any]:
-        """The table `[stage]` of workspace.toml; empty where there is none."""
+        """The table `[stage]` of workspace.toml; empty if there is none."""
         path = self.root / "workspace.toml"
         if not path.exists():
             return {}
@@ -100,7 +100,7 @@ class Workspace:
         return manifest.fingerprint if manifest is not None and manifest.complete else "missing"
 
     def named_caches(self) -> list[CacheName]:
-        """The caches that carry a name of the user's, of extract-patches, embed, encode-text, finished or not."""
+        """The caches of extract-patches, embed and encode-text, which the user names, finished or not."""
         folders = self.root / "caches"
         begun = [path for way in ("*", "*/*") for path in folders.glob(f"{way}/manifest*.json")]
         texts = sorted({manifest.parent.relative_to(folders).as_posix() for manifest in begun})
@@ -120,6 +120,6 @@ class Workspace:
 
 
 def result_path(run: Path, split: str, together: Sequence[str] = ()) -> Path:
-    """The file of the results of a run's folder, or of several runs together, in the folder of the first."""
+    """The result file in a run's folder. For several runs together, it lies in the folder of the first."""
     suffix = "".join(f"+{Path(name).name}" for name in together[1:])
     return run / f"eval-{split}{suffix}.json"

@@ -40,7 +40,7 @@ def begun_manifest(folder: Path) -> Manifest | None:
 
 
 def shard_size_of(folder: Path, default: int) -> int:
-    """Rows a shard of the cache that was begun here, else the default."""
+    """Rows per shard of the cache that was begun here, else the default."""
     found = begun_manifest(folder)
     return found.shard_size if found is not None and found.shard_size else default
 

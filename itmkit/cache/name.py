@@ -1,4 +1,4 @@
-"""The names of caches, taken apart: of which kind one is, which command makes it, and from what."""
+"""The names of caches, taken apart: a cache's kind, the command that makes it, and what it is made from."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class CacheName:
         words-bert/texts, words-bert/tags
 
     Attributes:
-        name: what the user chose ("dinov2", "clip", "bert"); empty of vectors and words whose name is still open.
-        side: "images", "texts" or "tags"; empty of a kind without sides, and of both sides together.
+        name: what the user chose ("dinov2", "clip", "bert"); empty for vectors and words whose name is still open.
+        side: "images", "texts" or "tags"; empty for a kind without sides, and for both sides together.
     """
 
     kind: Kind
@@ -96,7 +96,7 @@ class CacheName:
 
     @property
     def base(self) -> str | None:
-        """The cache from which it is computed; it is no use where that one is not done."""
+        """The cache from which it is computed. It is of no use until that one is done."""
         if self.kind == "graphs":
             return "regions" if self.side == "images" else "text"
         if self.kind == "words":
@@ -105,7 +105,7 @@ class CacheName:
 
     @property
     def reads(self) -> Literal["images", "captions"]:
-        """What of the data set it is made of, directly or by way of `base`."""
+        """The part of the data set it is made from, directly or by way of `base`."""
         return "captions" if self.kind == "text" or self.side == "texts" else "images"
 
 

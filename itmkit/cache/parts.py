@@ -1,7 +1,7 @@
-"""Several processes that write one cache: each owns every n-th shard, and a merge makes one manifest of theirs.
+"""Several processes that write one cache: each owns every n-th shard, and a merge joins their manifests into one.
 
 Shard k belongs to part k % n. A part keeps a manifest of its own, `manifest.part-<i>-of-<n>.json`, so the parts need
-nothing of each other: they may be ranks of one machine, or jobs of a cluster that run one after the other.
+nothing from each other: they may be ranks on one machine, or jobs of a cluster that run one after the other.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def _taken(lock: IO[bytes], kind: int) -> bool:
 
 
 def merge_parts(folder: Path) -> Manifest:
-    """Makes one manifest of those of all parts, as if one process had written the cache.
+    """Joins the manifests of all parts into one, as if one process had written the cache.
 
     A cache that is merged already is left as it is.
 
     Raises:
         ItmkitError: parts are missing, unfinished, still being written, or were made from different data or
-            settings; everything that is wrong at once.
+            settings. The error lists everything that is wrong.
     """
     parts, whole = parts_in(folder), read_manifest(folder)
     if whole is None and not parts:
@@ -96,7 +96,7 @@ def merge_parts(folder: Path) -> Manifest:
             first.shards = sorted(shards, key=lambda shard: shard["file"])
             first.complete = True
             first.write(folder)
-        for part in parts:  # the whole manifest is there: what is left over of the parts is no cache of its own
+        for part in parts:  # the whole manifest is there: what remains of the parts is not a cache of its own
             (folder / part_manifest(part)).unlink()
         return first
 

@@ -1,8 +1,8 @@
 """Reads any cache: rows by id, in any order, without loading a shard.
 
-Files are opened lazily per process (a forked or pickled reader opens its own handles), every data set is checked
-before its first byte is read, and rows are read at their place in the file (`itmkit.cache.stored_rows`), or with
-`read_direct` where a filter forbids it: fancy indexing of a chunked HDF5 data set is 18 to 35 times slower.
+Files are opened lazily per process: a forked or pickled reader opens its own handles. Every data set is checked before
+its first byte is read. Rows are read at their place in the file (`itmkit.cache.stored_rows`), or with `read_direct` if
+a filter forbids that. Fancy indexing of a chunked HDF5 data set would be 18 to 35 times slower.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CacheReader:
         """Opens the cache in `folder`.
 
         Args:
-            stage: the command that makes it, named in the error where the cache is missing or unfinished.
+            stage: the command that makes the cache, which the error names if the cache is missing or unfinished.
         """
         manifest = read_manifest(folder)
         command = f"`itmkit {stage or (manifest.made_by.stage if manifest else 'the stage that makes it')}`"
@@ -72,7 +72,7 @@ class CacheReader:
 
     @cached_property
     def _keys(self) -> np.ndarray:
-        """(n,) bytes, in row order: of a million rows an array needs a fraction of the memory of a dict."""
+        """(n,) bytes, in row order. For a million rows, an array needs a fraction of the memory of a dict."""
         shards: list[np.ndarray] = [np.empty(0, np.bytes_)]
         for shard in range(len(self.manifest.shards)):
             with naming(self._path(shard)):
@@ -86,7 +86,7 @@ class CacheReader:
         return self._keys[order], order
 
     def find(self, ids: Sequence[str]) -> np.ndarray:
-        """(len(ids),) int64 row numbers, -1 where there is none."""
+        """(len(ids),) int64 row numbers, -1 for an id without a row."""
         wanted = np.array([key.encode("utf-8", "surrogatepass") for key in ids], np.bytes_)
         if not len(self):
             return np.full(len(wanted), -1, np.int64)
@@ -231,7 +231,7 @@ class CacheReader:
         return {}
 
     def _located(self, name: str, rows: np.ndarray) -> tuple[StoredColumn, np.ndarray]:
-        """A column, and the `handles` of some of its rows, whose shards are looked at where nobody has yet."""
+        """A column, and the `handles` of some of its rows. Shards that have not been checked yet are checked."""
         self._drop_after_fork()
         self._check_range(rows)
         stored = self._stored.get(name)

@@ -1,8 +1,8 @@
 """One set of string tables for parts that met their strings in different orders.
 
-A column that has the name of a table holds places in it. Where the tables of parts differ, every shard is written anew
-with the places that one process would have given its strings, beside the old ones; when all are there they are moved
-over the old ones. Killed before, nothing has changed; killed while they are moved, the next merge goes on.
+A column that has the name of a table holds places in that table. If the tables of the parts differ, every shard is
+written anew beside the old one, with the places that a single process would have given its strings. When all new shards
+are there, they replace the old ones. A kill before that changes nothing; if killed during it, the next merge goes on.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _recoded(values: np.ndarray, table: list[str], index: dict[str, int]) -> np.
 
 
 def moved(folder: Path) -> Manifest | None:
-    """Moves what `stage` has written to its place; None where there is nothing (left of it) to move."""
+    """Moves what `stage` has written to its place. Returns None if there is nothing (left) to move."""
     staged = folder / STAGED
     manifest = read_manifest(staged)
     if manifest is None:

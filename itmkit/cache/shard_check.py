@@ -1,7 +1,7 @@
-"""Looks at a shard before HDF5 does, since a damaged file can crash the library and with it the process.
+"""Checks a shard before HDF5 opens it, since a damaged file can crash the library and with it the process.
 
-A shard is older than the manifest, which is written after it. One that is newer was copied, restored or changed since:
-its sha256 is compared once, and where it is right the file is dated back, so that no later process compares it again.
+A shard is older than the manifest, which is written after it. A newer shard was copied, restored or changed since. Its
+sha256 is compared once; if it is right, the file is dated back, so that no later process compares it again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 def check_shard_file(folder: Path, shard: Mapping[str, Any]) -> None:
     """Raises ItmkitError unless the file of a shard of the manifest is the one that was written.
 
-    Costs two `stat` calls where nothing was touched since the manifest was written.
+    This costs two `stat` calls if nothing was touched since the manifest was written.
     """
     path = folder / shard["file"]
     advice = "restore it, or rerun the stage with --force"
@@ -47,7 +47,7 @@ def check_shard_file(folder: Path, shard: Mapping[str, Any]) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of HDF5 while it reads `path` become one that names the file."""
+    """Turns errors that HDF5 raises while it reads `path` into one that names the file."""
     try:
         yield
     except DAMAGE as error:

@@ -1,8 +1,8 @@
 """The file HDF5 writes a shard to.
 
 HDF5 does not survive a failed write: on a full disk it prints pages of traces, cannot close its file, and ends the
-process with a segmentation fault. So it never gets to see one: the first error is kept here for the writer to raise,
-and whatever HDF5 still writes until its file is closed is dropped.
+process with a segmentation fault. So it never sees a failure. The first error is kept here for the writer to raise, and
+whatever HDF5 still writes until its file is closed is dropped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Shuffled batches of a cache that may be far larger than memory.
 
-Rows are read one by one at their place in the file, so any order costs the same on a solid-state disk; a few
-threads read ahead of whoever takes the batches.
+Rows are read one by one at their place in the file, so any order costs the same on a solid-state disk. A few threads
+read ahead of whoever takes the batches.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def shuffled_batches(
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Every row once, in an order that follows from (seed, epoch) alone.
 
-    At most `ahead` batches are in memory beside the one last given out.
+    At most `ahead` batches are in memory besides the one given out last.
 
     Args:
         columns: names of row columns.
         rows: (n,) the row numbers to deliver; all by default.
-        threads: that read. Reading lets other threads run, so the order and the content do not depend on them.
+        threads: how many threads read. The order and the content do not depend on their number.
 
     Yields:
-        (row numbers (b,) int64, {column: (b, *shape)}), b = batch_size, the last batch may be smaller.
+        (row numbers (b,) int64, {column: (b, *shape)}), where b = batch_size. The last batch may be smaller.
     """
     order = np.arange(len(reader)) if rows is None else np.asarray(rows, np.int64)
     order = np.random.default_rng([seed, epoch]).permutation(order)

@@ -1,9 +1,9 @@
 """Reads rows of a shard at their place in the file, past HDF5.
 
 Our shards hold row columns in chunks without filters, so a row is a plain stretch of bytes. HDF5 tells where the
-chunks lie, once per file; after that a row is one `pread`, where HDF5 costs 10 to 20 microseconds a call, reads whole
-chunks of small columns, and lets one thread in at a time. (Copies out of a memory map are faster in one thread, but
-what was ever read would count as memory of the process.)
+chunks lie, once per file. After that a row is one `pread`. HDF5 itself would cost 10 to 20 microseconds
+per call, read whole chunks of small columns, and let in only one thread at a time. (Copies from a memory map are faster
+in one thread, but everything ever read would count as memory of the process.)
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class StoredRows:
 
     @classmethod
     def of(cls, path: Path, data: h5py.Dataset) -> StoredRows | None:
-        """None where rows cannot be read past HDF5: filters, another byte order, chunks that cut rows or are missing.
+        """None if rows cannot be read past HDF5: filters, another byte order, chunks that cut rows or are missing.
 
         Args:
             data: an open data set of `path` that has been checked to keep its data in this file.
@@ -97,7 +97,7 @@ class StoredColumn:
         return self._handle[rows]
 
     def read_into(self, out: memoryview, rows: np.ndarray) -> None:
-        """Reads rows into `out`, len(rows) * row_bytes bytes. Safe in several threads at once, which do not wait.
+        """Reads rows into `out`, len(rows) * row_bytes bytes. Several threads may call it at once without waiting.
 
         Raises:
             ItmkitError: a file was cut short since it was opened.
@@ -125,7 +125,7 @@ class StoredColumn:
 
 
 def _from_page_cache(handle: int, out: memoryview, offset: int) -> int:
-    """Reads what can be had without waiting for a disk; returns the number of bytes."""
+    """Reads what is available without waiting for a disk, and returns the number of bytes."""
     if not hasattr(os, "RWF_NOWAIT"):
         return 0
     try:

@@ -18,7 +18,7 @@ ROWS = 4096  # pictures whose tags are read at once
 
 
 def phrase(tag: str, attribute: str) -> str:
-    """What is encoded for a region: its attribute, then its tag; empty where it has neither."""
+    """The text that is encoded for a region: its attribute, then its tag; empty if it has neither."""
     return " ".join(word for word in (attribute, tag) if word)
 
 

@@ -71,7 +71,7 @@ class ShardWriter:
             lengths: (len(ids),) integers for ragged columns; a mapping by group where there are several groups.
 
         Raises:
-            ItmkitError: a floating-point column holds NaN or infinity; names the row.
+            ItmkitError: a floating-point column holds NaN or infinity. The error names the row.
             OSError: the disk is full, or refuses the write for another reason.
         """
         if set(arrays) != set(self._columns):
@@ -159,12 +159,12 @@ class CacheWriter:
             made_by: what the cache is made from; an existing cache is continued only if it is equal.
             keys: the ids of all planned rows, in order; shard k covers `keys[k * shard_size : (k + 1) * shard_size]`.
             tables: starting string tables; `index` adds to them.
-            part: the shards this process writes, where several share the work; see `itmkit.cache.parts`. All must
-                be given the same `keys`, and string tables that are complete.
-            force: start anew whatever is there.
+            part: the shards this process writes, if several share the work; see `itmkit.cache.parts`. All must be
+                given the same `keys`, and complete string tables.
+            force: start anew, whatever is there.
 
         Raises:
-            ItmkitError: the folder holds a cache made otherwise (and not `force`), or another process writes it.
+            ItmkitError: the folder holds a cache made otherwise (without `force`), or another process is writing it.
         """
         with ExitStack() as held:
             held.enter_context(writing(folder, part))
@@ -193,7 +193,7 @@ class CacheWriter:
 
     @property
     def _mine(self) -> range:
-        """The shards this process writes, those that are there included."""
+        """The shards this process writes, including those that are there already."""
         return range(self.part.index, self.shard_count, self.part.of)
 
     @property

@@ -35,11 +35,11 @@ def prepare_coco(
 
     Args:
         instances: files whose categories become labels, in the order of the category ids.
-        split: the split of all images; where None each file's is in its name ("train", "val" or "test").
+        split: the split of all images. If None, the name of each file says it ("train", "val" or "test").
         captions: how many of an image's captions are taken, in file order; None takes all.
 
     Raises:
-        ItmkitError: with everything that is wrong with the files and the pictures.
+        ItmkitError: everything that is wrong with the files and the pictures, in one error.
     """
     problems: list[str] = []
     drafts: dict[str, Draft] = {}

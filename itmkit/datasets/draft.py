@@ -53,17 +53,17 @@ def write_drafts(
     """Checks the drafts, looks at every picture and writes the data set.
 
     Args:
-        problems: what the reader found wrong already; reported together with what is found here.
+        problems: what the reader already found wrong. It is reported together with what is found here.
         skip_missing: leave out images whose picture is missing or unreadable, instead of reporting them.
         force: replace a data set that differs. An equal one is always left as it is.
 
     Raises:
-        ItmkitError: with every problem, before anything is written; or another data set is there.
+        ItmkitError: every problem, before anything is written; or a different data set is there.
     """
     places = [draft.place for draft in drafts]
     problems = [*problems, *check_described(drafts, splits=SPLIT_NAMES, places=places)]
     paths = [draft.path() for draft in drafts]
-    # With problems nothing will be written: headers are enough, so that they are reported soon.
+    # If there are problems, nothing will be written. Reading only headers then reports them sooner.
     facts = all_picture_facts(paths, content=not problems, progress=progress)
     wrong = [(draft, fact) for draft, fact in zip(drafts, facts, strict=True) if isinstance(fact, ItmkitError)]
     if drafts and len(wrong) == len(drafts):
@@ -111,7 +111,7 @@ def stored_path(workspace: Workspace, path: Path) -> str:
 
 
 def _shared_between_splits(records: Sequence[ImageRecord]) -> list[str]:
-    """A note where one picture, byte for byte, is in several splits: its scores would be flattered."""
+    """A note if the same picture, byte for byte, is in several splits, since that would flatter the scores."""
     first: dict[str | None, ImageRecord] = {}
     pairs = []
     for record in records:

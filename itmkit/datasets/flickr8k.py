@@ -39,11 +39,11 @@ def prepare_flickr8k(
     missing as long as there is one; images that are in no list are left out.
 
     Args:
-        images: the folder of the pictures; found by its usual names where None.
+        images: the folder of the pictures. If None, it is found by its usual names.
         captions: how many of an image's captions are taken, in file order; None takes all.
 
     Raises:
-        ItmkitError: with everything that is wrong with the files and the pictures.
+        ItmkitError: everything that is wrong with the files and the pictures, in one error.
     """
     lists = {split: folder / name for split, name in LISTS.items() if (folder / name).is_file()}
     wrong = [] if (folder / TOKENS).is_file() else [f"{folder / TOKENS}: no such file"]

@@ -26,7 +26,7 @@ def prepare_karpathy(
 ) -> PreparedDataset:
     """Reads a JSON file in Karpathy's layout and writes the workspace's data set.
 
-    An image's id is its `cocoid` where the file has them, else its `imgid`; a caption's id is its `sentid`. The
+    An image's id is its `cocoid` if the file has one, else its `imgid`. A caption's id is its `sentid`. The
     pictures are looked for as `images/filepath/filename` and `images/filename`. Split `restval` is train.
 
     Args:
@@ -34,7 +34,7 @@ def prepare_karpathy(
             six or seven, of which the field takes five.
 
     Raises:
-        ItmkitError: with everything that is wrong with the file and the pictures.
+        ItmkitError: everything that is wrong with the file and the pictures, in one error.
     """
     problems: list[str] = []
     entries = list_of_objects(read_json(file), "images", str(file), problems)

@@ -63,13 +63,13 @@ def prepare_mirflickr(
     Images without any of the tags, or without a label, are left out and counted.
 
     Args:
-        images: the folder of the pictures; `folder` or `folder/mirflickr` where None.
-        min_count: drops tags that occur in fewer images. Where None, `doc/common_tags.txt` or `TagList.txt` says
-            which tags are kept, and without such a file it is 20.
-        division: the splits; 2,000 images are drawn for testing where it says no number.
+        images: the folder of the pictures. Default: `folder` or `folder/mirflickr`.
+        min_count: drops tags that occur in fewer images. If None, `doc/common_tags.txt` or `TagList.txt` says which
+            tags are kept. Without such a file it is 20.
+        division: the splits. If it gives no number, 2,000 images are drawn for testing.
 
     Raises:
-        ItmkitError: with everything that is wrong with the files and the pictures.
+        ItmkitError: everything that is wrong with the files and the pictures, in one error.
     """
     division = division.checked(TEST)
     problems: list[str] = []

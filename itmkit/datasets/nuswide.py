@@ -73,14 +73,14 @@ def prepare_nuswide(
     tags with blanks between. Images without any of the tags, or of the concepts, are left out and counted.
 
     Args:
-        images: the folder of the pictures; `folder/Flickr` or `folder/images` where None.
-        vocabulary: a file of the tags that are kept; where None `TagList1k.txt`, and without it all tags are.
+        images: the folder of the pictures. Default: `folder/Flickr` or `folder/images`.
+        vocabulary: a file of the tags to keep. Default: `TagList1k.txt`; without that file all tags are kept.
         concepts: how many of the most frequent concepts become labels; None takes all.
-        division: the splits; 2,100 images are drawn for testing where it says no number. The lists may also be
+        division: the splits. If it gives no number, 2,100 images are drawn for testing. The lists may also be
             TrainImagelist.txt and TestImagelist.txt.
 
     Raises:
-        ItmkitError: with everything that is wrong with the files and the pictures.
+        ItmkitError: everything that is wrong with the files and the pictures, in one error.
     """
     division = division.checked(TEST)
     problems: list[str] = []

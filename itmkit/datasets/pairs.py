@@ -1,4 +1,4 @@
-"""Your own pictures and captions: JSON lines or a CSV table, a picture and a caption a line.
+"""Your own pictures and captions, as JSON lines or a CSV table. Each line has a picture and a caption.
 
 {"image": "photos/a.jpg", "caption": "A dog on a beach.", "split": "train", "labels": ["dog"]}
 image,caption,split,labels
@@ -52,11 +52,11 @@ def prepare_jsonl(
     Lines of one image are put together. An image's id is `image` as written, a caption's `IMAGE#0`, `IMAGE#1`, ...
 
     Args:
-        images: folder that `image` is relative to; the folder of `file` where None.
-        split: the split of lines that say none. Where None and no line says one, `default_splits` divides them.
+        images: the folder that `image` is relative to. Default: the folder of `file`.
+        split: the split of lines that name none. If it is None and no line names one, `default_splits` divides them.
 
     Raises:
-        ItmkitError: with everything that is wrong with the file and the pictures.
+        ItmkitError: everything that is wrong with the file and the pictures, in one error.
     """
     problems: list[str] = []
     rows = list(_jsonl_rows(file, problems))
@@ -76,7 +76,7 @@ def prepare_csv(
 ) -> PreparedDataset:
     """Reads a table with a header: columns `image` and `caption`, and optionally `split` and `labels` (`dog;beach`).
 
-    Separated by commas, or by tabs where the file ends in .tsv. Otherwise as `prepare_jsonl`.
+    Columns are separated by commas, or by tabs if the file's name ends in .tsv. The rest is as in `prepare_jsonl`.
     """
     problems: list[str] = []
     rows = list(_csv_rows(file, problems))

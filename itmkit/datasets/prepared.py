@@ -1,4 +1,4 @@
-"""The result of preparing a data set, and the rule that a data set is never replaced by another unasked."""
+"""The result of preparing a data set, and the rule that a data set is never replaced unless the user asks for it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_or_keep(
     notes: list[str],
     force: bool,
 ) -> PreparedDataset:
-    """Writes the data set unless an equal one is there. Raises ItmkitError where a different one is, and no `force`."""
+    """Writes the data set unless an equal one is there. Raises ItmkitError for a different one without `force`."""
     path = workspace.dataset_path
     old = None if force else _present(workspace)
     if old is not None:
@@ -72,7 +72,7 @@ def prepare_scenes(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> PreparedDataset:
-    """Makes the scenes data set (`itmkit.scenes.make_scenes`) unless just these scenes are there already."""
+    """Makes the scenes data set (`itmkit.scenes.make_scenes`) unless exactly these scenes are there already."""
     from itmkit.scenes import make_scenes
 
     settings = {"train": train, "val": val, "test": test, "seed": seed}

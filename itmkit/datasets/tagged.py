@@ -1,6 +1,6 @@
 """Data sets of pictures with tags and labels: an image's tags are its caption, its labels say what it is about.
 
-What their readers share: which images are left out, how the others are divided, and lists of images a split.
+Their readers share this module: it leaves images out, divides the others, and reads lists of images per split.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Found:
 
     Attributes:
         tags: which tags count, in words.
-        listed: of every list the ids of its pictures, None where there is no such picture; {} without lists.
+        listed: for every list the ids of its pictures, None for a picture that does not exist; {} without lists.
         problems: what is wrong with the files.
     """
 
@@ -70,11 +70,11 @@ class Division:
     """How many images become test, val and train; the rest is left out.
 
     Attributes:
-        test: how many are drawn for testing; where None, as many as is usual for the data set.
-        val: how many are drawn for validation; with lists, from database.txt, else from those to train on.
-        train: how many are drawn for training, all others where None.
-        lists: a folder with train.txt and test.txt, and perhaps database.txt, which then say the splits; `test` and
-            `train` are None.
+        test: how many are drawn for testing; None means the usual number for the data set.
+        val: how many are drawn for validation: with lists from database.txt, or without that file from train.
+        train: how many are drawn for training; None means all others.
+        lists: a folder with train.txt and test.txt, and perhaps database.txt, which then decide the splits. `test` and
+            `train` are None in that case.
     """
 
     test: int | None = None
@@ -84,13 +84,13 @@ class Division:
     lists: Path | None = None
 
     def checked(self, usual: int) -> Division:
-        """With `usual` images for testing, where neither lists nor a number say which."""
+        """The division with `usual` images for testing, if neither lists nor a number decide that."""
         if self.lists is not None and (self.test is not None or self.train is not None):
             raise ItmkitError("--lists says which images are test and train; leave --test and --train out")
         return replace(self, test=usual) if self.test is None and self.lists is None else self
 
     def order(self, ids: Iterable[str]) -> list[str]:
-        """Looks random, and depends on neither the order of the ids nor on the version of anything."""
+        """The ids in an order that looks random, but depends on neither their given order nor any software version."""
         return sorted(
             ids, key=lambda id: hashlib.sha256(f"{self.seed}\0{id}".encode("utf-8", "surrogatepass")).digest()
         )
@@ -128,7 +128,7 @@ USUAL = Division()
 def read_lists(folder: Path, problems: list[str]) -> dict[str, list[Listed]]:
     """The lists of a folder: {"train": ..., "test": ..., and "database" where there is one}.
 
-    A line is a path and, separated by blanks, a column 0 or 1 a label; all lines have as many columns.
+    A line is a path and, separated by blanks, a column 0 or 1 for each label. All lines have as many columns.
     """
     paths = {
         split: next((folder / name for name in names if (folder / name).is_file()), None)

@@ -1,1 +1,1 @@
-"""Pooled vectors of dual encoders: one a picture, one a caption, in a common space."""
+"""Pooled vectors of dual encoders: one per picture and one per caption, in a common space."""

@@ -30,7 +30,7 @@ class DualEncoder:
 
     Attributes:
         dim: D; limit: L, the most tokens a caption may have; longer ones are cut.
-        pad_to_limit: every caption is padded to the limit, as the model was trained; else to the longest of a batch.
+        pad_to_limit: whether captions are padded to the limit, as in training, or to the longest of a batch.
     """
 
     model_id: str
@@ -107,7 +107,7 @@ def load_dual(
             a tokeniser and model.safetensors, or a hub name.
 
     Raises:
-        ItmkitError: the model cannot be had, lacks one of these parts, or does not give one vector for a picture and
+        ItmkitError: the model cannot be loaded, lacks one of these parts, or does not give one vector for a picture and
             one for a caption in a common space.
     """
     import torch
@@ -138,7 +138,7 @@ def load_dual(
 
 
 def _loaded(model: str | Path, folder: Path, kind: Any) -> tuple[Any, Any, Any]:
-    """Network, picture settings and tokeniser as transformers loads them, all weights there."""
+    """Network, picture settings and tokeniser as transformers loads them, with all weights."""
     import torch
     from safetensors import SafetensorError
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer

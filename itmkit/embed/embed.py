@@ -42,7 +42,7 @@ class EmbedResult:
     """What `embed` did.
 
     images, captions: rows of the caches (captions: distinct texts), None for a side that was not asked for.
-    truncated: captions with more tokens than the model takes; None where this call made a part of the cache.
+    truncated: captions with more tokens than the model takes; None if this call made only a part of the cache.
     done_now: rows made by this call, both sides together.
     skipped: {"id", "reason"} of every picture that could not be read.
     """
@@ -80,9 +80,9 @@ def embed(
         only: one of the two sides.
 
     Raises:
-        ItmkitError: no data set or no pictures, pictures that changed since `prepare`, a model that cannot be had or
-            is no dual encoder, a cache made from other data or settings (and not forced), or, where it is strict, the
-            pictures that cannot be read.
+        ItmkitError: there is no data set or there are no pictures, pictures changed since `prepare`, the model cannot
+            be loaded or is not a dual encoder, the cache was made from other data or settings (and is not forced), or
+            the job is strict and pictures cannot be read.
     """
     _check(only, job)
     name = _cache_name(workspace, model, cache)
@@ -178,7 +178,7 @@ def _images(
     batch: int,
     job: Job,
 ) -> tuple[int, Manifest]:
-    """Returns how many pictures were dealt with now, and what the cache says of itself."""
+    """Returns how many pictures were processed now, and the cache's manifest."""
 
     def compute(prepared: list[torch.Tensor], labels: list[str]) -> np.ndarray:
         with enough_memory(batch):
@@ -205,7 +205,7 @@ def _images(
 def _texts(
     dataset: Dataset, dual: DualEncoder, options: dict[str, Any], batch: int, progress: Progress
 ) -> tuple[int, Manifest]:
-    """Returns how many captions were embedded now, and what the cache says of itself."""
+    """Returns how many captions were embedded now, and the cache's manifest."""
     texts = dataset.distinct_texts
     columns = {"vector": Column("float32", (dual.dim,)), "tokens": Column("int32")}
     with (
@@ -235,7 +235,7 @@ def cut_captions(folder: Path) -> int:
 
 
 def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> str:
-    """The name after "vectors-": as given, else from the model's name, else of the one such cache that there is."""
+    """The name after "vectors-": as given, else from the model's name, else that of the only such cache."""
     if cache is None and model is None:
         names = workspace.names_of("vectors")
         if len(names) != 1:
@@ -250,7 +250,7 @@ def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> s
 
 
 def _begun_with(workspace: Workspace, name: str, precision: Precision | None) -> tuple[str, Precision | None]:
-    """Model and precision of the caches that are there, finished or not; what is given goes first."""
+    """Model and precision of the existing caches, finished or not. Values that are given take precedence."""
     for side in SIDES:
         manifest = begun_manifest(workspace.cache(vectors_cache(name, side)))
         if manifest is not None and manifest.made_by.stage == STAGE:

@@ -1,7 +1,7 @@
 """Which pieces of a language model's tokeniser belong to which word of the parser.
 
-The two cut a text each in their own way ("doesn't": does n't; doesn ' t), so only characters can say: a piece belongs
-to every word it shares a character with. Shapes: n texts, P pieces, W words, all flat, text after text.
+The two cut a text in different ways ("doesn't": does n't; doesn ' t), so they are matched by characters: a piece
+belongs to every word it shares a character with. Shapes: n texts, P pieces, W words, all flat, text after text.
 """
 
 from __future__ import annotations

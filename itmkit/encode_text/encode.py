@@ -41,9 +41,9 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 class EncodeResult:
     """What `encode_text` did.
 
-    captions, words: rows of the whole cache of words and all their words; phrases: rows of the whole cache of tags;
-    None for a side that was not asked for. encoded: captions and phrases done by this call. without: words of them of
-    which the model's tokeniser leaves nothing; their vectors are zero. padding: its share in the tokens of this call.
+    captions, words: rows of the whole cache of words, and the number of their words; phrases: rows of the whole cache
+    of tags; None for a side that was not asked for. encoded: captions and phrases done by this call. without: how many
+    of their words the model's tokeniser drops; their vectors are zero. padding: its share in the tokens of this call.
     """
 
     path: Path
@@ -68,23 +68,23 @@ def encode_text(
     layer: str | int | None = None,
     job: Job = USUAL,
 ) -> EncodeResult:
-    """Writes caches/words-<cache>/texts and, where there is a region cache with tags, caches/words-<cache>/tags.
+    """Writes caches/words-<cache>/texts and, if there is a region cache with tags, caches/words-<cache>/tags.
 
-    Columns of a caption, under the id it has in caches/text: vectors (words, D) float16, ragged, one a word of the
-    parse: the mean of the vectors of all pieces of the model's tokeniser that share a character with the word; and
-    sentence (D) float16, the vector of [CLS] (see `LanguageModel.vectors`). A cache that was begun without the latter,
-    by a version that did not know it, goes on without. Of a tag phrase, under its `text_key`: vector (D) float16, the
-    mean of its pieces. The model is frozen.
+    A caption's row has the id it has in caches/text, and two columns. vectors (words, D) float16, ragged, holds one
+    vector per word of the parse: the mean over all pieces of the model's tokeniser that share a character with the
+    word. sentence (D) float16 is the vector of [CLS] (see `LanguageModel.vectors`). A cache that an older version began
+    without it goes on without it. A tag phrase's row has the id `text_key` and the column vector (D) float16, the mean
+    of its pieces. The model is frozen.
 
     Args:
         model: folder of a transformers model, or a hub name; None takes the one the cache was begun with.
         cache: name after "words-"; None takes the last part of the model's name.
-        only: one of the two.
+        only: one of the two sides.
         layer: the output taken: -1 (default), -2, ..., or "last4", the mean of the last four.
 
     Raises:
-        ItmkitError: no parsed captions, or they are of other data; a model that cannot be had or gives no vectors of
-            words; a cache made from other data or settings (and not forced); settings that do not exist, all at once.
+        ItmkitError: there are no parsed captions, or they belong to other data; the model cannot be loaded or gives no
+            vectors of words; the cache was made from other data or settings (and is not forced); settings do not exist.
     """
     problems = _problems(cache, only, layer, job)
     if problems:
@@ -171,7 +171,7 @@ def _texts(
     padding: Padding,
     progress: Progress,
 ) -> tuple[int, int]:
-    """Returns how many captions were encoded now, and how many of their words the tokeniser leaves nothing of."""
+    """Returns how many captions were encoded now, and how many of their words the tokeniser drops."""
     texts = dataset.distinct_texts
     columns, without = text_columns(encoder.dim), 0
     begun = begun_manifest(options["folder"])
@@ -207,7 +207,7 @@ def text_columns(dim: int) -> dict[str, Column]:
 def word_vectors(
     encoder: LanguageModel, texts: Sequence[str], words: Spans, *, batch_tokens: int, padding: Padding | None = None
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Of the words of n texts (W, D) float16, of the texts themselves (n, D) float16, and how many words have no piece.
+    """Vectors of the words of n texts (W, D) float16 and of the texts (n, D) float16, and how many words have no piece.
 
     The vectors of words without a piece are zero.
     """
@@ -268,7 +268,7 @@ def _layer(layer: str | int | None) -> Layer:
 
 
 def _possible(workspace: Workspace, dataset: Dataset, sides: tuple[Side, ...], only: Side | None) -> tuple[Side, ...]:
-    """The sides that can be made: the captions always, tags where they were asked for or where there are some."""
+    """The sides that can be made: captions always, tags if they were asked for or if there are some."""
     if "texts" in sides:
         require(workspace, "text", dataset=dataset)
     if only == "tags":
@@ -284,7 +284,7 @@ def _possible(workspace: Workspace, dataset: Dataset, sides: tuple[Side, ...], o
 
 
 def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> str:
-    """The name after "words-": as given, else from the model's name, else of the one such cache that there is."""
+    """The name after "words-": as given, else from the model's name, else that of the only such cache."""
     if cache is not None:
         return cache
     if model is None:
@@ -298,7 +298,7 @@ def _cache_name(workspace: Workspace, model: str | None, cache: str | None) -> s
 def _begun_with(
     folder: Path, layer: str | int | None, precision: Precision | None
 ) -> tuple[str, str | int | None, Precision | None]:
-    """Model, layer and precision of the caches that are there, finished or not; what is given goes first."""
+    """Model, layer and precision of the existing caches, finished or not. Values that are given take precedence."""
     for side in SIDES:
         manifest = begun_manifest(folder / side)
         if manifest is not None and manifest.made_by.stage == STAGE:

@@ -29,7 +29,7 @@ Layer = int | str  # a number as in a list of the layers' outputs, embeddings fi
 
 @dataclass
 class Padding:
-    """Tokens that were run: all of them, and those that only fill a window up to the longest of its batch."""
+    """Counts tokens that were run: all of them, and those that only fill a window up to the longest of its batch."""
 
     tokens: int = 0
     padding: int = 0
@@ -40,7 +40,7 @@ class LanguageModel:
     """A loaded encoder.
 
     Attributes:
-        dim: D; limit: the most tokens of a window, the special ones counted.
+        dim: D; limit: the most tokens of a window, including the special ones.
         before, after: the special tokens at the ends of a window ([CLS], [SEP]).
         layer: which output is taken.
     """
@@ -78,10 +78,10 @@ class LanguageModel:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The vector of each piece within its text, (P, D) float32, and one of each whole text, (n, D) float32.
 
-        A text longer than the limit is run in windows that follow each other, cut at white space where there is some.
-        Windows of like length are run together, about `batch_tokens` tokens at once; this has no influence beyond
-        rounding. The vector of a text is that of the special token its windows begin with, the mean of them where
-        there are several; the mean of its pieces where the model has no such token; zero for a text without pieces.
+        A text longer than the limit is run in consecutive windows, cut at white space if there is some. Windows of
+        similar length are run together, about `batch_tokens` tokens at once. This changes nothing beyond rounding. The
+        vector of a text is that of the special token its window begins with, or the mean over several windows. If the
+        model has no such token, it is the mean of the text's pieces. A text without pieces has a zero vector.
         """
         import torch
 
@@ -171,8 +171,8 @@ def load_language_model(
         model: a folder with config.json, a tokeniser and model.safetensors, or a hub name.
 
     Raises:
-        ItmkitError: the model cannot be had, gives no vector for each token, has no such layer, or its tokeniser does
-            not tell where in the text a piece stands.
+        ItmkitError: the model cannot be loaded, does not give a vector for each token, has no such layer, or has a
+            tokeniser that does not tell where in the text a piece stands.
     """
     import torch
     from safetensors import SafetensorError

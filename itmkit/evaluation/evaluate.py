@@ -46,11 +46,11 @@ def evaluate(
 
     Args:
         runs: names, or folders of runs of other workspaces; see `itmkit.runs.open`.
-        wanted: what is asked for beside recalls.
+        wanted: what is asked for besides recalls.
         against: another run, whose figures are compared with those of the last row of `runs`.
         save: a file for the score matrix, the mean of all members and runs; see `itmkit.scoring.stored`.
-        scoring: on which device, in which memory and precision. Where it names a part of the rows, for one of several
-            ranks, the first one waits for the others and has the result; that of the others has no rows.
+        scoring: the device, memory and precision. If several ranks share the rows, it names the part of this one. The
+            first rank waits for the others and has the result. The result of the others has no rows.
     """
     named = _checked_names(runs, against)
     chosen = protocol(split)
@@ -96,7 +96,7 @@ def _checked_names(runs: Sequence[str], against: str | None) -> list[str]:
 
 
 def _opened(workspace: Workspace, named: Sequence[str], chosen: Protocol, scoring: Scoring) -> list[tuple[Run, Inputs]]:
-    """Every run with the caches it reads, which fit it and each other."""
+    """Every run with the caches it reads. They fit the run and each other."""
     dataset = workspace.dataset()
     records = images_of(chosen, dataset)
     device = scoring.where
@@ -115,7 +115,7 @@ class _Fold:
     """Images and captions that are compared with each other.
 
     Attributes:
-        images, texts: their positions among those of the split; image_of: of each caption, the place in `images`.
+        images, texts: their positions among those of the split; image_of: each caption's position in `images`.
     """
 
     number: int
@@ -130,7 +130,7 @@ class _Fold:
 
 
 def _scored(run: Run, inputs: Inputs, fold: _Fold, split: str, scoring: Scoring, progress: Progress) -> dict[str, Kept]:
-    """The scores of every member; {} for all but the first of several ranks, which waits for the others."""
+    """The scores of every member. The first of several ranks waits for the others, which return {}."""
     folder = _scores_folder(run, split) / str(fold.number)
     score_to_disk(
         run.members,
@@ -162,14 +162,14 @@ def _add_run(table: Table, run: Run, kept: Mapping[str, Kept], image_of: np.ndar
 
 
 def _add_ensemble(table: Table, runs: Sequence[Run], name: str, together: Scores, image_of: np.ndarray) -> None:
-    """Adds the row of all runs; it has a method where they have the same."""
+    """Adds the row of all runs together. It names a method if all runs have the same one."""
     kind = f"ensemble of {sum(len(run.members) for run in runs)}"
     methods = {run.method for run in runs}
     table.add(name, kind, together, image_of, method=methods.pop() if len(methods) == 1 else "")
 
 
 def _write(result: Evaluation, runs: Sequence[Run], named: Sequence[str], split: str) -> None:
-    """Writes the result of each run, and of all together; the score matrices are of no more use then."""
+    """Writes the result of each run, and of all together. The score matrices are then no longer needed."""
     for run in runs:
         mine = [row for row in result.rows if row.name == run.name or row.name.startswith(f"{run.name}/")]
         write_json(result_path(run.folder, split), replace(result, rows=mine, against=None, over_runs=None).to_json())
@@ -188,13 +188,13 @@ def evaluate_files(
     against: Path | None = None,
     save: Path | None = None,
 ) -> Evaluation:
-    """The same of score matrices on disk (`--save-scores`), and of their mean where there are several.
+    """Does the same with score matrices on disk (`--save-scores`), and with their mean if there are several.
 
     Args:
         against: another such file, whose figures are compared with those of the last row of `files`.
 
     Raises:
-        ItmkitError: a file that holds no scores, or not those of every image and caption of the split.
+        ItmkitError: a file holds no scores, or lacks those of some image or caption of the split.
     """
     chosen = protocol(split)
     _check_save(save, chosen)

@@ -1,6 +1,6 @@
-"""What may be asked of a matrix of scores beside recalls: curves, slices, labels, judgements, people's ratings.
+"""What may be asked of a matrix of scores besides recalls: curves, slices, labels, judgements, people's ratings.
 
-Everything that is read from files is read, and checked, before anything is scored.
+All files are read and checked before anything is scored.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ JUDGED_KS = (1, 5, 10)
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What the user asked for beside recalls.
+    """What the user asked for besides recalls.
 
     Attributes:
-        intervals: 95% intervals of the recalls, and of what follows.
+        intervals: 95% intervals of the recalls, and of the figures below.
         curves: CMC and precision-recall curves.
-        slices: recalls by length of caption, by words in it, by regions of the image.
+        slices: recalls by caption length, by words in the caption, and by number of regions in the image.
         labels: retrieval by category, and R@1 of every label.
         judgements: the folder of ECCV-Caption's ground truth (COCO); coco_captions, scan_order: how captions are
             found in it, see `itmkit.relevance.coco_ids`.
@@ -65,9 +65,9 @@ class Wanted:
 
 
 class Measures:
-    """What is wanted, of the images and captions of one split.
+    """Computes what is wanted for the images and captions of one split.
 
-    notes: what files name that is not there.
+    notes: what the files name that is not in the split.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class Measures:
         """
         Args:
             images: in the order of the rows; their captions are the columns.
-            regions: (n,) int, how many each image has; None where that is not known.
+            regions: (n,) int, how many each image has; None if that is not known.
 
         Raises:
-            ItmkitError: files that are missing or say nothing about these images, labels that are not there.
+            ItmkitError: a file is missing or says nothing about these images, or there are no labels.
         """
         self.wanted, self.notes = wanted, list[str]()
         if wanted.of_whole_matrices and chosen.folds > 1:
@@ -123,7 +123,7 @@ class Measures:
             self._judged[name] = (i2t, Listed(found.t2i.offsets, found.t2i.items, len(images)))
 
     def of(self, scores: Scores, ranks: QueryRanks) -> dict[str, Any]:
-        """Everything that is wanted, as JSON: a key for each of `Wanted` that is."""
+        """Everything that is wanted, as JSON, with a key for each attribute of `Wanted` that was asked for."""
         found: dict[str, Any] = {}
         if self.wanted.curves:
             found["curves"] = _curves(scores, ranks)

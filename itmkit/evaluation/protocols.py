@@ -12,7 +12,7 @@ from itmkit.errors import ItmkitError
 
 @dataclass(frozen=True)
 class Protocol:
-    """`images` of the split used; `folds` contiguous parts of equal size, the figures being their mean."""
+    """Uses `images` of the split, in `folds` contiguous parts of equal size. The figures are means over the parts."""
 
     name: str
     split: str
@@ -43,7 +43,7 @@ def protocol(name: str) -> Protocol:
 
 
 def images_of(chosen: Protocol, dataset: Dataset) -> list[ImageRecord]:
-    """The images a protocol uses. Raises ItmkitError where the data set is not the one the protocol is defined on."""
+    """The images a protocol uses. Raises ItmkitError if the data set is not the one the protocol is defined on."""
     images = dataset.split(chosen.split)
     if chosen.images is not None and len(images) != chosen.images:
         raise ItmkitError(

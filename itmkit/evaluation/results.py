@@ -1,4 +1,4 @@
-"""What an evaluation comes to: a row for each matrix of scores, and the comparison of two of them."""
+"""The result of an evaluation: a row for each matrix of scores, and the comparison of two rows."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class EvaluationRow:
 
     Attributes:
         kind: "single", or "ensemble of N".
-        method: of the run; "" of files and of means over runs of several methods.
-        ranks: of every query, fold by fold.
+        method: the run's method; "" for files and for means over runs of several methods.
+        ranks: the ranks of every query, fold by fold.
         more: what else was asked for, by its name in JSON; see `itmkit.evaluation.measures`.
     """
 
@@ -40,7 +40,7 @@ class EvaluationRow:
 
 @dataclass(frozen=True)
 class Against:
-    """Two rows on the same images: what the first has more, figure by figure, and whether that may be chance."""
+    """Two rows on the same images: the first minus the second, figure by figure, and whether that may be chance."""
 
     first: str
     second: str
@@ -59,9 +59,9 @@ class Evaluation:
     captions: int
     left_out: int  # images of the split without features
     chance_rsum: float
-    precision: str  # of the products that the scores come from; "" where they come from files
+    precision: str  # of the matrix products behind the scores; "" if the scores come from files
     against: Against | None = None
-    over_runs: dict[str, Spread] | None = None  # of several runs of one method, such as those of several seeds
+    over_runs: dict[str, Spread] | None = None  # over several runs of one method, such as runs of several seeds
     notes: tuple[str, ...] = ()  # what could not be placed
 
     def to_json(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Table:
         self._rows: dict[str, tuple[str, str, list[QueryRanks], dict[str, Any]]] = {}
 
     def add(self, name: str, kind: str, scores: Scores, image_of: np.ndarray, *, method: str = "") -> None:
-        """A fold of a row. image_of: (n_texts,), the row of `scores` of each caption's image."""
+        """Adds one fold of a row. image_of: (n_texts,), the row of `scores` of each caption's image."""
         ranks = query_ranks(scores, image_of)
         self._rows.setdefault(name, (kind, method, [], self._measures.of(scores, ranks)))[2].append(ranks)
 
@@ -100,7 +100,7 @@ class Table:
         against: Against | None = None,
         runs: Sequence[str] = (),
     ) -> Evaluation:
-        """runs: names of the rows of several runs of one method, over which figures are averaged too."""
+        """runs: the row names of several runs of one method, over which figures are averaged too."""
         rows = []
         for name, (kind, method, ranks, more) in self._rows.items():
             if self._measures.wanted.intervals:

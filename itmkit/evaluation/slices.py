@@ -1,7 +1,7 @@
-"""Figures of parts of the queries: of short and long captions, of those that count, of pictures with many regions.
+"""Figures for parts of the queries: short and long captions, captions that count, pictures with many regions.
 
-Text queries are sliced by what their caption says, image queries by their picture. Every query still competes with all
-items of the split; only which queries are averaged differs.
+Text queries are sliced by what their caption says, image queries by their picture. Every query is still ranked against
+all items of the split. Slices differ only in the queries that are averaged.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _RELATIONS = """
     pulling pulled push pushes pushing pushed touch touches touching throw throws throwing kick kicks kicking
     catch catches catching eat eats eating drink drinks drinking
 """
-# What a caption has at least one of. Words are compared in lower case, as they are written.
+# A caption belongs to a class if it has at least one of its words. Words are compared in lower case, as written.
 WORDS = {
     "colour": frozenset(_COLOURS.split()),
     "number": frozenset(_NUMBERS.split()),
@@ -81,9 +81,9 @@ def text_slices(
     """Text queries by the number of words in the caption, and with and without each class of `WORDS`.
 
     Args:
-        ranks: of `itmkit.scoring.metrics.query_ranks`.
+        ranks: from `itmkit.scoring.metrics.query_ranks`.
         texts: the captions, in the order of the columns.
-        lengths: numbers of words at which the next slice begins, rising.
+        lengths: numbers of words at which the next slice begins, in rising order.
     """
     if len(texts) != len(ranks.of_texts):
         raise ValueError(f"{len(texts)} captions, ranks of {len(ranks.of_texts)}")
@@ -105,9 +105,9 @@ def image_slices(
     """Image queries by the number of regions of the image.
 
     Args:
-        ranks: of `itmkit.scoring.metrics.query_ranks`.
+        ranks: from `itmkit.scoring.metrics.query_ranks`.
         regions: (n_images,) int, in the order of the rows.
-        edges: numbers of regions at which the next slice begins, rising.
+        edges: numbers of regions at which the next slice begins, in rising order.
     """
     if regions.shape != ranks.of_images.shape:
         raise ValueError(f"regions of {regions.shape}, ranks of {ranks.of_images.shape} images")
@@ -130,7 +130,7 @@ def slices(
     Args:
         side: i2t or t2i.
         ranks: (q,) int, 0-based.
-        images: (q,) int, the image of each query; what belongs to one image is drawn together for intervals.
+        images: (q,) int, the image of each query. The queries of one image are drawn together for intervals.
         parts: {name: (q,) bool}; they may overlap.
     """
     out = []
@@ -155,7 +155,7 @@ def bins(what: str, numbers: np.ndarray, edges: Sequence[int]) -> dict[str, np.n
 
 
 def _read(texts: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """(n,) int64 numbers of words, and {class: (n,) bool}. Digits are a number, alone or within a word ("2nd")."""
+    """(n,) int64 numbers of words, and {class: (n,) bool}. Digits count as a number, also within a word ("2nd")."""
     counts = np.zeros(len(texts), np.int64)
     found = {name: np.zeros(len(texts), bool) for name in WORDS}
     for place, text in enumerate(texts):

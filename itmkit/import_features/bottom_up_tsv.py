@@ -3,8 +3,8 @@
 image_id image_w image_h num_boxes boxes features                             (bottom-up attention)
 img_id img_h img_w objects_id objects_conf attrs_id attrs_conf num_boxes boxes features               (LXMERT)
 
-boxes (n, 4) and features (n, D) are float32, ids are int64, confidences float32, all little-endian. Lines have up to
-megabytes and files tens of gigabytes: they are read line by line, once to check them and to note where each picture
+boxes (n, 4) and features (n, D) are float32, ids are int64, confidences float32, all little-endian. A line may have
+megabytes, and a file tens of gigabytes. Files are read line by line once, to check them and to note where each picture
 lies, and then by seeking.
 """
 
@@ -54,7 +54,7 @@ class BottomUpFiles:
 
     @property
     def extras(self) -> tuple[str, ...]:
-        """Which columns there are beside the features."""
+        """Which columns there are besides the features."""
         if self.form == "bottom-up":
             return ("boxes", "sizes")
         return ("boxes", "sizes", "scores", *(["tags", "attributes"] if self.vocabulary else []))
@@ -83,7 +83,7 @@ def check_bottom_up(
         vocabulary: tables "tags" and "attributes" that LXMERT's ids are indexes into.
 
     Raises:
-        ItmkitError: with everything that is wrong with all files.
+        ItmkitError: everything that is wrong with all files, in one error.
     """
     findings = Findings()
     forms = {path: form for path in paths if (form := _form(path, findings)) is not None}
@@ -189,8 +189,8 @@ def parse_line(
     """(picture's id, its regions) of a line with the fields `names`.
 
     Raises:
-        WrongLine: not these fields, or lengths that disagree. Values are not looked at (`wrong_values`), except ids
-            that are beyond the vocabulary.
+        WrongLine: the line does not have these fields, or lengths disagree. Values are not checked here (see
+            `wrong_values`), except for ids beyond the vocabulary.
     """
     fields = line.rstrip(b"\r\n").split(b"\t")
     if len(fields) != len(names):

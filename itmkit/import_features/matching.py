@@ -26,14 +26,14 @@ class Matched:
 def match(images: Sequence[ImageRecord], ids: Sequence[str]) -> Matched:
     """Finds the features of every picture.
 
-    One rule is taken for the whole set, the one that finds most pictures: a file's number 5 and a data set's id 5
-    may be different pictures that only sometimes meet.
+    The whole set uses one rule, the one that finds the most pictures. Mixed rules would be unsafe: number 5 of a file
+    and id 5 of a data set may be different pictures.
 
     Args:
-        ids: of the features, no two equal.
+        ids: the ids of the features, no two equal.
 
     Raises:
-        ItmkitError: no rule finds any picture; or several features or several pictures have one name under the rule.
+        ItmkitError: no rule finds any picture, or several features or several pictures have one name under the rule.
     """
     best: Matched | None = None
     problems: list[str] = []

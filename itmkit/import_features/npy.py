@@ -1,4 +1,4 @@
-"""Rows of a .npy file by plain reads at offsets: memory stays that of the rows asked for.
+"""Reads rows of a .npy file by plain reads at offsets, so that only the rows asked for take memory.
 
 A memory map would do as well, except that the pages it touches count as memory of the process until the kernel
 takes them back, so a limit on memory (a container, a batch system) may end an import that needs none of them.
@@ -47,8 +47,8 @@ class NpyRows:
         """Reads the header only.
 
         Raises:
-            ItmkitError: not a .npy file, object or structured contents, column-major order, or a size that is not
-                what the header says (a truncated download).
+            ItmkitError: the file is not a .npy file, has object or structured contents or column-major order, or does
+                not have the size its header says (a truncated download).
         """
         self.path = path
         with open(path, "rb") as file:

@@ -2,8 +2,8 @@
 
 x (n, D)   bbox (n, 4) x1 y1 x2 y2 in pixels   num_bbox   image_h   image_w   info
 
-`info` is a pickled Python object and is never read. A file may claim anything of itself: nothing is unpacked before
-the size in its zip directory, that of its array header and a limit agree.
+`info` is a pickled Python object and is never read. A file may claim anything about itself. Nothing is unpacked unless
+the size in its zip directory agrees with that in its array header and stays within a limit.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def check_npz(folder: Path, progress: Progress) -> NpzFiles:
     """Reads every .npz file in `folder` and the folders in it; the picture's id is the file's name.
 
     Raises:
-        ItmkitError: with everything that is wrong with all files.
+        ItmkitError: everything that is wrong with all files, in one error.
     """
     if not folder.is_dir():
         raise ItmkitError(f"{folder}: no such folder")
@@ -124,7 +124,7 @@ def parse_npz(data: bytes) -> tuple[RegionSet, bool]:
     """(the regions, whether there is a pickled `info`) of the bytes of a file.
 
     Raises:
-        WrongFile: not such a file, or arrays that disagree. Values are not looked at (`wrong_values`).
+        WrongFile: this is not such a file, or its arrays disagree. Values are not checked here (see `wrong_values`).
     """
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:

@@ -50,7 +50,7 @@ class Findings:
         return bool(self._places)
 
     def in_words(self) -> list[str]:
-        """One sentence a file and kind of problem, the first few places named and the rest counted."""
+        """One sentence per file and kind of problem. It names the first few places and counts the rest."""
         return [
             f"{path}: {what} in {some(unit, places)}" if places else f"{path}: {what}"
             for (path, what, unit), places in self._places.items()
@@ -58,7 +58,7 @@ class Findings:
 
 
 def wrong_values(found: RegionSet) -> list[str]:
-    """What is wrong with the values of one picture, in words; nothing is said of where."""
+    """What is wrong with the values of one picture, in words, without saying where."""
     wrong = []
     if not (1 <= found.width < MOST_PIXELS and 1 <= found.height < MOST_PIXELS):
         wrong.append("a width or height that is no size in pixels")

@@ -1,7 +1,7 @@
-"""import-features: region features that users already have become `caches/regions`, and a data set where there is none.
+"""import-features: turns region features that users already have into `caches/regions`, and a data set if needed.
 
-The files are read twice, in blocks of rows: once to check everything and to find repeated rows, so that all
-problems of a folder are told at once and before anything is written, and once to write.
+The files are read twice, in blocks of rows. The first pass checks everything and finds repeated rows, so that all
+problems of a folder are reported together before anything is written. The second pass writes.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ def import_scan(
         split_map: {"testall": "test", "dev": "-"}: the split of a name, or "-" to leave it out.
         tag_form: "colour-class" splits a tag at its first space; "class" takes it whole.
         size_order: what the two columns of `_sizes.npy` are.
-        force: make cache and imported data set anew where they came from other files.
+        force: make the cache and an imported data set anew if they came from other files.
 
     Raises:
-        ItmkitError: with every problem of the folder, before anything is written.
+        ItmkitError: every problem of the folder, before anything is written.
     """
     names, notes = find_splits(folder, split_map)
     splits = _read_splits(folder, names, size_order, progress)
@@ -255,7 +255,7 @@ def _columns(
     """All columns of some rows. Sizes are zeros."""
     features = split.features.take(rows)
     n, regions, _ = features.shape
-    # Where a picture had fewer regions, such files are filled up with zeros: these are not regions.
+    # If a picture has fewer regions, such files are filled up with zeros, which are not regions.
     filled = (features != 0).any(axis=2)
     count = np.where(filled.any(axis=1), regions - np.argmax(filled[:, ::-1], axis=1), 0)
     real = np.arange(regions) < count[:, None]

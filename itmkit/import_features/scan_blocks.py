@@ -1,8 +1,8 @@
 """PFAN's and GLFN's `{name}_boxes.npy` in a folder of the SCAN layout: block positions instead of boxes.
 
-(N, R, 30), or 31 of which the last column means nothing: columns 0 to 14 are numbers of blocks of a 16 x 16 grid, 0
-to 255 and 256 for padding; columns 15 to 29 are the shares of these blocks in the region. Here, as in `itmkit.graphs`,
-blocks are numbered 1 to 256 and 0 is padding.
+The shape is (N, R, 30), or (N, R, 31) with a last column that means nothing. Columns 0 to 14 are numbers of blocks of a
+16 x 16 grid, 0 to 255, with 256 for padding. Columns 15 to 29 are the shares of these blocks in the region. Here, as in
+`itmkit.graphs`, blocks are numbered 1 to 256 and 0 is padding.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WIDTHS = (2 * KEEP, 2 * KEEP + 1)
 
 
 def block_columns(regions: int) -> dict[str, Column]:
-    """The columns that a regions cache has beside the usual ones where block positions were imported."""
+    """The columns that a regions cache has besides the usual ones if block positions were imported."""
     return {"blocks": Column("int16", (regions, KEEP)), "block_weights": Column("float32", (regions, KEEP))}
 
 

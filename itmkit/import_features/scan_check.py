@@ -1,4 +1,4 @@
-"""Reads the files of one name of the SCAN layout and says everything that is wrong with them."""
+"""Reads the files of one name in the SCAN layout and reports everything that is wrong with them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from itmkit.progress import Progress
 def read_split(
     folder: Path, name: str, split: str, *, size_order: str, progress: Progress
 ) -> tuple[ScanSplit | None, list[str]]:
-    """(the files of one name, checked; every problem in words). None where the features cannot be read at all."""
+    """(the checked files of one name, every problem in words). The files are None if the features cannot be read."""
     problems: list[str] = []
 
     def path(what: str) -> Path:

@@ -18,7 +18,7 @@ from itmkit.workspace import Workspace
 def scan_dataset(
     workspace: Workspace, splits: list[ScanSplit], settings: dict[str, Any], size_order: SizeOrder, *, force: bool
 ) -> tuple[Dataset, list[str], np.ndarray | None]:
-    """The data set of the workspace, written where there is none or an imported one has to be replaced.
+    """The data set of the workspace. It is written if there is none, or if an imported one has to be replaced.
 
     Returns:
         The data set; the id in it of every picture, in the order of the files; and the sizes of these pictures

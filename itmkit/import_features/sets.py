@@ -1,7 +1,8 @@
 """import-features bottom-up and npz: sets of regions that belong to the pictures of a prepared data set.
 
-The files are read twice: once to check everything and to note where each picture lies, so that all problems are told
-at once and before anything is written, and once, a few pictures at a time and in the order of the data set, to write.
+The files are read twice. The first pass checks everything and notes where each picture lies, so that all problems are
+reported together before anything is written. The second pass writes, a few pictures at a time, in the order of the data
+set.
 """
 
 from __future__ import annotations
@@ -85,12 +86,13 @@ def import_bottom_up(
 
     Args:
         paths: the files of one set, in any order.
-        vocabulary: folder with objects_vocab.txt and attributes_vocab.txt, which LXMERT's ids are line numbers of.
-        regions: room for so many regions a picture; default: as many as any picture has.
-        force: make the cache anew where it came from other files.
+        vocabulary: folder with objects_vocab.txt and attributes_vocab.txt. LXMERT's ids are line numbers in these.
+        regions: room for this many regions per picture. Default: as many as any picture has.
+        force: make the cache anew if it came from other files.
 
     Raises:
-        ItmkitError: no data set; or every problem of the files, before anything is written.
+        ItmkitError: there is no data set, or the files have problems. All of them are reported before anything is
+            written.
     """
     dataset = workspace.dataset()
     names = read_vocabulary(vocabulary) if vocabulary is not None else None

@@ -1,7 +1,7 @@
 """What matchers read: batches of images and texts, straight from the caches.
 
-Features and frozen vectors stay on disk and are read batch by batch; of the captions only word numbers and graph edges
-are held in memory (about 100 bytes a caption), of tag phrases one vector a distinct phrase.
+Features and frozen vectors stay on disk and are read batch by batch. Only the captions' word numbers and graph edges
+are held in memory (about 100 bytes per caption), and one vector per distinct tag phrase.
 
 Shape letters, here and in every matcher: Bi images, Bt texts, R regions (or patches), L words (padded), T words of a
 batch laid end to end, D embedding size, S size of a similarity vector, F size of a region feature, V size of a frozen
@@ -28,7 +28,7 @@ __all__ = ["MAX_WORDS", "ImageBatch", "Inputs", "Needs", "Sizes", "TextBatch"]
 class Inputs:
     """The images of a split and their captions, addressed by position: images 0..n-1, captions 0..m-1.
 
-    Captions lie in the order of the data set, those of an image together.
+    Captions are in the order of the data set; the captions of an image stand together.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class Inputs:
     ) -> None:
         """
         Args:
-            images: of one split. Those that have no row in the image cache (unreadable pictures) are left out.
-            vocabulary: may be None where `needs` has no words.
+            images: the images of one split. Those without a row in the image cache (unreadable pictures) are left out.
+            vocabulary: may be None if `needs` has no words.
         """
         self._image_side = ImageInputs(workspace, images, needs)
         self.images = self._image_side.images
@@ -59,7 +59,7 @@ class Inputs:
 
     @property
     def region_counts(self) -> np.ndarray | None:
-        """(n,) how many regions each image has; None where the cache does not say."""
+        """(n,) how many regions each image has; None if the cache does not say."""
         return self._image_side.counts
 
     def image_batch(self, which: np.ndarray) -> ImageBatch:

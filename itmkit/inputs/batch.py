@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """What a method does not ask for (`Needs`) is None."""
+    """A batch of images. What a method does not ask for (`Needs`) is None."""
 
     features: Tensor  # (Bi, R, F) float32
     mask: Tensor  # (Bi, R) bool, False where a picture has fewer regions
@@ -23,7 +23,7 @@ class ImageBatch:
     tags: Tensor | None = None  # (Bi, R, V) float32, frozen vector of the region's tag phrase, zeros without one
     attention: Tensor | None = None  # (Bi, R) float32, how much [CLS] of a vision transformer attends to each patch
     whole: Tensor | None = None  # (Bi, F) float32, the [CLS] vector of a vision transformer
-    labels: Tensor | None = None  # (Bi, Y) bool, which labels of the data set (else which tags) an image has
+    labels: Tensor | None = None  # (Bi, Y) bool, which of the data set's labels (or else tags) an image has
 
     def to(self, device: torch.device) -> ImageBatch:
         return ImageBatch(**_each(self, lambda value: value.to(device, non_blocking=True)))
@@ -50,7 +50,7 @@ class TextBatch:
         return TextBatch(**_each(self, torch.Tensor.pin_memory))
 
     def rows(self, which: slice) -> TextBatch:
-        """Some of the texts, as long as they were."""
+        """Some of the texts, with the padding they have."""
         return TextBatch(**_each(self, lambda value: value[which]))
 
 
@@ -61,11 +61,11 @@ def _each(batch: ImageBatch | TextBatch, change: Callable[[Tensor], Tensor]) -> 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the caches decide about a matcher's shape. 0 stands for what it does not read."""
+    """What the caches decide about a matcher's shape. A size is 0 if the matcher does not read it."""
 
     feature: int = 0  # F, of a region's, a patch's or a picture's vector
     regions: int = 0  # R, the most regions of a picture
-    vocabulary: int = 0  # words, special ones counted
+    vocabulary: int = 0  # number of words, including the special ones
     word_vector: int = 0  # V, of a frozen word vector
     tag_vector: int = 0  # V, of a frozen tag vector
     blocks: int = 0  # highest number of a block

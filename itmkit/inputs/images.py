@@ -1,4 +1,4 @@
-"""The image side of the inputs: rows of the region (or patch, or picture) cache and of what belongs to them."""
+"""The image side of the inputs: rows of the region (or patch, or picture) cache, and what belongs to them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class ImageInputs:
 
     @property
     def counts(self) -> np.ndarray | None:
-        """(n,) how many regions each image has; None where the cache does not say."""
+        """(n,) how many regions each image has; None if the cache does not say."""
         return self.cache.read("count", self._rows).astype(np.int64) if "count" in self.cache.columns else None
 
     def batch(self, which: np.ndarray) -> ImageBatch:
@@ -120,7 +120,7 @@ class ImageInputs:
         return torch.from_numpy(self._graphs.read(column, self._graph_rows[which]))
 
     def _tags(self, rows: np.ndarray) -> Tensor:
-        """(Bi, R, V). A vector is stored once a distinct phrase; regions only say which phrase they have."""
+        """(Bi, R, V). Each distinct phrase has one stored vector; regions only say which phrase they have."""
         assert self._phrases is not None
         numbers = self._phrases.numbers(self.cache.read("tags", rows), self.cache.read("attributes", rows))
         vectors = self._phrase_vectors[np.maximum(numbers, 0)].astype(np.float32)
@@ -128,7 +128,7 @@ class ImageInputs:
         return torch.from_numpy(vectors)
 
     def _labels_of(self, which: np.ndarray, rows: np.ndarray) -> Tensor | None:
-        """(Bi, Y): the data set's labels, else the tags of the regions; None where there are neither."""
+        """(Bi, Y): the data set's labels, else the tags of the regions; None if there are neither."""
         if self._labels is not None:
             return torch.from_numpy(self._labels[which])
         if "tags" not in self.cache.columns or not any(self.cache.tables["tags"]):

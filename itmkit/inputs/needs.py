@@ -21,7 +21,7 @@ class Needs:
     words: bool = True  # vocabulary numbers of the words
     vectors: str | None = None  # frozen vectors of words ("words-bert/texts") or of captions ("vectors-clip/texts")
     edges: bool = False  # dependency graphs
-    polar: bool = False  # where regions lie, seen from each other
+    polar: bool = False  # where regions lie relative to each other
     blocks: bool = False  # where regions lie in the picture
     tags: str | None = None  # frozen vectors of tag phrases ("words-bert/tags")
     attention: bool = False  # of [CLS] to each patch
@@ -47,10 +47,10 @@ class Needs:
 
 
 def missing(workspace: Workspace, needs: Needs, method: str, dataset: Dataset | None = None) -> list[str]:
-    """What is missing, each with the command to run. Names that are still open ("words-/texts") are passed over.
+    """What is missing, each with the command to run. Names that are still open ("words-/texts") are skipped.
 
     Args:
-        dataset: that of the workspace, where it has been read already.
+        dataset: the workspace's data set, if it has been read already.
     """
     untagged = bool(needs.tags) and _untagged(workspace)
     problems = []
@@ -72,10 +72,10 @@ def missing(workspace: Workspace, needs: Needs, method: str, dataset: Dataset | 
 
 
 def the_one(workspace: Workspace, kind: Literal["words", "vectors"], setting: str) -> str:
-    """The name of the only cache of this kind that there is ("bert" of "words-bert/texts").
+    """The name of the only cache of this kind ("bert" for "words-bert/texts").
 
     Raises:
-        ItmkitError: there is none, or several, so that `setting` must say which.
+        ItmkitError: there is none, or there are several and `setting` must say which.
     """
     names = workspace.names_of(kind)
     if len(names) == 1:

@@ -67,7 +67,7 @@ class TextInputs:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """(m,) words of each caption, as delivered: at least 1, at most MAX_WORDS."""
+        """(m,) the number of words of each caption, as delivered: at least 1, at most MAX_WORDS."""
         return np.clip(np.diff(self._offsets), 1, MAX_WORDS)
 
     def batch(self, which: np.ndarray) -> TextBatch:

@@ -18,7 +18,7 @@ SPECIAL = ("<pad>", "<start>", "<end>", "<unk>")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words by number; 0 to 3 are padding, start, end and unknown, as in SCAN's files."""
+    """Words by number. Numbers 0 to 3 are padding, start, end and unknown, as in SCAN's files."""
 
     words: tuple[str, ...]
     lower: bool = True
@@ -34,11 +34,11 @@ class Vocabulary:
 
     @classmethod
     def build(cls, counts: Mapping[str, int] | Iterable[str], *, minimum: int = 4, lower: bool = True) -> Vocabulary:
-        """Words that occur at least `minimum` times, in order of frequency, ties alphabetically.
+        """Words that occur at least `minimum` times, in order of frequency. Ties are in alphabetical order.
 
         Args:
-            counts: how often each word occurs in the training captions, or these words one after the other.
-            lower: whether words that differ only in case are one.
+            counts: how often each word occurs in the training captions, or the words themselves, one after the other.
+            lower: whether words that differ only in case count as one.
         """
         folded: dict[str, int] = {}
         for word, count in (counts if isinstance(counts, Mapping) else Counter(counts)).items():
@@ -58,13 +58,13 @@ class Vocabulary:
         return np.fromiter((get(word, self.UNKNOWN) for word in words), np.int64, len(words))
 
     def write(self, path: Path) -> None:
-        """Writes SCAN's JSON: word2idx, idx2word, idx. `lower` is kept under a key of its own."""
+        """Writes SCAN's JSON: word2idx, idx2word, idx. `lower` has a key of its own."""
         numbers = {str(number): word for number, word in enumerate(self.words)}
         write_json(path, {"word2idx": self._numbers, "idx2word": numbers, "idx": len(self.words), "lower": self.lower})
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
-        """Reads SCAN's JSON. Raises ItmkitError where the numbers have gaps or the special words are elsewhere."""
+        """Reads SCAN's JSON. Raises ItmkitError if the numbers have gaps or the special words are out of place."""
         raw = read_json(path)
         try:
             numbers = {str(word): int(number) for word, number in raw["word2idx"].items()}

@@ -10,9 +10,9 @@ PARSERS = ("itmkit", "spacy", "stanza", "conllu")
 
 
 def load_backend(parser: str, model: str | None, texts: Sequence[str] = ()) -> Backend:
-    """The parser by its name in `PARSERS`. Raises ItmkitError where its model or package is missing.
+    """The parser with this name in `PARSERS`. Raises ItmkitError if its model or package is missing.
 
-    texts: all captions that will be parsed; files of CoNLL-U are searched for them.
+    texts: all captions that will be parsed. CoNLL-U files are searched for them.
     """
     if parser == "spacy":
         from itmkit.parse_text.spacy_backend import SpacyBackend

@@ -1,8 +1,8 @@
 """Dependency trees and their CoNLL-U files.
 
-Only syntactic words are kept: the lines of multi-word tokens (`1-2`) and empty nodes (`5.1`) are read past, except
-that a multi-word token's surface is used to place its words in the sentence's text. Where a file has no universal
-parts of speech (Stanford CoreNLP writes none), they are made of the Penn Treebank's tags in the next column.
+Only syntactic words are kept. The lines of multi-word tokens (`1-2`) and empty nodes (`5.1`) are skipped, except that a
+multi-word token's surface is used to place its words in the sentence's text. If a file has no universal parts of speech
+(Stanford CoreNLP writes none), they are derived from the Penn Treebank's tags in the next column.
 """
 
 from __future__ import annotations

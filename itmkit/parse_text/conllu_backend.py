@@ -1,9 +1,9 @@
 """CoNLL-U files as a backend of `parse_text`: trees that Stanford CoreNLP, stanza, UDPipe or others wrote.
 
-A caption is found by its characters: it is any run of sentences of a file whose words, one after the other, spell it
-(`spelling.py`: white space left out, quotes, dashes and escaped brackets alike). So sentences may stand in
-any order, a caption may have been split into several, identical captions need one copy, and comments such as
-`# text` are not needed. Where several runs spell a caption, the first counts.
+A caption is found by its characters: it is any run of sentences in a file whose words, one after the other, spell it.
+(`spelling.py` leaves out white space and unifies quotes, dashes and escaped brackets.) So sentences may stand in any
+order, a caption may have been split into several sentences, identical captions need one copy, and comments such as
+`# text` are not needed. If several runs spell a caption, the first counts.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from itmkit.parse_text.penn import unescape
 from itmkit.parse_text.spelling import spelled, spelled_with_places
 
 ENDINGS = (".conllu", ".conllu.gz", ".conll", ".conll.gz")
-LONG_RUN = 64  # sentences; longer runs are looked for only where no other long one was
+LONG_RUN = 64  # sentences; a longer run is sought only where no other long one was
 SHOWN = 5  # missing captions named in an error
 
 
 class ConlluBackend:
     """`path`: a CoNLL-U file (`.gz` is unpacked) or a folder of them; `texts`: the captions to find in it.
 
-    The files are read when the first captions are parsed; then all captions must be there.
+    The files are read when the first captions are parsed. At that point all captions must be in them.
     """
 
     def __init__(self, path: str | Path | None, texts: Sequence[str]) -> None:
@@ -155,9 +155,9 @@ class _Trees:
         self._edges.append(len(self.heads))
 
     def spellings(self, sentence: int) -> list[str]:
-        """What a sentence spells; without its full stop as well, where that may be the one of an abbreviation.
+        """What a sentence spells. If its full stop may belong to an abbreviation, also what it spells without it.
 
-        CoreNLP writes the full stop of a sentence that ends in `U.K.` twice.
+        CoreNLP writes the full stop twice in a sentence that ends in `U.K.`.
         """
         pieces = [self._spelled[self.surfaces.codes[word]] for word in self.words_of(sentence)]
         whole = ["".join(pieces)]
@@ -187,7 +187,7 @@ class _Trees:
 
 
 class _Captions:
-    """Which run of sentences each caption is."""
+    """The run of sentences that each caption corresponds to."""
 
     def __init__(self, trees: _Trees, texts: Sequence[str]) -> None:
         self.trees = trees
@@ -224,7 +224,7 @@ class _Captions:
         return low, bisect_right(self._spelled, piece, low, high, key=there), length + len(piece)
 
     def run(self, text: str) -> range:
-        """The sentences of a caption; none where it is white space, or not there."""
+        """The sentences of a caption; none if it is white space or was not found."""
         wanted = spelled(text)
         place = bisect_left(self._spelled, wanted)
         if place == len(self._spelled) or self._spelled[place] != wanted or self._first[place] < 0:

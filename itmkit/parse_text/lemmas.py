@@ -16,7 +16,7 @@ def script(word: str, lemma: str) -> str:
 
 
 def apply(script: str, word: str) -> str:
-    """The lemma a script makes of a word; the lowered word where the script cuts more than there is."""
+    """The lemma that a script makes from a word. If the script cuts more than there is, the word in lower case."""
     cut, _, ending = script[1:].partition("|")
     base = word if script[0] == "k" else word.lower()
     length = int(cut)

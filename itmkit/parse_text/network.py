@@ -49,7 +49,7 @@ class SharedDropout(nn.Module):
 
 
 class Network(nn.Module):
-    """See the module's text. `word_table` once per distinct word, then `forward` per batch."""
+    """See the module docstring. Call `character_vectors` once per distinct word, then `forward` once per batch."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

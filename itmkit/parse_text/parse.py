@@ -38,7 +38,7 @@ CHUNK_CHARACTERS = 100_000  # parsed at once: bounds memory whatever the caption
 
 @dataclass(frozen=True)
 class ParseResult:
-    """What `parse_text` did. `parsed` counts the captions parsed by this call, 0 where the cache was complete."""
+    """What `parse_text` did. `parsed` counts the captions parsed by this call, 0 if the cache was complete."""
 
     cache: Path
     parser: str
@@ -64,12 +64,12 @@ def parse_text(
         model: for spaCy the name or path of a pipeline (default en_core_web_sm); for stanza the folder of its models;
             for conllu a file or a folder of files; for itmkit the folder of a parser made by
             examples/train_parser.py (default the shipped one).
-        job: its batch is of captions, 128 by default; its workers each load the model, and where none are asked for,
-            fewer than 2,000 captions are parsed here. Files of conllu are always read here.
+        job: its batch counts captions, 128 by default. Each of its workers loads the model. If no number of workers is
+            given, fewer than 2,000 captions are parsed in this process. CoNLL-U files are always read in this process.
 
     Raises:
-        ItmkitError: no data set, an unknown parser, a model that cannot be loaded, captions that CoNLL-U files lack,
-            a process that crashed, or a cache made otherwise.
+        ItmkitError: there is no data set, the parser is unknown, the model cannot be loaded, captions are missing from
+            the CoNLL-U files, a process crashed, or the cache was made otherwise.
     """
     parser, model = _asked(workspace, parser, model, job)
     dataset = workspace.dataset()
@@ -107,7 +107,7 @@ def parse_text(
 
 
 def _asked(workspace: Workspace, parser: str | None, model: str | None, job: Job) -> tuple[str, str | None]:
-    """The parser and its model, as given or as workspace.toml says; refuses what does not exist, all at once."""
+    """The parser and its model, as given or as workspace.toml says. One error names everything that does not exist."""
     settings = workspace.settings("parse-text")
     parser = parser or settings.get("parser", "itmkit")
     model = model or settings.get("model")
@@ -126,7 +126,7 @@ def _asked(workspace: Workspace, parser: str | None, model: str | None, job: Job
 def _parse_pending(
     writer: CacheWriter, texts: Sequence[str], backend: Backend, parser: str, model: str | None, job: Job
 ) -> int:
-    """Parses the captions that the cache still lacks, and returns how many they were."""
+    """Parses the captions that the cache still lacks, and returns their number."""
     size = writer.manifest.shard_size
     pending = [(shard, shard * size, keys) for shard, keys in writer.pending()]
     cuts = [chunks(texts, first, first + len(keys), CHUNK_CHARACTERS) for _, first, keys in pending]

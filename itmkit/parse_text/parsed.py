@@ -44,7 +44,7 @@ class Backend(Protocol):
 
     @property
     def model(self) -> dict[str, Any]:
-        """`id`, `sha256` and whatever else identifies the model; part of the cache's manifest."""
+        """`id`, `sha256` and whatever else identifies the model. They are part of the cache's manifest."""
         ...
 
     def parse(self, texts: Sequence[str], batch_size: int) -> ParsedTexts:

@@ -29,7 +29,7 @@ ESCAPE = re.compile(r"-([LR][RSC])B-|\\[/*]", re.IGNORECASE)
 
 
 def universal(tag: str, relation: str, lemma: str) -> str:
-    """The universal part of speech of a Penn tag, `_` where there is none.
+    """The universal part of speech of a Penn tag, `_` if there is none.
 
     The relation to the head tells what the tag leaves open: auxiliaries from verbs, subordinating conjunctions from
     prepositions, `to` before a verb from `to` before a noun, `that` for a noun from `that` before one.
@@ -48,5 +48,5 @@ def universal(tag: str, relation: str, lemma: str) -> str:
 
 
 def unescape(text: str) -> str:
-    r"""Brackets for `-LRB-` and its like, `/` for `\\/`."""
+    r"""Replaces `-LRB-` and the like by brackets, and `\\/` by `/`."""
     return ESCAPE.sub(lambda found: _ESCAPES[found[1].upper()] if found[1] else found[0][1], text)

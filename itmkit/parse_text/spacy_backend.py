@@ -25,8 +25,8 @@ Ints = NDArray[np.int64]
 class SpacyBackend:
     """`name`: an installed pipeline (en_core_web_sm) or a folder that holds one.
 
-    White-space tokens, which spaCy keeps, are dropped. Sentences are the pipeline's; where it sets none, a new one
-    begins wherever no arc passes.
+    White-space tokens, which spaCy keeps, are dropped. Sentences are those of the pipeline. If it sets none, a new
+    sentence begins wherever no arc passes.
     """
 
     def __init__(self, name: str) -> None:
@@ -111,10 +111,10 @@ class SpacyBackend:
 
 @contextmanager
 def _fast_products() -> Iterator[None]:
-    """What is loaded here multiplies matrices by numpy's BLAS, whose kernels fit the processor.
+    """Pipelines loaded here multiply matrices with numpy's BLAS, whose kernels fit the processor.
 
-    spaCy's default on a CPU is blis, in a build for any processor; it took more than half of the time of a small
-    pipeline, and three times as long as numpy for the same product. Ops of a GPU or of Apple's library stay.
+    On a CPU spaCy uses blis by default, in a build for any processor. It took more than half the time of a small
+    pipeline, and three times as long as numpy for the same product. Ops of a GPU or of Apple's library are kept.
     """
     from thinc.api import NumpyOps, get_current_ops, set_current_ops
 
@@ -148,7 +148,7 @@ def _trees(rows: Ints, lengths: Ints) -> tuple[Ints, Ints]:
 
 
 def _without_space(rows: Ints, lengths: Ints, heads: Ints, numbers: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-    """All captions without white-space tokens. What hangs on one hangs on its head, or is a root itself."""
+    """All captions without white-space tokens. A word headed by one moves to that token's head, or becomes a root."""
     space = rows[:, 8] == 1
     heads, numbers, lengths = heads.copy(), numbers.copy(), lengths.copy()
     edges = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))

@@ -57,7 +57,7 @@ class TextCache:
 
     @classmethod
     def open(cls, folder: str | Path) -> TextCache:
-        """Raises ItmkitError where there is no complete text cache, naming the stage to run."""
+        """Opens the cache. Raises ItmkitError naming the stage to run if there is no complete text cache."""
         return cls(CacheReader.open(Path(folder), stage="parse-text"))
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class TextCache:
     def rows(self, texts: Sequence[str]) -> Ints:
         """Row numbers (n,) of n caption texts, as they are written in the data set.
 
-        Raises ItmkitError where a caption was not parsed: the cache is of other data.
+        Raises ItmkitError if a caption was not parsed, since the cache then belongs to other data.
         """
         return self.reader.rows([text_key(text) for text in texts])
 

@@ -1,4 +1,4 @@
-"""From arc scores to a tree with exactly one root: greedy where that is a tree already, else maximum spanning tree.
+"""From arc scores to a tree with exactly one root: the greedy heads if they form one, else a maximum spanning tree.
 
 Scores are (n, n): `scores[d, h]` for word h as head of word d, and the diagonal for d as the root.
 """
@@ -36,8 +36,8 @@ def _are_trees(heads: NDArray[np.int64]) -> NDArray[np.bool_]:
 def maximum_spanning_tree(scores: NDArray[np.floating]) -> NDArray[np.int64]:
     """Heads (n,) of the tree with the highest sum of scores among those with exactly one root (Chu, Liu, Edmonds).
 
-    scores: (n, n) as above. Every root arc is made dearer by more than all other arcs can differ, so that the best
-    tree takes exactly one of them, and the best one.
+    scores: (n, n) as above. Every root arc is penalised by more than all other arcs can differ, so that the best tree
+    takes exactly one root arc, the best one.
     """
     n = len(scores)
     if n == 1:

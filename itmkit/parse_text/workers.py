@@ -36,7 +36,7 @@ ParseAll = Callable[[Iterable[Sequence[str]]], Iterator[ParsedTexts]]
 
 
 def count(workers: int | None, captions: int) -> int:
-    """How many processes parse `captions` captions: what is asked for, else one a core where they are many."""
+    """How many processes parse `captions` captions: the number asked for, else one per core if there are many."""
     if workers is not None:
         return workers
     return 1 if captions < FEW else min(MOST, os.cpu_count() or 1)
@@ -44,7 +44,7 @@ def count(workers: int | None, captions: int) -> int:
 
 @contextmanager
 def parsing_here(backend: Backend, batch_size: int) -> Iterator[ParseAll]:
-    """Parses in this process, torch with one thread as in a child, so that the result is the same to the last bit."""
+    """Parses in this process. Torch has one thread, as in a child, so the result is the same to the last bit."""
     torch = sys.modules.get("torch")
     threads = torch.get_num_threads() if torch else 0
     if torch:
@@ -58,7 +58,7 @@ def parsing_here(backend: Backend, batch_size: int) -> Iterator[ParseAll]:
 
 @contextmanager
 def parsing_by(workers: int, parser: str, model: str | None, batch_size: int) -> Iterator[ParseAll]:
-    """Parses in `workers` child processes, in order. Left in any way, no child is left."""
+    """Parses in `workers` child processes, in order. No child survives the block, however it ends."""
     request = {"parser": parser, "model": model, "batch_size": batch_size, "folder": str(Path.cwd())}
     mine, lock = threading.local(), threading.Lock()
     children: list[_Parser] = []

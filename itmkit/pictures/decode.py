@@ -37,14 +37,14 @@ class Square(NamedTuple):
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded upright RGB picture, squashed or reduced perhaps, and its size (width, height) before that."""
+    """A decoded upright RGB picture, perhaps squashed or reduced, and its size (width, height) before that."""
 
     image: Image.Image
     size: tuple[int, int]
 
 
 def decode(path: Path, sha256: str | None, square: Square | None = None) -> Picture:
-    """Decodes in this process, and squashes to a square where one is wanted.
+    """Decodes in this process, and squashes the picture to a square if one is wanted.
 
     Raises UnreadableImage or ChangedImage as `load_image` does.
     """
@@ -61,7 +61,7 @@ def decode(path: Path, sha256: str | None, square: Square | None = None) -> Pict
 
 
 def squash(image: Image.Image, square: Square) -> Image.Image:
-    """The whole picture as a square; itself where it is that already."""
+    """The whole picture as a square. A picture that is this square already is returned as it is."""
     if image.size == (square.side, square.side):
         return image
     return image.resize((square.side, square.side), Image.Resampling(square.resample))
@@ -75,7 +75,7 @@ class Decoder:
         self._child: Child | None = None
 
     def decode(self, path: Path, sha256: str | None) -> Picture:
-        """Raises UnreadableImage, also where the picture crashed the child or took too long; ChangedImage."""
+        """Raises ChangedImage, or UnreadableImage, also if the picture crashed the child or took too long."""
         child = self._child or self._start()
         try:
             child.ask({"path": str(path.absolute()), "sha256": sha256, "square": self._square})

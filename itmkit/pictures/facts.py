@@ -1,7 +1,7 @@
 """What a data set notes about each picture file: its size as it is seen (upright), its bytes and their digest.
 
-Only headers are read, no picture is decoded. Whether a picture can be decoded to its end, and whether it is too
-large, shows at extraction, which skips such pictures and lists them.
+Only headers are read; no picture is decoded. Damaged and overly large pictures are found at extraction, which skips and
+lists them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def picture_facts(path: Path, *, content: bool = True) -> Facts:
     """Reads one picture's header and, with `content`, the digest of its whole file (else `sha256` is empty).
 
     Raises:
-        ItmkitError: the file is missing, empty, no regular file, not readable, or no picture in a known format.
+        ItmkitError: the file is missing, empty, not a regular file, not readable, or not a picture in a known format.
     """
     try:
         status = path.stat()
@@ -64,7 +64,7 @@ def picture_facts(path: Path, *, content: bool = True) -> Facts:
 def all_picture_facts(
     paths: Sequence[Path], *, content: bool = True, progress: Progress = SILENT
 ) -> list[Facts | ItmkitError]:
-    """`picture_facts` of every path, in order, by several threads; what went wrong stands in the picture's place."""
+    """`picture_facts` of every path, in order, by several threads. An error stands in the place of its picture."""
 
     def one(path: Path) -> Facts | ItmkitError:
         try:

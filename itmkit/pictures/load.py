@@ -41,8 +41,8 @@ class ChangedImage(Exception):
 def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, expected_sha256: str | None = None) -> Image.Image:
     """The picture of a file as RGB, upright (EXIF orientation applied), decoded to its last pixel.
 
-    Greyscale, palette, CMYK and 16-bit pictures become 8-bit RGB; what is transparent becomes white; of an animation
-    the first frame is taken. The size is read from the header, so a picture beyond `max_pixels` is never decoded.
+    Greyscale, palette, CMYK and 16-bit pictures become 8-bit RGB. Transparent areas become white. An animation gives
+    its first frame. The size is read from the header, so a picture beyond `max_pixels` is never decoded.
 
     Args:
         expected_sha256: hex digest the file's bytes must have.
@@ -129,7 +129,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(values: np.ndarray) -> np.ndarray:
-    """Greys of 16 or 32 bits or of floats as 0..255: by what the type can hold, floats of 0..1 times 255."""
+    """Scales greys to 0..255: integers by the range of their type, floats in 0..1 by 255."""
     floats = values.astype(np.float32)
     if not np.isfinite(floats).all():
         raise UnreadableImage("has pixels that are NaN or infinite")

@@ -1,4 +1,4 @@
-"""What a stage over pictures says where there are none, or some that it could not read."""
+"""What a stage says if there are no pictures, or if it could not read some of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_files(workspace: Workspace, dataset: Dataset) -> None:
 def check_skipped(
     workspace: Workspace, images: Sequence[ImageRecord], skipped: list[dict[str, str]], *, strict: bool
 ) -> None:
-    """Raises ItmkitError where pictures were skipped and `strict` forbids that, or where all were.
+    """Raises ItmkitError if pictures were skipped and `strict` forbids that, or if all were skipped.
 
     Args:
         skipped: {"id", "reason"} as in the manifest of the cache.

@@ -1,9 +1,9 @@
-"""Every picture of the data set becomes a row of a cache, whatever a model makes of it.
+"""Turns every picture of the data set into a row of a cache, whatever the model.
 
-Child processes decode pictures ahead of the model, threads make its inputs of them, and a thread writes its results,
-so that the model does not wait. It runs in the thread that calls: each thread that uses torch on a CPU starts helpers
-of its own, and those of two threads get in each other's way. Pictures are handed to it in groups that begin anew with
-each shard, so a shard's bytes do not depend on where an earlier run was killed.
+Child processes decode pictures ahead of the model, threads prepare its inputs, and one thread writes its results, so
+that the model does not wait. The model runs in the calling thread: each thread that uses torch on a CPU starts helpers
+of its own, and those of two threads get in each other's way. It gets pictures in groups that begin anew with each
+shard, so a shard's bytes do not depend on where an earlier run was killed.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def extract_pictures(
         title: of the progress bar.
 
     Raises:
-        ItmkitError: all pictures of a shard that changed since `prepare`, or where it is strict cannot be read.
+        ItmkitError: names all pictures of a shard that changed since `prepare` or, if it is strict, cannot be read.
     """
     size, group = writer.manifest.shard_size, max(LEAST_GROUP, 2 * steps.batch)
     count = job.workers or min(8, os.cpu_count() or 1)
@@ -161,7 +161,7 @@ def _written(steps: Steps, out: ShardWriter, computed: tuple[_Group, Any]) -> in
 
 
 def _groups(found: Iterator[tuple[ImageRecord, Found]], size: int) -> Iterator[list[tuple[ImageRecord, Found]]]:
-    """Groups end at fixed places, skipped pictures or not: a shard is the same however the run went."""
+    """Groups end at fixed places, whether or not pictures are skipped, so a shard is the same however the run went."""
     while group := list(islice(found, size)):
         yield group
 

@@ -88,7 +88,7 @@ class Choice:
 
 
 class Options(TypedDict, total=False):
-    """What may be asked for, each also a setting of workspace.toml; None is as good as absent."""
+    """What may be asked for. Each option is also a setting of workspace.toml; None means it was not given."""
 
     backend: str | None
     model: str | None
@@ -104,11 +104,11 @@ class Options(TypedDict, total=False):
 def choose(workspace: Workspace, dataset: Dataset, **given: Unpack[Options]) -> Choice:
     """Completes the options given.
 
-    What is not given comes from workspace.toml `[extract-regions]`, else from the cache that is there, else: for
-    scenes the shipped detector, for photographs DETR.
+    An option that is not given comes from workspace.toml `[extract-regions]`, else from the existing cache, else it has
+    a default: the shipped detector for scenes, DETR for photographs.
 
     Raises:
-        ItmkitError: with every setting that does not exist or does not fit.
+        ItmkitError: every setting that does not exist or does not fit, in one error.
     """
     options = {key: value for key, value in given.items() if value is not None}
     table = workspace.settings(STAGE)
@@ -227,7 +227,7 @@ def _earlier(workspace: Workspace, dataset: Dataset) -> tuple[dict[str, Any], bo
     found = {key: manifest.made_by.settings.get(key) for key in kept}
     found |= {key: manifest.notes.get(key) for key in ("model", "config", "vocabulary")}
     if found["model"] == SCENES and dataset.kind != "scenes":
-        return {}, False  # other data has come into the workspace since
+        return {}, False  # the workspace holds other data now
     current = manifest.complete and not parts_in(folder) and not workspace.stale_inputs("regions", manifest, dataset)
     return {key: value for key, value in found.items() if value is not None}, current
 
@@ -256,9 +256,9 @@ def load(choice: Choice, *, device: str, download: bool) -> Backend:
 
 
 def made_by(choice: Choice, backend: Backend, inputs: dict[str, str]) -> MadeBy:
-    """What the cache records; caches of equal records are interchangeable.
+    """What the cache records. Caches with equal records are interchangeable.
 
-    The place of a local model is no part of it, its name, weights and configuration are.
+    The record holds a local model's name, weights and configuration, but not its place.
     """
     settings: dict[str, Any] = {"backend": choice.backend, "regions": choice.regions, **recorded(choice.precision)}
     if choice.size is not None:

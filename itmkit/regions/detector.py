@@ -164,7 +164,7 @@ def load_detector(model: str | Path, *, device: str | torch.device = "cpu", allo
         allow_download: fetch the model from the hub when it is not in the local hub cache.
 
     Raises:
-        ItmkitError: the model cannot be had or is not an object detector; the message says what to do.
+        ItmkitError: the model cannot be loaded or is not an object detector. The message says what to do.
     """
     import torch
     from safetensors import SafetensorError

@@ -61,14 +61,14 @@ def extract_regions(
     Args:
         backend: "detector" (any object-detection model of transformers), "grid" (windows over the feature map of
             any vision model) or "detectron2" (bottom-up attention, or any R-CNN of detectron2). model: a path, a hub
-            name, or "scenes-detector", which is shipped. Where neither is given, see `itmkit.regions.choose.choose`.
-        regions: R, 36 by default. size: pixels of the grid's input, whose model alone heeds the job's precision.
+            name, or "scenes-detector", which is shipped. If neither is given, see `itmkit.regions.choose.choose`.
+        regions: R, 36 by default. size: pixels of the grid's input. Only the grid's model heeds the job's precision.
         bottom_up: the options of detectron2.
-        download: the model may be fetched from the hub although the user did not name it.
+        download: whether the model may be fetched from the hub although the user did not name it.
 
     Raises:
-        ItmkitError: no pictures, pictures that changed since `prepare`, a model that cannot be had, a cache made
-            from other data or settings (and not forced), or, where it is strict, the pictures that cannot be read.
+        ItmkitError: there are no pictures, pictures changed since `prepare`, the model cannot be loaded, the cache was
+            made from other data or settings (and is not forced), or the job is strict and pictures cannot be read.
     """
     dataset = workspace.dataset()
     check_files(workspace, dataset)
@@ -110,7 +110,7 @@ def extract_regions(
 def _extract(
     workspace: Workspace, dataset: Dataset, choice: Choice, loaded: Backend, device: str, job: Job
 ) -> tuple[Manifest, int]:
-    """Returns what the cache says of itself, and how many pictures were dealt with now."""
+    """Returns the cache's manifest, and how many pictures were processed now."""
     folder = workspace.cache("regions")
     with CacheWriter.open(
         folder,

@@ -149,7 +149,7 @@ def load_grid(
             fixed size), twice the model's own for convolutional models, so that small windows are more than a cell.
 
     Raises:
-        ItmkitError: the model cannot be had, or gives no feature map; the message says what to do.
+        ItmkitError: the model cannot be loaded, or gives no feature map. The message says what to do.
     """
     import torch
 
@@ -180,7 +180,7 @@ def load_grid(
 
 
 def _loaded(model: str | Path, folder: Path, *, classifier: bool) -> Any:
-    """The network as transformers loads it, all weights of its map and of its classifier there."""
+    """The network as transformers loads it, with all weights of its map and of its classifier."""
     import torch
     from transformers import AutoModel, AutoModelForImageClassification
 
@@ -239,9 +239,9 @@ def _measure(grid: Grid, classifier: Any, *, doubled: bool) -> None:
 
 
 def _head(grid: Grid, classifier: Any, cells: torch.Tensor, logits: torch.Tensor) -> Callable[[Any], Any] | None:
-    """From mean features (n, C) to class scores (n, K): that way of the model which gives its own scores for a picture.
+    """The function from mean features (n, C) to class scores (n, K) that reproduces the model's scores of a picture.
 
-    A transformer reads its class from a token of its own; there the head is used on means of patches as it is.
+    A transformer reads its class from a token of its own. There the head is applied to means of patches unchanged.
     """
     linear = next((getattr(classifier, name) for name in ("classifier", "head") if hasattr(classifier, name)), None)
     if linear is None:

@@ -76,12 +76,13 @@ def extract_patches(
     Args:
         model: folder of a transformers model, or a hub name; None takes the one the cache was begun with.
         cache: name of the cache.
-        size: pixels of the square a picture is squashed to; default as the model's own preprocessing ends in.
+        size: side in pixels of the square a picture is squashed to. Default: the size the model's own preprocessing
+            produces.
 
     Raises:
-        ItmkitError: no pictures, pictures that changed since `prepare`, a model that cannot be had or gives no
-            patches, a cache made from other data or settings (and not forced), or, where it is strict, the pictures
-            that cannot be read.
+        ItmkitError: there are no pictures, pictures changed since `prepare`, the model cannot be loaded or gives no
+            patches, the cache was made from other data or settings (and is not forced), or the job is strict and
+            pictures cannot be read.
     """
     _check(cache, size, job)
     dataset = workspace.dataset()
@@ -139,7 +140,7 @@ def _extract(
     notes: dict[str, Any],
     job: Job,
 ) -> tuple[Manifest, int]:
-    """Returns what the cache says of itself, and how many pictures were dealt with now."""
+    """Returns the cache's manifest, and how many pictures were processed now."""
     with CacheWriter.open(
         folder,
         made_by=made_by,
@@ -159,7 +160,7 @@ def _extract(
 def _begun_with(
     folder: Path, size: int | None, precision: Precision | None
 ) -> tuple[str, int | None, Precision | None]:
-    """Model, size and precision of the cache that is there, finished or not; what is given goes first."""
+    """Model, size and precision of the existing cache, finished or not. Values that are given take precedence."""
     manifest = begun_manifest(folder)
     if manifest is None or manifest.made_by.stage != STAGE:
         raise ItmkitError(f"--model is needed: the folder or the hub name of a vision transformer. {KINDS}")

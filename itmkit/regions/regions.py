@@ -1,4 +1,4 @@
-"""What every backend gives back for one picture, and how regions are stored."""
+"""What every backend returns for one picture, and how regions are stored."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ModelInput:
 
 
 def equal_shapes(shapes: Sequence[tuple[int, ...]], batch: int) -> Iterator[list[int]]:
-    """Numbers of pictures of one shape, at most `batch` at a time: none is padded for the sake of another."""
+    """Groups the numbers of pictures by shape, at most `batch` at a time, so that none is padded for another."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for number, shape in enumerate(shapes):
         groups.setdefault(tuple(shape), []).append(number)

@@ -16,11 +16,11 @@ _MOST_BYTES = 1 << 22
 def read_vocabulary(folder: Path) -> dict[str, list[str]]:
     """{"tags": names of the objects, "attributes": names of the attributes} of a folder with the two files.
 
-    A line is a name, or several of one meaning with commas between them, of which the first is taken. Line k
-    (from 0) is number k of the detector.
+    A line is a name, or several names with one meaning and commas between them. The first one is taken. Line k (from 0)
+    is number k of the detector.
 
     Raises:
-        ItmkitError: with everything that is wrong with the two files.
+        ItmkitError: everything that is wrong with the two files, in one error.
     """
     tables: dict[str, list[str]] = {}
     problems: list[str] = []
@@ -42,10 +42,10 @@ def read_names(path: Path, count: int | None = None) -> list[str]:
     """The names of one of the two files, in lower case, single spaces.
 
     Args:
-        count: how many the detector numbers, where that is known.
+        count: how many names the detector numbers, if that is known.
 
     Raises:
-        ItmkitError: no such file, not text, a line without a name, or not `count` lines.
+        ItmkitError: the file is missing, is not text, has a line without a name, or does not have `count` lines.
     """
     if not path.is_file():
         raise ItmkitError(f"{path}: no such file; --vocabulary names a folder with {OBJECTS} and {ATTRIBUTES}")

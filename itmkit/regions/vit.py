@@ -137,11 +137,11 @@ def load_patch_model(
 
     Args:
         model: a folder with config.json, preprocessor_config.json and model.safetensors, or a hub name.
-        size: pixels of the square. Default: what the model's own preprocessing ends in. Positions are interpolated
-            where the model can do that.
+        size: side of the square in pixels. Default: the size the model's own preprocessing produces. Positions are
+            interpolated if the model can do that.
 
     Raises:
-        ItmkitError: the model cannot be had, is no vision transformer, has no [CLS] and no pooling head with
+        ItmkitError: the model cannot be loaded, is not a vision transformer, has neither [CLS] nor a pooling head with
             attention, or does not take pictures of this size.
     """
     import torch

@@ -22,7 +22,7 @@ from itmkit.runs.facts import RunFacts, remove_facts
 from itmkit.runs.settings import RunConfig, read_config, resolve
 from itmkit.workspace import Workspace
 
-# Settings that do not change what a run ends in, so that a run may be continued with other values.
+# Settings that do not change the result of a run. A run may be continued with other values of these.
 FREE = ("stop_on_collapse", "checkpoint_steps", "workers")
 
 
@@ -38,10 +38,10 @@ def configured(
     """The settings of a run in this workspace: `resolve`, then `settled`.
 
     Args:
-        dataset: that of the workspace, where it has been read already; likewise below.
+        dataset: the workspace's data set, if it has been read already; likewise below.
 
     Raises:
-        ItmkitError: unknown settings, values out of range, caches that are missing: all of it at once.
+        ItmkitError: unknown settings, values out of range and missing caches, all in one error.
     """
     problems: list[str] = []
     try:
@@ -59,7 +59,7 @@ def configured(
 
 
 def _sound(name: str, recipe: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with which nothing is wrong, each by itself: they decide which caches are looked for."""
+    """The settings that are valid, each taken by itself. They decide which caches are looked for."""
     kept: dict[str, Any] = {}
     for key, value in settings.items():
         try:
@@ -71,12 +71,12 @@ def _sound(name: str, recipe: str, settings: Mapping[str, Any]) -> dict[str, Any
 
 
 def settled(workspace: Workspace, config: RunConfig, folder: Path, dataset: Dataset | None = None) -> RunConfig:
-    """The same settings with the names of caches that the user left open.
+    """The same settings, with the names of caches that the user left open filled in.
 
-    That is the cache of the run in `folder`, if there is one, else the only cache of its kind.
+    A name is taken from the run in `folder`, if there is one, else from the only cache of its kind.
 
     Raises:
-        ItmkitError: every cache that is missing or not done, and every name that has to be given, all at once.
+        ItmkitError: every cache that is missing or not done, and every name that has to be given, in one error.
     """
     module, chosen, problems = method(config.method), config.matcher, []
     before = read_config(folder / "config.toml").matcher if RunFacts.exist(folder) else None
@@ -107,11 +107,11 @@ def plan_run(
     *,
     force: bool = False,
 ) -> tuple[RunConfig, RunFacts, RunFacts | None, Vocabulary | None]:
-    """The settings in full, the facts of the run, those of the run that it continues, if it does, and its words.
+    """The full settings, the facts of the run, the facts of the run it continues (or None), and its vocabulary.
 
     Args:
-        part: one of how many processes will train it.
-        force: whatever the folder holds does not count.
+        part: this process among those that will train the run.
+        force: ignore whatever the folder holds.
     """
     config = with_precision(settled(workspace, config, folder, dataset), folder, device)
     least = 2 * part.of * config.training.captions_per_image  # the last batch of an epoch may be half as large
@@ -127,7 +127,7 @@ def plan_run(
 
 
 def with_precision(config: RunConfig, folder: Path, device: torch.device) -> RunConfig:
-    """What `auto` means: the precision of the run in `folder`, if there is one, else the best of this device."""
+    """Replaces `auto` by the precision of the run in `folder`, if there is one, else by the best of this device."""
     precision: WantedProducts = config.training.precision
     if precision == "auto" and RunFacts.exist(folder):
         precision = read_config(folder / "config.toml").training.precision
@@ -135,7 +135,7 @@ def with_precision(config: RunConfig, folder: Path, device: torch.device) -> Run
 
 
 def facts_before(workspace: Workspace, dataset: Dataset, config: RunConfig) -> RunFacts:
-    """The facts of a run that has not begun. What it is trained on in numbers, its `sizes`, is not known yet."""
+    """The facts of a run that has not begun. The `sizes` of its inputs are not known yet."""
     module = method(config.method)
     return RunFacts(
         method=config.method,
@@ -149,7 +149,7 @@ def facts_before(workspace: Workspace, dataset: Dataset, config: RunConfig) -> R
 
 
 def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | None:
-    """The facts of the run in `folder`, or None. Raises ItmkitError if it is of other data or settings."""
+    """The facts of the run in `folder`, or None. Raises ItmkitError if it has other data or settings."""
     if not RunFacts.exist(folder):
         return None
     found = RunFacts.read(folder)
@@ -174,7 +174,7 @@ def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | No
 
 
 def clear_run(folder: Path) -> None:
-    """Removes what an earlier run left behind: without its run.json, which goes first, none of it counts."""
+    """Removes what an earlier run left behind. Its run.json goes first, since without it nothing else counts."""
     made = ("best-*.safetensors", "last/*", "eval-*.json", "ranks-*.npz", "not-finite.json", "tensorboard/*")
     for pattern in (*made, "config.toml", "metrics.jsonl", "vocabulary.json"):
         for old in folder.glob(pattern):
@@ -182,7 +182,7 @@ def clear_run(folder: Path) -> None:
 
 
 def run_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfig, folder: Path) -> Vocabulary | None:
-    """The vocabulary of the run in `folder`, written when it begins; None where the method uses none."""
+    """The vocabulary of the run in `folder`, written when the run begins. None if the method uses none."""
     path = folder / "vocabulary.json"
     if path.exists():
         return Vocabulary.read(path)
@@ -193,7 +193,7 @@ def run_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfig, fo
 
 
 def training_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfig) -> Vocabulary | None:
-    """The vocabulary of the training captions, each caption counted as often as it occurs; None where none is used."""
+    """The vocabulary of the training captions, counting a caption as often as it occurs. None if none is used."""
     if not method(config.method).needs(config.matcher).words:
         return None
     text = TextCache.open(workspace.cache("text"))

@@ -66,7 +66,7 @@ def _save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
     data = save({key: value.contiguous().clone() for key, value in tensors.items()}, {"itmkit": text})
     with atomic_path(path) as partial:
-        partial.write_bytes(data)  # by Python, so that a full disk is an OSError like any other
+        partial.write_bytes(data)  # Python writes, so that a full disk is an OSError like any other
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

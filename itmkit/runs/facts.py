@@ -23,9 +23,9 @@ class RunFacts:
         captions: digest of the captions.
         epochs: of all stages together; `epochs_done` of them are over.
         members: name -> weight in the mean of the scores.
-        sizes: of its inputs, as `itmkit.inputs.Sizes` has them.
+        sizes: the sizes of its inputs, as in `itmkit.inputs.Sizes`.
         best: member -> {"epoch", "rsum"} of the weights that were kept.
-        core_minutes: spent so far; None of runs older than this figure.
+        core_minutes: spent so far; None for runs older than this figure.
     """
 
     method: str
@@ -50,8 +50,8 @@ class RunFacts:
         """The facts of the run in `folder`.
 
         Raises:
-            ItmkitError: no such file, no JSON, or not what training writes: everything that is missing or of another
-                kind, in one line.
+            ItmkitError: there is no such file, it is not JSON, or it is not what training writes. One line names
+                every value that is missing or has the wrong type.
         """
         path = folder / FILE
         raw = read_json(path)
@@ -67,14 +67,14 @@ class RunFacts:
         write_json(folder / FILE, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """As the file has it: runs that do not know their core minutes say nothing of them."""
+        """The contents of the file. Runs that do not know their core minutes leave them out."""
         record = {"schema": 1, **asdict(self)}
         if self.core_minutes is None:
             del record["core_minutes"]
         return record
 
 
-# The kind of each value. All must be there but core_minutes, which runs of older versions lack.
+# The type of each value. All are required except core_minutes, which runs of older versions lack.
 KINDS: dict[str, type] = {
     "method": str,
     "recipe": str,
@@ -97,10 +97,10 @@ def _is(value: Any, kind: type) -> bool:
 
 
 def remove_facts(folder: Path) -> None:
-    """Takes the file away: whatever else the folder holds no longer counts as a run."""
+    """Removes the file. Whatever else the folder holds then no longer counts as a run."""
     (folder / FILE).unlink(missing_ok=True)
 
 
 def run_names(workspace: Workspace) -> list[str]:
-    """The names of all runs of a workspace, those under way too."""
+    """The names of all runs of a workspace, including those under way."""
     return sorted(path.parent.name for path in (workspace.root / "runs").glob(f"*/{FILE}"))

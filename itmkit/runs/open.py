@@ -1,4 +1,4 @@
-"""A trained run, opened to score with: one of this workspace, or of another whose matcher is tried on this data."""
+"""Opens a trained run for scoring: one of this workspace, or one of another workspace to try on this data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Run:
     notes: tuple[str, ...] = ()
 
     def check_sizes(self, found: Sizes) -> None:
-        """Raises ItmkitError where inputs have other sizes than in training. Only regions may be more or fewer."""
+        """Raises ItmkitError if inputs have other sizes than in training. Only the number of regions may differ."""
         mine, yours = asdict(self.sizes), asdict(found)
         problems = [
             f"--run {self.name}: {name.replace('_', ' ')} was {mine[name]} in training, is {yours[name]} here"
@@ -53,12 +53,12 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device, dataset: 
     """Loads the best weights of every member of a run.
 
     Args:
-        name: of a run of this workspace, or the path of a run's folder in another one. That run then reads the caches
-            of this workspace; its results go to `transfer/` here.
-        dataset: that of the workspace, where it has been read already.
+        name: a run of this workspace, or the path of a run's folder in another one. A run from another workspace
+            reads the caches of this one, and its results go to `transfer/` here.
+        dataset: the workspace's data set, if it has been read already.
 
     Raises:
-        ItmkitError: no such run, no weights yet, or the caches are not those it was trained on.
+        ItmkitError: there is no such run, it has no weights yet, or the caches are not those it was trained on.
     """
     path = Path(name)
     own = path.name == name and RunFacts.exist(workspace.root / "runs" / name)
@@ -100,7 +100,7 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device, dataset: 
 
 
 def _differences(here: Workspace, home: Workspace, caches: Mapping[str, str]) -> list[str]:
-    """How the caches here were made otherwise than those of training."""
+    """How the caches here differ from those of training in the way they were made."""
     notes = []
     for cache, fingerprint in caches.items():
         mine, theirs = read_manifest(here.cache(cache)), read_manifest(home.cache(cache))

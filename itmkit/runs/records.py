@@ -1,4 +1,4 @@
-"""metrics.jsonl: what an epoch came to, a line each."""
+"""metrics.jsonl: the figures of each epoch, one line per epoch."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from itmkit.files import atomic_path
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
-    """One more line."""
+    """Adds one line."""
     with open(path, "a", encoding="utf-8") as out:
         out.write(json.dumps(record) + "\n")
 
 
 def trim(path: Path, epoch: int) -> None:
-    """Drops lines of epochs after `epoch`, which a killed run wrote but whose state it did not save."""
+    """Drops the lines of epochs after `epoch`: a killed run wrote them but did not save their state."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     kept = []
     for line in lines:
         try:
-            if 0 < json.loads(line)["epoch"] <= epoch:  # 0: of a method without training, made anew
+            if 0 < json.loads(line)["epoch"] <= epoch:  # epoch 0: a method without training
                 kept.append(line + "\n")
         except (json.JSONDecodeError, KeyError):
             continue

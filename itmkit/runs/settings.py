@@ -1,4 +1,4 @@
-"""Settings of a training run: those of the method and those of the training, from a recipe and from the user."""
+"""Settings of a training run: those of the method and of the training, from a recipe and from the user."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PUBLISHED = ("paper", "coco")  # recipes whose number of epochs is a part of what they repeat
+PUBLISHED = ("paper", "coco")  # recipes that repeat a published training, its number of epochs included
 
 
 def _core_minutes(value: Any) -> Any:
-    """40, "40", "40m", "1.5h" into minutes."""
+    """Turns 40, "40", "40m" or "1.5h" into minutes."""
     if not isinstance(value, str):
         return value
     written = re.fullmatch(r"(\d+|\d*\.\d+)\s*(m|min|h)?", value.strip())
@@ -101,7 +101,7 @@ class RunConfig:
     recipe: str
     matcher: Any  # the Config of the method
     training: Training
-    # With a budget: the speed its epochs follow from, and what was asked for; see `itmkit.training.budget`.
+    # With a budget: the measured speed that decides the epochs, and what was asked for. See `itmkit.training.budget`.
     measured: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -133,11 +133,11 @@ def resolve(name: str, *, recipe: str = SMALL, settings: Mapping[str, Any] | Non
     """The settings of a run: defaults, overridden by the recipe, overridden by `settings`.
 
     Args:
-        settings: {name: value}, names of the method's or the training's settings; values may be strings, as they
-            come from a command line.
+        settings: {name: value}, where a name is a setting of the method or of the training. Values may be strings,
+            as they come from a command line.
 
     Raises:
-        ItmkitError: with every unknown name and every value out of range, all at once.
+        ItmkitError: every unknown name and every value out of range, in one error.
     """
     module = method(name)
     chosen: dict[str, Any] = tomllib.loads(recipe_text(name, recipe))
@@ -169,7 +169,7 @@ def resolve(name: str, *, recipe: str = SMALL, settings: Mapping[str, Any] | Non
 
 
 def _beside_a_budget(recipe: str, settings: Mapping[str, Any]) -> list[str]:
-    """What a budget of core minutes, from which the number of epochs follows, does not go with."""
+    """Why these settings cannot be combined with a budget of core minutes, which decides the number of epochs."""
     found = ["--epochs, --budget: give one of them; a budget decides how many epochs there are"]
     found = found if "epochs" in settings else []
     if recipe in PUBLISHED:
@@ -181,7 +181,7 @@ def _beside_a_budget(recipe: str, settings: Mapping[str, Any]) -> list[str]:
 
 
 def changed(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
-    """The same run with other settings of its method. Raises ItmkitError where they do not go together."""
+    """The same run with other settings of its method. Raises ItmkitError if they cannot be combined."""
     module = method(config.method)
     try:
         matcher = _checked(module.Config, asdict(config.matcher) | dict(settings))
@@ -217,5 +217,5 @@ def _nearest(key: str, fields: Mapping[str, list[str]]) -> str:
 
 
 def _checked(kind: Any, values: Mapping[str, Any]) -> Any:
-    """An instance of a settings class; every problem at once in one ValidationError."""
+    """An instance of a settings class. One ValidationError holds every problem."""
     return TypeAdapter(kind).validate_python(values)

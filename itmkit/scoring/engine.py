@@ -1,7 +1,7 @@
-"""Scores of every image with every caption of a split, kept on disk row by row as they are done.
+"""Scores every image with every caption of a split, and keeps the scores on disk row by row as they are done.
 
-Each image and each caption is encoded once. Pairs are scored tile by tile (`itmkit.scoring.tiles`). Of the matrix only
-`rows_of` images are in memory at a time; captions that do not fit once encoded wait in files.
+Each image and each caption is encoded once. Pairs are scored tile by tile (`itmkit.scoring.tiles`). Only `rows_of` rows
+of the matrix are in memory at a time. Encoded captions that do not fit into memory wait in files.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from itmkit.progress import SILENT, Progress
 from itmkit.scoring.matrix import check_finite
 from itmkit.scoring.tiles import IMAGE_TILE, Texts, encoded_images, encoded_texts, score_tiles, text_tiles, workers
 
-ROWS, ROW_BYTES = 128, 1 << 26  # images of a shard, what a kill may lose; fewer where there are very many captions
+ROWS, ROW_BYTES = 128, 1 << 26  # images of a shard, the most a kill may lose; fewer if there are very many captions
 MEMORY = 2 << 30
-TEXTS_SHARE, TILES_SHARE = 0.4, 0.4  # of the memory that is free, for encoded captions and for tiles at work
-TILE_BYTES = 1 << 27  # that a thread needs for a tile, of the methods that need most
+TEXTS_SHARE, TILES_SHARE = 0.4, 0.4  # of the free memory, for encoded captions and for tiles at work
+TILE_BYTES = 1 << 27  # what a thread needs for a tile with the methods that need the most
 
 
 def rows_of(texts: int) -> int:
@@ -44,10 +44,10 @@ class Scoring:
     """Where and how pairs are scored.
 
     Attributes:
-        device: as torch names it; None is cuda where there is one, else cpu.
-        memory: bytes the process should stay under; what it uses when it begins counts.
-        precision: of products of matrices; "auto" is bfloat16 where the hardware has it, else float32.
-        part: which shards of rows to do, where several ranks share the work; the last one to finish joins them
+        device: a device as torch names it; None means cuda if there is one, else cpu.
+        memory: bytes the process should stay under, including what it uses when it begins.
+        precision: precision of matrix products; "auto" is bfloat16 if the hardware has it, else float32.
+        part: which shards of rows to score, if several ranks share the work. Rank 0 joins the shards in the end
             (`merge_when_done`).
     """
 
@@ -79,14 +79,14 @@ def score_to_disk(
     scoring: Scoring = USUAL,
     progress: Progress = SILENT,
 ) -> None:
-    """Writes, or continues, `folder/<member>`: a cache with a row `scores` (n_texts,) float32 an image.
+    """Writes or continues `folder/<member>`: a cache with one row `scores` (n_texts,) float32 per image.
 
     Args:
-        made_from: {what: digest} of weights and caches; scores of others are begun anew.
+        made_from: {what: digest} of weights and caches. Scores made from anything else are replaced.
         images, texts: positions within `inputs`, in the order of the matrix.
 
     Raises:
-        ItmkitError: a score is NaN or infinite; names the member.
+        ItmkitError: a score is NaN or infinite. The error names the member.
     """
     device, part = scoring.where, scoring.part
     if device.type == "cpu":
@@ -142,13 +142,13 @@ def _score_rows(
 
 
 def _other(place: Path, made_by: MadeBy) -> bool:
-    """Whether the scores in `place` are of other weights or data, and so of no use."""
+    """Whether the scores in `place` come from other weights or data, and so are of no use."""
     found = begun_manifest(place)
     return found is not None and bool(found.made_by.differences(made_by))
 
 
 class _Captions:
-    """Encoded captions, tile by tile, as often as wanted: in memory as far as they fit, else in files."""
+    """Encoded captions, read tile by tile as often as needed. They are in memory as far as they fit, else in files."""
 
     def __init__(self, tiles: Texts, device: torch.device, memory: int, folder: Path) -> None:
         self._tiles, self._device, self._folder = tiles, device, folder

@@ -1,4 +1,4 @@
-"""Every image with every caption of a split, in memory: for validation, and for what is small."""
+"""Scores every image with every caption of a split in memory, for validation and for small data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def score_matrix(
     device: torch.device | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, np.ndarray]:
-    """The scores of the given images with the given texts, by each member, in the order asked for.
+    """Each member's scores of the given images with the given texts, in the order given.
 
     Args:
         images, texts: positions within `inputs`; all by default.
@@ -32,7 +32,7 @@ def score_matrix(
         {member: (n_images, n_texts) float32}.
 
     Raises:
-        ItmkitError: a score is NaN or infinite; names the member.
+        ItmkitError: a score is NaN or infinite. The error names the member.
     """
     weights = (parameter for matcher in matchers.values() for parameter in matcher.parameters())
     device = device or next((weight.device for weight in weights), torch.device("cpu"))  # there may be no weights

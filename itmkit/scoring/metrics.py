@@ -15,7 +15,7 @@ KS = (1, 5, 10)
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction of retrieval. Recalls in percent; ranks count from 1."""
+    """One direction of retrieval. Recalls are in percent; ranks count from 1."""
 
     r1: float
     r5: float
@@ -66,7 +66,7 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class QueryRanks:
-    """0-based ranks of both directions, query by query, as of `itmkit.scoring.ranks.ranks`.
+    """0-based ranks of both directions, query by query, from `itmkit.scoring.ranks.ranks`.
 
     Attributes:
         of_images: (n_images,) int64.
@@ -84,7 +84,7 @@ class QueryRanks:
 
 
 def query_ranks(scores: np.ndarray | Scores, image_of: np.ndarray) -> QueryRanks:
-    """The ranks of every query of a score matrix; what `retrieval` is made of. Arguments as there."""
+    """The ranks of every query of a score matrix, from which `retrieval` is computed. Takes the same arguments."""
     stored = InMemory(scores) if isinstance(scores, np.ndarray) else scores
     return QueryRanks(*ranks(stored, image_of), image_of)
 
@@ -100,7 +100,7 @@ def retrieval(scores: np.ndarray | Scores, image_of: np.ndarray) -> Retrieval:
 
 
 def mean_over(folds: Sequence[Retrieval]) -> Retrieval:
-    """The mean of every figure over folds (COCO 1K), counts summed."""
+    """The mean of every figure over folds (COCO 1K). Counts are summed."""
 
     def mean(side: str) -> Direction:
         parts = [getattr(fold, side) for fold in folds]
@@ -112,7 +112,7 @@ def mean_over(folds: Sequence[Retrieval]) -> Retrieval:
 
 
 def chance(images: int, captions_per_image: float) -> float:
-    """rsum of random scores, expected: what a matcher that knows nothing reaches.
+    """The expected rsum of random scores, which a matcher that knows nothing reaches.
 
     i2t: the chance that one of c captions among n is in the first K; t2i: K of n images.
     """

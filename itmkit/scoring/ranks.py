@@ -1,6 +1,6 @@
 """Where the right answer stands among all candidates.
 
-A matrix is read in blocks of rows, so that it never has to be in memory as a whole, and nothing is sorted.
+A matrix is read in blocks of rows, so it never has to be in memory as a whole. Nothing is sorted.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from itmkit.scoring.stored import InMemory, Scores
 def ranks(scores: Scores, image_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both ranks, 0-based: (n_images,) int64 of images among captions, (n_texts,) int64 of captions among images.
 
-    The rank of an image is the smallest of its captions'. A tie counts against the query: the rank of a caption is the
-    number of captions *of other images* that score at least as high; captions of the image itself are not in each
-    other's way. The rank of an image for a caption is the number of other images that score at least as high.
+    The rank of an image is the smallest rank of its captions. A tie counts against the query: the rank of a caption is
+    the number of captions *of other images* that score at least as high. Captions of the same image do not compete with
+    each other. The rank of an image for a caption is the number of other images that score at least as high.
 
     Args:
-        scores: images x texts, finite; read twice, since how many images beat a caption's own is known only when the
-            score of that one is.
+        scores: images x texts, finite. They are read twice: the score of a caption's own image must be known before
+            the images that beat it can be counted.
         image_of: (n_texts,) the image of each caption; every image has at least one.
 
     Raises:
-        ItmkitError: a score is not finite, nothing to rank, or an image without caption.
+        ItmkitError: a score is not finite, there is nothing to rank, or an image has no caption.
     """
     n_images, n_texts = scores.shape
     if image_of.shape != (n_texts,):
@@ -43,7 +43,7 @@ def ranks(scores: Scores, image_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         of_images[start : start + len(block)] = ((block >= best[:, None]) & ~mine).sum(axis=1)
         here = (image_of >= start) & (image_of < start + len(block))
         own_score[here] = block[image_of[here] - start, np.flatnonzero(here)]
-    of_texts = np.full(n_texts, -1, np.int64)  # a caption's own image is among those that score as high
+    of_texts = np.full(n_texts, -1, np.int64)  # a caption's own image is counted too, since it scores as high as itself
     for _, block in scores.blocks():
         of_texts += (block >= own_score).sum(axis=0)
     return of_images, of_texts
@@ -60,7 +60,7 @@ def text_to_image_ranks(scores: np.ndarray, image_of: np.ndarray) -> np.ndarray:
 
 
 def check_finite(start: int, block: np.ndarray) -> None:
-    """Raises ItmkitError where a score of these rows is NaN or infinite. start: the image of the first row."""
+    """Raises ItmkitError if a score in these rows is NaN or infinite. start: the image of the first row."""
     if not np.isfinite(block).all():
         row, text = np.argwhere(~np.isfinite(block))[0]
         raise ItmkitError(

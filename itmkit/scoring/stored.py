@@ -1,7 +1,7 @@
-"""Score matrices on disk, read a few rows at a time: what the engine keeps, and files of `--save-scores`.
+"""Score matrices on disk, read a few rows at a time: those the engine keeps, and the files of `--save-scores`.
 
-A file is HDF5 with the data sets `scores` (n_images, n_texts) float32, `images` (n_images,) and `captions` (n_texts,),
-their ids, and the attribute `made_by`, in words. Anybody may write one and have it evaluated.
+A file is HDF5. It has the data sets `scores` (n_images, n_texts) float32, `images` (n_images,) and `captions`
+(n_texts,), which hold their ids, and the attribute `made_by`, in words. Anybody may write one and have it evaluated.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Chosen:
 
 
 class ScoreFile:
-    """A file of scores. Raises ItmkitError where it is none, or holds anything but plain data."""
+    """A file of scores. Raises ItmkitError if it is not one, or holds anything but plain data."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -145,7 +145,7 @@ class ScoreFile:
 
 
 def save_scores(path: Path, scores: Scores, images: Sequence[str], captions: Sequence[str], made_by: str) -> None:
-    """Writes a file of scores, row by row, under a temporary name first."""
+    """Writes a file of scores row by row, at first under a temporary name."""
     with atomic_path(path) as partial, h5py.File(partial, "w") as file:
         out = file.create_dataset("scores", scores.shape, np.float32, chunks=(1, scores.shape[1]))
         for start, block in scores.blocks():

@@ -1,10 +1,10 @@
 """The grid in which pairs are scored, and the threads that score it.
 
-A tile is a few images with captions of one length, so that it holds no padding and its tensors stay near the caches of
-the processor. The grid depends on split and kind of device alone, not on memory, ranks, threads or where a killed run
-stopped, so every way of doing the work gives the same matrix, to the last bit.
+A tile is a few images with captions of one length. It holds no padding, and its tensors are small enough to stay in the
+processor's caches. The grid depends only on the split and the kind of device, not on memory, ranks, threads or where a
+killed run stopped. So every way of doing the work gives the same matrix, to the last bit.
 
-On a CPU each tile is the work of one thread: the operations of a tile are too small to be worth sharing one by one.
+On a CPU each tile is the work of one thread, since the operations of a tile are too small to be split among threads.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from itmkit.machine.precision import Products, products_in
 from itmkit.matchers import Encoded, as_matcher
 
 IMAGE_TILE = 32
-WORDS_TILE = 512  # words of a tile of captions: with 32 images, pair tensors of (32, 512, D) stay near the caches
+WORDS_TILE = 512  # words of a tile of captions: with 32 images, pair tensors of (32, 512, D) stay in the caches
 GPU_IMAGE_TILE, GPU_WORDS_TILE = 128, 4096  # enough work for each kernel
-ENCODE_TILES = 2  # tiles of captions that go through an encoder together; more of them take more memory a thread
-AHEAD = 2  # tiles a thread that are read before they are needed
+ENCODE_TILES = 2  # tiles of captions that are encoded together; with more, each thread needs more memory
+AHEAD = 2  # tiles per thread that are read before they are needed
 
 InOrder = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]  # what `workers` gives
 Images = Sequence[tuple[slice, Encoded]]  # rows of the matrix, and the images there
@@ -36,7 +36,7 @@ Texts = Iterable[tuple[np.ndarray, Encoded]]  # columns of the matrix, and the c
 
 
 def text_tiles(inputs: Inputs, texts: np.ndarray, device: torch.device) -> list[np.ndarray]:
-    """Places within `texts` of the captions of each tile: of one length, about `WORDS_TILE` words, shortest first."""
+    """Positions within `texts` of each tile's captions: all of one length, about `WORDS_TILE` words, shortest first."""
     words = WORDS_TILE if device.type == "cpu" else GPU_WORDS_TILE
     lengths = inputs.lengths[texts]
     order = np.argsort(lengths, kind="stable")
@@ -50,7 +50,7 @@ def text_tiles(inputs: Inputs, texts: np.ndarray, device: torch.device) -> list[
 def encoded_images(
     matcher: nn.Module, inputs: Inputs, images: np.ndarray, device: torch.device, in_order: InOrder
 ) -> Images:
-    """Tiles of the given images."""
+    """Encodes the given images, tile by tile."""
     size = IMAGE_TILE if device.type == "cpu" else GPU_IMAGE_TILE
     rows = [slice(start, start + size) for start in range(0, len(images), size)]
     batches = ((inputs.image_batch(images[row]).to(device),) for row in rows)
@@ -65,7 +65,7 @@ def encoded_texts(
     device: torch.device,
     in_order: InOrder,
 ) -> Texts:
-    """Tiles of the given captions, as `text_tiles` cut them; a few of one length go through the encoder together."""
+    """Encodes the captions of the given tiles (see `text_tiles`). A few tiles of one length are encoded together."""
     groups = []
     for _, same in groupby(tiles, key=lambda places: inputs.lengths[texts[places[0]]]):
         equal = list(same)
@@ -88,10 +88,10 @@ def score_tiles(
     advance: Callable[[int], None],
     precision: Products = "float32",
 ) -> None:
-    """Fills `out` (n_images, n_texts) with the scores of all tiles; tells `advance` how many pairs are done.
+    """Fills `out` (n_images, n_texts) with the scores of all tiles, and tells `advance` how many pairs are done.
 
-    Scores that are a product of one vector an image with one a text are always float32: it costs nothing there, and
-    rounded they would be full of ties.
+    Scores that are a product of one vector per image and one per text are always float32. That costs nothing, and
+    rounded scores would be full of ties.
     """
 
     def tile(places: np.ndarray, captions: Encoded) -> int:
@@ -108,10 +108,10 @@ def score_tiles(
 
 @contextmanager
 def workers(device: torch.device, at_most: int | None = None) -> Iterator[InOrder]:
-    """Gives a function that computes a list of things: in their order, without gradients.
+    """Yields a function that computes a list of things in order, without gradients.
 
-    On a CPU as many are computed at a time as torch has threads for one operation, or `at_most`, and each has one
-    thread. So it makes no difference, not to the last bit either, how many threads there are.
+    On a CPU it computes as many at a time as torch has threads for one operation, or `at_most`. Each has one thread, so
+    the number of threads makes no difference, not even to the last bit.
     """
     if device.type != "cpu":
         with torch.inference_mode():

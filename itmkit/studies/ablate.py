@@ -1,4 +1,4 @@
-"""`itmkit ablate`: each switch of a method off, one by one, trained like the whole method and compared with it."""
+"""`itmkit ablate`: turns off each switch of a method in turn, trains it like the whole method, and compares the two."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class AblationRow:
 
     Attributes:
         figures: the six recalls and rsum.
-        core_minutes: spent on its training; None of runs older than that figure.
-        difference: what it has more than the whole method, figure by figure; empty for that one.
-        published: what a paper reports of the same change; None where none does.
+        core_minutes: spent on its training; None for runs older than that figure.
+        difference: its figures minus those of the whole method; empty for the whole method itself.
+        published: what a paper reports for the same change; None if no paper does.
     """
 
     label: str
@@ -89,19 +89,20 @@ def ablate(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Ablation:
-    """Trains a method once for each row of its `ABLATIONS`, with the settings and the seed of a run, and compares.
+    """Trains a method once for each row of its `ABLATIONS`, with the settings and seed of a run, and compares them.
 
     Rows are the runs `<name>+<row>`. What is finished is not done again. The result is also written to
     `runs/<name>-ablation-<split>.json`.
 
     Args:
-        name: a run, whose settings the rows share; or a method, of which a run of that name is trained first.
-        recipe, settings: of that run, as in training. Where it is there, they must be the ones it was trained with.
+        name: a run, whose settings the rows share; or a method, in which case a run of that name is trained first.
+        recipe, settings: of that run, as in training. If the run exists, they must be the ones it was trained with.
         only: labels of rows; all of them by default.
         force: train the rows anew. The run itself is left as it is.
 
     Raises:
-        ItmkitError: neither a run nor a method, unknown rows or settings, caches that are missing, before any training.
+        ItmkitError: `name` is neither a run nor a method, rows or settings are unknown, or caches are missing. This is
+            raised before any training.
     """
     protocol(split)
     config = _base(workspace, name, recipe, settings or {})
@@ -139,7 +140,7 @@ def ablate(
 
 
 def row_run(name: str, label: str) -> str:
-    """The run of a row: a folder name."""
+    """The folder name of a row's run."""
     return f"{name}+{re.sub(r'[^A-Za-z0-9.]+', '-', label)}"
 
 
@@ -191,7 +192,7 @@ def _row(
     evaluation: Evaluated,
     whole: Folds | None,
 ) -> AblationRow:
-    """The row of one run, compared with the ranks of the whole method where they are given."""
+    """The row of one run, compared with the ranks of the whole method if they are given."""
     mine = next(one for one in evaluation.facts["results"] if one["name"] == run)
     trained = RunFacts.read(workspace.run(run))
     switched = method(config.method).ABLATIONS.get(label, {})

@@ -92,18 +92,18 @@ def compare(
 ) -> Comparison:
     """Trains every method with every seed, evaluates each run, and puts the figures side by side.
 
-    Runs are `runs/<prefix>-<method>-seed<N>`. What is finished is not done again, so that a killed comparison
-    continues. The result is also written to `runs/<prefix>-<split>.json`.
+    Runs are `runs/<prefix>-<method>-seed<N>`. Finished runs are not repeated, so a killed comparison continues where it
+    stopped. The result is also written to `runs/<prefix>-<split>.json`.
 
     Args:
-        methods: names, with settings of their own where wanted: "mefn:mfe=false"; "cmfg:seeds=1" for a seed alone.
+        methods: names, with settings of their own where wanted: "mefn:mfe=false"; "cmfg:seeds=1" for a single seed.
         seeds: how many (0, 1, ...), or which.
-        settings: for all of them; those of training, or of a method if every method has it. With a "budget" the
-            first seed of a method is measured, and the others train as many epochs.
+        settings: settings for all methods: those of training, or a method's setting if every method has it. With a
+            "budget" the first seed of a method is measured, and its other seeds train for as many epochs.
         asked: the split, and whether intervals and a comparison are wanted.
 
     Raises:
-        ItmkitError: unknown methods or settings, caches that are missing: all of it at once, before any training.
+        ItmkitError: unknown methods or settings, and missing caches, all in one error before any training.
     """
     split, against = asked.split, asked.against
     configs = _checked(workspace, methods, seeds, recipe, settings or {}, prefix, against)
@@ -142,7 +142,7 @@ def _train(
     force: bool,
     progress: Progress,
 ) -> None:
-    """Trains every run; those of a contender's later seeds like its first, of which a budget is measured."""
+    """Trains every run. With a budget, a contender's later seeds train as long as its first, measured one."""
     for contender, each in configs:
         first: RunConfig | None = None
         for seed, config in each.items():
@@ -161,7 +161,7 @@ def _checked(
     prefix: str,
     against: str | None,
 ) -> list[tuple[Contender, dict[int, RunConfig]]]:
-    """The contenders, and the settings of the run of each seed."""
+    """The contenders, and the settings of each seed's run."""
     problems: list[str] = [] if methods else ["no method named"]
     problems += [] if seeds else ["at least one seed is needed"]
     configs: dict[str, tuple[Contender, dict[int, RunConfig]]] = {}
@@ -217,7 +217,7 @@ def _rows(
 
 
 def _against(rows: Sequence[ComparisonRow], label: str) -> list[Versus]:
-    """Every other row less the one of the label."""
+    """The difference of every other row from the labelled one."""
     other = next(row for row in rows if row.name == label)
     theirs = dict(zip(other.seeds, other.values["rsum"], strict=True))
     found = []

@@ -1,4 +1,4 @@
-"""What a comparison of methods says: figures of each over its seeds, and differences on the same images."""
+"""The result of a comparison of methods: each one's figures over its seeds, and differences on the same images."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FIGURES = ("i2t R@1", "i2t R@5", "i2t R@10", "t2i R@1", "t2i R@5", "t2i R@10", "
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """Figures of one contender, or of one member of it, over seeds: {figure: [value of each seed]}.
+    """Figures of one contender, or of one of its members, over seeds: {figure: [value of each seed]}.
 
     Attributes:
-        core_minutes, epochs: of each run's training; empty for a member, None of runs older than that figure.
-        intervals: of the means over seeds, by bootstrap over images, where they were asked for.
-        ranks: of each run, where intervals or differences were asked for.
+        core_minutes, epochs: of each run's training; empty for a member, None for runs older than that figure.
+        intervals: of the means over seeds, by bootstrap over images, if they were asked for.
+        ranks: of each run, if intervals or differences were asked for.
     """
 
     name: str
@@ -42,7 +42,7 @@ class ComparisonRow:
 
     @property
     def mean_core_minutes(self) -> float | None:
-        """None where it is not known of every run."""
+        """The mean over runs; None if it is not known for every run."""
         known = [one for one in self.core_minutes if one is not None]
         return sum(known) / len(known) if known and len(known) == len(self.runs) else None
 
@@ -60,7 +60,7 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class Versus:
-    """Two contenders on the same images: what the mean over seeds of the first has more than that of the second.
+    """Two contenders on the same images: the first one's mean over seeds minus the second one's.
 
     by_seed: the difference in rsum of each seed that both have.
     """
@@ -81,8 +81,8 @@ class Comparison:
     """rows: whole methods, best mean rsum first. members: the single members of ensembles, likewise.
 
     Attributes:
-        budget: core minutes that were to be spent on each run; None where it was not the same of all, or none.
-        against: every row less one that was named.
+        budget: core minutes that were to be spent on each run; None if there was no budget, or not one for all runs.
+        against: the difference of every other row from the one that was named.
     """
 
     split: str

@@ -1,4 +1,4 @@
-"""The ranks of every query of an evaluated run, kept beside its figures: what intervals and tests are made of."""
+"""The ranks of every query of an evaluated run, kept beside its figures. Intervals and tests are computed from them."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def evaluated(
     device: str | None = None,
     progress: Progress = SILENT,
 ) -> Evaluated:
-    """Reads an evaluation that is there, or makes it. Ranks are kept in `ranks-SPLIT.npz` in the run's folder.
+    """Reads an existing evaluation, or makes one. Ranks are kept in `ranks-SPLIT.npz` in the run's folder.
 
     Args:
-        with_ranks: an evaluation whose ranks were not kept, as those of `itmkit evaluate`, is made again.
+        with_ranks: repeat an evaluation whose ranks were not kept, such as one by `itmkit evaluate`.
     """
     path = result_path(workspace.run(run), split)
     kept = path.with_name(f"ranks-{split}.npz")
@@ -56,7 +56,7 @@ def evaluated(
 
 
 def _arrays(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
-    """names (k,), folds (), and of row k and fold f: k.f.images, k.f.texts; f.image_of is the same of all rows."""
+    """names (k,), folds (), k.f.images and k.f.texts for row k and fold f, and f.image_of, which all rows share."""
     arrays: dict[str, Any] = {"names": np.array([row.name for row in rows]), "folds": np.array(len(rows[0].ranks))}
     arrays |= {f"{fold}.image_of": ranks.image_of for fold, ranks in enumerate(rows[0].ranks)}
     for number, row in enumerate(rows):
@@ -66,10 +66,10 @@ def _arrays(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
 
 
 def _read(path: Any, sums: dict[str, float]) -> dict[str, Folds] | None:
-    """The ranks of each row; None where there are none, or none of these figures.
+    """The ranks of each row; None if there are none, or if they do not belong to these figures.
 
     Args:
-        sums: rsum of each row. Ranks of an older evaluation of the run give others.
+        sums: rsum of each row. Ranks from an older evaluation of the run would give other sums.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:

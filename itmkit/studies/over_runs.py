@@ -1,8 +1,9 @@
 """Intervals and tests of figures that are means over runs, such as those of several seeds.
 
-They are those of `itmkit.statistics.bootstrap`, with what an image brings to a figure averaged over the runs: an image
-that is drawn is drawn for all runs, so that three seeds do not count as three times as many images. They are about
-images, with the runs as they are; what other seeds would do is the spread over seeds, beside them.
+They are computed as in `itmkit.statistics.bootstrap`, but what an image contributes to a figure is averaged over the
+runs. An image that is drawn is drawn for all runs, so three seeds do not count as three times as many images. The
+intervals say how other images would change the figures of these runs. The spread over seeds, shown beside them, says
+how other seeds would.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ FIGURES = (*RECALLS, "rsum")
 
 
 def mean_intervals(runs: Sequence[Folds], *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Interval]:
-    """95% intervals of the six recalls and rsum, each a mean over runs; of a single run those of `intervals`.
+    """95% intervals of the six recalls and rsum, each a mean over runs. A single run gives the same as `intervals`.
 
     Args:
-        runs: the ranks of each, on the same images and captions.
+        runs: the ranks of each run, on the same images and captions.
     """
     if len(runs) == 1:
         every = intervals(runs[0], resamples=resamples, seed=seed)
@@ -39,10 +40,10 @@ def mean_intervals(runs: Sequence[Folds], *, resamples: int = RESAMPLES, seed: i
 def mean_differences(
     first: Sequence[Folds], second: Sequence[Folds], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Difference]:
-    """What the mean of some runs has more than that of others, of the six recalls and rsum.
+    """The mean of some runs minus the mean of others, for the six recalls and rsum.
 
     Args:
-        first, second: the ranks of each run, on the same images and captions; they need not be equally many.
+        first, second: the ranks of each run, on the same images and captions. The numbers of runs may differ.
 
     Raises:
         ItmkitError: the runs were evaluated on different images or captions.
@@ -94,7 +95,7 @@ def _averaged(each: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _limited(found: Interval, most: float) -> Interval:
-    """Cut to what the figure can be; images that are all alike do not tell how others vary."""
+    """The interval, cut to the range of the figure. Images that are all alike do not tell how others vary."""
     if not found.low < found.high:
         return Interval(found.value, math.nan, math.nan)
     return Interval(found.value, max(found.low, 0.0), min(found.high, most))

@@ -16,11 +16,11 @@ from itmkit.training.together import Together
 
 @dataclass(frozen=True)
 class PairBatch:
-    """A batch, or where several processes share it the part of one of them."""
+    """A batch or, where several processes share it, one process's part of it."""
 
     images: ImageBatch  # distinct images, of this process
     texts: TextBatch  # their captions
-    image_of: torch.Tensor  # (Bt,) int64: the place of each caption's image, among those its pairs are formed with
+    image_of: torch.Tensor  # (Bt,) int64: each caption's image, as a position among the images it is paired with
     captions: np.ndarray  # positions within the inputs, of the whole batch
     pairs: int  # formed by all processes
     together: Together | None = None  # where pairs are formed across processes
@@ -30,7 +30,7 @@ class PairBatch:
         return replace(self, images=self.images.to(device), texts=self.texts.to(device), image_of=image_of)
 
     def pin_memory(self) -> PairBatch:
-        """In memory that a GPU reads by itself, while the processor goes on."""
+        """Moves the batch into memory that a GPU reads by itself, so that the processor can go on."""
         image_of = self.image_of.pin_memory()
         return replace(self, images=self.images.pin_memory(), texts=self.texts.pin_memory(), image_of=image_of)
 
@@ -45,17 +45,17 @@ def epoch_order(
     seed: int,
     epoch: int,
 ) -> list[np.ndarray]:
-    """Positions of the captions of each batch, shuffled by (seed, epoch); every caption occurs once an epoch.
+    """Positions of the captions of each batch, shuffled by (seed, epoch). Every caption occurs once per epoch.
 
     Args:
-        image_of: (m,) the image of each caption, those of an image together.
-        lengths: (m,) words of each caption.
-        captions_per_image: captions of an image that stay together. A pairwise matcher pays for images times
-            captions; with several captions an image, the same pairs teach it more positives.
-        length_buckets: so many batches' worth of captions are sorted by length before they are cut into batches.
+        image_of: (m,) the image of each caption. The captions of an image stand together.
+        lengths: (m,) the number of words in each caption.
+        captions_per_image: how many captions of an image stay together. The cost of a pairwise matcher grows with
+            images times captions. With several captions per image, the same number of pairs holds more positives.
+        length_buckets: how many batches' worth of captions are sorted by length before they are cut into batches.
 
-    The last, smaller batch is kept if it has at least half the size: a batch of a few captions has few negatives
-    and would give a gradient unlike the others.
+    The last, smaller batch is kept if it has at least half the full size. A batch of only a few captions has few
+    negatives, and its gradient would be unlike the others.
     """
     random = np.random.default_rng([seed, epoch])
     grouped = np.lexsort((random.random(len(image_of)), image_of))  # captions of an image in random order
@@ -96,8 +96,8 @@ def pair_batch(
     """Reads the captions at the given positions and their images, each image once.
 
     Args:
-        part: which of several processes this is. Each has a share of the images, and their captions.
-        global_negatives: pairs are formed across processes, not within each.
+        part: which of several processes this is. Each has a share of the images, with their captions.
+        global_negatives: whether pairs are formed across processes rather than within each.
     """
     images, image_of = np.unique(inputs.image_of[captions], return_inverse=True)
     image_of = image_of.reshape(-1).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Curves for TensorBoard, for who watches many runs at once."""
+"""Curves for TensorBoard, for those who watch many runs at once."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Board:
 
     def _at(self, step: int) -> Any:
         if self._writer is None:
-            # Points that a killed run wrote beyond the state it goes on from are hidden, not shown twice.
+            # A killed run may have written points beyond its saved state. They are hidden, so that none shows twice.
             self._writer = self._new(self._folder, purge_step=step)
         return self._writer
 
     def step(self, step: int, learned: Mapping[str, Learned], captions: int, rate: float) -> None:
-        """The loss a caption of each member, and the learning rate."""
+        """Writes each member's loss per caption, and the learning rate."""
         writer = self._at(step)
         if step % EVERY:
             return
@@ -42,7 +42,7 @@ class Board:
         writer.add_scalar("learning rate", rate, step)
 
     def epoch(self, step: int, record: Mapping[str, Any]) -> None:
-        """A line of metrics.jsonl: every figure of it, after `step` steps."""
+        """Writes every figure of a line of metrics.jsonl, after `step` steps."""
         writer = self._at(step)
         writer.add_scalar("pairs per second", record["pairs_per_second"], step)
         for name, figures in record.items():

@@ -1,12 +1,12 @@
 """Training by a budget of core minutes: how many epochs fit into it, and what a run has spent.
 
 A core minute is a minute of one thread: seconds by the clock x `torch.get_num_threads()` x processes / 60. Where the
-model runs on a GPU, the GPU of each process counts as one core. What counts is training proper, from the first step to
-the last validation: waiting for batches, steps, validation, saved states. Opening the caches and measuring the speed do
-not count, nor do processes that read ahead (`workers`).
+model runs on a GPU, the GPU of each process counts as one core. Only training itself counts, from the first step to the
+last validation: waiting for batches, taking steps, validating and saving states. Opening the caches and measuring the
+speed do not count, and neither do processes that read ahead (`workers`).
 
 The speed is measured once, before the first step. The number of epochs that follows from it is written into the run's
-config.toml, and from then on the run is one of so many epochs: it is resumed, and repeated, without measuring again.
+config.toml. From then on the run has a fixed number of epochs, and is resumed and repeated without measuring again.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from itmkit.runs.settings import RunConfig, read_config
 from itmkit.training.estimate import Estimate, estimate
 from itmkit.workspace import Workspace
 
-STEPS = 12  # of each stage that are measured; the first of them does not count
-ASKED = "asked_"  # begins the names of settings as they were before they followed the budget
+STEPS = 12  # measured steps of each stage; the first of them does not count
+ASKED = "asked_"  # prefix of the settings as they were before the budget changed them
 
 
 def cores_of(device: torch.device, processes: int = 1) -> int:
@@ -35,7 +35,7 @@ def cores_of(device: torch.device, processes: int = 1) -> int:
 
 
 class CoreClock:
-    """Core minutes, lap by lap."""
+    """Counts core minutes, lap by lap."""
 
     def __init__(self, cores: int) -> None:
         self._cores, self._since = cores, time.perf_counter()
@@ -48,12 +48,12 @@ class CoreClock:
 
 
 def fitted(config: RunConfig, epochs: int) -> RunConfig:
-    """The same run with other epochs: those of earlier stages and `decay_epoch` keep their proportion to them.
+    """The same run with another number of epochs. Earlier stages and `decay_epoch` change in proportion.
 
     They are rounded up, so that no stage is lost and the learning rate does not fall more often than it would have.
 
     Args:
-        epochs: of the last stage.
+        epochs: the number of epochs of the last stage.
     """
     training, of = config.training, config.training.epochs
 
@@ -70,7 +70,7 @@ def fitted(config: RunConfig, epochs: int) -> RunConfig:
 
 
 def fit(config: RunConfig, found: Estimate, cores: int) -> tuple[RunConfig, Estimate]:
-    """The most epochs, at least one, that take no longer than the budget; and what they are estimated to take."""
+    """The most epochs (at least one) that fit into the budget, and an estimate of what they take."""
 
     def minutes(epochs: int) -> float:
         return found.for_stages(fitted(config, epochs).stages).seconds * cores / 60
@@ -93,7 +93,7 @@ def fit(config: RunConfig, found: Estimate, cores: int) -> tuple[RunConfig, Esti
 
 
 def asked_for(config: RunConfig) -> RunConfig:
-    """The settings before they followed the budget; the same where there is none."""
+    """The settings as they were before the budget changed them. Without a budget they are returned as they are."""
     before = {name.removeprefix(ASKED): value for name, value in config.measured.items() if name.startswith(ASKED)}
     training = {name: before.pop(name) for name in ("epochs", "decay_epoch") if name in before}
     return replace(
@@ -105,7 +105,7 @@ def asked_for(config: RunConfig) -> RunConfig:
 
 
 def like(config: RunConfig, other: RunConfig) -> RunConfig:
-    """With as many epochs as another run with the same budget came to: a further seed is not measured again."""
+    """The settings with the epochs of another run that has the same budget, so that a further seed is not measured."""
     if not other.measured or config.training.budget != other.training.budget:
         return config
     return replace(fitted(config, other.training.epochs), measured=other.measured)
@@ -122,9 +122,9 @@ def within_budget(
     dataset: Dataset | None = None,
     progress: Progress = SILENT,
 ) -> RunConfig:
-    """The settings with the number of epochs that the budget comes to: that of the run in `folder`, else measured anew.
+    """The settings with the number of epochs that fits the budget: that of the run in `folder`, or a new measurement.
 
-    Without a budget, and where the number is settled already, they are returned as they are.
+    Without a budget, or where the number is settled already, they are returned as they are.
     """
     budget = config.training.budget
     if not budget or config.measured or not config.stages:
@@ -132,7 +132,7 @@ def within_budget(
     if not force and RunFacts.exist(folder):
         return like(config, read_config(folder / "config.toml"))
     found = estimate(workspace, config, run=folder.name, device=str(device), dataset=dataset, progress=progress)
-    # All processes together do the work that one was measured at.
+    # One process was measured; all of them together share its work.
     chosen, takes = fit(config, found, cores_of(device))
     epochs, cores = sum(stage.epochs for stage in takes.stages), cores_of(device, processes)
     minutes = chosen.measured["core_minutes"]

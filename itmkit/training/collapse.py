@@ -1,25 +1,25 @@
-"""Notices the collapse of a matcher: every pair scores the same, and the loss rests on what that costs.
+"""Notices the collapse of a matcher: every pair scores the same, and the loss stays at what equal scores cost.
 
 Hardest negatives can drive a pairwise matcher into the constant solution, where the loss of a pair is exactly
-twice the margin and its gradient nearly vanishes. Some leave it by themselves after several epochs, some never do.
-Days can pass before anybody looks; so it is looked for at every step. Whether a run stops is a setting.
+twice the margin and its gradient nearly vanishes. Some matchers recover by themselves after several epochs, others
+never do. Days can pass before anybody looks, so every step is checked. Whether a run then stops is a setting.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-PATIENCE = 100  # steps in a row, or those of an epoch where it has fewer,
-LEAST = 20  # but never fewer than these
-GRACE = 100  # more steps for a member that has not told pairs apart yet: a healthy run begins with equal scores too
-NEAR = 0.02  # relative distance of the loss from that of equal scores
+PATIENCE = 100  # steps in a row, or the steps of an epoch if it has fewer
+LEAST = 20  # but never fewer than this
+GRACE = 100  # extra steps for a member that has not told pairs apart yet: healthy runs begin with equal scores too
+NEAR = 0.02  # relative distance of the loss from the loss of equal scores
 SPREAD = 0.02  # standard deviation of the scores of a batch, on a scale where pairs are told apart by 0.2
 
 
 class CollapseWatch:
     """Counts the steps in a row in which a member looks collapsed. The count is part of the resume state.
 
-    It begins below zero, at the grace for a beginner, and falls back to zero at every step that looks healthy.
+    It begins below zero, which gives a new member some grace, and returns to zero at every step that looks healthy.
     """
 
     def __init__(self, count: int = -GRACE) -> None:
@@ -40,7 +40,7 @@ class CollapseWatch:
 
 
 def advice(member: str, epoch: int, negatives: str) -> str:
-    """The message that says what is seen, what may come of it, and what to try."""
+    """The message that says what was seen, what it may lead to, and what to try."""
     may, way_out = {
         "hardest": (
             "With hardest negatives this may end by itself after several epochs (7 to 13 in SGRAF's published runs)",

@@ -28,9 +28,9 @@ from itmkit.training.step import Learner, NotFinite
 from itmkit.training.validation import validate
 from itmkit.workspace import Workspace
 
-STEPS = 6  # of each stage, the first of which does not count
+STEPS = 6  # measured steps of each stage; the first does not count
 FLOAT32 = 4  # bytes
-VALIDATED = 200  # images of val that are scored, where there are so many
+VALIDATED = 200  # how many images of val are scored, if there are that many
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class StageEstimate:
     name: str
     epochs: int
     step: float  # seconds, the median
-    waiting: float  # share of the time in which a batch was waited for
+    waiting: float  # share of the time spent waiting for a batch
     pairs_per_second: float  # of a member
 
 
@@ -50,7 +50,7 @@ class Estimate:
     steps: int  # of an epoch
     stages: list[StageEstimate]
     validation: float  # seconds, after each epoch of the last stage
-    memory: int  # bytes: of the device, or of this process where that is the processor
+    memory: int  # bytes: of the device, or of this process if it runs on the processor
     disk: int  # bytes of the run's folder while it trains: weights, best weights, moments
 
     @property
@@ -60,12 +60,12 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Of the whole training."""
+        """Seconds of the whole training."""
         learning = sum(stage.epochs * self.steps * stage.step for stage in self.stages)
         return learning + self.stages[-1].epochs * self.validation
 
     def for_stages(self, stages: Sequence[Stage]) -> Estimate:
-        """The same with other numbers of epochs."""
+        """The same estimate for other numbers of epochs."""
         each = [replace(mine, epochs=stage.epochs) for mine, stage in zip(self.stages, stages, strict=True)]
         return replace(self, stages=each)
 
@@ -85,10 +85,10 @@ def estimate(
 ) -> Estimate:
     """Trains for a few steps of every stage, and scores some images of `val`. Writes nothing.
 
-    The batch with the longest captions is among the steps, since that one needs the most memory.
+    The batch with the longest captions is among the steps, since it needs the most memory.
 
     Args:
-        dataset: that of the workspace, where it has been read already.
+        dataset: the workspace's data set, if it has been read already.
 
     Raises:
         ItmkitError: as `itmkit.training.train.train` does, and for a method that is not trained.
@@ -128,7 +128,7 @@ def estimate(
 def _try(learner: Learner, stage: Stage, feed: Feed, some: list[np.ndarray], steps: int, advance: Any) -> StageEstimate:
     for matcher in learner.members.values():
         begin(matcher, stage.name)
-    # Hardest negatives are those of most epochs; in time they do not differ.
+    # Most epochs use the hardest negatives. Other negatives take the same time.
     negatives = negatives_of(learner.settings, stage.epochs)
     rate = learning_rate(learner.settings, 1, 0, epochs=stage.epochs, steps=steps)
     took, waited, pairs = [], [], []
@@ -152,7 +152,7 @@ def _try(learner: Learner, stage: Stage, feed: Feed, some: list[np.ndarray], ste
 
 
 def _validation_seconds(learner: Learner, weights: dict[str, float], inputs: Inputs, settings: Any) -> float:
-    """Of all images that are validated. Encoding grows with their number, comparing with its square."""
+    """Seconds to validate all images. Encoding grows with their number, comparing with its square."""
     count = min(settings.validation_images or len(inputs.images), len(inputs.images))
     some = min(count, VALIDATED)
     took = []

@@ -1,4 +1,4 @@
-"""Batches read while the one before is learnt from: by a thread, or by processes of their own."""
+"""Reads the next batches while the model learns from the current one, in a thread or in processes of their own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AHEAD = 2  # batches that wait, of each process or of the thread
 
 
 class Feed:
-    """The batches of any order of captions, in that order, whoever reads them."""
+    """Delivers the batches of any order of captions, in that order, whoever reads them."""
 
     def __init__(
         self, inputs: Inputs, *, workers: int, device: torch.device, part: Part, global_negatives: bool
@@ -46,7 +46,7 @@ class Feed:
             )
 
     def batches(self, order: Sequence[np.ndarray]) -> Iterator[PairBatch]:
-        """order: positions of the captions of each batch. Raises ItmkitError for what cannot be read."""
+        """order: positions of the captions of each batch. Raises ItmkitError where something cannot be read."""
         if self._loader is None:
             yield from self._by_thread(order)
             return
@@ -74,7 +74,7 @@ class Feed:
 
 
 def _read(inputs: Inputs, part: Part, global_negatives: bool, captions: np.ndarray) -> PairBatch | ItmkitError:
-    """A batch, or what is wrong with it: an error that crosses from process to process loses its form otherwise."""
+    """A batch, or what is wrong with it. An error raised in another process would lose its form on the way here."""
     try:
         return pair_batch(inputs, captions, part=part, global_negatives=global_negatives)
     except ItmkitError as error:
@@ -82,7 +82,7 @@ def _read(inputs: Inputs, part: Part, global_negatives: bool, captions: np.ndarr
 
 
 class _Reading(Dataset[PairBatch | ItmkitError]):
-    """Batches addressed by the captions that they are made of."""
+    """Batches, each addressed by the captions it is made of."""
 
     def __init__(self, read: partial[PairBatch | ItmkitError]) -> None:
         self._read = read

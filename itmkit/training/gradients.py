@@ -1,11 +1,11 @@
 """The gradients of a batch: whole, or encoded part by part, or shared by several processes.
 
 The pairs of a batch are images times captions, and a negative may be any of them, so a batch cannot simply be cut into
-smaller ones. But its gradients can be had from parts:
+smaller ones. But its gradients can be computed in parts:
 
-    1  encode each part, keeping no more than the encoded vectors;
-    2  compare all of them, and go back from the loss to the encoded vectors;
-    3  encode each part again, and go back from its vectors to the weights.
+    1  encode each part, keeping only the encoded vectors;
+    2  compare all of them, and propagate from the loss back to the encoded vectors;
+    3  encode each part again, and propagate from its vectors back to the weights.
 
 The parts may be those of one process with little memory, or of several processes, each of which then compares its own
 images with all captions. Either way the gradients are those of the whole batch, up to rounding. (Dropout is drawn part
@@ -42,8 +42,8 @@ def add_gradients(
     Args:
         images, texts: of this process; with `together`, of its share of the batch.
         image_of: (Bt,) int64, of all captions of the batch, those of process 0 first.
-        seed: of dropout.
-        parts: in which images and texts are encoded.
+        seed: the seed of dropout.
+        parts: the number of parts in which images and texts are encoded.
         together: the processes that share the batch; None if this one has all of it.
     """
     torch.manual_seed(seed)
@@ -79,7 +79,7 @@ def _cut(count: int, parts: int) -> list[slice]:
 
 
 def _leaves(encoded: Encoded) -> Encoded:
-    """The same numbers, as what gradients are wanted of."""
+    """The same numbers, detached, as leaves that collect gradients."""
     return {name: value.detach().requires_grad_(value.is_floating_point()) for name, value in encoded.items()}
 
 

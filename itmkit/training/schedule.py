@@ -20,7 +20,7 @@ def stage_of(stages: Sequence[Stage], epoch: int) -> tuple[Stage, int]:
 
 
 def negatives_of(settings: Training, epoch: int) -> Negatives:
-    """The negatives of an epoch (1..): all of them while "hardest" warms up."""
+    """Which negatives count in an epoch (1..): all of them while "hardest" warms up."""
     warming = settings.negatives == "hardest" and epoch <= settings.warmup_epochs
     return "all" if warming else settings.negatives
 

@@ -32,7 +32,7 @@ class Learned:
 
 
 class NotFinite(Exception):
-    """A loss or a gradient that is no number. The weights are as they were before the batch."""
+    """A loss or a gradient is not finite. The weights are as they were before the batch."""
 
     def __init__(self, member: str, what: str) -> None:
         super().__init__(f"the {what} of member {member!r} is not finite")
@@ -72,13 +72,13 @@ class Learner:
 
         Args:
             rate: the learning rate.
-            number: of the step in its epoch; with the epoch and the seed it decides what dropout drops.
-            done: steps before this one, of the whole training.
+            number: the number of the step in its epoch. With the epoch and the seed it decides what dropout drops.
+            done: how many steps of the whole training came before this one.
 
         Raises:
-            NotFinite: before anything has changed.
+            NotFinite: the loss or a gradient is not finite. Nothing has changed then.
         """
-        # Dropout of other processes follows from their number too.
+        # Each process draws its own dropout, which depends on its number too.
         drawn_from = [self.settings.seed, epoch, number, *([self.part.index] if self.part.index else [])]
         seed = int(np.random.SeedSequence(drawn_from).generate_state(1)[0])
         batch = batch.to(self.device)
@@ -122,7 +122,7 @@ class Learner:
         for name, matcher in self.members.items():
             after_step(matcher, stage)
             if self.settings.ema:
-                # The first averages are of few steps: they may forget the random weights that training began with.
+                # The first averages cover few steps, so that they forget the random initial weights.
                 _move(self.kept[name], matcher, keep=min(self.settings.ema, (1 + done) / (10 + done)))
         return learned
 

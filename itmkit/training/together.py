@@ -1,7 +1,7 @@
-"""Several processes that train one model: what they tell each other.
+"""What several processes that train one model tell each other.
 
-All of them have the same weights and walk through the same batches in the same order. Of a batch each has a share, some
-of the images with their captions; the gradients of all shares are added up, so that all take the same step.
+All of them have the same weights and go through the same batches in the same order. Each has a share of every batch:
+some of the images with their captions. The gradients of all shares are added up, so that all take the same step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PATIENCE = timedelta(days=1)  # while one of them validates, the others wait
 
 @contextmanager
 def processes(part: Part, device: torch.device) -> Iterator[None]:
-    """Connects the processes of torchrun with each other; does nothing for one alone."""
+    """Connects the processes of torchrun with each other. Does nothing where there is only one."""
     if part.of == 1:
         yield
         return
@@ -60,7 +60,7 @@ def add_up(tensors: Iterable[Tensor]) -> None:
 
 
 class Together:
-    """One batch, of which every process has some images and captions, and compares its images with all captions."""
+    """A shared batch. Every process has some of its images and captions, and compares its images with all captions."""
 
     def __init__(self, part: Part, images: Sequence[int], texts: Sequence[int]) -> None:
         """images, texts: how many each process has."""
@@ -71,11 +71,11 @@ class Together:
         return {name: torch.cat(self._exchange(value, self._texts)) for name, value in encoded.items()}
 
     def rows(self, mine: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """(Bi, Bt) from the rows of each process. Gradients go back to this process's rows alone."""
+        """(Bi, Bt), put together from the rows of each process. Gradients reach only this process's rows."""
         return tuple(torch.cat(self._exchange(rows, self._images)) for rows in mine)
 
     def mine(self, gradients: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
-        """Gradients that reach the captions of this process, from the pairs of all processes."""
+        """The gradients of this process's captions, from the pairs of all processes."""
         add_up(gradient for gradient in gradients.values() if gradient is not None)
         first = sum(self._texts[: self._part.index])
         rows = slice(first, first + self._texts[self._part.index])

@@ -1,7 +1,7 @@
-"""`itmkit train`: all members of a method over the same batches, with exact resume.
+"""`itmkit train`: trains all members of a method on the same batches, with exact resume.
 
-A run killed at any moment continues from its last saved state and ends in the same weights, bit for bit, as one
-that was not: the order of the batches follows from (seed, epoch), the dropout of a step from (seed, step).
+A run that is killed at any moment continues from its last saved state. It ends with the same weights, bit for bit, as
+a run that was not killed: (seed, epoch) decides the order of the batches, (seed, step) the dropout of a step.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class TrainResult:
 
 @dataclass
 class _State:
-    """What a resume needs beside weights and moments. Written as JSON into the header of the state file."""
+    """What a resume needs besides weights and moments. It is written as JSON into the header of the state file."""
 
     epoch: int = 0  # epochs finished
     step: int = 0  # steps done in the epoch under way
@@ -63,7 +63,7 @@ class _State:
     pairs: int = 0
     collapsed: list[str] = field(default_factory=list)  # members that had collapsed by the last finished epoch
     rsum: float | None = None  # of the method by the last validation
-    core_minutes: float = 0.0  # spent; what was lost to a kill, and is done again, counts once
+    core_minutes: float = 0.0  # spent; work that a kill undid and that is repeated counts once
 
 
 def train(
@@ -86,10 +86,10 @@ def train(
         part: which of several processes this is (`itmkit.machine.processes.rank`). The first one writes and validates.
         force: begin anew.
         tensorboard: write curves for TensorBoard too, to `tensorboard` in the run's folder.
-        dataset: that of the workspace, where it has been read already.
+        dataset: the workspace's data set, if it has been read already.
 
     Raises:
-        ItmkitError: missing or stale caches, a run of other settings or data, a collapse, a loss that is not finite.
+        ItmkitError: missing or stale caches, a run with other settings or data, a collapse, a loss that is not finite.
     """
     chosen = torch.device(usable_device(device))
     folder = workspace.run(run or config.method)
@@ -178,7 +178,7 @@ class _Run:
         return TrainResult(self.folder, self.config, self.state.epoch, self.state.best, core_minutes=spent)
 
     def _has_waited(self) -> bool:
-        """Whether no member has improved for as long as the user has patience."""
+        """Whether no member has improved for `patience` epochs."""
         best = broadcast([member["epoch"] for member in self.state.best.values()])
         if not self.settings.patience or not best or self.state.epoch - max(best) < self.settings.patience:
             return False
@@ -261,7 +261,7 @@ class _Run:
             self.progress.note(problem)
 
     def _unvalidated(self, epoch: int, stage: Stage, steps: int, pairs_per_second: float) -> dict[str, Any]:
-        """A line of metrics.jsonl for an epoch of a stage that does not end in scores."""
+        """A line of metrics.jsonl for an epoch of a stage that produces no scores."""
         mean = {name: total / steps for name, total in self.state.loss_sum.items()}
         said = ", ".join(f"{name} {value:.3f}" for name, value in mean.items())
         self.progress.note(f"epoch {epoch}/{self.epochs} ({stage.name}): loss {said}")
@@ -269,7 +269,7 @@ class _Run:
         return {"epoch": epoch, "stage": stage.name, **speed, **{name: {"loss": v} for name, v in mean.items()}}
 
     def _validate(self, epoch: int, steps: int, negatives: str, pairs_per_second: float) -> dict[str, Any]:
-        """Scores validation images with every member, keeps the best weights; returns a line of metrics.jsonl."""
+        """Scores validation images with every member and keeps the best weights. Returns a line of metrics.jsonl."""
         results, together, count = validate(
             self.learner.kept,
             self.facts.members,

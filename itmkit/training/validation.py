@@ -23,11 +23,11 @@ def validate(
     device: torch.device,
     progress: Progress = SILENT,
 ) -> tuple[dict[str, Retrieval], Retrieval | None, int]:
-    """Figures of every member, those of their weighted mean (None where there is one member), and how many images.
+    """The figures of every member and of their weighted mean (None for a single member), and the number of images.
 
     Args:
-        weights: of the members, in the mean of their scores.
-        limit: images, the first ones of the split; 0 = all.
+        weights: the weight of each member in the mean of the scores.
+        limit: how many images are scored, from the start of the split; 0 = all.
     """
     images = np.arange(min(limit or len(inputs.images), len(inputs.images)))
     texts = np.flatnonzero(inputs.image_of < len(images))

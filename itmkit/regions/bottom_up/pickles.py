@@ -1,7 +1,7 @@
 """Reads pickled weights without running anything: a pickle may hold arrays of numbers and plain containers only.
 
-Every name a pickle refers to is looked up in a fixed table. What stands there are stand-ins of this module, not numpy's
-own functions, so a forged array can at worst be found to be damaged.
+Every name a pickle refers to is looked up in a fixed table. The table holds stand-ins from this module, not numpy's own
+functions, so the worst a forged array can do is to look damaged.
 """
 
 from __future__ import annotations
@@ -112,11 +112,11 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def read_pickle(path: Path) -> Any:
-    """What a pickle holds; arrays and numpy scalars come as `PickledArray`.
+    """What a pickle holds. Arrays and numpy scalars come as `PickledArray`.
 
     Raises:
-        ItmkitError: the file refers to anything that is not an array or a plain container, which is named and was not
-            run; or it is no pickle, or damaged.
+        ItmkitError: the file is damaged or not a pickle, or it refers to something other than an array or a plain
+            container. The error names that reference, which is never run.
     """
     try:
         with open(path, "rb") as file:

@@ -23,7 +23,7 @@ INSTALL = (
 
 @dataclass(frozen=True)
 class BottomUpOptions:
-    """What may be asked for with detectron2, each also a setting of workspace.toml; None is as good as absent.
+    """What may be asked for with detectron2. Each option is also a setting of workspace.toml; None means not given.
 
     Args:
         config: the model's .yaml configuration; without it, the Visual Genome model with attributes.

@@ -80,11 +80,11 @@ class Stock:
         return [found[number] for number in range(len(prepared))]
 
     def _run(self, pixels: list[torch.Tensor], regions: int) -> tuple[dict[str, torch.Tensor], list[Any]]:
-        """Feature maps and the model's own detections, of which those of low scores are there as well."""
+        """Feature maps and the model's own detections, including those with low scores."""
         network = self.network
         for part in network.roi_heads.modules():
             if hasattr(part, "test_topk_per_image"):
-                # Worse boxes never put out better ones: more of them come behind those there would be otherwise.
+                # Worse boxes never suppress better ones: the extra ones only follow the usual detections.
                 part.test_score_thresh, part.test_topk_per_image = 0.0, regions
         batched = network.preprocess_image([{"image": one} for one in pixels])
         maps = network.backbone(batched.tensor)
@@ -126,7 +126,7 @@ def box_features(heads: Any, maps: dict[str, torch.Tensor], boxes: Any) -> torch
 
 
 def load_stock(settings: BottomUpSettings, *, device: str | torch.device = "cpu") -> Stock:
-    """Loads a model by its configuration, in float32.
+    """Loads a model in float32 from its configuration.
 
     Raises:
         ItmkitError: detectron2 cannot be imported, the configuration or the weights are wrong, the model has no box

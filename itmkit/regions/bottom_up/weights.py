@@ -28,11 +28,11 @@ _SHOWN = 10  # names in one error
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a weight file by name, on the CPU.
 
-    A .pkl holds numpy arrays, {"model": {name: array}} or {name: array}; nothing else in it is admitted. A .pth is read
-    by torch's loader for weights only, a .safetensors by safetensors.
+    A .pkl holds numpy arrays, {"model": {name: array}} or {name: array}. Nothing else in it is admitted. A .pth is read
+    by torch's weights-only loader, a .safetensors by safetensors.
 
     Raises:
-        ItmkitError: no such file or kind of file, forbidden content, or no tensors in it.
+        ItmkitError: there is no such file or kind of file, its content is forbidden, or it holds no tensors.
     """
     import torch
 
