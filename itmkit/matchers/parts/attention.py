@@ -80,7 +80,7 @@ class FlatWords:
         return functional.embedding_bag(places, x, begins, mode="sum")
 
     def of_its_text(self, x: Tensor) -> Tensor:
-        """(Bt, N) -> (T, N), to every word what its text has."""
+        """(Bt, ...) -> (T, ...), to every word what its text has."""
         return x.index_select(0, self.text_of)
 
     def mean(self, x: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class FlatWords:
         if self.even:
             whole, by = torch.unflatten(x, 0, self.mask.shape), by.unsqueeze(1)
         else:
-            whole, by = x, by.index_select(0, self.text_of)
+            whole, by = x, self.of_its_text(by)
         return (whole * by if plus is None else torch.addcmul(plus, whole, by)).view_as(x)
 
 
