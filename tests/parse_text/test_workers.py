@@ -46,43 +46,32 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("itmkit.parse_text.parse.CHUNK_CHARACTERS", 300)
 
 
-def test_any_number_of_workers_gives_the_same_bytes(
+def test_an_interrupted_run_leaves_no_child_and_any_number_of_workers_gives_the_same_bytes(
     make_workspace: MakeWorkspace, untrained: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One run by this process; another begun by three children and, after an interruption, ended by this process."""
     workspace = make_workspace(CAPTIONS, ["👍🏽", "a cat"])
     monkeypatch.chdir(untrained.parent)  # children find a relative path too
     parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=1))
     alone = shards(workspace)
-    job = Job(shard_size=25, workers=3, force=True)
-    assert parse_text(workspace, model=untrained.name, job=job).parsed == 62
-    assert shards(workspace) == alone  # by two: the next test
-    assert parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=2)).parsed == 0
-    assert not children()
-
-
-def test_an_interrupted_run_leaves_no_child_and_continues(
-    make_workspace: MakeWorkspace, untrained: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workspace = make_workspace(CAPTIONS)
-    parse_text(workspace, model=str(untrained), job=Job(shard_size=25, workers=1))
-    undisturbed = shards(workspace)
     append, calls = itmkit.parse_text.parse.append, 0
 
     def interrupted(*args: object) -> None:
         nonlocal calls
         calls += 1
         if calls == 8:
-            assert len(children()) == 2
+            assert len(children()) == 3
             raise KeyboardInterrupt
         append(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("itmkit.parse_text.parse.append", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        parse_text(workspace, model=str(untrained), job=Job(shard_size=25, workers=2, force=True))
+    with monkeypatch.context() as patch:
+        patch.setattr("itmkit.parse_text.parse.append", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=3, force=True))
     assert not children()
-    monkeypatch.undo()
-    assert 0 < parse_text(workspace, model=str(untrained), job=Job(shard_size=25, workers=2)).parsed < 60
-    assert shards(workspace) == undisturbed
+    assert 0 < parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=1)).parsed < 62
+    assert shards(workspace) == alone
+    assert parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=2)).parsed == 0
 
 
 def test_a_child_that_dies_is_one_error(light: tuple[str, str]) -> None:
@@ -103,7 +92,7 @@ def test_a_child_that_dies_is_one_error(light: tuple[str, str]) -> None:
 def test_errors_of_a_child_are_told_here(tmp_path: Path) -> None:
     with (
         pytest.raises(ItmkitError, match="nowhere"),
-        workers.parsing_by(2, "itmkit", str(tmp_path / "nowhere"), 8) as parse,
+        workers.parsing_by(1, "itmkit", str(tmp_path / "nowhere"), 8) as parse,
     ):
         list(parse([["a"], ["b"]]))
 
