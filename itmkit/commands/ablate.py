@@ -86,9 +86,9 @@ def show(result: Ablation) -> None:
     columns = ["row", "kind", "rsum", "difference", "95% interval", "p", "core min", "paper: rsum", "paper: difference"]
     table(title, columns, cells, right=columns[2:])
     for paper, rows in _papers(result.rows).items():
-        out.print(f"paper: {paper}: {', '.join(rows)}", markup=False, soft_wrap=True)
+        out.print(f"paper: {paper}: {', '.join(rows)}")
     for label, why in result.left_out.items():
-        out.print(f"left out: {label} ({why})", markup=False, soft_wrap=True)
+        out.print(f"left out: {label} ({why})")
 
 
 def _cells(row: AblationRow) -> list[str]:

@@ -230,4 +230,4 @@ def show(
     if result.left_out:
         out.print(f"{result.left_out} images of the split have no features and are left out")
     for note in result.notes:
-        out.print(note, markup=False, soft_wrap=True)
+        out.print(note)

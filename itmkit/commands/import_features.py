@@ -186,6 +186,6 @@ def _show_sets(result: SetsResult, as_json: bool) -> None:
         place = result.path / "manifest.json"
         console.out.print(f"{len(result.skipped)} pictures of the data set skipped (all are listed in {place}):")
         for item in result.skipped[:SHOWN]:
-            console.out.print(f"  {item['id']}: {item['reason']}", markup=False)
+            console.out.print(f"  {item['id']}: {item['reason']}")
         if len(result.skipped) > SHOWN:
             console.out.print(f"  and {len(result.skipped) - SHOWN} more")

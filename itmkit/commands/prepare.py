@@ -285,6 +285,6 @@ def _show(result: PreparedDataset, workspace: Workspace, as_json: bool) -> None:
         first = "; ".join(f"{skip.id}: {skip.reason}" for skip in result.skipped[:3])
         notes.append(f"{len(result.skipped):,} images left out, their pictures are no use (--json lists all): {first}")
     for note in notes:
-        out.print(f"note: {note}", markup=False, soft_wrap=True)
+        out.print(f"note: {note}")
     already = "is already this data set; nothing to do" if result.unchanged else "written"
-    out.print(f"{result.path} {already}", markup=False, soft_wrap=True)
+    out.print(f"{result.path} {already}")
