@@ -11,6 +11,7 @@ import click
 
 from itmkit.commands.formats import FORMATS, Format, formatted
 from itmkit.commands.options import Path_, device_option, json_option, workspace_option
+from itmkit.commands.visible import visible
 from itmkit.methods.reported import PROTOCOLS, Reported, not_comparable, reported
 from itmkit.progress import SILENT
 from itmkit.workspace import Workspace
@@ -220,7 +221,7 @@ def show(
     if form != "table":
         for shown in every:
             if form == "csv" and len(every) > 1:
-                click.echo(f"# {shown.title}")
+                click.echo(f"# {visible(shown.title)}")
             click.echo(formatted(shown.title, shown.columns, shown.rows, form, right=shown.right) + "\n")
         return
     for shown in every:
