@@ -14,7 +14,6 @@ from rich.text import Text
 from itmkit.commands.visible import visible
 
 _BESIDE = 3  # columns of the terminal that one of the table needs beside its text: a rule and a space on each side
-_LEAST_KEY = 20  # a name in the first column is not cut into shorter pieces than this
 
 
 @dataclass
@@ -80,8 +79,8 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _least(column: _Column, key: bool, width: int) -> int:
-    """A long name at the head of the rows is cut if it would leave no room for the rest."""
-    return min(column.least, max(_LEAST_KEY, width // 3)) if key and not column.whole else column.least
+    """A name at the head of the rows is cut if it takes half of the width, since the rest needs room too."""
+    return min(column.least, width // 2) if key and not column.whole else column.least
 
 
 def _blocks(every: list[_Column], width: int) -> list[tuple[list[_Column], int]]:
@@ -105,7 +104,7 @@ def _widths(block: list[_Column], keys: int, width: int) -> list[int]:
     """The width of each column: as wide as its text, and the widest column of words narrower while there is no room."""
     widths = [column.widest for column in block]
     least = [_least(column, at < keys, width) for at, column in enumerate(block)]
-    if len(block) == keys + 1 and _total(least) > width:  # nothing else can make room
+    if len(block) == keys + 1 and block[-1].figures and _total(least) > width:  # nothing else can make room
         least[-1] = min(least[-1], max(block[-1].longest_word, width - _total([*least[:-1], 0])))
     while _total(widths) > width:
         loose = [at for at in range(len(block)) if widths[at] > least[at]]

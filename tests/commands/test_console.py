@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,15 @@ SHOWN = r"dual[a] :smile: [/b] \x1b[31mred\x07 \x9b2J \x1b]8;;http://x\x1b\ two\
 
 
 def terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
-    """Standard output counts as a terminal of so many columns, without colours."""
+    """Standard output counts as a terminal of so many columns."""
     monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", str(columns))
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines of standard output, without styles."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
 
 
 def test_every_way_of_printing_shows_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,3 +140,49 @@ def test_what_a_check_finds_stands_in_the_one_document(tmp_path: Path, capsys: p
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
     assert run(cli, ["inspect", str(workspace.cache("regions")), "--verify", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["problems"]
+
+
+FIGURES = ["i2t R@1", "i2t R@5", "t2i R@10", "rsum", "core min", "seed by seed"]
+INTERVAL = "+433.3 (-366.7 to +500.0)"
+SEEDS = " ".join(f"+{seed}.5" for seed in range(30))
+NAME = "compare-vsepp+words=gru-seed"
+
+
+@pytest.mark.parametrize("columns", [80, 100, 200, None])
+def test_no_figure_of_a_table_is_cut(
+    columns: int | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [[NAME + str(seed), "ensemble of 2", *[INTERVAL] * 5, SEEDS] for seed in range(2)]
+    if columns is not None:
+        terminal(monkeypatch, columns)
+    table("a title", ["run", "kind", *FIGURES], rows, right=FIGURES)
+    told = lines(capsys)
+    printed = "\n".join(told)
+    assert printed.count(INTERVAL) == 10 and "…" not in printed and printed.count("ensemble of 2") % 2 == 0
+    assert all(printed.count(f"+{seed}.5 ") == 2 for seed in range(30))
+    if columns is None:
+        assert [line.startswith("│") for line in told].count(True) == 2  # a line a row, however long
+    else:
+        assert all(len(line) <= columns for line in told)
+    assert printed.count(NAME + "1") == printed.count("┃ run ")  # a block says whose figures it shows
+
+
+def test_words_fold_between_words_and_paths_do_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal(monkeypatch, 60)
+    path = Path("/somewhere") / ("my photos " * 5) / "with a long name.svg"
+    words = "a sentence that says what is drawn there, in rather many words"
+    table(None, ["plot", "of", "series", "file"], [["cmc", words, 3, path]])
+    told = lines(capsys)
+    assert any(str(path) in line for line in told)
+    assert [word for line in told[:8] for word in words.split() if word in line.split()] == words.split()
+
+
+def test_lines_are_never_folded(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns in (None, 40):
+        if columns:
+            terminal(monkeypatch, columns)
+        console.out.print("/a path/" * 30)
+        console.out.print(styled(("/a path/" * 30, "bold")))
+        assert lines(capsys) == ["/a path/" * 30] * 2
