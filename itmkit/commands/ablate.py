@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from itmkit.commands import complete
 from itmkit.commands.options import device_option, force_option, json_option, workspace_option
 from itmkit.commands.train import read_settings
 from itmkit.workspace import Workspace
@@ -16,11 +17,18 @@ if TYPE_CHECKING:
 
 
 @click.command("ablate", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@click.argument("name", metavar="RUN|METHOD")
+@click.argument("name", metavar="RUN|METHOD", shell_complete=complete.runs_and_methods)
 @workspace_option
 @click.option("--recipe", metavar="NAME", show_default="of the run, else small", help="As in train.")
 @click.option("--only", multiple=True, metavar="ROW", help="One row of the table (may be repeated); default: all.")
-@click.option("--split", default="test", show_default=True, metavar="NAME", help="As in evaluate.")
+@click.option(
+    "--split",
+    default="test",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=complete.splits,
+    help="As in evaluate.",
+)
 @device_option
 @force_option
 @json_option

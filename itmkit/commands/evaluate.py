@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from itmkit.commands import complete
 from itmkit.commands.formats import FORMATS, Format, formatted
 from itmkit.commands.options import Path_, device_option, json_option, workspace_option
 from itmkit.commands.visible import visible
@@ -26,9 +27,17 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
 
 @click.command("evaluate")
 @workspace_option
-@click.option("--run", "runs", multiple=True, metavar="NAME", help="A trained run; several are averaged (ensemble).")
+@click.option(
+    "--run",
+    "runs",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete.runs,
+    help="A trained run; several are averaged (ensemble).",
+)
 @click.option(
     "--split",
+    shell_complete=complete.splits,
     default="test",
     show_default=True,
     metavar="NAME",
@@ -62,7 +71,10 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
 )
 @click.option("--intervals", is_flag=True, help="95% intervals of every figure, by bootstrap over images.")
 @click.option(
-    "--against", metavar="RUN", help="Another run (with --scores: a file): differences, their intervals and p-values."
+    "--against",
+    metavar="RUN",
+    shell_complete=complete.runs,
+    help="Another run (with --scores: a file): differences, their intervals and p-values.",
 )
 @click.option("--compare-paper", is_flag=True, help="Add what the methods' papers report on this protocol.")
 @click.option("--slices", is_flag=True, help="R@K by length and words of the caption, by regions of the image.")

@@ -134,8 +134,9 @@ def bottom_up(
     The workspace needs a data set (`itmkit prepare`). Its pictures are found by id, file name or COCO's number.
 
     \b
-    Example: itmkit import-features bottom-up karpathy_*.tsv -w work
-             itmkit import-features bottom-up train2014_obj36.tsv val2014_obj36.tsv --vocabulary vg -w work
+    Examples:
+      itmkit import-features bottom-up karpathy_*.tsv -w work
+      itmkit import-features bottom-up *2014_obj36.tsv --vocabulary vg -w work
     """
     from itmkit.commands import console
     from itmkit.import_features.sets import import_bottom_up

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from itmkit.commands import complete
 from itmkit.commands.options import json_option, workspace_option
 from itmkit.workspace import Workspace
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("methods")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete.methods)
 @workspace_option
 @json_option
 def command(name: str | None, workspace: Workspace, as_json: bool) -> None:
