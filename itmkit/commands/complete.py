@@ -8,6 +8,7 @@ from importlib import resources
 
 import click
 
+from itmkit.commands.visible import visible
 from itmkit.workspace import Workspace
 
 
@@ -24,9 +25,10 @@ def methods_in_a_list(context: click.Context, parameter: click.Parameter, begun:
 
 
 def runs(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Those whose names a terminal shows as they are."""
     from itmkit.runs.facts import run_names
 
-    return [name for name in run_names(_workspace(context)) if name.startswith(begun)]
+    return [name for name in run_names(_workspace(context)) if name.startswith(begun) and visible(name) == name]
 
 
 def runs_and_methods(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:

@@ -185,9 +185,7 @@ def _result(command: click.Command, args: Sequence[str] | None, as_json: bool) -
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.ClickException as error:
-        if error.message:
-            error.message = visible(error.message)
-        error.show()
+        _say_usage(error)
         return _told([error.format_message()], as_json, said=True)
     except (click.Abort, KeyboardInterrupt):
         interrupted = "interrupted; run the same command again to continue"
@@ -200,6 +198,16 @@ def _result(command: click.Command, args: Sequence[str] | None, as_json: bool) -
     except Exception as error:  # a fault of itmkit: its traceback goes to standard error
         _told([f"{type(error).__name__}: {error}"], as_json, code=1, said=True)
         raise
+
+
+def _say_usage(error: click.ClickException) -> None:
+    """As click says it, but through the console."""
+    message = f"Error: {error.format_message()}"
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None:
+        message = f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n\n{message}"
+    for line in message.expandtabs(4).split("\n"):
+        err.print(line)
 
 
 def _told(problems: Sequence[str], as_json: bool, *, code: int = 2, said: bool = False) -> int:
