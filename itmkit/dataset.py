@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, nearest
 from itmkit.files import atomic_path, read_json, write_json
 
 SPLITS = ("train", "val", "test")
@@ -76,8 +76,10 @@ class Dataset:
         """The images of one split, in file order. Raises ItmkitError for a split that has no images."""
         chosen = [image for image in self.images if image.split == name]
         if not chosen:
-            have = ", ".join(f"{split} ({n})" for split, n in Counter(i.split for i in self.images).items())
-            raise ItmkitError(f"split {name!r} has no images in this data set; it has: {have or 'nothing'}")
+            counts = Counter(i.split for i in self.images)
+            have = ", ".join(f"{split} ({n})" for split, n in counts.items())
+            close = nearest(name, counts)
+            raise ItmkitError(f"split {name!r} has no images in this data set; it has: {have or 'nothing'}{close}")
         return chosen
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class ItmkitError(Exception):
@@ -25,3 +25,12 @@ class ItmkitError(Exception):
 def first_line(error: Exception) -> str:
     """What another library's error says, in one line; its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).split("\n")[0]
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """`; did you mean 'scan'?` if one of the names is written nearly like the word; else nothing."""
+    from difflib import get_close_matches
+
+    as_written = {name.lower(): name for name in names}
+    close = get_close_matches(word.lower(), as_written, n=1)
+    return f"; did you mean {as_written[close[0]]!r}?" if close else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from itmkit.cache.name import PIPELINE
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
@@ -40,7 +42,7 @@ def _run_state(workspace: Workspace, name: str, dataset: Dataset | None) -> Stag
         facts = RunFacts.read(folder)
     except ItmkitError as error:
         return StageState(stage, folder, "damaged", error.problems[0], command="itmkit train --force")
-    again = f"itmkit train --method {facts.method} --run {name}"
+    again = f"itmkit train --method {shlex.quote(facts.method)} --run {shlex.quote(name)}"
     detail = f"{facts.method}, {facts.epochs_done} of {facts.epochs} epochs"
     changed = [cache for cache, value in facts.caches.items() if _fingerprint_or_none(workspace, cache) != value]
     changed += ["captions"] if dataset and facts.captions != dataset.captions_digest else []

@@ -10,10 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 import itmkit
+from itmkit.errors import nearest
 
-# In the order of the pipeline, which is also the order of `itmkit --help`: name -> (module, what it does).
+# In the order of the pipeline: name -> (module, what it does).
 COMMANDS = {
     "quickstart": ("quickstart", "The whole pipeline once, on drawn scenes."),
     "prepare": ("prepare", "Read a data set: Karpathy, Flickr8k, COCO, MIRFLICKR, NUS-WIDE, JSON, CSV."),
@@ -36,6 +38,17 @@ COMMANDS = {
 }
 
 
+# Headings of `itmkit --help`; a command that none names comes last.
+HEADINGS = {
+    "Data": ("quickstart", "prepare"),
+    "Features of pictures": ("extract-regions", "extract-patches", "import-features", "embed", "merge"),
+    "Text and graphs": ("parse-text", "encode-text", "build-graphs"),
+    "Training": ("train", "compare", "ablate"),
+    "Results": ("evaluate", "plot"),
+    "Look-up": ("methods", "status", "inspect"),
+}
+
+
 class LazyGroup(click.Group):
     """Imports the module of a command when it is called; `itmkit --help` imports none."""
 
@@ -48,9 +61,26 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f"itmkit.commands.{COMMANDS[name][0]}").command
         return command
 
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not context.resilient_parsing:
+            context.fail(f"No such command {args[0]!r}{nearest(args[0], COMMANDS) or '.'}")
+        return super().resolve_command(context, args)
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        words = [CompletionItem(name, help=says) for name, (_, says) in COMMANDS.items() if name.startswith(incomplete)]
+        return [*words, *click.Command.shell_complete(self, context, incomplete)]
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        named = {name for names in HEADINGS.values() for name in names}
+        others = tuple(name for name in COMMANDS if name not in named)
+        for heading, names in {**HEADINGS, "Other commands": others}.items():
+            if names:
+                with formatter.section(heading):
+                    # All headings put their second column at the same place.
+                    wide = max(map(len, COMMANDS))
+                    formatter.write_dl([(name.ljust(wide), COMMANDS[name][1]) for name in names])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -61,7 +91,7 @@ def cli() -> None:
     Stages talk through files in a workspace (-w DIR, or $ITMKIT_WORKSPACE, or the current folder):
 
     \b
-      prepare -> extract-regions -> parse-text -> build-graphs -> train -> evaluate
+    prepare -> extract-regions -> parse-text -> build-graphs -> train -> evaluate
 
     `itmkit status` shows what is done and what to run next. A stage run again continues or does nothing.
     """

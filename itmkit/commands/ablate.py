@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from itmkit.commands import complete
 from itmkit.commands.options import device_option, force_option, json_option, workspace_option
 from itmkit.commands.train import read_settings
 from itmkit.workspace import Workspace
@@ -16,11 +17,18 @@ if TYPE_CHECKING:
 
 
 @click.command("ablate", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@click.argument("name", metavar="RUN|METHOD")
+@click.argument("name", metavar="RUN|METHOD", shell_complete=complete.runs_and_methods)
 @workspace_option
 @click.option("--recipe", metavar="NAME", show_default="of the run, else small", help="As in train.")
 @click.option("--only", multiple=True, metavar="ROW", help="One row of the table (may be repeated); default: all.")
-@click.option("--split", default="test", show_default=True, metavar="NAME", help="As in evaluate.")
+@click.option(
+    "--split",
+    default="test",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=complete.splits,
+    help="As in evaluate.",
+)
 @device_option
 @force_option
 @json_option
@@ -86,9 +94,9 @@ def show(result: Ablation) -> None:
     columns = ["row", "kind", "rsum", "difference", "95% interval", "p", "core min", "paper: rsum", "paper: difference"]
     table(title, columns, cells, right=columns[2:])
     for paper, rows in _papers(result.rows).items():
-        out.print(f"paper: {paper}: {', '.join(rows)}", markup=False, soft_wrap=True)
+        out.print(f"paper: {paper}: {', '.join(rows)}")
     for label, why in result.left_out.items():
-        out.print(f"left out: {label} ({why})", markup=False, soft_wrap=True)
+        out.print(f"left out: {label} ({why})")
 
 
 def _cells(row: AblationRow) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from itmkit.commands import complete
 from itmkit.commands.options import device_option, force_option, json_option, workspace_option
 from itmkit.commands.train import read_settings
 from itmkit.workspace import Workspace
@@ -18,13 +19,24 @@ if TYPE_CHECKING:
 @click.command("compare", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @workspace_option
 @click.option(
-    "--methods", required=True, metavar="A,B,...", help="Methods; settings of one follow its name: mefn,mefn:mfe=false."
+    "--methods",
+    required=True,
+    metavar="A,B,...",
+    shell_complete=complete.methods_in_a_list,
+    help="Methods; settings of one follow its name: mefn,mefn:mfe=false.",
 )
 @click.option(
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Runs of each method, with seeds 0, 1, ..."
 )
 @click.option("--recipe", default="small", show_default=True, metavar="NAME", help="As in train.")
-@click.option("--split", default="test", show_default=True, metavar="NAME", help="As in evaluate.")
+@click.option(
+    "--split",
+    default="test",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=complete.splits,
+    help="As in evaluate.",
+)
 @click.option("--prefix", default="compare", show_default=True, metavar="NAME", help="Start of the names of the runs.")
 @click.option("--intervals", is_flag=True, help="95% intervals of the means over seeds, by bootstrap over images.")
 @click.option("--against", metavar="METHOD", help="One of --methods: differences of the others from it, with p-values.")
@@ -55,9 +67,9 @@ def command(
     \b
     Examples:
       itmkit compare --methods mpsm,scan,vsepp
-      itmkit compare --budget 40m --methods mpsm,sgraf,scan,glfn,vsepp --seeds 3 --split val
+      itmkit compare --budget 40m --methods mpsm,sgraf,scan,vsepp --split val
       itmkit compare --methods mpsm,scan,cmfg:seeds=1 --intervals --against scan
-      itmkit compare --methods mefn,mefn:mfe=false,mefn:local-attention=false --seeds 5 --recipe paper
+      itmkit compare --methods mefn,mefn:mfe=false --seeds 5 --recipe paper
       itmkit compare --methods cmfg,cmfg:edges=intra --epochs 4 --split val --json
     """
     from itmkit.commands.console import ConsoleProgress, print_json

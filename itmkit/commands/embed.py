@@ -59,10 +59,12 @@ def command(
     For CLIP, ALIGN, AltCLIP, GroupViT and SigLIP. A killed run continues where it was.
 
     \b
-    Examples: itmkit embed -w work --model openai/clip-vit-large-patch14
-              itmkit embed -w work --model models/align-base --cache align --only texts
-              itmkit embed -w work --shard 0/4        (one of four jobs; then itmkit merge -w work)
-              torchrun --nproc-per-node 4 -m -- itmkit embed -w work
+    Examples:
+      itmkit embed -w work --model openai/clip-vit-large-patch14
+      itmkit embed -w work --model models/align-base --cache align --only texts
+      itmkit embed -w work --shard 0/4              (one of four jobs)
+      itmkit merge -w work
+      torchrun --nproc-per-node 4 -m -- itmkit embed -w work
     """
     from itmkit.cache.parts import merge_when_done
     from itmkit.commands import console

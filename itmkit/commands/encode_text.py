@@ -61,10 +61,12 @@ def command(
     BERT, RoBERTa, DistilBERT, MPNet or the like, frozen. A killed run continues where it was.
 
     \b
-    Examples: itmkit encode-text -w work --model google-bert/bert-base-uncased
-              itmkit encode-text -w work --model models/minilm --cache minilm --layer last4
-              itmkit encode-text -w work --shard 0/4      (one of four jobs; then itmkit merge -w work)
-              torchrun --nproc-per-node 4 -m -- itmkit encode-text -w work
+    Examples:
+      itmkit encode-text -w work --model google-bert/bert-base-uncased
+      itmkit encode-text --model models/minilm --cache minilm --layer last4
+      itmkit encode-text -w work --shard 0/4        (one of four jobs)
+      itmkit merge -w work
+      torchrun --nproc-per-node 4 -m -- itmkit encode-text -w work
     """
     from itmkit.cache.parts import merge_when_done
     from itmkit.commands import console

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from itmkit.commands import complete
 from itmkit.commands.formats import FORMATS, Format, formatted
 from itmkit.commands.options import Path_, device_option, json_option, workspace_option
+from itmkit.commands.visible import visible
 from itmkit.methods.reported import PROTOCOLS, Reported, not_comparable, reported
 from itmkit.progress import SILENT
 from itmkit.workspace import Workspace
@@ -25,9 +27,17 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
 
 @click.command("evaluate")
 @workspace_option
-@click.option("--run", "runs", multiple=True, metavar="NAME", help="A trained run; several are averaged (ensemble).")
+@click.option(
+    "--run",
+    "runs",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete.runs,
+    help="A trained run; several are averaged (ensemble).",
+)
 @click.option(
     "--split",
+    shell_complete=complete.splits,
     default="test",
     show_default=True,
     metavar="NAME",
@@ -61,7 +71,10 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
 )
 @click.option("--intervals", is_flag=True, help="95% intervals of every figure, by bootstrap over images.")
 @click.option(
-    "--against", metavar="RUN", help="Another run (with --scores: a file): differences, their intervals and p-values."
+    "--against",
+    metavar="RUN",
+    shell_complete=complete.runs,
+    help="Another run (with --scores: a file): differences, their intervals and p-values.",
 )
 @click.option("--compare-paper", is_flag=True, help="Add what the methods' papers report on this protocol.")
 @click.option("--slices", is_flag=True, help="R@K by length and words of the caption, by regions of the image.")
@@ -220,7 +233,7 @@ def show(
     if form != "table":
         for shown in every:
             if form == "csv" and len(every) > 1:
-                click.echo(f"# {shown.title}")
+                click.echo(f"# {visible(shown.title)}")
             click.echo(formatted(shown.title, shown.columns, shown.rows, form, right=shown.right) + "\n")
         return
     for shown in every:
@@ -230,4 +243,4 @@ def show(
     if result.left_out:
         out.print(f"{result.left_out} images of the split have no features and are left out")
     for note in result.notes:
-        out.print(note, markup=False, soft_wrap=True)
+        out.print(note)

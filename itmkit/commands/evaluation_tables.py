@@ -9,8 +9,6 @@ from typing import Any
 from itmkit.evaluation.results import Against, Evaluation, EvaluationRow
 from itmkit.methods.reported import NAMES, Reported
 
-RECALLS = ("i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10")
-
 
 @dataclass(frozen=True)
 class Shown:
@@ -49,7 +47,7 @@ def tables(
 
 
 def _recalls(result: Evaluation, papers: Sequence[Reported], wide: bool) -> Shown:
-    columns = ["run", "kind", *RECALLS, "rsum", *(["mR", "medr i2t", "medr t2i"] if wide else [])]
+    columns = ["run", "kind", *NAMES, "rsum", *(["mR", "medr i2t", "medr t2i"] if wide else [])]
     rows = []
     for row in result.rows:
         i2t, t2i = row.result.i2t, row.result.t2i

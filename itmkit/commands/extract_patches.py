@@ -59,10 +59,12 @@ def command(
     CMFG and SCL read them. The model is a ViT, DeiT, DINOv2, BEiT, CLIP or SigLIP. A killed run continues where it was.
 
     \b
-    Examples: itmkit extract-patches -w work --model google/vit-base-patch16-224-in21k
-              itmkit extract-patches -w work --model models/dinov2-base --cache dinov2 --size 336
-              itmkit extract-patches -w work --shard 0/4      (one of four jobs; then itmkit merge -w work)
-              torchrun --nproc-per-node 4 -m -- itmkit extract-patches -w work
+    Examples:
+      itmkit extract-patches -w work --model google/vit-base-patch16-224-in21k
+      itmkit extract-patches --model models/dinov2-base --cache dinov2 --size 336
+      itmkit extract-patches -w work --shard 0/4    (one of four jobs)
+      itmkit merge -w work
+      torchrun --nproc-per-node 4 -m -- itmkit extract-patches -w work
     """
     from itmkit.cache.parts import merge_when_done
     from itmkit.commands import console

@@ -88,11 +88,13 @@ def command(
     detector for scenes, and facebook/detr-resnet-50 for photographs. A killed run continues where it was.
 
     \b
-    Examples: itmkit extract-regions -w work
-              itmkit extract-regions -w work --backend grid --model models/mobilenet_v2
-              itmkit extract-regions -w work --backend detectron2 --model models/bottom-up
-              itmkit extract-regions -w work --shard 0/4      (one of four jobs; then itmkit merge -w work)
-              torchrun --nproc-per-node 4 -m -- itmkit extract-regions -w work
+    Examples:
+      itmkit extract-regions -w work
+      itmkit extract-regions -w work --backend grid --model models/mobilenet_v2
+      itmkit extract-regions -w work --backend detectron2 --model models/bottom-up
+      itmkit extract-regions -w work --shard 0/4    (one of four jobs)
+      itmkit merge -w work
+      torchrun --nproc-per-node 4 -m -- itmkit extract-regions -w work
     """
     from itmkit.cache.parts import merge_when_done
     from itmkit.commands import console

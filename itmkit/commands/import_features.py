@@ -134,8 +134,9 @@ def bottom_up(
     The workspace needs a data set (`itmkit prepare`). Its pictures are found by id, file name or COCO's number.
 
     \b
-    Example: itmkit import-features bottom-up karpathy_*.tsv -w work
-             itmkit import-features bottom-up train2014_obj36.tsv val2014_obj36.tsv --vocabulary vg -w work
+    Examples:
+      itmkit import-features bottom-up karpathy_*.tsv -w work
+      itmkit import-features bottom-up *2014_obj36.tsv --vocabulary vg -w work
     """
     from itmkit.commands import console
     from itmkit.import_features.sets import import_bottom_up
@@ -186,6 +187,6 @@ def _show_sets(result: SetsResult, as_json: bool) -> None:
         place = result.path / "manifest.json"
         console.out.print(f"{len(result.skipped)} pictures of the data set skipped (all are listed in {place}):")
         for item in result.skipped[:SHOWN]:
-            console.out.print(f"  {item['id']}: {item['reason']}", markup=False)
+            console.out.print(f"  {item['id']}: {item['reason']}")
         if len(result.skipped) > SHOWN:
             console.out.print(f"  and {len(result.skipped) - SHOWN} more")

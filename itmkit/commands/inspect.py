@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.text import Text
 
-from itmkit.commands.console import ConsoleProgress, out, print_json, table
-from itmkit.commands.options import Path_, json_option
+from itmkit.commands.console import ConsoleProgress, out, print_json, styled, table
+from itmkit.commands.options import Path_, fixed, json_option
 from itmkit.errors import ItmkitError
 
 if TYPE_CHECKING:
@@ -28,7 +27,16 @@ if TYPE_CHECKING:
     " order: a row number of the text cache, from 0; a caption id of the data set; a text as written there.",
 )
 @json_option
-def command(path: Path, verify: bool, row: str | None, image: str | None, caption: str | None, as_json: bool) -> None:
+@click.pass_context
+def command(
+    context: click.Context,
+    path: Path,
+    verify: bool,
+    row: str | None,
+    image: str | None,
+    caption: str | None,
+    as_json: bool,
+) -> None:
     """Describe what PATH holds: a workspace, a cache, a shard (or any HDF5 file), dataset.jsonl, a run,
     a .safetensors file, metrics.jsonl. PATH is the current folder by default.
 
@@ -44,6 +52,7 @@ def command(path: Path, verify: bool, row: str | None, image: str | None, captio
     """
     from itmkit.inspection import inspect, inspect_caption, inspect_image, inspect_row
 
+    path = fixed(path)
     asked = [value for value in (row, image, caption) if value is not None]
     if len(asked) > 1 or (asked and verify):
         raise ItmkitError("--row, --image, --caption and --verify exclude each other; give one of them")
@@ -57,18 +66,20 @@ def command(path: Path, verify: bool, row: str | None, image: str | None, captio
         report = inspect(path, verify=verify, progress=ConsoleProgress())
     if as_json:
         print_json(report.to_json())
-    else:
-        _show(report)
+        if report.problems:  # which the document names
+            context.exit(2)
+        return
+    _show(report)
     if report.problems:
         raise ItmkitError(report.problems)
 
 
 def _show(report: Report) -> None:
-    out.print(Text.assemble((str(report.path), "bold"), f": {report.kind}"), soft_wrap=True)
+    out.print(styled((str(report.path), "bold"), f": {report.kind}"))
     width = max((len(name) for name, _ in report.facts), default=0)
     for name, value in report.facts:
-        out.print(Text.assemble("  ", (name.ljust(width), "dim"), f"  {value}"), soft_wrap=True)
+        out.print(styled("  ", (name.ljust(width), "dim"), f"  {value}"))
     for line in report.lines:
-        out.print(Text(line), soft_wrap=True)
+        out.print(line)
     for drawn in report.tables:
-        table(drawn.title, drawn.columns, [[Text(cell) for cell in row] for row in drawn.rows], right=drawn.right)
+        table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)

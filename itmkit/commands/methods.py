@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from itmkit.commands import complete
 from itmkit.commands.options import json_option, workspace_option
 from itmkit.workspace import Workspace
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("methods")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete.methods)
 @workspace_option
 @json_option
 def command(name: str | None, workspace: Workspace, as_json: bool) -> None:
@@ -46,19 +47,22 @@ def command(name: str | None, workspace: Workspace, as_json: bool) -> None:
 
 
 def _show(found: About) -> None:
-    from itmkit.commands.console import out, table
+    from itmkit.commands.console import out, styled, table
     from itmkit.methods.reported import NAMES
 
-    out.print(f"[bold]{found.name}[/bold]  {found.says}", soft_wrap=True)
+    out.print(styled((found.name, "bold"), f"  {found.says}"))
     if len(found.members) > 1:
         parts = ", ".join(f"{name} ({weight:g})" for name, weight in found.members.items())
-        out.print(f"an ensemble of independently trained members, by weight: {parts}", soft_wrap=True)
+        out.print(f"an ensemble of independently trained members, by weight: {parts}")
     rows = [(one.option, _default(one.default), one.values, one.says) for one in found.settings]
-    table("\nsettings of `itmkit train`", ["option", "default", "may be", "meaning"], rows)
+    out.print()
+    table("settings of `itmkit train`", ["option", "default", "may be", "meaning"], rows)
     columns = ["cache", "command that makes it"] + (["state"] if found.caches[0].state else [])
     caches = [(one.name, one.command, one.state)[: len(columns)] for one in found.caches]
-    table("\ncaches it reads, with these defaults", columns, caches)
-    table("\nrecipes (--recipe)", ["recipe", "what for"], list(found.recipes.items()))
+    out.print()
+    table("caches it reads, with these defaults", columns, caches)
+    out.print()
+    table("recipes (--recipe)", ["recipe", "what for"], list(found.recipes.items()))
     if not found.reported:
         return
     six = [one for one in found.reported if NAMES[0] in one.figures and one.kind]
@@ -67,18 +71,21 @@ def _show(found: About) -> None:
             (one.model, one.kind, one.protocol, *(f"{one.figures[n]:.1f}" if n in one.figures else "-" for n in NAMES))
             for one in six
         ]
-        title = f"\nreported, not measured by itmkit ({'; '.join(dict.fromkeys(one.source for one in six))})"
+        title = f"reported, not measured by itmkit ({'; '.join(dict.fromkeys(one.source for one in six))})"
+        out.print()
         table(title, ["in the paper", "kind", "protocol", *NAMES], cells, right=NAMES)
     other = [one for one in found.reported if one not in six]
     if other:
-        title = f"\nreported, not measured by itmkit ({'; '.join(dict.fromkeys(one.source for one in other))})"
+        title = f"reported, not measured by itmkit ({'; '.join(dict.fromkeys(one.source for one in other))})"
         lines = [(one.model, one.protocol, one.figures_in_words) for one in other]
+        out.print()
         table(title, ["in the paper", "on", "figures"], lines)
         for caveat in dict.fromkeys(one.caveat for one in other):
-            out.print(f"these compare with nothing but each other: {caveat}", markup=False, soft_wrap=True)
+            out.print(f"these compare with nothing but each other: {caveat}")
     ablations = [(one.model, one.settings) for one in found.reported if one.settings]
     if ablations:
-        table("\nrows of its tables as options", ["row", "itmkit train ..."], list(dict.fromkeys(ablations)))
+        out.print()
+        table("rows of its tables as options", ["row", "itmkit train ..."], list(dict.fromkeys(ablations)))
 
 
 def _default(value: object) -> str:

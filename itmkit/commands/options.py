@@ -13,8 +13,13 @@ from itmkit.workspace import Workspace
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _workspace(context: click.Context, parameter: click.Parameter, value: str) -> Workspace:
-    return Workspace(Path(value))
+def as_workspace(context: click.Context, parameter: click.Parameter, value: str) -> Workspace:
+    return Workspace(fixed(Path(value)))
+
+
+def fixed(path: Path) -> Path:
+    """The same place wherever the process goes later. Links are kept, unless `..` stands behind them."""
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def workspace_option(function: F) -> F:
@@ -26,7 +31,7 @@ def workspace_option(function: F) -> F:
         default=".",
         show_default="current folder",
         type=click.Path(file_okay=False),
-        callback=_workspace,
+        callback=as_workspace,
         help="Folder with the data set and its caches.",
     )(function)
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from itmkit.commands import complete
 from itmkit.commands.options import Path_, json_option, workspace_option
 from itmkit.workspace import Workspace
 
@@ -17,9 +18,21 @@ WHAT = ("epochs", "compare", "cmc", "precision", "slices", "labels")
 @click.argument("what", nargs=-1, required=True, type=click.Choice(WHAT), metavar="WHAT...")
 @workspace_option
 @click.option(
-    "--run", "runs", multiple=True, metavar="NAME", help="A run to draw (default: every one that has what is drawn)."
+    "--run",
+    "runs",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete.runs,
+    help="A run to draw (default: every one that has what is drawn).",
 )
-@click.option("--split", default="test", show_default=True, metavar="NAME", help="As in evaluate; epochs are of val.")
+@click.option(
+    "--split",
+    default="test",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=complete.splits,
+    help="As in evaluate; epochs are of val.",
+)
 @click.option(
     "--comparison",
     default="compare",

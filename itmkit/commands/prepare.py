@@ -99,10 +99,12 @@ def command() -> None:
 def karpathy(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """Karpathy's JSON of Flickr8k, Flickr30k or COCO, or a file in its layout.
 
+    The folder of COCO's pictures is the one with train2014/ and val2014/ in it.
+
     \b
     Examples:
       itmkit prepare karpathy dataset_flickr30k.json --images flickr30k-images
-      itmkit prepare karpathy dataset_coco.json --images coco   # has train2014/ and val2014/
+      itmkit prepare karpathy dataset_coco.json --images coco
     """
     from itmkit.datasets.karpathy import prepare_karpathy
 
@@ -140,8 +142,9 @@ def coco(workspace: Workspace, as_json: bool, **options: Any) -> None:
 
     \b
     Example:
-      itmkit prepare coco annotations/captions_train2017.json annotations/captions_val2017.json \\
-        --images . --instances annotations/instances_train2017.json
+      itmkit prepare coco annotations/captions_train2017.json \\
+        annotations/captions_val2017.json --images . \\
+        --instances annotations/instances_train2017.json
     """
     from itmkit.datasets.coco import prepare_coco
 
@@ -201,12 +204,12 @@ def nuswide(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """NUS-WIDE: the tags of an image are its caption, and the concepts it shows are its labels.
 
     FOLDER holds what the authors' archives unpack to: ImageList/, NUS_WID_Tags/, Groundtruth/, Concepts81.txt or
-    ConceptsList/, Flickr/. Images without tag or label are left out.
+    ConceptsList/, Flickr/. Images without tag or label are left out. The official split is in ImageList/.
 
     \b
     Examples:
       itmkit prepare nuswide NUS-WIDE --test 2100 --val 1000 --train 10500
-      itmkit prepare nuswide NUS-WIDE --lists NUS-WIDE/ImageList --concepts all   # the official split
+      itmkit prepare nuswide NUS-WIDE --lists NUS-WIDE/ImageList --concepts all
     """
     from itmkit.datasets.nuswide import prepare_nuswide
 
@@ -226,7 +229,8 @@ def jsonl(workspace: Workspace, as_json: bool, **options: Any) -> None:
     Without any split in the file and without --split, a tenth of the images becomes val and a tenth test.
 
     \b
-    Example, with lines such as {"image": "a.jpg", "captions": ["A dog.", "A wet dog."], "split": "train"}:
+    Example, with lines such as
+      {"image": "a.jpg", "captions": ["A dog.", "A wet dog."], "split": "train"}
       itmkit prepare jsonl photos/captions.jsonl
     """
     from itmkit.datasets.pairs import prepare_jsonl
@@ -285,6 +289,6 @@ def _show(result: PreparedDataset, workspace: Workspace, as_json: bool) -> None:
         first = "; ".join(f"{skip.id}: {skip.reason}" for skip in result.skipped[:3])
         notes.append(f"{len(result.skipped):,} images left out, their pictures are no use (--json lists all): {first}")
     for note in notes:
-        out.print(f"note: {note}", markup=False, soft_wrap=True)
+        out.print(f"note: {note}")
     already = "is already this data set; nothing to do" if result.unchanged else "written"
-    out.print(f"{result.path} {already}", markup=False, soft_wrap=True)
+    out.print(f"{result.path} {already}")

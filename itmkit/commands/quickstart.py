@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 
 import click
 
-from itmkit.commands.options import force_option, json_option
+from itmkit.commands.options import as_workspace, force_option, json_option
 from itmkit.workspace import Workspace
 
 
 @click.command("quickstart")
 @click.option(
     "-w", "--workspace", default="quickstart", show_default=True, type=click.Path(file_okay=False), metavar="DIR",
-    help="Folder to work in; a killed quickstart continues there.",
+    callback=as_workspace, help="Folder to work in; a killed quickstart continues there.",
 )  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Seed of the scenes, the weights and the order of training.")
 @force_option
 @json_option
-def command(workspace: str, seed: int, force: bool, as_json: bool) -> None:
+def command(workspace: Workspace, seed: int, force: bool, as_json: bool) -> None:
     """Run the whole pipeline once on drawn scenes: a few minutes on two cores, without downloads.
 
     Draws 1,400 pictures with five captions each, finds their objects with the detector that ships with itmkit,
@@ -29,23 +30,22 @@ def command(workspace: str, seed: int, force: bool, as_json: bool) -> None:
     Example:
       itmkit quickstart -w quickstart
     """
-    from itmkit.commands.console import ConsoleProgress, out, print_json, table
+    from itmkit.commands.console import ConsoleProgress, out, print_json, styled, table
     from itmkit.commands.evaluate import show
     from itmkit.quickstart import quickstart
 
-    result = quickstart(Workspace(workspace), seed=seed, force=force, progress=ConsoleProgress())
+    result = quickstart(workspace, seed=seed, force=force, progress=ConsoleProgress())
     if as_json:
         facts = {"gain": result.gain, "seconds": result.seconds, "examples": [asdict(e) for e in result.examples]}
         print_json(result.evaluation.to_json() | facts)
         return
     show(result.evaluation)
-    out.print(f"MPSM over VSE++: {result.gain:+.1f} rsum, same regions, same captions, seed {seed}\n")
+    out.print(f"MPSM over VSE++: {result.gain:+.1f} rsum, same regions, same captions, seed {seed}")
+    out.print()
     for example in result.examples:
-        out.print(
-            f"[bold]{'picture' if example.direction == 'i2t' else 'caption'}[/bold] {example.query}", soft_wrap=True
-        )
+        out.print(styled(("picture" if example.direction == "i2t" else "caption", "bold"), f" {example.query}"))
         for place, (text, right) in enumerate(zip(example.found, example.right, strict=True), 1):
-            out.print(f"  {place}. {text}{'  [green]right[/green]' if right else ''}", soft_wrap=True)
+            out.print(styled(f"  {place}. {text}", *([("  right", "green")] if right else [])))
     rows = [(stage, f"{seconds:.0f}") for stage, seconds in result.seconds.items()]
     table("seconds", ["stage", "s"], [*rows, ("all", f"{sum(result.seconds.values()):.0f}")], right=["s"])
-    out.print(f"files: {workspace}; next: itmkit status -w {workspace}")
+    out.print(f"files: {workspace.root}; next: itmkit status -w {shlex.quote(str(workspace.root))}")

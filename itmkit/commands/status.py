@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 from rich.text import Text
 
-from itmkit.commands.console import out, print_json, table
+from itmkit.commands.console import out, print_json, styled, table
 from itmkit.commands.options import json_option, workspace_option
 from itmkit.files import size_in_words
 from itmkit.status import status
@@ -44,7 +44,7 @@ def command(context: click.Context, workspace: Workspace, as_json: bool) -> None
                 f"{row.count:,}" if row.count else "",
                 f"{row.skipped:,}" if row.skipped else "",
                 size_in_words(row.bytes) if row.bytes else "",
-                Text(row.detail),
+                row.detail,
             )
             for row in rows
         ],
@@ -56,4 +56,4 @@ def command(context: click.Context, workspace: Workspace, as_json: bool) -> None
     if unfinished:
         given = context.get_parameter_source("workspace") == click.core.ParameterSource.COMMANDLINE
         where = f" -w {shlex.quote(str(workspace.root))}" if given else ""
-        out.print(Text.assemble("next: ", (unfinished[0] + where, "bold")), soft_wrap=True)
+        out.print(styled("next: ", (unfinished[0] + where, "bold")))

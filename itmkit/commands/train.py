@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from itmkit.commands import complete
 from itmkit.commands.options import device_option, force_option, json_option, workspace_option
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
@@ -39,7 +40,13 @@ def read_settings(extra: Sequence[str]) -> dict[str, str]:
 
 @click.command("train", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @workspace_option
-@click.option("--method", required=True, metavar="NAME", help="mpsm, glfn, ...: `itmkit methods` lists them.")
+@click.option(
+    "--method",
+    required=True,
+    metavar="NAME",
+    shell_complete=complete.methods,
+    help="mpsm, glfn, ...: `itmkit methods` lists them.",
+)
 @click.option(
     "--recipe",
     default="small",
@@ -47,7 +54,9 @@ def read_settings(extra: Sequence[str]) -> dict[str, str]:
     metavar="NAME",
     help="small (for a laptop), paper, coco, or scenes (for the quickstart).",
 )
-@click.option("--run", metavar="NAME", show_default="the method", help="Folder under runs/.")
+@click.option(
+    "--run", metavar="NAME", shell_complete=complete.runs, show_default="the method", help="Folder under runs/."
+)
 @click.option("--dry-run", is_flag=True, help="Only estimate time and memory, from a few steps; writes nothing.")
 @click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard too (needs itmkit[tensorboard]).")
 @device_option
@@ -79,7 +88,8 @@ def command(
       itmkit train --method mpsm --budget 40m
       itmkit train --method mpsm --run no-kgid --kgid-layers 0 --seed 1
       itmkit train --method vsepp --recipe paper --device cuda
-      torchrun --nproc-per-node 2 -m -- itmkit train --method mpsm --global-negatives true
+      torchrun --nproc-per-node 2 -m -- \\
+        itmkit train --method mpsm --global-negatives true
     """
     import torch
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from itmkit.dataset import Dataset, ImageRecord
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, nearest
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ PROTOCOLS = {
 def protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
         known = "; ".join(f"{p.name} ({p.says})" for p in PROTOCOLS.values())
-        raise ItmkitError(f"--split {name!r}: no such split or protocol; there are {known}")
+        raise ItmkitError(f"--split {name!r}: no such split or protocol; there are {known}{nearest(name, PROTOCOLS)}")
     return PROTOCOLS[name]
 
 

@@ -46,7 +46,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, nearest
 from itmkit.inputs.batch import ImageBatch, Sizes, TextBatch
 
 Encoded = dict[str, Tensor]
@@ -106,7 +106,7 @@ class Matcher(Protocol):
 def method(name: str) -> ModuleType:
     """The module of a method. Raises ItmkitError listing the methods there are."""
     if name not in METHODS:
-        raise ItmkitError(f"--method {name!r}: no such method; there are {', '.join(METHODS)}")
+        raise ItmkitError(f"--method {name!r}: no such method; there are {', '.join(METHODS)}{nearest(name, METHODS)}")
     return importlib.import_module(METHODS[name])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, nearest
 
 SMALL = "small"  # the recipe that is taken where none is named
 
@@ -18,7 +18,9 @@ def recipes(name: str) -> list[str]:
 
 def recipe_text(name: str, recipe: str) -> str:
     """The TOML of a recipe; empty for `small` where a method has none. Raises ItmkitError listing those there are."""
-    if recipe not in recipes(name):
-        raise ItmkitError(f"--recipe {recipe!r}: {name} has no such recipe; it has {', '.join(recipes(name))}")
+    have = recipes(name)
+    if recipe not in have:
+        close = nearest(recipe, have)
+        raise ItmkitError(f"--recipe {recipe!r}: {name} has no such recipe; it has {', '.join(have)}{close}")
     file = resources.files("itmkit.methods") / "recipes" / name / f"{recipe}.toml"
     return file.read_text(encoding="utf-8") if file.is_file() else ""

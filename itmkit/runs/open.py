@@ -10,7 +10,7 @@ import torch
 
 from itmkit.cache.manifest import read_manifest
 from itmkit.dataset import Dataset
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, nearest
 from itmkit.files import sha256_file
 from itmkit.inputs import Needs, Sizes
 from itmkit.inputs.vocabulary import Vocabulary
@@ -68,7 +68,7 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device, dataset: 
         have = run_names(workspace)
         raise ItmkitError(
             f"--run {name}: no such run, nor the folder of one; there are"
-            f" {', '.join(have) or 'none: run `itmkit train` first'}"
+            f" {', '.join(have) or 'none: run `itmkit train` first'}{nearest(name, have)}"
         )
     config, facts = read_config(folder / "config.toml"), RunFacts.read(folder)
     module = method(config.method)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, nearest
 from itmkit.files import read_text, write_text
 from itmkit.machine.precision import WantedProducts
 from itmkit.matchers import Stage, method, preset, stages
@@ -209,11 +209,8 @@ def _names(kind: Any) -> list[str]:
 
 
 def _nearest(key: str, fields: Mapping[str, list[str]]) -> str:
-    import difflib
-
     names = [name for group in fields.values() for name in group]
-    close = difflib.get_close_matches(key, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(sorted(names))}"
+    return nearest(key, names) or f"; it has {', '.join(sorted(names))}"
 
 
 def _checked(kind: Any, values: Mapping[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, nearest
 from itmkit.evaluation.protocols import protocol
 from itmkit.files import write_json
 from itmkit.matchers import METHODS, method
@@ -149,8 +149,9 @@ def _base(workspace: Workspace, name: str, recipe: str | None, settings: Mapping
     folder = workspace.run(name)
     before = read_config(folder / "config.toml") if RunFacts.exist(folder) else None
     if before is None and name not in METHODS:
-        have = ", ".join(run_names(workspace)) or "none yet"
-        raise ItmkitError(f"{name!r} is neither a run ({have}) nor a method ({', '.join(METHODS)})")
+        have = run_names(workspace)
+        neither = f"{name!r} is neither a run ({', '.join(have) or 'none yet'}) nor a method ({', '.join(METHODS)})"
+        raise ItmkitError(neither + nearest(name, [*have, *METHODS]))
     if before is not None and recipe is None and not settings:
         return before
     chosen = recipe or (before.recipe if before is not None else "small")

@@ -12,9 +12,9 @@ import click
 import pytest
 
 import itmkit
-from itmkit.commands import COMMANDS, cli
+from itmkit.commands import COMMANDS, HEADINGS, cli
 from itmkit.commands.console import in_words, run
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, nearest
 
 HEAVY = ("torch", "transformers", "spacy", "scipy", "matplotlib")
 
@@ -31,7 +31,8 @@ def all_commands() -> Iterator[tuple[str, click.Command]]:
 
 HELPS = """
 import sys
-from itmkit.commands import COMMANDS, cli
+from click.shell_completion import ShellComplete
+from itmkit.commands import COMMANDS, HEADINGS, cli
 from itmkit.commands.console import run
 
 def help_of(*names):
@@ -42,10 +43,14 @@ def help_of(*names):
 help_of()
 for name in COMMANDS:
     help_of(name)
+complete = ShellComplete(cli, {}, "itmkit", "_ITMKIT_COMPLETE")
+for words in ("train --method", "compare --methods", "evaluate --run", "evaluate --split", "methods"):
+    complete.get_completions(words.split(), "")
+    assert not [name for name in HEAVY if name in sys.modules], words
 """
 
 
-def test_help_imports_nothing_heavy() -> None:
+def test_help_and_completion_import_nothing_heavy() -> None:
     """All in one process: a heavy module shows at the first command that imports it."""
     done = subprocess.run(
         [sys.executable, "-c", f"HEAVY = {HEAVY!r}\n{HELPS}"], capture_output=True, text=True, check=False
@@ -54,13 +59,22 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.count("Usage:") == 1 + len(COMMANDS)
 
 
-def test_help_lists_every_command_in_the_order_of_the_pipeline(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_command_once_under_a_heading(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(cli, ["--help"]) == 0
     told = capsys.readouterr().out
-    listed = [line.split()[0] for line in told.partition("Commands:")[2].splitlines() if line.strip()]
-    assert [name for name in listed if name in COMMANDS] == list(COMMANDS)
+    listed = [line.split()[0] for line in told.partition("Data:")[2].splitlines() if line.startswith("  ")]
+    assert sorted(name for name in listed if name in COMMANDS) == sorted(COMMANDS)
+    assert all(f"\n{heading}:\n" in told for heading in HEADINGS) and "Other commands" not in told
     for module, _ in COMMANDS.values():
         assert find_spec(f"itmkit.commands.{module}") is not None
+
+
+def test_every_help_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ["", *(name for name, _ in all_commands())]:
+        assert run(cli, [*name.split(), "--help"]) == 0
+        wide = [line for line in capsys.readouterr().out.splitlines() if len(line) > 80]
+        assert not wide, (name, wide)
 
 
 def test_every_help_has_an_example_and_explains_every_option() -> None:
@@ -105,6 +119,29 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
     assert run(cli, arguments) == 2
     told = capsys.readouterr()
     assert told.out == "" and "Error" in told.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "close"),
+    [
+        (["statsu"], "'status'"),
+        (["prepare", "karpaty"], "'karpathy'"),
+        (["status", "--workspce", "x"], "'--workspace'"),
+        (["evaluate", "--slit", "test"], "'--split'"),
+    ],
+)
+def test_a_word_written_wrong_brings_the_right_one(
+    arguments: list[str], close: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(cli, arguments) == 2
+    told = capsys.readouterr().err
+    assert "id you mean" in told and close in told
+
+
+def test_the_nearest_name() -> None:
+    assert nearest("MSPM", ["scan", "mpsm", "vsepp"]) == "; did you mean 'mpsm'?"
+    assert nearest("something else", ["scan"]) == ""
+    assert nearest("x", []) == ""
 
 
 @click.command()
