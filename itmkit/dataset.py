@@ -17,9 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from itmkit.errors import ItmkitError
-from itmkit.files import atomic_path, read_json, write_json
+from itmkit.files import atomic_path, read_json, sha256_file, write_json
 
 SPLITS = ("train", "val", "test")
+SHA = "jsonl_sha256"  # in dataset.info.json: of the dataset.jsonl that was written with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +214,37 @@ def write_dataset(path: Path, images: Iterable[ImageRecord], *, kind: str, setti
     if problems := check_records(records):
         raise ItmkitError(problems)
     info = dataset_info(records, kind=kind, settings=settings)
+    lines = [json.dumps(image.to_json(), ensure_ascii=False) + "\n" for image in records]
+    # Two files cannot appear at once. The facts come first, under a name that counts only if the images are theirs.
+    write_json(_next_info_path(path), info | {SHA: _sha256(line.encode() for line in lines)})
     with atomic_path(path) as partial, open(partial, "w", encoding="utf-8") as out:
-        for image in records:
-            out.write(json.dumps(image.to_json(), ensure_ascii=False) + "\n")
-    write_json(info_path(path), info)
+        out.writelines(lines)
+    settle_info(path)
     return info
+
+
+def _sha256(pieces: Iterable[bytes]) -> str:
+    state = hashlib.sha256()
+    for piece in pieces:
+        state.update(piece)
+    return state.hexdigest()
+
+
+def _next_info_path(path: Path) -> Path:
+    return path.with_name(".dataset.info.next.json")
+
+
+def settle_info(path: Path) -> None:
+    """Gives the facts of the data set in `path` their name, where a kill came before that."""
+    if path.exists() and (following := _following(path, sha256_file(path))) is not None:
+        following.replace(info_path(path))
+
+
+def _following(path: Path, sha256: str) -> Path | None:
+    """The file of facts that were written just before `path`, which has this digest; None if they are of another."""
+    place = _next_info_path(path)
+    info = read_json(place) if place.is_file() else None
+    return place if isinstance(info, dict) and info.get(SHA) == sha256 else None
 
 
 # What a record may hold besides id, split, captions and labels.
@@ -263,8 +290,10 @@ def read_dataset(path: Path) -> Dataset:
     problems: list[str] = []
     images: list[ImageRecord] = []
     places: list[str] = []
+    state = hashlib.sha256()
     with open(path, "rb") as lines:
         for number, data in enumerate(lines, 1):
+            state.update(data)
             place = f"{path}: line {number}"
             try:
                 line = data.decode("utf-8")
@@ -280,7 +309,7 @@ def read_dataset(path: Path) -> Dataset:
     problems = problems or check_records(images, places)
     if problems:
         raise ItmkitError(problems)
-    beside = info_path(path)
+    beside = _following(path, state.hexdigest()) or info_path(path)
     info = read_json(beside) if beside.exists() else {}
     if not isinstance(info, dict):
         raise ItmkitError(f"{beside}: not an object; delete it, or run `itmkit prepare --force`")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from itmkit.dataset import Dataset, ImageRecord, read_dataset, write_dataset
+from itmkit.dataset import SHA, Dataset, ImageRecord, read_dataset, settle_info, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json
 from itmkit.progress import SILENT, Progress
@@ -56,6 +56,9 @@ def write_or_keep(
     old = None if force else _present(workspace)
     if old is not None:
         if old.images == records:
+            if old.kind != kind:  # same images, other facts: they are of the data set that was here before
+                write_dataset(path, records, kind=kind, settings=settings)
+            settle_info(path)
             return PreparedDataset(path, old.kind, old.info["counts"], True, skipped, notes)
         raise _other(workspace, old)
     counts = write_dataset(workspace.dataset_path, records, kind=kind, settings=settings)["counts"]
@@ -78,7 +81,9 @@ def prepare_scenes(
     settings = {"train": train, "val": val, "test": test, "seed": seed}
     old = None if force else _present(workspace)
     if old is not None:
+        settle_info(workspace.dataset_path)
         written = read_json(workspace.dataset_info_path) if workspace.dataset_info_path.exists() else {}
+        written.pop(SHA, None)
         # Equal digests: nobody has edited dataset.jsonl since. The pictures themselves are not looked at.
         if old.info == written and old.kind == "scenes" and old.info["settings"] == settings:
             return PreparedDataset(workspace.dataset_path, old.kind, old.info["counts"], True)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from itmkit.cache import WHOLE
 from itmkit.cache.parts import merge_when_done
 from itmkit.dataset import image_of_captions
 from itmkit.errors import ItmkitError
+from itmkit.evaluation.kept import with_earlier
 from itmkit.evaluation.measures import Measures, Wanted
 from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
 from itmkit.evaluation.results import Evaluation, Table
@@ -80,7 +82,10 @@ def evaluate(
     seeds = alike if len(alike) == len(mine) else ()
     result = table.summary(chosen, *counts, scoring.products, difference, runs=seeds)
     if leads:
-        _write(result, [run for run, _ in opened], named, split)
+        of = digest(
+            {"order": _order_digest(first, *_everything(first)), "labels": [list(i.labels) for i in first.images]}
+        )
+        result = replace(result, notes=(*result.notes, *_write(result, [run for run, _ in opened], named, split, of)))
     return result
 
 
@@ -168,15 +173,33 @@ def _add_ensemble(table: Table, runs: Sequence[Run], name: str, together: Scores
     table.add(name, kind, together, image_of, method=methods.pop() if len(methods) == 1 else "")
 
 
-def _write(result: Evaluation, runs: Sequence[Run], named: Sequence[str], split: str) -> None:
-    """Writes the result of each run, and of all together. The score matrices are then no longer needed."""
+def _write(result: Evaluation, runs: Sequence[Run], named: Sequence[str], split: str, data: str) -> list[str]:
+    """Writes the result of each run, and of all together. The score matrices are then no longer needed.
+
+    Args:
+        data: digest of the images and captions.
+
+    Returns:
+        Notes on what earlier evaluations have left in these files.
+    """
+    notes = []
+    made_from = {run.name: digest(run.made_from | {"data": data, "precision": result.precision}) for run in runs}
     for run in runs:
         mine = [row for row in result.rows if row.name == run.name or row.name.startswith(f"{run.name}/")]
-        write_json(result_path(run.folder, split), replace(result, rows=mine, against=None, over_runs=None).to_json())
+        alone = replace(result, rows=mine, against=None, over_runs=None).to_json()
+        notes.append(_write_one(alone, result_path(run.folder, split), made_from[run.name]))
     if len(runs) > 1:
-        write_json(result_path(runs[0].folder, split, together=named), result.to_json())
+        place = result_path(runs[0].folder, split, together=named)
+        notes.append(_write_one(result.to_json(), place, digest(made_from)))
     for run in runs:
         shutil.rmtree(_scores_folder(run, split), ignore_errors=True)
+    return [note for note in notes if note]
+
+
+def _write_one(result: dict[str, Any], path: Path, scores_of: str) -> str:
+    written, note = with_earlier(result | {"scores_of": scores_of}, path)
+    write_json(path, written)
+    return note
 
 
 def evaluate_files(
@@ -235,6 +258,10 @@ def _check_save(save: Path | None, chosen: Protocol) -> None:
 def _save(path: Path, scores: Scores, inputs: Inputs, made_by: str) -> None:
     captions = [caption.id for image in inputs.images for caption in image.captions]
     save_scores(path, scores, [image.id for image in inputs.images], captions, made_by)
+
+
+def _everything(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+    return np.arange(len(inputs.images)), np.arange(len(inputs.caption_texts))
 
 
 def _order_digest(inputs: Inputs, images: np.ndarray, texts: np.ndarray) -> str:

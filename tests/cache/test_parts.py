@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, Part, merge_parts, parts, read_manifest, recode
-from itmkit.cache.parts import WHOLE, part_manifest
+from itmkit.cache.manifest import part_manifest
 from itmkit.errors import ItmkitError
+from itmkit.machine.part import WHOLE
 
 KEYS = [f"k{number}" for number in range(23)]
 SHARD = 4  # six shards, the last of three rows

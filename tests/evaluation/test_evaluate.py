@@ -11,6 +11,7 @@ import torch
 from itmkit.cache import Part
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate, evaluate_files
+from itmkit.evaluation.measures import Wanted
 from itmkit.evaluation.protocols import PROTOCOLS, Protocol
 from itmkit.inputs import Inputs
 from itmkit.matchers import method
@@ -71,13 +72,32 @@ def test_everything_is_written_beside_the_run(workspace: Workspace) -> None:
     together = evaluate(workspace, ["mpsm", "vsepp"]).to_json()
     alone = json.loads((workspace.run("mpsm") / "eval-test.json").read_text())
     assert [row["name"] for row in alone["results"]] == ["mpsm/distance", "mpsm/direction", "mpsm"]
-    assert json.loads((workspace.run("mpsm") / "eval-test+vsepp.json").read_text()) == together
+    written = json.loads((workspace.run("mpsm") / "eval-test+vsepp.json").read_text())
+    assert written == together | {"scores_of": written["scores_of"]}
     assert [row["kind"] for row in json.loads((workspace.run("vsepp") / "eval-test.json").read_text())["results"]] == [
         "single"
     ]
     for key in ("split", "folds", "left_out", "images", "captions", "chance_rsum"):
         assert key in alone
     assert evaluate(workspace, ["mpsm"], split="val").to_json()["split"] == "val"
+
+
+def test_a_plain_evaluation_keeps_what_a_fuller_one_has_measured(workspace: Workspace) -> None:
+    path = workspace.run("vsepp") / "eval-test.json"
+    evaluate(workspace, ["vsepp"], wanted=Wanted(curves=True, slices=True))
+    full = json.loads(path.read_text())
+    plain = evaluate(workspace, ["vsepp"])
+    assert json.loads(path.read_text()) == full and set(full["results"][0]) >= {"curves", "slices"}
+    assert plain.notes == (
+        f"{path}: keeps what was measured before with --curves, --slices, of the same weights and data",
+    )
+    assert "curves" not in plain.rows[0].to_json()  # and tells only what was asked for
+    evaluate(workspace, ["vsepp"], wanted=Wanted(intervals=True))
+    assert set(json.loads(path.read_text())["results"][0]) == {*full["results"][0], "intervals"}
+    path.write_text(json.dumps(full | {"scores_of": "other weights"}))
+    (note,) = evaluate(workspace, ["vsepp"]).notes
+    assert "has lost what was measured before with --curves, --slices: weights, data or precision changed" in note
+    assert "curves" not in json.loads(path.read_text())["results"][0]
 
 
 def test_folds_are_scored_apart_and_averaged(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,74 @@
+"""A data set is one thing: images and facts belong together whenever a run is killed, and one process writes it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from itmkit.commands.console import run
+from itmkit.commands.prepare import command
+from itmkit.dataset import Caption, ImageRecord, read_dataset, write_dataset
+from itmkit.datasets.pairs import prepare_csv
+from itmkit.datasets.prepared import prepare_scenes
+from itmkit.workspace import Workspace
+from tests.workspaces import save_picture
+
+
+def images(text: str) -> list[ImageRecord]:
+    return [ImageRecord("a", "train", (Caption("a#0", text),))]
+
+
+def test_killed_between_the_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "dataset.jsonl"
+    found = []
+    whole = Path.replace
+    for moment in range(4):
+        write_dataset(path, images("an old one"), kind="scenes", settings={"seed": 1})
+        left = [moment]
+
+        def dying(old: Path, new: Path, left: list[int] = left) -> Path:
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return whole(old, new)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "replace", dying)
+            with suppress(KeyboardInterrupt):
+                write_dataset(path, images("a new one"), kind="csv", settings={"split": None})
+        now = read_dataset(path)
+        found.append((now.images[0].captions[0].text, now.kind, now.info["settings"]))
+    old, new = ("an old one", "scenes", {"seed": 1}), ("a new one", "csv", {"split": None})
+    assert found == [old, old, new, new]
+
+
+def test_a_rerun_after_the_kill_gives_the_facts_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(tmp_path / "work")
+    prepare_scenes(workspace, train=1, val=0, test=0, seed=0)
+    save_picture(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text("image,caption,split\na.png,a dog,train\n")
+    with monkeypatch.context() as patched:
+        patched.setattr("itmkit.dataset.settle_info", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare_csv(workspace, tmp_path / "t.csv", force=True)
+    assert workspace.dataset().kind == "csv"
+    assert prepare_csv(workspace, tmp_path / "t.csv").unchanged
+    assert '"csv"' in workspace.dataset_info_path.read_text() and workspace.dataset().kind == "csv"
+    # Half a data set of an older version: its facts know nothing of the images, and are those of other ones.
+    text = workspace.dataset_info_path.read_text().replace('"csv"', '"scenes"').replace("jsonl_sha256", "x")
+    workspace.dataset_info_path.write_text(text)
+    assert prepare_csv(workspace, tmp_path / "t.csv").unchanged and workspace.dataset().kind == "csv"
+
+
+def test_two_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_picture(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text("image,caption,split\na.png,a dog,train\n")
+    asked = ["csv", str(tmp_path / "t.csv"), "-w", str(tmp_path / "work"), "--force"]
+    with Workspace(tmp_path / "work").preparing():
+        assert run(command, asked) == 2
+        assert not (tmp_path / "work" / "dataset.jsonl").exists()
+    said = capsys.readouterr().err
+    assert "another process is preparing this data set" in said and "wait for it to end" in said
+    assert run(command, asked) == 0
