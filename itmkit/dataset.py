@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from itmkit.dataset_info import facts_first, info_of
 from itmkit.errors import ItmkitError
-from itmkit.files import atomic_path, read_json, sha256_file, write_json
+from itmkit.files import atomic_path, read_json
 
 SPLITS = ("train", "val", "test")
-SHA = "jsonl_sha256"  # in dataset.info.json: of the dataset.jsonl that was written with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +199,6 @@ def check_records(images: Sequence[ImageRecord], places: Sequence[str] | None = 
     return check_described(images, places=places) + unwritable
 
 
-def info_path(path: Path) -> Path:
-    """The file of facts beside a `dataset.jsonl`: `dataset.info.json`."""
-    return path.with_name("dataset.info.json")
-
-
 def write_dataset(path: Path, images: Iterable[ImageRecord], *, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Checks all records, writes `path` (`dataset.jsonl`) and `dataset.info.json` beside it, and returns the info.
 
@@ -215,36 +210,12 @@ def write_dataset(path: Path, images: Iterable[ImageRecord], *, kind: str, setti
         raise ItmkitError(problems)
     info = dataset_info(records, kind=kind, settings=settings)
     lines = [json.dumps(image.to_json(), ensure_ascii=False) + "\n" for image in records]
-    # Two files cannot appear at once. The facts come first, under a name that counts only if the images are theirs.
-    write_json(_next_info_path(path), info | {SHA: _sha256(line.encode() for line in lines)})
-    with atomic_path(path) as partial, open(partial, "w", encoding="utf-8") as out:
-        out.writelines(lines)
-    settle_info(path)
-    return info
-
-
-def _sha256(pieces: Iterable[bytes]) -> str:
     state = hashlib.sha256()
-    for piece in pieces:
-        state.update(piece)
-    return state.hexdigest()
-
-
-def _next_info_path(path: Path) -> Path:
-    return path.with_name(".dataset.info.next.json")
-
-
-def settle_info(path: Path) -> None:
-    """Gives the facts of the data set in `path` their name, where a kill came before that."""
-    if path.exists() and (following := _following(path, sha256_file(path))) is not None:
-        following.replace(info_path(path))
-
-
-def _following(path: Path, sha256: str) -> Path | None:
-    """The file of facts that were written just before `path`, which has this digest; None if they are of another."""
-    place = _next_info_path(path)
-    info = read_json(place) if place.is_file() else None
-    return place if isinstance(info, dict) and info.get(SHA) == sha256 else None
+    for line in lines:
+        state.update(line.encode())
+    with facts_first(path, info, state.hexdigest()), atomic_path(path) as partial:
+        partial.write_text("".join(lines), encoding="utf-8")
+    return info
 
 
 # What a record may hold besides id, split, captions and labels.
@@ -309,7 +280,7 @@ def read_dataset(path: Path) -> Dataset:
     problems = problems or check_records(images, places)
     if problems:
         raise ItmkitError(problems)
-    beside = _following(path, state.hexdigest()) or info_path(path)
+    beside = info_of(path, state.hexdigest())
     info = read_json(beside) if beside.exists() else {}
     if not isinstance(info, dict):
         raise ItmkitError(f"{beside}: not an object; delete it, or run `itmkit prepare --force`")

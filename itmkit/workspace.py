@@ -23,7 +23,8 @@ from itmkit.cache import Manifest, read_manifest
 from itmkit.cache.anew import NEW
 from itmkit.cache.begin import begun_manifest
 from itmkit.cache.name import CacheName, Kind
-from itmkit.dataset import Dataset, info_path, read_dataset
+from itmkit.dataset import Dataset, read_dataset
+from itmkit.dataset_info import info_path
 from itmkit.errors import ItmkitError
 from itmkit.files import read_text
 from itmkit.machine.lock import lock

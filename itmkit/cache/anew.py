@@ -8,12 +8,12 @@ kill at any moment leaves one of them. A run that was killed before that goes on
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 from itmkit.cache.manifest import NAME, MadeBy, Manifest, part_manifest, parts_in, read_manifest
 from itmkit.cache.recode import STAGED
 from itmkit.errors import ItmkitError
+from itmkit.files import remove_folder
 from itmkit.machine.part import WHOLE, Part
 
 NEW = ".new"
@@ -59,6 +59,7 @@ def place_to_write(folder: Path, part: Part, made_by: MadeBy, *, force: bool) ->
         ItmkitError: other jobs make this cache anew from other data or settings, and this one does not.
     """
     new = folder / NEW
+    _no_link(new)
     if force:
         return new if part == WHOLE or (folder / NAME).exists() or parts_in(new) else folder
     begun = begun_in(new, part)
@@ -75,16 +76,21 @@ def place_to_write(folder: Path, part: Part, made_by: MadeBy, *, force: bool) ->
     return folder
 
 
+def _no_link(new: Path) -> None:
+    """A link, as a workspace from somewhere else may have, goes: what is written or moved must not lie outside."""
+    if new.is_symlink():
+        new.unlink()
+
+
 def discard_new(folder: Path) -> None:
     """Removes a cache that was begun anew and is not wanted any more."""
-    if (folder / NEW).is_symlink():
-        (folder / NEW).unlink()
-    shutil.rmtree(folder / NEW, ignore_errors=True)
+    remove_folder(folder / NEW)
 
 
 def take_over(folder: Path) -> Manifest | None:
     """Replaces the cache in `folder` by the one in `NEW`, if that is whole. Returns its manifest, else None."""
     new = folder / NEW
+    _no_link(new)
     manifest = read_manifest(new)
     if manifest is None:
         if new.is_dir() and not parts_in(new):  # a kill has left what there was to clear away
@@ -110,5 +116,5 @@ def _clear_away(folder: Path) -> None:
         for path in folder.glob("shard-*.h5"):
             if path.name not in kept:
                 path.unlink()
-        shutil.rmtree(folder / STAGED, ignore_errors=True)
+        remove_folder(folder / STAGED)
     discard_new(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from itmkit.cache.anew import NEW, begun_in, shard_number
 from itmkit.cache.manifest import NAME, Column, MadeBy, Manifest, part_manifest, parts_in, read_manifest
 from itmkit.cache.recode import STAGED
 from itmkit.errors import ItmkitError
+from itmkit.files import remove_folder
 from itmkit.machine.part import WHOLE, Part
 
 
@@ -51,7 +51,7 @@ def clear(folder: Path, part: Part) -> None:
     """Removes what a writer must not find: all of the cache, or what belongs to a part."""
     # The manifests first: killed in between, shards without one are leftovers, not a cache.
     (folder / NAME).unlink(missing_ok=True)
-    shutil.rmtree(folder / STAGED, ignore_errors=True)  # of a merge that was killed: its shards are of the old cache
+    remove_folder(folder / STAGED)  # of a merge that was killed: its shards are of the old cache
     stale = parts_in(folder) if part == WHOLE else [part]
     for old in stale:
         (folder / part_manifest(old)).unlink(missing_ok=True)

@@ -63,7 +63,7 @@ def merge_parts(folder: Path) -> Manifest:
 def merging_in(folder: Path) -> Path:
     """Where the parts of a cache lie: in its folder, or in the one in which it is made anew."""
     new = folder / NEW
-    return new if parts_in(new) or read_manifest(new) is not None else folder
+    return new if not new.is_symlink() and (parts_in(new) or read_manifest(new) is not None) else folder
 
 
 def _merged(folder: Path, parts: list[Part]) -> Manifest:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from itmkit.dataset import SHA, Dataset, ImageRecord, read_dataset, settle_info, write_dataset
+from itmkit.dataset import Dataset, ImageRecord, read_dataset, write_dataset
+from itmkit.dataset_info import SHA, settle, uneven_captions
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json
 from itmkit.progress import SILENT, Progress
@@ -58,11 +59,12 @@ def write_or_keep(
         if old.images == records:
             if old.kind != kind:  # same images, other facts: they are of the data set that was here before
                 write_dataset(path, records, kind=kind, settings=settings)
-            settle_info(path)
-            return PreparedDataset(path, old.kind, old.info["counts"], True, skipped, notes)
+            settle(path)
+            notes = [*notes, *uneven_captions(old.info["counts"])]
+            return PreparedDataset(path, kind, old.info["counts"], True, skipped, notes)
         raise _other(workspace, old)
     counts = write_dataset(workspace.dataset_path, records, kind=kind, settings=settings)["counts"]
-    return PreparedDataset(path, kind, counts, False, skipped, notes)
+    return PreparedDataset(path, kind, counts, False, skipped, [*notes, *uneven_captions(counts)])
 
 
 def prepare_scenes(
@@ -81,7 +83,7 @@ def prepare_scenes(
     settings = {"train": train, "val": val, "test": test, "seed": seed}
     old = None if force else _present(workspace)
     if old is not None:
-        settle_info(workspace.dataset_path)
+        settle(workspace.dataset_path)
         written = read_json(workspace.dataset_info_path) if workspace.dataset_info_path.exists() else {}
         written.pop(SHA, None)
         # Equal digests: nobody has edited dataset.jsonl since. The pictures themselves are not looked at.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,12 +17,12 @@ from itmkit.evaluation.kept import with_earlier
 from itmkit.evaluation.measures import Measures, Wanted
 from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
 from itmkit.evaluation.results import Evaluation, Table
-from itmkit.files import digest, write_json
+from itmkit.files import check_replaces, digest, remove_folder, write_json
 from itmkit.inputs import Inputs
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.open import Run, open_run
 from itmkit.scoring.engine import USUAL, Scoring, score_to_disk
-from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, save_scores
+from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, holds_scores, save_scores
 from itmkit.workspace import Workspace, result_path
 
 
@@ -35,6 +34,7 @@ def evaluate(
     wanted: Wanted | None = None,
     against: str | None = None,
     save: Path | None = None,
+    force: bool = False,
     scoring: Scoring = USUAL,
     progress: Progress = SILENT,
 ) -> Evaluation:
@@ -51,12 +51,13 @@ def evaluate(
         wanted: what is asked for besides recalls.
         against: another run, whose figures are compared with those of the last row of `runs`.
         save: a file for the score matrix, the mean of all members and runs; see `itmkit.scoring.stored`.
+        force: `save` may replace a file that holds no scores.
         scoring: the device, memory and precision. If several ranks share the rows, it names the part of this one. The
             first rank waits for the others and has the result. The result of the others has no rows.
     """
     named = _checked_names(runs, against)
     chosen = protocol(split)
-    _check_save(save, chosen)
+    _check_save(save, chosen, force=force)
     opened = _opened(workspace, named, chosen, scoring)
     mine, first = [run for run, _ in opened[: len(runs)]], opened[0][1]
     measures = Measures(wanted or Wanted(), first.images, chosen, regions=first.region_counts)
@@ -192,7 +193,7 @@ def _write(result: Evaluation, runs: Sequence[Run], named: Sequence[str], split:
         place = result_path(runs[0].folder, split, together=named)
         notes.append(_write_one(result.to_json(), place, digest(made_from)))
     for run in runs:
-        shutil.rmtree(_scores_folder(run, split), ignore_errors=True)
+        remove_folder(_scores_folder(run, split))
     return [note for note in notes if note]
 
 
@@ -210,17 +211,19 @@ def evaluate_files(
     wanted: Wanted | None = None,
     against: Path | None = None,
     save: Path | None = None,
+    force: bool = False,
 ) -> Evaluation:
     """Does the same with score matrices on disk (`--save-scores`), and with their mean if there are several.
 
     Args:
         against: another such file, whose figures are compared with those of the last row of `files`.
+        force: `save` may replace a file that holds no scores.
 
     Raises:
         ItmkitError: a file holds no scores, or lacks those of some image or caption of the split.
     """
     chosen = protocol(split)
-    _check_save(save, chosen)
+    _check_save(save, chosen, files, force=force)
     records = images_of(chosen, workspace.dataset())
     named = [*files, *([against] if against is not None else [])]
     stored = [ScoreFile(path) for path in named]
@@ -247,12 +250,18 @@ def evaluate_files(
     return table.summary(chosen, len(images), len(captions), len(records) - len(images), against=difference)
 
 
-def _check_save(save: Path | None, chosen: Protocol) -> None:
-    if save is not None and chosen.folds > 1:
+def _check_save(save: Path | None, chosen: Protocol, files: Sequence[Path] = (), *, force: bool) -> None:
+    """Before anything is scored: whether the scores can be saved, and whether that would destroy another file."""
+    if save is None:
+        return
+    if chosen.folds > 1:
         raise ItmkitError(
             f"--save-scores: {chosen.name} compares within {chosen.folds} folds only; save the scores of"
             f" --split {chosen.split}, and evaluate the file with --scores FILE --split {chosen.name}"
         )
+    if any(save.exists() and file.exists() and save.samefile(file) for file in files):
+        raise ItmkitError(f"--save-scores {save}: is one of the files of --scores; name another file")
+    check_replaces(save, holds_scores, "a file of scores (--force replaces it all the same)", force=force)
 
 
 def _save(path: Path, scores: Scores, inputs: Inputs, made_by: str) -> None:

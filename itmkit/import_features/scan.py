@@ -15,6 +15,7 @@ import numpy as np
 
 from itmkit.cache import WHOLE, CacheWriter, MadeBy
 from itmkit.cache.parts import writing
+from itmkit.dataset_info import uneven_captions
 from itmkit.errors import ItmkitError
 from itmkit.files import digest
 from itmkit.import_features.scan_blocks import block_columns, read_blocks
@@ -40,6 +41,7 @@ class ImportResult:
     regions: int
     dim: int
     splits: dict[str, int]
+    split_captions: dict[str, int]
     extras: tuple[str, ...]
     skipped: int
     notes: list[str] = field(default_factory=list)
@@ -101,6 +103,8 @@ def _imported(
     with writing(workspace.cache("regions"), WHOLE):
         pass  # nobody else writes the cache, so that the data set is not replaced for nothing
     dataset, keys, sizes = scan_dataset(workspace, splits, settings, size_order, force=force)
+    for note in (uneven := uneven_captions(dataset.info["counts"])):
+        progress.note(note)
     settings |= {"tag_form": tag_form, "size_order": size_order}
     made_by = MadeBy(STAGE, settings, None, workspace.inputs("regions", dataset))
     _, regions, dim = splits[0].features.shape
@@ -120,9 +124,10 @@ def _imported(
         regions=regions,
         dim=dim,
         splits={name: count["images"] for name, count in dataset.info["counts"].items()},
+        split_captions={name: count["captions"] for name, count in dataset.info["counts"].items()},
         extras=extras,
         skipped=skipped,
-        notes=notes,
+        notes=notes + uneven,
         unchanged=unchanged,
     )
 

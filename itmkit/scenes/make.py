@@ -19,7 +19,7 @@ from PIL import Image
 
 from itmkit.dataset import SPLITS, Caption, ImageRecord, write_dataset
 from itmkit.errors import ItmkitError
-from itmkit.files import write_text
+from itmkit.files import atomic_path, write_text
 from itmkit.progress import SILENT, Progress
 from itmkit.scenes.grammar import SceneCaption, captions
 from itmkit.scenes.render import Rendering, render
@@ -247,10 +247,8 @@ def _put(workspace: Workspace, file: str, data: bytes) -> None:
         # A picture of another data set gives way: until this one is whole, the workspace has none.
         workspace.dataset_path.unlink(missing_ok=True)
         workspace.dataset_info_path.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+    with atomic_path(path, flush=False) as partial:
+        partial.write_bytes(data)
 
 
 def _flush(workspace: Workspace, records: list[ImageRecord]) -> None:

@@ -112,7 +112,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
 
 
 def test_killed_while_the_new_one_takes_over(tmp_path: Path, killed_at: dict[str, int]) -> None:
-    for moment in range(12):
+    for moment in range(20):
         folder = tmp_path / str(moment)
         write(folder, 1)
         with pytest.raises(KeyboardInterrupt):
@@ -160,3 +160,18 @@ def test_a_full_disk_names_the_old_cache(tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(ItmkitError, match="the disk is full; the old cache beside it is kept"):
             write(tmp_path, 2, force=True)
     assert value_of(tmp_path) == 1 and NEW not in names(tmp_path)
+
+
+def test_links_in_a_received_cache_are_not_followed(tmp_path: Path) -> None:
+    write(tmp_path / "outside", 7)
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "outside").glob("*.*")}
+    for place in (NEW, ".shard-00000.h5.partial", ".manifest.json.partial", "shard-00000.h5"):
+        folder = tmp_path / f"with {place}"
+        folder.mkdir()
+        target = tmp_path / "outside" if place == NEW else tmp_path / "outside" / "shard-00000.h5"
+        (folder / place).symlink_to(target)
+        write(folder, 1)
+        (folder / NEW).symlink_to(tmp_path / "outside")
+        write(folder, 2, force=True)
+        assert value_of(folder) == 2
+        assert {path.name: path.read_bytes() for path in (tmp_path / "outside").glob("*.*")} == kept

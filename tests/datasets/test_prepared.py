@@ -10,6 +10,7 @@ import pytest
 from itmkit.commands.console import run
 from itmkit.commands.prepare import command
 from itmkit.dataset import Caption, ImageRecord, read_dataset, write_dataset
+from itmkit.dataset_info import uneven_captions
 from itmkit.datasets.pairs import prepare_csv
 from itmkit.datasets.prepared import prepare_scenes
 from itmkit.workspace import Workspace
@@ -50,7 +51,7 @@ def test_a_rerun_after_the_kill_gives_the_facts_their_name(tmp_path: Path, monke
     save_picture(tmp_path / "a.png")
     (tmp_path / "t.csv").write_text("image,caption,split\na.png,a dog,train\n")
     with monkeypatch.context() as patched:
-        patched.setattr("itmkit.dataset.settle_info", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr("itmkit.dataset_info.settle", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare_csv(workspace, tmp_path / "t.csv", force=True)
     assert workspace.dataset().kind == "csv"
@@ -72,3 +73,17 @@ def test_two_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     said = capsys.readouterr().err
     assert "another process is preparing this data set" in said and "wait for it to end" in said
     assert run(command, asked) == 0
+
+
+def test_uneven_captions_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        save_picture(tmp_path / f"{name}.png")
+    lines = [*(f"a.png,a dog {k},train" for k in range(5)), "b.png,a cat,val"]
+    (tmp_path / "t.csv").write_text("image,caption,split\n" + "\n".join(lines) + "\n")
+    asked = ["csv", str(tmp_path / "t.csv"), "-w", str(tmp_path / "work")]
+    for _ in range(2):  # also where there is nothing to do
+        assert run(command, asked) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert "captions a picture differ between the splits: train 5 (5 captions), val 1 (1 captions)" in said
+    even = {"train": {"images": 2, "captions": 10}, "val": {"images": 1, "captions": 4}, "test": {"images": 0}}
+    assert uneven_captions(even) == []

@@ -20,9 +20,11 @@ from itmkit.runs.settings import resolve
 from itmkit.scoring.engine import Scoring
 from itmkit.scoring.matrix import score_matrix
 from itmkit.scoring.metrics import retrieval
+from itmkit.scoring.stored import InMemory, ScoreFile, save_scores
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
+from tests.workspaces import largest_file
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +153,29 @@ def test_a_saved_matrix_evaluates_to_the_same(workspace: Workspace, tmp_path: Pa
     assert both.rows[2].kind == "mean of 2 files"
     assert both.rows[2].result == evaluate(workspace, ["mpsm", "vsepp"]).rows[-1].result
     assert evaluate_files(workspace, [tmp_path / "mean.h5"]).rows[0].result == both.rows[2].result
+
+
+def test_saving_scores_destroys_no_other_file(workspace: Workspace, tmp_path: Path) -> None:
+    before = workspace.dataset_path.read_bytes()
+    for other in (workspace.dataset_path, workspace.root, workspace.cache("regions") / "shard-00000.h5"):
+        with pytest.raises(ItmkitError, match=r"is there already and is not a file of scores|is a folder"):
+            evaluate(workspace, ["vsepp"], save=other)
+    assert workspace.dataset_path.read_bytes() == before
+    file = tmp_path / "scores.h5"
+    file.write_text("something else")
+    evaluate(workspace, ["vsepp"], save=file, force=True)
+    evaluate(workspace, ["vsepp"], save=file)  # over scores
+    with pytest.raises(ItmkitError, match="is one of the files of --scores"):
+        evaluate_files(workspace, [file], save=file)
+
+
+def test_a_disk_that_is_full_of_scores(tmp_path: Path) -> None:
+    path, scores = tmp_path / "scores.h5", InMemory(np.ones((200, 100), np.float32))
+    with largest_file(20_000), pytest.raises(OSError, match="scores.h5"):
+        save_scores(path, scores, list(map(str, range(200))), list(map(str, range(100))), "a test")
+    assert list(tmp_path.iterdir()) == []
+    save_scores(path, scores, list(map(str, range(200))), list(map(str, range(100))), "a test")
+    assert ScoreFile(path).shape == (200, 100)
 
 
 def test_a_saved_matrix_in_folds(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
