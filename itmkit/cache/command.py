@@ -9,7 +9,7 @@ from typing import Any
 from itmkit.cache.manifest import Manifest
 from itmkit.cache.name import CacheName
 
-_SPLITS = {"dev": "val", "testall": "test"}  # what a folder of SCAN's layout is taken to mean
+_SPLITS = {"restval": "train", "dev": "val", "testall": "test"}  # what a folder of SCAN's layout is taken to mean
 _REGIONS = ("backend", "model", "regions", "size", "precision", "config", "vocabulary", "selection", "min_regions")
 
 

@@ -83,10 +83,8 @@ def evaluate(
     seeds = alike if len(alike) == len(mine) else ()
     result = table.summary(chosen, *counts, scoring.products, difference, runs=seeds)
     if leads:
-        of = digest(
-            {"order": _order_digest(first, *_everything(first)), "labels": [list(i.labels) for i in first.images]}
-        )
-        result = replace(result, notes=(*result.notes, *_write(result, [run for run, _ in opened], named, split, of)))
+        notes = _write(result, [run for run, _ in opened], named, split, _data_digest(first))
+        result = replace(result, notes=(*result.notes, *notes))
     return result
 
 
@@ -269,8 +267,10 @@ def _save(path: Path, scores: Scores, inputs: Inputs, made_by: str) -> None:
     save_scores(path, scores, [image.id for image in inputs.images], captions, made_by)
 
 
-def _everything(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
-    return np.arange(len(inputs.images)), np.arange(len(inputs.caption_texts))
+def _data_digest(inputs: Inputs) -> str:
+    """Identifies the images and captions of a split, and the labels of the images."""
+    order = _order_digest(inputs, np.arange(len(inputs.images)), np.arange(len(inputs.caption_texts)))
+    return digest({"order": order, "labels": [list(image.labels) for image in inputs.images]})
 
 
 def _order_digest(inputs: Inputs, images: np.ndarray, texts: np.ndarray) -> str:

@@ -19,10 +19,8 @@ def test_scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["import-features", "scan", str(tmp_path / "scan"), "-w", str(tmp_path / "work")]
     assert run(cli, command) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert (
-        "8 pictures (train 4 with 20 captions, val 4 with 20 captions), 40 captions, 3 regions x 6 with boxes, sizes, scores, tags"
-        in shown
-    )
+    assert "8 pictures (train 4 with 20 captions, val 4 with 20 captions), 40 captions, 3 regions x 6" in shown
+    assert "with boxes, sizes, scores, tags" in shown
     assert "16 of 24 rows repeated an earlier row" in shown
     assert run(cli, command) == 0
     assert "nothing to do" in capsys.readouterr().out
