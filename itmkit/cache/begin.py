@@ -61,17 +61,8 @@ def clear(folder: Path, part: Part) -> None:
             path.unlink()
 
 
-def manifest_to_continue(
-    folder: Path,
-    part: Part,
-    *,
-    made_by: MadeBy,
-    columns: Mapping[str, Column],
-    shard_size: int,
-    planned: int,
-    force: bool,
-) -> Manifest | None:
-    """The manifest that a writer goes on with; None if it has to begin.
+def manifest_to_continue(folder: Path, part: Part, planned: Manifest, *, force: bool) -> Manifest | None:
+    """The manifest that a writer goes on with; None if it has to begin with the one it has planned.
 
     Raises:
         ItmkitError: what is there cannot be continued. With `force`, the writer begins instead.
@@ -79,8 +70,8 @@ def manifest_to_continue(
     try:
         found = found_manifest(folder, part)
         if found is not None:
-            check_continues(folder, found, made_by, columns, shard_size)
-            check_shards(folder, found, planned)
+            check_continues(folder, found, planned.made_by, planned.columns, planned.shard_size)
+            check_shards(folder, found, planned.planned)
     except ItmkitError:
         if not force:
             raise

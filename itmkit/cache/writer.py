@@ -180,13 +180,7 @@ class CacheWriter:
                 take_over(folder)
             place = place_to_write(folder, part, made_by, force=force)
             again = force and place == folder  # a part beside other parts: the old one stays until the first new shard
-            found = None
-            if not again:
-                plan = {"made_by": made_by, "columns": columns, "shard_size": shard_size, "planned": len(keys)}
-                found = manifest_to_continue(place, part, **plan, force=force)
-                if found is None:
-                    clear(place, part)
-            manifest = found or Manifest(
+            planned = Manifest(
                 made_by=made_by,
                 columns=dict(columns),
                 tables={name: list(table) for name, table in (tables or {}).items()},
@@ -194,9 +188,12 @@ class CacheWriter:
                 shard_size=shard_size,
                 notes=dict(notes or {}),
             )
+            found = None if again else manifest_to_continue(place, part, planned, force=force)
+            if found is None and not again:
+                clear(place, part)
             if part == WHOLE and place == folder:
                 discard_new(folder)
-            writer = cls(folder, place, manifest, keys, part, held.pop_all())
+            writer = cls(folder, place, found or planned, keys, part, held.pop_all())
             writer._replaces = again
         if found is None and not again:
             writer._write_manifest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from itmkit.dataset import Caption, ImageRecord, read_dataset, write_dataset
 from itmkit.dataset_info import uneven_captions
 from itmkit.datasets.pairs import prepare_csv
 from itmkit.datasets.prepared import prepare_scenes
+from itmkit.scenes import make
 from itmkit.workspace import Workspace
 from tests.workspaces import save_picture
 
@@ -61,6 +63,32 @@ def test_a_rerun_after_the_kill_gives_the_facts_their_name(tmp_path: Path, monke
     text = workspace.dataset_info_path.read_text().replace('"csv"', '"scenes"').replace("jsonl_sha256", "x")
     workspace.dataset_info_path.write_text(text)
     assert prepare_csv(workspace, tmp_path / "t.csv").unchanged and workspace.dataset().kind == "csv"
+
+
+def test_killed_scenes_leave_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, counts = Workspace(tmp_path), {"train": 3, "val": 0, "test": 0}
+    prepare_scenes(workspace, **counts, seed=0)
+
+    def content() -> dict[str, bytes]:
+        return {p.name: p.read_bytes() for p in (*tmp_path.glob("images/*"), *tmp_path.glob("dataset*"))}
+
+    old, draws = content(), [0]
+
+    def killed(image: object, whole: Callable[..., bytes] = make._jpeg) -> bytes:
+        draws[0] += 1
+        if draws[0] == 3:
+            raise KeyboardInterrupt
+        return whole(image)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(make, "_jpeg", killed)
+        prepare_scenes(workspace, **counts, seed=1, force=True)
+    assert content() == old
+    prepare_scenes(workspace, **counts, seed=1, force=True)
+    prepare_scenes(Workspace(tmp_path / "fresh"), **counts, seed=1)
+    for file in ("images/scene-000000.jpg", "dataset.jsonl", "dataset.info.json"):
+        assert (tmp_path / file).read_bytes() == (tmp_path / "fresh" / file).read_bytes()
+    assert not (tmp_path / ".scenes.new").exists()
 
 
 def test_two_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
