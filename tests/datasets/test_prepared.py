@@ -66,8 +66,8 @@ def test_a_rerun_after_the_kill_gives_the_facts_their_name(tmp_path: Path, monke
 
 
 def test_killed_scenes_leave_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    workspace, counts = Workspace(tmp_path), {"train": 3, "val": 0, "test": 0}
-    prepare_scenes(workspace, **counts, seed=0)
+    workspace = Workspace(tmp_path)
+    prepare_scenes(workspace, train=3, val=0, test=0, seed=0)
 
     def content() -> dict[str, bytes]:
         return {p.name: p.read_bytes() for p in (*tmp_path.glob("images/*"), *tmp_path.glob("dataset*"))}
@@ -82,10 +82,10 @@ def test_killed_scenes_leave_the_old_ones(tmp_path: Path, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(make, "_jpeg", killed)
-        prepare_scenes(workspace, **counts, seed=1, force=True)
+        prepare_scenes(workspace, train=3, val=0, test=0, seed=1, force=True)
     assert content() == old
-    prepare_scenes(workspace, **counts, seed=1, force=True)
-    prepare_scenes(Workspace(tmp_path / "fresh"), **counts, seed=1)
+    prepare_scenes(workspace, train=3, val=0, test=0, seed=1, force=True)
+    prepare_scenes(Workspace(tmp_path / "fresh"), train=3, val=0, test=0, seed=1)
     for file in ("images/scene-000000.jpg", "dataset.jsonl", "dataset.info.json"):
         assert (tmp_path / file).read_bytes() == (tmp_path / "fresh" / file).read_bytes()
     assert not (tmp_path / ".scenes.new").exists()
