@@ -32,7 +32,9 @@ def workspace_option(function: F) -> F:
 
 
 def force_option(function: F) -> F:
-    return click.option("--force", is_flag=True, help="Make it anew; what is there stays until the new one is whole.")(function)
+    return click.option("--force", is_flag=True, help="Make it anew; the old one stays until the new is whole.")(
+        function
+    )
 
 
 def json_option(function: F) -> F:
