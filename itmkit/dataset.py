@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from itmkit.dataset_info import facts_first, info_of
 from itmkit.errors import ItmkitError, nearest
-from itmkit.files import atomic_path, read_json, write_json
+from itmkit.files import atomic_path, read_json
 
 SPLITS = ("train", "val", "test")
 
@@ -200,11 +201,6 @@ def check_records(images: Sequence[ImageRecord], places: Sequence[str] | None = 
     return check_described(images, places=places) + unwritable
 
 
-def info_path(path: Path) -> Path:
-    """The file of facts beside a `dataset.jsonl`: `dataset.info.json`."""
-    return path.with_name("dataset.info.json")
-
-
 def write_dataset(path: Path, images: Iterable[ImageRecord], *, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Checks all records, writes `path` (`dataset.jsonl`) and `dataset.info.json` beside it, and returns the info.
 
@@ -215,10 +211,12 @@ def write_dataset(path: Path, images: Iterable[ImageRecord], *, kind: str, setti
     if problems := check_records(records):
         raise ItmkitError(problems)
     info = dataset_info(records, kind=kind, settings=settings)
-    with atomic_path(path) as partial, open(partial, "w", encoding="utf-8") as out:
-        for image in records:
-            out.write(json.dumps(image.to_json(), ensure_ascii=False) + "\n")
-    write_json(info_path(path), info)
+    lines = [json.dumps(image.to_json(), ensure_ascii=False) + "\n" for image in records]
+    state = hashlib.sha256()
+    for line in lines:
+        state.update(line.encode())
+    with facts_first(path, info, state.hexdigest()), atomic_path(path) as partial:
+        partial.write_text("".join(lines), encoding="utf-8")
     return info
 
 
@@ -265,8 +263,10 @@ def read_dataset(path: Path) -> Dataset:
     problems: list[str] = []
     images: list[ImageRecord] = []
     places: list[str] = []
+    state = hashlib.sha256()
     with open(path, "rb") as lines:
         for number, data in enumerate(lines, 1):
+            state.update(data)
             place = f"{path}: line {number}"
             try:
                 line = data.decode("utf-8")
@@ -282,7 +282,7 @@ def read_dataset(path: Path) -> Dataset:
     problems = problems or check_records(images, places)
     if problems:
         raise ItmkitError(problems)
-    beside = info_path(path)
+    beside = info_of(path, state.hexdigest())
     info = read_json(beside) if beside.exists() else {}
     if not isinstance(info, dict):
         raise ItmkitError(f"{beside}: not an object; delete it, or run `itmkit prepare --force`")

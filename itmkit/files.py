@@ -6,7 +6,8 @@ import codecs
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,25 +25,63 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def fresh_file(path: Path) -> None:
+    """Makes an empty file under a temporary name. What a killed run left there goes.
+
+    A link there, as a workspace from somewhere else may have, is removed and not followed: it could name any file.
+    """
+    with suppress(FileNotFoundError):
+        path.unlink()
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder of our own with all that is in it, if there is one. Of a link, only the link goes."""
+    if folder.is_symlink():
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success it is flushed to disk and renamed to `path`.
+def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, of an empty file; on success it is flushed to disk and renamed to `path`.
 
     On any exception the temporary file is removed and `path` keeps what it had. The temporary name is fixed
     (`.NAME.partial`), so a killed run leaves at most one such file, which the next run overwrites.
+
+    Args:
+        flush: False leaves the flushing to a caller who writes many files.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
+        fresh_file(partial)
         yield partial
-        with open(partial, "rb+") as handle:
-            os.fsync(handle.fileno())
+        if flush:
+            with open(partial, "rb+") as handle:
+                os.fsync(handle.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write that failed does not say of which file
         raise
-    _sync_folder(path.parent)
+    if flush:
+        _sync_folder(path.parent)
+
+
+def check_replaces(path: Path, is_of_kind: Callable[[Path], bool], what: str, *, force: bool = False) -> None:
+    """Raises ItmkitError if a file that the user names is there already and is none of ours.
+
+    Args:
+        is_of_kind: whether the file at a path is of the kind that is written. what: that kind, in words: "a figure".
+        force: replace whatever file is there.
+    """
+    if path.is_dir():
+        raise ItmkitError(f"{path}: is a folder, a file is needed")
+    if os.path.lexists(path) and not force and not is_of_kind(path):
+        raise ItmkitError(f"{path}: is there already and is not {what}; name another file, or remove it first")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from itmkit.cache import Manifest, read_manifest
+from itmkit.cache.anew import NEW
+from itmkit.cache.begin import begun_manifest
+from itmkit.cache.command import command_of
+from itmkit.cache.manifest import part_manifest, parts_in
 from itmkit.cache.name import CacheName
-from itmkit.cache.parts import part_manifest, parts_in
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
@@ -53,24 +56,27 @@ def cache_state(workspace: Workspace, cache: str, dataset: Dataset | None) -> St
     Args:
         dataset: None if it cannot be read. Nothing is then known to be stale.
     """
-    path, command = workspace.cache(cache), f"itmkit {CacheName.of(cache).command}"
+    path, name = workspace.cache(cache), CacheName.of(cache)
     try:
-        manifest = read_manifest(path)
+        manifest, begun = read_manifest(path), begun_manifest(path)
+        command = f"itmkit {command_of(name, begun, workspace.settings(name.stage))}"
     except ItmkitError as error:
-        return StageState(cache, path, "damaged", error.problems[0], command=f"{command} --force")
+        return StageState(cache, path, "damaged", error.problems[0], command=f"itmkit {name.command} --force")
+    new = path / NEW
     if manifest is None:
-        return _state_in_parts(cache, path, command)
+        return _state_in_parts(cache, path if parts_in(path) else new, command)
     facts: dict[str, Any] = {"count": manifest.count, "skipped": len(manifest.skipped), "bytes": manifest.bytes}
-    if manifest.made_by.stage == "import-features":
-        command = "itmkit import-features"
+    anew = _state_in_parts(cache, new, command)
+    suffix = "" if anew.state == "missing" else f"; a new one is begun, {anew.detail}"
+    again = anew.command if suffix else f"{command} --force"
     if dataset is not None and (why := _stale(workspace, cache, manifest, dataset)):
-        return StageState(cache, path, "stale", why, **facts, command=f"{command} --force")
+        return StageState(cache, path, "stale", why + suffix, **facts, command=again)
     if why := _damaged(path, manifest):
-        return StageState(cache, path, "damaged", why, **facts, command=f"{command} --force")
+        return StageState(cache, path, "damaged", why + suffix, **facts, command=again)
     if not manifest.complete:
-        done = manifest.count + len(manifest.skipped)
-        return StageState(cache, path, "partial", f"{done} of {manifest.planned}", **facts, command=command)
-    return StageState(cache, path, "done", **facts)
+        done = f"{manifest.count + len(manifest.skipped)} of {manifest.planned}"
+        return StageState(cache, path, "partial", done + suffix, **facts, command=anew.command if suffix else command)
+    return StageState(cache, path, "done", suffix.removeprefix("; "), **facts)
 
 
 def _stale(workspace: Workspace, cache: str, manifest: Manifest, dataset: Dataset) -> str:
@@ -93,10 +99,14 @@ def _damaged(path: Path, manifest: Manifest) -> str:
 
 
 def _state_in_parts(cache: str, path: Path, command: str) -> StageState:
-    """The state of a cache that several jobs write and nobody has merged yet, or that nobody has begun."""
-    parts = parts_in(path)
+    """The state of a cache in `path` that is not there as a whole: made anew, by several jobs, or by nobody yet."""
+    whole, parts = read_manifest(path), parts_in(path)
+    place = path.parent if path.name == NEW else path
+    if whole is not None:
+        done = f"{whole.count + len(whole.skipped)} of {whole.planned}"
+        return StageState(cache, place, "partial", done, count=whole.count, command=command)
     if not parts:
-        return StageState(cache, path, "missing", command=command)
+        return StageState(cache, place, "missing", command=command)
     of = parts[0].of
     found = {part.index: read_manifest(path, part_manifest(part)) for part in parts}
     finished = sorted(index for index, manifest in found.items() if manifest is not None and manifest.complete)
@@ -104,4 +114,4 @@ def _state_in_parts(cache: str, path: Path, command: str) -> StageState:
     detail = f"{len(finished)} of {of} parts are finished"
     left = next((index for index in range(of) if index not in finished), None)
     command = "itmkit merge" if left is None else f"{command} --shard {left}/{of}"
-    return StageState(cache, path, "partial", detail, count=count, command=command)
+    return StageState(cache, place, "partial", detail, count=count, command=command)

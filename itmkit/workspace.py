@@ -14,16 +14,20 @@ runs/<name>/                         trained models            (train, evaluate)
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from itmkit.cache import Manifest, read_manifest
+from itmkit.cache.anew import NEW
 from itmkit.cache.begin import begun_manifest
 from itmkit.cache.name import CacheName, Kind
-from itmkit.dataset import Dataset, info_path, read_dataset
+from itmkit.dataset import Dataset, read_dataset
+from itmkit.dataset_info import info_path
 from itmkit.errors import ItmkitError
 from itmkit.files import read_text
+from itmkit.machine.lock import lock
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -44,6 +48,19 @@ class Workspace:
     @property
     def dataset_info_path(self) -> Path:
         return info_path(self.dataset_path)
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Held by the one process that writes the data set. Raises ItmkitError naming it if another one does."""
+        held, there = self.root / ".lock", self.root.exists()
+        try:
+            with lock(held, f"{self.dataset_path}: another process is preparing this data set"):
+                yield
+        except ItmkitError:
+            if not there and list(self.root.iterdir()) == [held]:  # a wrong data set leaves no folder behind
+                held.unlink()
+                self.root.rmdir()
+            raise
 
     def cache(self, name: str) -> Path:
         """Folder of a cache: "regions", "text", "graphs/images", "graphs/texts", "patches", "vectors-clip/images"."""
@@ -102,8 +119,9 @@ class Workspace:
     def named_caches(self) -> list[CacheName]:
         """The caches of extract-patches, embed and encode-text, which the user names, finished or not."""
         folders = self.root / "caches"
-        begun = [path for way in ("*", "*/*") for path in folders.glob(f"{way}/manifest*.json")]
-        texts = sorted({manifest.parent.relative_to(folders).as_posix() for manifest in begun})
+        places = {path.parent for way in ("*", "*/*", "*/*/*") for path in folders.glob(f"{way}/manifest*.json")}
+        begun = {place.parent if place.name == NEW else place for place in places}
+        texts = sorted(folder.relative_to(folders).as_posix() for folder in begun)
         names = [name for text in texts if (name := CacheName.known(text)) is not None]
         return [name for name in names if name.is_named and self._made_by_its_stage(name)]
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from itmkit.dataset import SPLITS, Caption, ImageRecord, check_records, dataset_info, read_dataset, write_dataset
 from itmkit.errors import ItmkitError
+from itmkit.files import sha256_file
 from itmkit.workspace import Workspace
 from tests.workspaces import make_dataset
 
@@ -48,7 +49,8 @@ def test_what_is_written_is_read(tmp_path: Path, images: list[ImageRecord]) -> N
     info = write_dataset(workspace.dataset_path, images, kind="made", settings={"a": 1})
     dataset = read_dataset(workspace.dataset_path)
     assert dataset.images == images and dataset.info == info and dataset.kind == "made"
-    assert json.loads(workspace.dataset_info_path.read_text(encoding="utf-8")) == info
+    written = json.loads(workspace.dataset_info_path.read_text(encoding="utf-8"))
+    assert written == info | {"jsonl_sha256": sha256_file(workspace.dataset_path)}
     assert len(workspace.dataset_path.read_bytes().split(b"\n")) == len(images) + 1
     assert sum(c["captions"] for c in info["counts"].values()) == sum(len(image.captions) for image in images)
 

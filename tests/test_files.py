@@ -11,15 +11,18 @@ from hypothesis import strategies as st
 from itmkit.errors import ItmkitError
 from itmkit.files import (
     atomic_path,
+    check_replaces,
     digest,
     read_json,
     read_text,
+    remove_folder,
     sha256_file,
     size_in_words,
     utf8_lines,
     write_json,
     write_text,
 )
+from tests.workspaces import largest_file
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -94,3 +97,51 @@ def test_digest_ignores_the_order_of_keys(value: dict[str, object]) -> None:
 )  # fmt: skip
 def test_sizes_in_words(count: int, words: str) -> None:
     assert size_in_words(count) == words
+
+
+def test_a_link_at_the_temporary_name_is_not_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("precious")
+    (tmp_path / "w").mkdir()
+    for name in ("a.txt", ".a.txt.partial", ".b.txt.partial"):
+        (tmp_path / "w" / name).symlink_to(outside)
+    (tmp_path / "w" / ".c.txt.partial").symlink_to(tmp_path / "not there")
+    for name in ("a.txt", "b.txt", "c.txt"):
+        write_text(tmp_path / "w" / name, name)
+        assert (tmp_path / "w" / name).read_text() == name and not (tmp_path / "w" / name).is_symlink()
+    assert outside.read_text() == "precious" and not (tmp_path / "not there").exists()
+    (tmp_path / "folder").symlink_to(tmp_path / "w")  # a folder that the user has linked is the user's choice
+    write_text(tmp_path / "folder" / "d.txt", "d")
+    assert (tmp_path / "w" / "d.txt").read_text() == "d"
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with largest_file(100), pytest.raises(OSError) as caught:
+        write_text(path, "x" * 1000)
+    assert caught.value.filename in (str(path), str(tmp_path / ".a.txt.partial"))
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"] and path.read_text() == "old"
+
+
+def test_only_files_of_the_kind_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    check_replaces(path, lambda _: False, "a figure")
+    path.write_text("text")
+    check_replaces(path, lambda _: True, "a figure")
+    check_replaces(path, lambda _: False, "a figure", force=True)
+    with pytest.raises(ItmkitError, match="is there already and is not a figure; name another file"):
+        check_replaces(path, lambda _: False, "a figure")
+    with pytest.raises(ItmkitError, match="is a folder"):
+        check_replaces(tmp_path, lambda _: True, "a figure", force=True)
+
+
+def test_of_a_linked_folder_only_the_link_goes(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "a").write_text("a")
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    remove_folder(tmp_path / "link")
+    assert not (tmp_path / "link").exists() and (tmp_path / "kept" / "a").exists()
+    remove_folder(tmp_path / "kept")
+    remove_folder(tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from itmkit.cache.manifest import NAME, Column, MadeBy, Manifest, read_manifest
-from itmkit.cache.parts import part_manifest, parts_in
+from itmkit.cache.anew import NEW, begun_in, shard_number
+from itmkit.cache.manifest import NAME, Column, MadeBy, Manifest, part_manifest, parts_in, read_manifest
 from itmkit.cache.recode import STAGED
 from itmkit.errors import ItmkitError
+from itmkit.files import remove_folder
 from itmkit.machine.part import WHOLE, Part
 
 
@@ -34,9 +34,11 @@ def found_manifest(folder: Path, part: Part) -> Manifest | None:
 
 
 def begun_manifest(folder: Path) -> Manifest | None:
-    """The manifest of the cache that was begun here, finished or not: the whole one, else that of a part."""
-    names = [NAME, *(part_manifest(part) for part in parts_in(folder))]
-    return next((manifest for name in names if (manifest := read_manifest(folder, name)) is not None), None)
+    """The manifest of the cache that was begun here, finished or not: the whole one, else that of a part.
+
+    If the cache is being made anew, it is the manifest of the new one, with which a run without options goes on.
+    """
+    return begun_in(folder / NEW) or begun_in(folder)
 
 
 def shard_size_of(folder: Path, default: int) -> int:
@@ -49,13 +51,32 @@ def clear(folder: Path, part: Part) -> None:
     """Removes what a writer must not find: all of the cache, or what belongs to a part."""
     # The manifests first: killed in between, shards without one are leftovers, not a cache.
     (folder / NAME).unlink(missing_ok=True)
-    shutil.rmtree(folder / STAGED, ignore_errors=True)  # of a merge that was killed: its shards are of the old cache
+    remove_folder(folder / STAGED)  # of a merge that was killed: its shards are of the old cache
     stale = parts_in(folder) if part == WHOLE else [part]
     for old in stale:
         (folder / part_manifest(old)).unlink(missing_ok=True)
     for path in folder.glob("shard-*.h5"):
-        if part == WHOLE or int(path.stem.removeprefix("shard-")) % part.of == part.index:
+        number = shard_number(path.name)
+        if number is not None and number % part.of == part.index:
             path.unlink()
+
+
+def manifest_to_continue(folder: Path, part: Part, planned: Manifest, *, force: bool) -> Manifest | None:
+    """The manifest that a writer goes on with; None if it has to begin with the one it has planned.
+
+    Raises:
+        ItmkitError: what is there cannot be continued. With `force`, the writer begins instead.
+    """
+    try:
+        found = found_manifest(folder, part)
+        if found is not None:
+            check_continues(folder, found, planned.made_by, planned.columns, planned.shard_size)
+            check_shards(folder, found, planned.planned)
+    except ItmkitError:
+        if not force:
+            raise
+        return None
+    return found
 
 
 def check_continues(

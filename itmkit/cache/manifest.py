@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from itmkit.errors import ItmkitError
 from itmkit.files import digest, read_json, write_json
+from itmkit.machine.part import Part
 
 SCHEMA = 1
 NAME = "manifest.json"
+_PART = re.compile(r"manifest\.part-(\d+)-of-(\d+)\.json")
 
 
 def text_key(text: str) -> str:
@@ -115,6 +118,17 @@ class Manifest:
             "tables": self.tables,
         }
         write_json(folder / name, record)
+
+
+def part_manifest(part: Part) -> str:
+    """The file name of the manifest of a part."""
+    return f"manifest.part-{part.index}-of-{part.of}.json"
+
+
+def parts_in(folder: Path) -> list[Part]:
+    """The parts that have a manifest in a cache folder, in order."""
+    found = (_PART.fullmatch(path.name) for path in folder.glob("manifest.part-*.json"))
+    return sorted((Part(int(m[1]), int(m[2])) for m in found if m), key=lambda part: (part.of, part.index))
 
 
 def read_manifest(folder: Path, name: str = NAME) -> Manifest | None:

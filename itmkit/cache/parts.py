@@ -6,32 +6,18 @@ nothing from each other: they may be ranks on one machine, or jobs of a cluster 
 
 from __future__ import annotations
 
-import fcntl
-import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO
 
-from itmkit.cache.manifest import Manifest, read_manifest
+from itmkit.cache.anew import NEW, take_over
+from itmkit.cache.manifest import Manifest, part_manifest, parts_in, read_manifest
 from itmkit.cache.recode import coded, moved, stage
 from itmkit.errors import ItmkitError
+from itmkit.machine.lock import Locked, lock
 from itmkit.machine.part import WHOLE, Part
-
-_PART = re.compile(r"manifest\.part-(\d+)-of-(\d+)\.json")
-
-
-def part_manifest(part: Part) -> str:
-    """The file name of the manifest of a part."""
-    return f"manifest.part-{part.index}-of-{part.of}.json"
-
-
-def parts_in(folder: Path) -> list[Part]:
-    """The parts that have a manifest in a cache folder, in order."""
-    found = (_PART.fullmatch(path.name) for path in folder.glob("manifest.part-*.json"))
-    return sorted((Part(int(m[1]), int(m[2])) for m in found if m), key=lambda part: (part.of, part.index))
 
 
 @contextmanager
@@ -41,79 +27,84 @@ def writing(folder: Path, part: Part) -> Iterator[None]:
     Raises:
         ItmkitError: another process writes this cache, or this part of it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [".lock"] if part == WHOLE else [".lock", f".lock-{part.index}-of-{part.of}"]
-    kinds = [fcntl.LOCK_EX] if part == WHOLE else [fcntl.LOCK_SH, fcntl.LOCK_EX]
     with ExitStack() as held:
-        locks = [held.enter_context(open(folder / name, "wb")) for name in names]
-        if not all(_taken(lock, kind) for lock, kind in zip(locks, kinds, strict=True)):
-            what = "this cache" if part == WHOLE else f"this cache, or part {part} of it"
-            raise ItmkitError(f"{folder}: another process is writing {what}; wait for it to end")
+        if part != WHOLE:  # first, so that who finds it taken leaves the record of the other lock alone
+            mine = f"{folder}: another process is writing part {part} of this cache"
+            held.enter_context(lock(folder / f".lock-{part.index}-of-{part.of}", mine))
+        held.enter_context(
+            lock(folder / ".lock", f"{folder}: another process is writing this cache", shared=part != WHOLE)
+        )
         yield
-
-
-def _taken(lock: IO[bytes], kind: int) -> bool:
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def merge_parts(folder: Path) -> Manifest:
     """Joins the manifests of all parts into one, as if one process had written the cache.
 
-    A cache that is merged already is left as it is.
+    A cache that is merged already is left as it is. Parts of a cache that is made anew replace the old one.
 
     Raises:
         ItmkitError: parts are missing, unfinished, still being written, or were made from different data or
             settings. The error lists everything that is wrong.
     """
-    parts, whole = parts_in(folder), read_manifest(folder)
+    place = merging_in(folder)
+    parts, whole = parts_in(place), read_manifest(place)
     if whole is None and not parts:
         raise ItmkitError(f"{folder}: holds no parts of a cache; run the stage with --shard i/n first")
-    if whole is not None:
+    if place == folder and whole is not None:
         if whole.complete:  # a merge that was killed may have left some
-            for part in parts:
-                (folder / part_manifest(part)).unlink(missing_ok=True)
+            _remove(folder, parts)
         return whole
     with writing(folder, WHOLE):
-        if (whole := moved(folder)) is not None:  # a merge was killed while it moved shards
-            for part in parts:
-                (folder / part_manifest(part)).unlink()
-            return whole
-        manifests = {part: read_manifest(folder, part_manifest(part)) for part in parts}
-        problems = _wrong(folder, {part: m for part, m in manifests.items() if m is not None})
-        if problems:
-            raise ItmkitError(problems)
-        found = [manifest for manifest in manifests.values() if manifest is not None]
-        first = found[0]
-        if any(manifest.tables != first.tables for manifest in found):
-            stage(folder, found)
-            first = moved(folder) or first
-        else:
-            shards = [shard for manifest in found for shard in manifest.shards]
-            first.shards = sorted(shards, key=lambda shard: shard["file"])
-            first.complete = True
-            first.write(folder)
-        for part in parts:  # the whole manifest is there: what remains of the parts is not a cache of its own
-            (folder / part_manifest(part)).unlink()
-        return first
+        merged = whole or _merged(place, parts)
+        _remove(place, parts)  # the whole manifest is there: what remains of the parts is not a cache of its own
+        return (take_over(folder) or merged) if place != folder else merged
+
+
+def merging_in(folder: Path) -> Path:
+    """Where the parts of a cache lie: in its folder, or in the one in which it is made anew."""
+    new = folder / NEW
+    return new if not new.is_symlink() and (parts_in(new) or read_manifest(new) is not None) else folder
+
+
+def _merged(folder: Path, parts: list[Part]) -> Manifest:
+    """Writes the whole manifest of the parts in `folder`."""
+    if (whole := moved(folder)) is not None:  # a merge was killed while it moved shards
+        return whole
+    manifests = {part: read_manifest(folder, part_manifest(part)) for part in parts}
+    problems = _wrong(folder, {part: m for part, m in manifests.items() if m is not None})
+    if problems:
+        raise ItmkitError(problems)
+    found = [manifest for manifest in manifests.values() if manifest is not None]
+    first = found[0]
+    if any(manifest.tables != first.tables for manifest in found):
+        stage(folder, found)
+        return moved(folder) or first
+    shards = [shard for manifest in found for shard in manifest.shards]
+    first.shards = sorted(shards, key=lambda shard: shard["file"])
+    first.complete = True
+    first.write(folder)
+    return first
+
+
+def _remove(folder: Path, parts: list[Part]) -> None:
+    for part in parts:
+        (folder / part_manifest(part)).unlink(missing_ok=True)
 
 
 def merge_when_done(folder: Path, *, every: float = 0.2) -> Manifest:
     """Waits until all ranks have finished their parts, and merges them. For rank 0; torchrun ends it if one fails."""
     while True:
-        parts = parts_in(folder)
-        if not parts and (found := read_manifest(folder)) is not None:
+        place = merging_in(folder)
+        parts = parts_in(place)
+        if not parts and place == folder and (found := read_manifest(folder)) is not None:
             return found
-        manifests = [read_manifest(folder, part_manifest(part)) for part in parts]
-        if len(parts) == parts[0].of and all(manifest is not None and manifest.complete for manifest in manifests):
+        manifests = [read_manifest(place, part_manifest(part)) for part in parts]
+        finished = all(manifest is not None and manifest.complete for manifest in manifests)
+        if parts and len(parts) == parts[0].of and finished:
             try:
                 return merge_parts(folder)
-            except ItmkitError as error:
-                if "another process" not in str(error):
-                    raise
+            except Locked:  # a rank has not yet given its part back
+                pass
         time.sleep(every)
 
 

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from itmkit.cache.manifest import NAME, Manifest, read_manifest
-from itmkit.files import atomic_path, sha256_file
+from itmkit.files import atomic_path, remove_folder, sha256_file
 
 STAGED = ".merging"
 
@@ -28,7 +28,7 @@ def coded(manifest: Manifest) -> list[str]:
 def stage(folder: Path, manifests: Iterable[Manifest]) -> None:
     """Writes the shards of all parts anew into `STAGED`, in the order of their names, and last their manifest."""
     staged = folder / STAGED
-    shutil.rmtree(staged, ignore_errors=True)
+    remove_folder(staged)
     staged.mkdir()
     parts = list(manifests)
     whole = parts[0]
@@ -70,5 +70,5 @@ def moved(folder: Path) -> Manifest | None:
         if (staged / shard["file"]).exists():
             (staged / shard["file"]).replace(folder / shard["file"])
     (staged / NAME).replace(folder / NAME)
-    shutil.rmtree(staged)
+    remove_folder(staged)
     return manifest

@@ -42,7 +42,7 @@ def check_shard_file(folder: Path, shard: Mapping[str, Any]) -> None:
         if sha256_file(path) != shard["sha256"]:
             raise ItmkitError(f"{path}: its content is not what was written; {advice}")
         with suppress(OSError):  # of another user, or on a disk that cannot be written
-            os.utime(path, ns=(found.st_atime_ns, manifest.st_mtime_ns))
+            os.utime(path, ns=(found.st_atime_ns, manifest.st_mtime_ns), follow_symlinks=False)
 
 
 @contextmanager

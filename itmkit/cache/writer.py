@@ -12,6 +12,7 @@ Shard k always covers the same slice of `keys`, so its bytes do not depend on wh
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,9 +22,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from itmkit.cache.begin import check_continues, check_shards, clear, found_manifest
-from itmkit.cache.manifest import NAME, Column, MadeBy, Manifest
-from itmkit.cache.parts import part_manifest, writing
+from itmkit.cache.anew import discard_new, other_names, place_to_write, shard_name, take_over
+from itmkit.cache.begin import clear, manifest_to_continue
+from itmkit.cache.manifest import NAME, Column, MadeBy, Manifest, part_manifest
+from itmkit.cache.parts import writing
 from itmkit.cache.shard_file import ShardFile
 from itmkit.errors import ItmkitError
 from itmkit.files import atomic_path, sha256_file
@@ -131,8 +133,13 @@ class ShardWriter:
 class CacheWriter:
     """A cache being written. Use as a context manager; see the module docstring."""
 
-    def __init__(self, folder: Path, manifest: Manifest, keys: Sequence[str], part: Part, held: ExitStack) -> None:
+    def __init__(
+        self, folder: Path, place: Path, manifest: Manifest, keys: Sequence[str], part: Part, held: ExitStack
+    ) -> None:
         self.folder = folder
+        self._place = place  # `folder`, or the folder in it where the cache is made anew
+        self._other_names = place != folder and other_names(folder)
+        self._replaces = False  # the old part in `folder`, with the first shard
         self.manifest = manifest
         self.part = part
         self._keys = keys
@@ -161,20 +168,19 @@ class CacheWriter:
             tables: starting string tables; `index` adds to them.
             part: the shards this process writes, if several share the work; see `itmkit.cache.parts`. All must be
                 given the same `keys`, and complete string tables.
-            force: start anew, whatever is there.
+            force: make the cache anew, whatever is there. The old one stays until the new one is whole. A new one that
+                an earlier run has begun is continued.
 
         Raises:
             ItmkitError: the folder holds a cache made otherwise (without `force`), or another process is writing it.
         """
         with ExitStack() as held:
             held.enter_context(writing(folder, part))
-            found = None if force else found_manifest(folder, part)
-            if found is not None:
-                check_continues(folder, found, made_by, columns, shard_size)
-                check_shards(folder, found, len(keys))
-            else:
-                clear(folder, part)
-            manifest = found or Manifest(
+            if part == WHOLE and not force:
+                take_over(folder)
+            place = place_to_write(folder, part, made_by, force=force)
+            again = force and place == folder  # a part beside other parts: the old one stays until the first new shard
+            planned = Manifest(
                 made_by=made_by,
                 columns=dict(columns),
                 tables={name: list(table) for name, table in (tables or {}).items()},
@@ -182,8 +188,14 @@ class CacheWriter:
                 shard_size=shard_size,
                 notes=dict(notes or {}),
             )
-            writer = cls(folder, manifest, keys, part, held.pop_all())
-        if found is None:
+            found = None if again else manifest_to_continue(place, part, planned, force=force)
+            if found is None and not again:
+                clear(place, part)
+            if part == WHOLE and place == folder:
+                discard_new(folder)
+            writer = cls(folder, place, found or planned, keys, part, held.pop_all())
+            writer._replaces = again
+        if found is None and not again:
             writer._write_manifest()
         return writer
 
@@ -236,21 +248,49 @@ class CacheWriter:
         expected = self._mine[len(self.manifest.shards)]
         if number != expected:
             raise ValueError(f"shard {expected} is next, not {number}")
-        path = self.folder / f"shard-{number:05d}.h5"
-        with atomic_path(path) as partial, ShardFile(partial) as sink:
+        path = self._place / shard_name(number, other=self._other_names)
+        with self._room_for_both(), atomic_path(path) as partial, ShardFile(partial) as sink:
             with h5py.File(sink, "w", track_order=False) as file:
                 writer = ShardWriter(file, sink, self.manifest.columns)
                 yield writer
                 writer._close()
             sink.check()
+            self._replace_old()
         entry: dict[str, Any] = {"file": path.name, "count": writer.count, "bytes": path.stat().st_size}
         entry |= {"sha256": sha256_file(path), "skipped": writer.skipped}
         self.manifest.shards.append(entry)
         self.manifest.complete = len(self.manifest.shards) == len(self._mine)
         self._write_manifest()
 
+    def _forget(self) -> None:
+        """Leaves no cache of no rows behind, which `itmkit status` would advise to go on with."""
+        clear(self._place, self.part)
+        if self.part == WHOLE:
+            discard_new(self.folder)
+
+    def _replace_old(self) -> None:
+        if self._replaces:
+            clear(self._place, self.part)
+            self._replaces = False
+
+    @contextmanager
+    def _room_for_both(self) -> Iterator[None]:
+        """A full disk is no surprise where an old cache and a new one lie on it: says so."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not (self.folder / NAME).exists():
+                raise
+            if self._place == self.folder:
+                raise
+            raise ItmkitError(
+                f"{self._place}: the disk is full; the old cache beside it is kept until the new one is whole. Free"
+                f" space and run the same command again, it continues; or delete {self.folder / NAME} and the shards"
+                " beside it first"
+            ) from error
+
     def _write_manifest(self) -> None:
-        self.manifest.write(self.folder, NAME if self.part == WHOLE else part_manifest(self.part))
+        self.manifest.write(self._place, NAME if self.part == WHOLE else part_manifest(self.part))
 
     def __enter__(self) -> CacheWriter:
         return self
@@ -260,7 +300,13 @@ class CacheWriter:
     ) -> None:
         try:
             if kind is None and not self.manifest.complete and len(self.manifest.shards) == len(self._mine):
+                self._replace_old()
                 self.manifest.complete = True  # a cache of no rows has no shard that could complete it
                 self._write_manifest()
+            if kind is None and self.part == WHOLE and self._place != self.folder:
+                take_over(self.folder)
+            failed = kind is not None and (issubclass(kind, Exception) or self._place != self.folder)
+            if failed and not self.manifest.shards and not self._replaces:
+                self._forget()
         finally:
             self._held.close()

@@ -54,6 +54,7 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
 @click.option(
     "--save-scores", "save", type=click.Path(path_type=Path), metavar="FILE", help="Keep the score matrix, as HDF5."
 )
+@click.option("--force", is_flag=True, help="Let --save-scores replace a file that holds no scores.")
 @click.option(
     "--memory",
     type=float,
@@ -112,6 +113,7 @@ def command(
     split: str,
     files: tuple[Path, ...],
     save: Path | None,
+    force: bool,
     memory: float,
     precision: WantedProducts,
     against: str | None,
@@ -162,7 +164,7 @@ def command(
         )
     if files:
         other = Path(against) if against else None
-        result = evaluate_files(workspace, files, split=split, wanted=wanted, against=other, save=save)
+        result = evaluate_files(workspace, files, split=split, wanted=wanted, against=other, save=save, force=force)
     else:
         leads = rank().index == 0
         result = evaluate(
@@ -172,6 +174,7 @@ def command(
             wanted=wanted,
             against=against,
             save=save,
+            force=force,
             scoring=Scoring(device or rank_device(), int(memory * 1e9), precision, rank()),
             progress=ConsoleProgress() if leads else SILENT,
         )

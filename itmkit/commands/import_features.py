@@ -90,7 +90,8 @@ def scan(
     if result.unchanged:
         console.out.print(f"{result.path}: complete, made from these files; nothing to do")
         return
-    splits = ", ".join(f"{name} {count}" for name, count in result.splits.items())
+    each = result.split_captions
+    splits = ", ".join(f"{name} {count} with {each[name]} captions" for name, count in result.splits.items())
     console.out.print(
         f"{result.images} pictures ({splits}), {result.captions} captions, {result.regions} regions x {result.dim}"
         f" with {', '.join(result.extras) or 'neither boxes nor tags'} -> {result.path}"

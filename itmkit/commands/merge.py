@@ -27,7 +27,9 @@ def command(workspace: Workspace, cache: str | None, as_json: bool) -> None:
              itmkit merge -w work
     """
     from itmkit.cache import merge_parts
-    from itmkit.cache.parts import parts_in
+    from itmkit.cache.anew import NEW
+    from itmkit.cache.manifest import parts_in
+    from itmkit.cache.parts import merging_in
     from itmkit.commands import console
     from itmkit.errors import ItmkitError
 
@@ -35,10 +37,11 @@ def command(workspace: Workspace, cache: str | None, as_json: bool) -> None:
     if cache is not None:
         folders = [workspace.cache(cache)]
     else:
-        folders = sorted({path.parent for path in root.rglob("manifest.part-*.json")})
+        places = {path.parent for path in root.rglob("manifest.part-*.json")}
+        folders = sorted({place.parent if place.name == NEW else place for place in places})
     merged, problems = [], []
     for folder in folders:
-        of = len(parts_in(folder))
+        of = len(parts_in(merging_in(folder)))
         try:
             manifest = merge_parts(folder)
         except ItmkitError as error:

@@ -37,7 +37,9 @@ def workspace_option(function: F) -> F:
 
 
 def force_option(function: F) -> F:
-    return click.option("--force", is_flag=True, help="Start over, whatever an earlier run left.")(function)
+    return click.option("--force", is_flag=True, help="Make it anew; the old one stays until the new is whole.")(
+        function
+    )
 
 
 def json_option(function: F) -> F:

@@ -87,7 +87,8 @@ def command(
       itmkit plot cmc precision slices --run mpsm --split val --out figures
       itmkit plot compare --comparison ablation --figure "t2i R@1"
     """
-    from itmkit.commands.console import print_json, table
+    from itmkit.commands.console import ConsoleProgress, print_json, table
+    from itmkit.report.left_out import left_out
     from itmkit.report.plots import plot
 
     plots = plot(
@@ -102,6 +103,8 @@ def command(
         out=out,
         format=format,
     )
+    for note in [] if runs else left_out(workspace, what, split):
+        ConsoleProgress().note(note)
     if as_json:
         print_json([one.to_json() for one in plots])
     else:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -74,7 +75,12 @@ def _division(options: dict[str, Any]) -> Division:
 
 
 def _common(function: F) -> F:
-    return workspace_option(force_option(json_option(function)))
+    @wraps(function)
+    def alone(workspace: Workspace, **options: Any) -> Any:
+        with workspace.preparing():
+            return function(workspace=workspace, **options)
+
+    return workspace_option(force_option(json_option(cast("F", alone))))
 
 
 @click.group("prepare", no_args_is_help=True)

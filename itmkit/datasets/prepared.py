@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from itmkit.dataset import Dataset, ImageRecord, read_dataset, write_dataset
+from itmkit.dataset_info import SHA, settle, uneven_captions
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json
 from itmkit.progress import SILENT, Progress
@@ -56,10 +57,14 @@ def write_or_keep(
     old = None if force else _present(workspace)
     if old is not None:
         if old.images == records:
-            return PreparedDataset(path, old.kind, old.info["counts"], True, skipped, notes)
+            if old.kind != kind:  # same images, other facts: they are of the data set that was here before
+                write_dataset(path, records, kind=kind, settings=settings)
+            settle(path)
+            notes = [*notes, *uneven_captions(old.info["counts"])]
+            return PreparedDataset(path, kind, old.info["counts"], True, skipped, notes)
         raise _other(workspace, old)
     counts = write_dataset(workspace.dataset_path, records, kind=kind, settings=settings)["counts"]
-    return PreparedDataset(path, kind, counts, False, skipped, notes)
+    return PreparedDataset(path, kind, counts, False, skipped, [*notes, *uneven_captions(counts)])
 
 
 def prepare_scenes(
@@ -78,7 +83,9 @@ def prepare_scenes(
     settings = {"train": train, "val": val, "test": test, "seed": seed}
     old = None if force else _present(workspace)
     if old is not None:
+        settle(workspace.dataset_path)
         written = read_json(workspace.dataset_info_path) if workspace.dataset_info_path.exists() else {}
+        written.pop(SHA, None)
         # Equal digests: nobody has edited dataset.jsonl since. The pictures themselves are not looked at.
         if old.info == written and old.kind == "scenes" and old.info["settings"] == settings:
             return PreparedDataset(workspace.dataset_path, old.kind, old.info["counts"], True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, text_key
+from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, read_manifest, text_key
 from itmkit.cache.begin import begun_manifest
 from itmkit.cache.name import CacheName, words_cache
 from itmkit.cache.tag_phrases import TagPhrases
@@ -275,7 +275,7 @@ def _possible(workspace: Workspace, dataset: Dataset, sides: tuple[Side, ...], o
         require(workspace, "regions", dataset=dataset)
     if "tags" not in sides:
         return sides
-    regions = begun_manifest(workspace.cache("regions"))
+    regions = read_manifest(workspace.cache("regions"))
     if regions is not None and regions.complete and regions.tables.get("tags"):
         return sides
     if only == "tags":

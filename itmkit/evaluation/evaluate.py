@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +13,16 @@ from itmkit.cache import WHOLE
 from itmkit.cache.parts import merge_when_done
 from itmkit.dataset import image_of_captions
 from itmkit.errors import ItmkitError
+from itmkit.evaluation.kept import with_earlier
 from itmkit.evaluation.measures import Measures, Wanted
 from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
 from itmkit.evaluation.results import Evaluation, Table
-from itmkit.files import digest, write_json
+from itmkit.files import check_replaces, digest, remove_folder, write_json
 from itmkit.inputs import Inputs
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.open import Run, open_run
 from itmkit.scoring.engine import USUAL, Scoring, score_to_disk
-from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, save_scores
+from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, holds_scores, save_scores
 from itmkit.workspace import Workspace, result_path
 
 
@@ -33,6 +34,7 @@ def evaluate(
     wanted: Wanted | None = None,
     against: str | None = None,
     save: Path | None = None,
+    force: bool = False,
     scoring: Scoring = USUAL,
     progress: Progress = SILENT,
 ) -> Evaluation:
@@ -49,12 +51,13 @@ def evaluate(
         wanted: what is asked for besides recalls.
         against: another run, whose figures are compared with those of the last row of `runs`.
         save: a file for the score matrix, the mean of all members and runs; see `itmkit.scoring.stored`.
+        force: `save` may replace a file that holds no scores.
         scoring: the device, memory and precision. If several ranks share the rows, it names the part of this one. The
             first rank waits for the others and has the result. The result of the others has no rows.
     """
     named = _checked_names(runs, against)
     chosen = protocol(split)
-    _check_save(save, chosen)
+    _check_save(save, chosen, force=force)
     opened = _opened(workspace, named, chosen, scoring)
     mine, first = [run for run, _ in opened[: len(runs)]], opened[0][1]
     measures = Measures(wanted or Wanted(), first.images, chosen, regions=first.region_counts)
@@ -80,7 +83,8 @@ def evaluate(
     seeds = alike if len(alike) == len(mine) else ()
     result = table.summary(chosen, *counts, scoring.products, difference, runs=seeds)
     if leads:
-        _write(result, [run for run, _ in opened], named, split)
+        notes = _write(result, [run for run, _ in opened], named, split, _data_digest(first))
+        result = replace(result, notes=(*result.notes, *notes))
     return result
 
 
@@ -168,15 +172,33 @@ def _add_ensemble(table: Table, runs: Sequence[Run], name: str, together: Scores
     table.add(name, kind, together, image_of, method=methods.pop() if len(methods) == 1 else "")
 
 
-def _write(result: Evaluation, runs: Sequence[Run], named: Sequence[str], split: str) -> None:
-    """Writes the result of each run, and of all together. The score matrices are then no longer needed."""
+def _write(result: Evaluation, runs: Sequence[Run], named: Sequence[str], split: str, data: str) -> list[str]:
+    """Writes the result of each run, and of all together. The score matrices are then no longer needed.
+
+    Args:
+        data: digest of the images and captions.
+
+    Returns:
+        Notes on what earlier evaluations have left in these files.
+    """
+    notes = []
+    made_from = {run.name: digest(run.made_from | {"data": data, "precision": result.precision}) for run in runs}
     for run in runs:
         mine = [row for row in result.rows if row.name == run.name or row.name.startswith(f"{run.name}/")]
-        write_json(result_path(run.folder, split), replace(result, rows=mine, against=None, over_runs=None).to_json())
+        alone = replace(result, rows=mine, against=None, over_runs=None).to_json()
+        notes.append(_write_one(alone, result_path(run.folder, split), made_from[run.name]))
     if len(runs) > 1:
-        write_json(result_path(runs[0].folder, split, together=named), result.to_json())
+        place = result_path(runs[0].folder, split, together=named)
+        notes.append(_write_one(result.to_json(), place, digest(made_from)))
     for run in runs:
-        shutil.rmtree(_scores_folder(run, split), ignore_errors=True)
+        remove_folder(_scores_folder(run, split))
+    return [note for note in notes if note]
+
+
+def _write_one(result: dict[str, Any], path: Path, scores_of: str) -> str:
+    written, note = with_earlier(result | {"scores_of": scores_of}, path)
+    write_json(path, written)
+    return note
 
 
 def evaluate_files(
@@ -187,17 +209,19 @@ def evaluate_files(
     wanted: Wanted | None = None,
     against: Path | None = None,
     save: Path | None = None,
+    force: bool = False,
 ) -> Evaluation:
     """Does the same with score matrices on disk (`--save-scores`), and with their mean if there are several.
 
     Args:
         against: another such file, whose figures are compared with those of the last row of `files`.
+        force: `save` may replace a file that holds no scores.
 
     Raises:
         ItmkitError: a file holds no scores, or lacks those of some image or caption of the split.
     """
     chosen = protocol(split)
-    _check_save(save, chosen)
+    _check_save(save, chosen, files, force=force)
     records = images_of(chosen, workspace.dataset())
     named = [*files, *([against] if against is not None else [])]
     stored = [ScoreFile(path) for path in named]
@@ -224,17 +248,29 @@ def evaluate_files(
     return table.summary(chosen, len(images), len(captions), len(records) - len(images), against=difference)
 
 
-def _check_save(save: Path | None, chosen: Protocol) -> None:
-    if save is not None and chosen.folds > 1:
+def _check_save(save: Path | None, chosen: Protocol, files: Sequence[Path] = (), *, force: bool) -> None:
+    """Before anything is scored: whether the scores can be saved, and whether that would destroy another file."""
+    if save is None:
+        return
+    if chosen.folds > 1:
         raise ItmkitError(
             f"--save-scores: {chosen.name} compares within {chosen.folds} folds only; save the scores of"
             f" --split {chosen.split}, and evaluate the file with --scores FILE --split {chosen.name}"
         )
+    if any(save.exists() and file.exists() and save.samefile(file) for file in files):
+        raise ItmkitError(f"--save-scores {save}: is one of the files of --scores; name another file")
+    check_replaces(save, holds_scores, "a file of scores (--force replaces it all the same)", force=force)
 
 
 def _save(path: Path, scores: Scores, inputs: Inputs, made_by: str) -> None:
     captions = [caption.id for image in inputs.images for caption in image.captions]
     save_scores(path, scores, [image.id for image in inputs.images], captions, made_by)
+
+
+def _data_digest(inputs: Inputs) -> str:
+    """Identifies the images and captions of a split, and the labels of the images."""
+    order = _order_digest(inputs, np.arange(len(inputs.images)), np.arange(len(inputs.caption_texts)))
+    return digest({"order": order, "labels": [list(image.labels) for image in inputs.images]})
 
 
 def _order_digest(inputs: Inputs, images: np.ndarray, texts: np.ndarray) -> str:

@@ -13,7 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from itmkit.cache import CacheWriter, MadeBy
+from itmkit.cache import WHOLE, CacheWriter, MadeBy
+from itmkit.cache.parts import writing
+from itmkit.dataset_info import uneven_captions
 from itmkit.errors import ItmkitError
 from itmkit.files import digest
 from itmkit.import_features.scan_blocks import block_columns, read_blocks
@@ -39,6 +41,7 @@ class ImportResult:
     regions: int
     dim: int
     splits: dict[str, int]
+    split_captions: dict[str, int]
     extras: tuple[str, ...]
     skipped: int
     notes: list[str] = field(default_factory=list)
@@ -76,6 +79,20 @@ def import_scan(
     Raises:
         ItmkitError: every problem of the folder, before anything is written.
     """
+    with workspace.preparing():
+        return _imported(workspace, folder, split_map, tag_form, size_order, shard_size, force, progress)
+
+
+def _imported(
+    workspace: Workspace,
+    folder: Path,
+    split_map: Mapping[str, str] | None,
+    tag_form: TagForm,
+    size_order: SizeOrder,
+    shard_size: int,
+    force: bool,
+    progress: Progress,
+) -> ImportResult:
     names, notes = find_splits(folder, split_map)
     splits = _read_splits(folder, names, size_order, progress)
     for note in notes:
@@ -83,11 +100,15 @@ def import_scan(
 
     files = digest({split.name: split.digests for split in splits})
     settings: dict[str, Any] = {"layout": "scan", "splits": names, "files_sha256": files}
+    with writing(workspace.cache("regions"), WHOLE):
+        pass  # nobody else writes the cache, so that the data set is not replaced for nothing
     dataset, keys, sizes = scan_dataset(workspace, splits, settings, size_order, force=force)
+    for note in (uneven := uneven_captions(dataset.info["counts"])):
+        progress.note(note)
     settings |= {"tag_form": tag_form, "size_order": size_order}
     made_by = MadeBy(STAGE, settings, None, workspace.inputs("regions", dataset))
     _, regions, dim = splits[0].features.shape
-    cache_notes = _cache_notes(folder, splits, sized=sizes is not None)
+    cache_notes = {"split_map": dict(split_map or {})} | _cache_notes(folder, splits, sized=sizes is not None)
     with _begun(
         workspace, splits[0], keys, made_by=made_by, notes=cache_notes, shard_size=shard_size, force=force
     ) as writer:
@@ -103,9 +124,10 @@ def import_scan(
         regions=regions,
         dim=dim,
         splits={name: count["images"] for name, count in dataset.info["counts"].items()},
+        split_captions={name: count["captions"] for name, count in dataset.info["counts"].items()},
         extras=extras,
         skipped=skipped,
-        notes=notes,
+        notes=notes + uneven,
         unchanged=unchanged,
     )
 

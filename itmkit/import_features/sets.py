@@ -101,7 +101,9 @@ def import_bottom_up(
     if files.form == "lxmert" and names is None:
         notes.append("ids of objects and attributes are left out: --vocabulary DIR would name them")
     settings = {"layout": files.form, "vocabulary": digest(names) if names is not None else None}
-    return _write(workspace, dataset, files, settings, regions, notes, shard_size, force, progress)
+    places: dict[str, Any] = {"paths": [str(path.resolve()) for path in paths]}
+    places |= {"vocabulary": str(vocabulary.resolve())} if vocabulary is not None else {}
+    return _write(workspace, dataset, files, settings, places, regions, notes, shard_size, force, progress)
 
 
 def import_npz(
@@ -119,7 +121,8 @@ def import_npz(
     notes = []
     if files.pickled:
         notes.append(f"'info' of {files.pickled} files is a pickled Python object and was not read: there are no tags")
-    return _write(workspace, dataset, files, {"layout": "npz"}, regions, notes, shard_size, force, progress)
+    places = {"folder": str(folder.resolve())}
+    return _write(workspace, dataset, files, {"layout": "npz"}, places, regions, notes, shard_size, force, progress)
 
 
 def _write(
@@ -127,6 +130,7 @@ def _write(
     dataset: Dataset,
     files: Files,
     settings: dict[str, Any],
+    places: dict[str, Any],
     regions: int | None,
     notes: list[str],
     shard_size: int,
@@ -152,7 +156,11 @@ def _write(
         keys=[image.id for image in dataset.images],
         tables=tables,
         shard_size=shard_size,
-        notes={"files": files.digests, **{what: what in files.extras for what in ("boxes", "sizes", "scores", "tags")}},
+        notes={
+            **places,
+            "files": files.digests,
+            **{what: what in files.extras for what in ("boxes", "sizes", "scores", "tags")},
+        },
         force=force,
     ) as writer:
         unchanged = writer.manifest.complete

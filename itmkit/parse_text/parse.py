@@ -90,6 +90,7 @@ def parse_text(
         keys=[text_key(text) for text in texts],
         tables={name: [] for name in TABLES},
         shard_size=job.rows_a_shard(folder, SHARD),
+        notes={} if model is None else {"model": _place(model)},
         part=job.part,
         force=job.force,
     ) as writer:
@@ -121,6 +122,12 @@ def _asked(workspace: Workspace, parser: str | None, model: str | None, job: Job
     if problems:
         raise ItmkitError(problems)
     return str(parser), model
+
+
+def _place(model: str) -> str:
+    """Where a later run finds a model again: its absolute path, or its name."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.exists() else model
 
 
 def _parse_pending(

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 from itmkit.cache import MadeBy
+from itmkit.cache.anew import NEW
 from itmkit.cache.begin import begun_manifest
-from itmkit.cache.parts import parts_in
+from itmkit.cache.manifest import parts_in
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import digest, sha256_file
@@ -228,7 +229,8 @@ def _earlier(workspace: Workspace, dataset: Dataset) -> tuple[dict[str, Any], bo
     found |= {key: manifest.notes.get(key) for key in ("model", "config", "vocabulary")}
     if found["model"] == SCENES and dataset.kind != "scenes":
         return {}, False  # the workspace holds other data now
-    current = manifest.complete and not parts_in(folder) and not workspace.stale_inputs("regions", manifest, dataset)
+    begun = bool(parts_in(folder)) or (folder / NEW).exists()
+    current = manifest.complete and not begun and not workspace.stale_inputs("regions", manifest, dataset)
     return {key: value for key, value in found.items() if value is not None}, current
 
 

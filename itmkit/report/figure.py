@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itmkit.errors import ItmkitError
-from itmkit.files import atomic_path
+from itmkit.files import atomic_path, check_replaces
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -169,5 +169,13 @@ def save(figure: Figure, path: Path) -> None:
     out = io.BytesIO()
     with style():
         figure.savefig(out, format=kind, metadata=METADATA[kind])
+    check_replaces(path, _is_figure, "a figure")
     with atomic_path(path) as partial:
         partial.write_bytes(out.getvalue())
+
+
+def _is_figure(path: Path) -> bool:
+    """Whether a file is an SVG or a PNG, by its first bytes."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+    return head.startswith((b"\x89PNG", b"<?xml", b"<svg"))

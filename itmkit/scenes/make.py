@@ -19,7 +19,7 @@ from PIL import Image
 
 from itmkit.dataset import SPLITS, Caption, ImageRecord, write_dataset
 from itmkit.errors import ItmkitError
-from itmkit.files import write_text
+from itmkit.files import atomic_path, remove_folder, write_text
 from itmkit.progress import SILENT, Progress
 from itmkit.scenes.grammar import SceneCaption, captions
 from itmkit.scenes.render import Rendering, render
@@ -30,6 +30,7 @@ from itmkit.workspace import Workspace
 
 LIMIT = 100_000  # pictures a split: ids are scene-0xxxxx (train), scene-1xxxxx (val), scene-2xxxxx (test)
 QUALITY = 92  # JPEG, without chroma subsampling, which would smear the colours of small objects
+_NEW = ".scenes.new"  # in it wait pictures whose names those of another data set still have
 _LAYOUT, _DRAWING, _ORDER = 1, 2, 3  # streams: second number of a generator's seed
 
 
@@ -76,6 +77,7 @@ def make_scenes(
     records: list[ImageRecord] = []
     truths: list[str] = []
     trees: list[str] = []
+    remove_folder(workspace.root / _NEW)  # of a run that was killed
     with progress.task("making scenes", total=sum(counts.values()), unit="images") as advance:
         for split, count in counts.items():
             order = np.random.default_rng([seed, _ORDER, SPLITS.index(split)]).permutation(count)
@@ -90,6 +92,7 @@ def make_scenes(
                 truths.append(truth)
                 trees.append(blocks)
     _flush(workspace, records)
+    _take_places(workspace)
     write_text(workspace.root / "scenes" / "truth.jsonl", "".join(truths))
     write_text(workspace.root / "scenes" / "trees.conllu", "".join(trees))
     return write_dataset(workspace.dataset_path, records, kind="scenes", settings={**counts, "seed": seed})
@@ -244,13 +247,9 @@ def _put(workspace: Workspace, file: str, data: bytes) -> None:
     if path.exists():
         if path.stat().st_size == len(data) and path.read_bytes() == data:
             return
-        # A picture of another data set gives way: until this one is whole, the workspace has none.
-        workspace.dataset_path.unlink(missing_ok=True)
-        workspace.dataset_info_path.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+        path = workspace.root / _NEW / file  # a picture of another data set stays until all of this one are drawn
+    with atomic_path(path, flush=False) as partial:
+        partial.write_bytes(data)
 
 
 def _flush(workspace: Workspace, records: list[ImageRecord]) -> None:
@@ -259,5 +258,17 @@ def _flush(workspace: Workspace, records: list[ImageRecord]) -> None:
     All at the end, as the first flush takes most of the others with it: one by one, they took as long as the drawing.
     """
     for record in records:
-        with open(workspace.root / str(record.file), "rb+") as handle:
+        new = workspace.root / _NEW / str(record.file)
+        with open(new if new.exists() else workspace.root / str(record.file), "rb+") as handle:
             os.fsync(handle.fileno())
+
+
+def _take_places(workspace: Workspace) -> None:
+    """Moves the pictures that have waited in `_NEW`. Until the new data set is written, the workspace has none."""
+    waiting = sorted((workspace.root / _NEW / "images").glob("*"))
+    if waiting:
+        workspace.dataset_path.unlink(missing_ok=True)
+        workspace.dataset_info_path.unlink(missing_ok=True)
+    for picture in waiting:
+        picture.replace(workspace.root / "images" / picture.name)
+    remove_folder(workspace.root / _NEW)

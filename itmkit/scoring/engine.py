@@ -6,7 +6,6 @@ of the matrix are in memory at a time. Encoded captions that do not fit into mem
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from itmkit.cache import WHOLE, CacheWriter, Column, MadeBy, Part
 from itmkit.cache.begin import begun_manifest
+from itmkit.files import atomic_path, remove_folder
 from itmkit.inputs import Inputs
 from itmkit.machine.device import usable_device
 from itmkit.machine.memory import keep_freed_memory, resident
@@ -156,7 +156,7 @@ class _Captions:
         self._kept: list[tuple[np.ndarray, Encoded | Path]] = []
 
     def __enter__(self) -> _Captions:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_folder(self._folder)
         for places, tile in self._tiles:
             self._kept.append((places, self._keep(tile)))
         return self
@@ -168,7 +168,8 @@ class _Captions:
             return tile
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{len(self._kept):06d}.safetensors"
-        save_file(tile, path)
+        with atomic_path(path, flush=False) as partial:
+            partial.write_bytes(save(tile))  # Python writes, so that a full disk is an OSError like any other
         return path
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Encoded]]:
@@ -176,4 +177,4 @@ class _Captions:
             yield places, load_file(kept) if isinstance(kept, Path) else kept
 
     def __exit__(self, *error: object) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_folder(self._folder)

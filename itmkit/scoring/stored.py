@@ -16,6 +16,7 @@ import numpy as np
 
 from itmkit.cache import CacheReader
 from itmkit.cache.shard_check import DAMAGE, unsafe
+from itmkit.cache.shard_file import ShardFile
 from itmkit.errors import ItmkitError, first_line
 from itmkit.files import atomic_path
 
@@ -146,14 +147,26 @@ class ScoreFile:
 
 def save_scores(path: Path, scores: Scores, images: Sequence[str], captions: Sequence[str], made_by: str) -> None:
     """Writes a file of scores row by row, at first under a temporary name."""
-    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
-        out = file.create_dataset("scores", scores.shape, np.float32, chunks=(1, scores.shape[1]))
-        for start, block in scores.blocks():
-            out[start : start + len(block)] = block
-        text = h5py.string_dtype("utf-8")
-        file.create_dataset("images", data=np.array(list(images), object), dtype=text)
-        file.create_dataset("captions", data=np.array(list(captions), object), dtype=text)
-        file.attrs["made_by"] = made_by
+    with atomic_path(path) as partial, ShardFile(partial) as sink:
+        with h5py.File(sink, "w") as file:
+            out = file.create_dataset("scores", scores.shape, np.float32, chunks=(1, scores.shape[1]))
+            for start, block in scores.blocks():
+                out[start : start + len(block)] = block
+                sink.check()
+            text = h5py.string_dtype("utf-8")
+            file.create_dataset("images", data=np.array(list(images), object), dtype=text)
+            file.create_dataset("captions", data=np.array(list(captions), object), dtype=text)
+            file.attrs["made_by"] = made_by
+        sink.check()
+
+
+def holds_scores(path: Path) -> bool:
+    """Whether a file is one of scores."""
+    try:
+        ScoreFile(path)
+    except (ItmkitError, OSError):
+        return False
+    return True
 
 
 def _strings(data: h5py.Dataset) -> list[str]:

@@ -180,7 +180,7 @@ def test_nan_is_refused(tmp_path: Path) -> None:
     for value in (np.nan, np.inf):
         rows["features"][5][1, 2] = value
         with pytest.raises(ItmkitError, match=f"features of '{KEYS[5]}' holds NaN"):
-            write(tmp_path, KEYS, rows, force=True)
+            write(tmp_path, KEYS, rows)
     manifest = read_manifest(tmp_path)
     assert manifest is not None and len(manifest.shards) == 1
     assert not list(tmp_path.glob(".*partial"))

@@ -19,13 +19,23 @@ def test_scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["import-features", "scan", str(tmp_path / "scan"), "-w", str(tmp_path / "work")]
     assert run(cli, command) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "8 pictures (train 4, val 4), 40 captions, 3 regions x 6 with boxes, sizes, scores, tags" in shown
+    assert "8 pictures (train 4 with 20 captions, val 4 with 20 captions), 40 captions, 3 regions x 6" in shown
+    assert "with boxes, sizes, scores, tags" in shown
     assert "16 of 24 rows repeated an earlier row" in shown
     assert run(cli, command) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert run(cli, [*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["splits"] == {"train": 4, "val": 4}
     assert run(cli, ["status", "-w", str(tmp_path / "work")]) in (0, 1, 2)
+
+
+def test_captions_that_may_not_belong_to_their_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_scan(tmp_path / "scan", "train")
+    write_scan(tmp_path / "scan", "dev", caps=["a", "b", "c", "d"])
+    assert run(cli, ["import-features", "scan", str(tmp_path / "scan"), "-w", str(tmp_path / "work")]) == 0
+    told = capsys.readouterr()
+    assert "train 4 with 20 captions, val 4 with 4 captions" in " ".join(told.out.split())
+    assert "val 1 (4 captions). Do those of val belong to its pictures?" in " ".join(told.err.split())
 
 
 def test_problems_are_listed_with_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

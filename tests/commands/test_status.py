@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from itmkit.cache import MadeBy, Manifest
+from itmkit.cache.command import command_of
+from itmkit.cache.name import CacheName
 from itmkit.commands.console import run
+from itmkit.commands.parse_text import command as parse_text
 from itmkit.commands.status import command
+from itmkit.status import status as states
 from tests.workspaces import make_dataset, make_graphs, make_regions, make_run, make_text
 
 
@@ -52,3 +57,43 @@ def test_the_current_folder_and_the_variable(
     monkeypatch.setenv("ITMKIT_WORKSPACE", "work")
     assert run(command, []) == 0
     assert "next: itmkit extract-regions\n" in capsys.readouterr().out
+
+
+def test_next_is_the_command_with_the_settings_of_the_cache(tmp_path: Path) -> None:
+    workspace = make_dataset(tmp_path)
+    trees = tmp_path / "trees.conllu"
+    words = [c.text.split() for image in workspace.dataset().images for c in image.captions]
+    lines = ("".join(f"{n}\t{w}\t_\t_\t_\t_\t0\troot\t_\t_\n" for n, w in enumerate(text, 1)) for text in words)
+    trees.write_text("\n".join(lines) + "\n")
+    parse = ["-w", str(tmp_path), "--parser", "conllu", "--model", str(trees)]
+    assert run(parse_text, parse) == 0
+    make_run(workspace)
+    fingerprint = workspace.fingerprint("text")
+    one = tmp_path / "one.conllu"
+    one.write_text(trees.read_text().split("\n\n")[0] + "\n\n")
+    assert run(parse_text, ["-w", str(tmp_path), "--parser", "conllu", "--model", str(one), "--force"]) == 2
+    assert workspace.fingerprint("text") == fingerprint  # nothing is lost
+    assert {row.stage: row.state for row in states(workspace)}["text"] == "done"
+    manifest = workspace.cache("text") / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"complete": true', '"complete": false'))
+    command = next(row.command for row in states(workspace) if row.stage == "text")
+    assert command == f"itmkit parse-text --parser conllu --model {trees}"
+    assert run(parse_text, [*command.split()[2:], "-w", str(tmp_path)]) == 0
+
+
+def test_next_of_an_import_and_of_graphs_names_what_they_were_made_from() -> None:
+    def command(name: str, made: MadeBy, settings: dict[str, object] | None = None, **notes: object) -> str:
+        return command_of(CacheName.of(name), Manifest(made, {}, notes=notes), settings or {})
+
+    scan = MadeBy("import-features", {"layout": "scan", "splits": {"dev": "val", "x": "test"}, "tag_form": "class"})
+    assert command("regions", scan, folder="/a b") == "import-features scan '/a b' --split-map=x=test --tags class"
+    bottom_up = MadeBy("import-features", {"layout": "bottom-up", "regions": 36})
+    assert command("regions", bottom_up) == "import-features bottom-up FILE --regions 36"
+    assert command("graphs/images", MadeBy("build-graphs", {"blocks": 8, "keep": 4})) == (
+        "build-graphs --blocks 8 --keep 4"
+    )
+    assert command("graphs/images", MadeBy("build-graphs", {"blocks": 8, "keep": 15}), {"blocks": 8}) == "build-graphs"
+    grid = MadeBy("extract-regions", {"backend": "grid", "regions": 9, "size": 64})
+    assert command("regions", grid, model="/m") == "extract-regions"  # goes on as the cache was begun
+    asked = "extract-regions --backend grid --model /m --regions 9 --size 64"
+    assert command("regions", grid, {"backend": "detector"}, model="/m") == asked

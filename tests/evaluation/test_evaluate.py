@@ -11,6 +11,7 @@ import torch
 from itmkit.cache import Part
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate, evaluate_files
+from itmkit.evaluation.measures import Wanted
 from itmkit.evaluation.protocols import PROTOCOLS, Protocol
 from itmkit.inputs import Inputs
 from itmkit.matchers import method
@@ -19,9 +20,11 @@ from itmkit.runs.settings import resolve
 from itmkit.scoring.engine import Scoring
 from itmkit.scoring.matrix import score_matrix
 from itmkit.scoring.metrics import retrieval
+from itmkit.scoring.stored import InMemory, ScoreFile, save_scores
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
+from tests.workspaces import largest_file
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +74,32 @@ def test_everything_is_written_beside_the_run(workspace: Workspace) -> None:
     together = evaluate(workspace, ["mpsm", "vsepp"]).to_json()
     alone = json.loads((workspace.run("mpsm") / "eval-test.json").read_text())
     assert [row["name"] for row in alone["results"]] == ["mpsm/distance", "mpsm/direction", "mpsm"]
-    assert json.loads((workspace.run("mpsm") / "eval-test+vsepp.json").read_text()) == together
+    written = json.loads((workspace.run("mpsm") / "eval-test+vsepp.json").read_text())
+    assert written == together | {"scores_of": written["scores_of"]}
     assert [row["kind"] for row in json.loads((workspace.run("vsepp") / "eval-test.json").read_text())["results"]] == [
         "single"
     ]
     for key in ("split", "folds", "left_out", "images", "captions", "chance_rsum"):
         assert key in alone
     assert evaluate(workspace, ["mpsm"], split="val").to_json()["split"] == "val"
+
+
+def test_a_plain_evaluation_keeps_what_a_fuller_one_has_measured(workspace: Workspace) -> None:
+    path = workspace.run("vsepp") / "eval-test.json"
+    evaluate(workspace, ["vsepp"], wanted=Wanted(curves=True, slices=True))
+    full = json.loads(path.read_text())
+    plain = evaluate(workspace, ["vsepp"])
+    assert json.loads(path.read_text()) == full and set(full["results"][0]) >= {"curves", "slices"}
+    assert plain.notes == (
+        f"{path}: keeps what was measured before with --curves, --slices, of the same weights and data",
+    )
+    assert "curves" not in plain.rows[0].to_json()  # and tells only what was asked for
+    evaluate(workspace, ["vsepp"], wanted=Wanted(intervals=True))
+    assert set(json.loads(path.read_text())["results"][0]) == {*full["results"][0], "intervals"}
+    path.write_text(json.dumps(full | {"scores_of": "other weights"}))
+    (note,) = evaluate(workspace, ["vsepp"]).notes
+    assert "has lost what was measured before with --curves, --slices: weights, data or precision changed" in note
+    assert "curves" not in json.loads(path.read_text())["results"][0]
 
 
 def test_folds_are_scored_apart_and_averaged(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +153,29 @@ def test_a_saved_matrix_evaluates_to_the_same(workspace: Workspace, tmp_path: Pa
     assert both.rows[2].kind == "mean of 2 files"
     assert both.rows[2].result == evaluate(workspace, ["mpsm", "vsepp"]).rows[-1].result
     assert evaluate_files(workspace, [tmp_path / "mean.h5"]).rows[0].result == both.rows[2].result
+
+
+def test_saving_scores_destroys_no_other_file(workspace: Workspace, tmp_path: Path) -> None:
+    before = workspace.dataset_path.read_bytes()
+    for other in (workspace.dataset_path, workspace.root, workspace.cache("regions") / "shard-00000.h5"):
+        with pytest.raises(ItmkitError, match=r"is there already and is not a file of scores|is a folder"):
+            evaluate(workspace, ["vsepp"], save=other)
+    assert workspace.dataset_path.read_bytes() == before
+    file = tmp_path / "scores.h5"
+    file.write_text("something else")
+    evaluate(workspace, ["vsepp"], save=file, force=True)
+    evaluate(workspace, ["vsepp"], save=file)  # over scores
+    with pytest.raises(ItmkitError, match="is one of the files of --scores"):
+        evaluate_files(workspace, [file], save=file)
+
+
+def test_a_disk_that_is_full_of_scores(tmp_path: Path) -> None:
+    path, scores = tmp_path / "scores.h5", InMemory(np.ones((200, 100), np.float32))
+    with largest_file(20_000), pytest.raises(OSError, match="scores.h5"):
+        save_scores(path, scores, list(map(str, range(200))), list(map(str, range(100))), "a test")
+    assert list(tmp_path.iterdir()) == []
+    save_scores(path, scores, list(map(str, range(200))), list(map(str, range(100))), "a test")
+    assert ScoreFile(path).shape == (200, 100)
 
 
 def test_a_saved_matrix_in_folds(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

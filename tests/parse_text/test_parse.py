@@ -85,7 +85,8 @@ def test_batch_size_does_not_change_a_byte(make_workspace: MakeWorkspace, untrai
     workspace = make_workspace(*CAPTIONS)
     parse_text(workspace, model=str(untrained), job=Job(shard_size=10))
     first = shards(workspace)
-    parse_text(workspace, model=str(untrained), job=Job(shard_size=10, batch=1, force=True))
+    shutil.rmtree(workspace.cache("text"))
+    parse_text(workspace, model=str(untrained), job=Job(shard_size=10, batch=1))
     assert shards(workspace) == first
 
 

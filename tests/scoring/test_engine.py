@@ -94,14 +94,14 @@ def test_the_same_to_the_last_bit_however_the_work_is_done(
 
 
 def test_captions_go_to_files_only_where_memory_is_short(inputs: Inputs, tmp_path: Path, monkeypatch: Any) -> None:
-    saved: list[Path] = []
-    real = engine.save_file
+    saved: list[Any] = []
+    real = engine.save
 
-    def counted(tile: Any, path: Path) -> None:
-        saved.append(path)
-        real(tile, path)
+    def counted(tile: Any) -> bytes:
+        saved.append(tile)
+        return real(tile)
 
-    monkeypatch.setattr(engine, "save_file", counted)
+    monkeypatch.setattr(engine, "save", counted)
     scored(tmp_path / "roomy", inputs, matchers("vsepp"))
     assert not saved
     monkeypatch.setattr(engine, "resident", lambda: engine.MEMORY - 400)  # 160 bytes are left for them
