@@ -42,6 +42,7 @@ WHAT = ("epochs", "compare", "cmc", "precision", "slices", "labels")
 @click.option(
     "--format", type=click.Choice(["svg", "png"]), default="svg", show_default=True, help="Format of the files."
 )
+@click.option("--transparent", is_flag=True, help="No background, and text in a grey read on white and dark pages.")
 @json_option
 def command(
     what: tuple[str, ...],
@@ -54,6 +55,7 @@ def command(
     labels: int,
     out: Path | None,
     format: Literal["svg", "png"],
+    transparent: bool,
     as_json: bool,
 ) -> None:
     """Draw figures from the files of runs, one column of a paper wide. Needs itmkit[report].
@@ -88,6 +90,7 @@ def command(
         labels=labels,
         out=out,
         format=format,
+        transparent=transparent,
     )
     if as_json:
         print_json([one.to_json() for one in plots])
