@@ -65,10 +65,15 @@ def command(path: Path, verify: bool, row: str | None, image: str | None, captio
 
 def _show(report: Report) -> None:
     out.print(Text.assemble((str(report.path), "bold"), f": {report.kind}"), soft_wrap=True)
-    width = max((len(name) for name, _ in report.facts), default=0)
-    for name, value in report.facts:
-        out.print(Text.assemble("  ", (name.ljust(width), "dim"), f"  {value}"), soft_wrap=True)
+    _facts(report.facts)
     for line in report.lines:
         out.print(Text(line), soft_wrap=True)
     for drawn in report.tables:
         table(drawn.title, drawn.columns, [[Text(cell) for cell in row] for row in drawn.rows], right=drawn.right)
+    _facts(report.details)
+
+
+def _facts(facts: list[tuple[str, str]]) -> None:
+    width = max((len(name) for name, _ in facts), default=0)
+    for name, value in facts:
+        out.print(Text.assemble("  ", (name.ljust(width), "dim"), f"  {value}"), soft_wrap=True)

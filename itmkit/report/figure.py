@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -61,6 +62,9 @@ _STYLE = {
 
 def drawing_package() -> Any:
     """matplotlib. Raises ItmkitError where it is not installed."""
+    log = logging.getLogger("matplotlib")
+    level = log.level
+    log.setLevel(logging.ERROR)  # of a home without room for its cache, and that this cache takes a moment
     try:
         import matplotlib
         import matplotlib.figure
@@ -72,6 +76,8 @@ def drawing_package() -> Any:
         import matplotlib.ticker
     except ImportError:
         raise ItmkitError("drawing needs the package matplotlib: pip install 'itmkit[report]'") from None
+    finally:
+        log.setLevel(level)
     return matplotlib
 
 

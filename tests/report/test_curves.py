@@ -128,9 +128,11 @@ def test_series_have_marks_beside_colours() -> None:
     assert (line.get_color(), line.get_marker()) in looks and line.get_linestyle() == "--"
 
 
-def test_drawing_and_saving_need_no_pyplot() -> None:
+def test_drawing_and_saving_need_no_pyplot_and_no_home() -> None:
     code = (
-        "import sys, pathlib, tempfile\nfrom itmkit.report.curves import cmc\nfrom itmkit.report.figure import save\n"
+        "import os, sys, pathlib, tempfile\nos.environ |= {'HOME': '/dev/null', 'MPLCONFIGDIR': ''}\n"
+        "os.environ.pop('XDG_CONFIG_HOME', None)\nos.environ.pop('XDG_CACHE_HOME', None)\n"
+        "from itmkit.report.curves import cmc\nfrom itmkit.report.figure import save\n"
         "assert 'matplotlib' not in sys.modules\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
         "    for kind in ('svg', 'png'):\n"
@@ -138,4 +140,4 @@ def test_drawing_and_saving_need_no_pyplot() -> None:
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
