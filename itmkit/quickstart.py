@@ -127,7 +127,7 @@ def _found_before(workspace: Workspace) -> Quickstart | None:
     if not path.exists():
         return None
     known = read_json(path)
-    if known.get("runs") != _runs(workspace):
+    if not isinstance(known, dict) or known.get("runs") != _runs(workspace):
         return None
     rows = [EvaluationRow(row["name"], row["kind"], _retrieval(row)) for row in known["results"]]
     numbers = (known["images"], known["captions"], known["left_out"], known["chance_rsum"], known["precision"])
