@@ -33,7 +33,7 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.made
-	$(PIP_INSTALL) --editable .
+	$(PIP_INSTALL) --editable '.[report]'
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/.made

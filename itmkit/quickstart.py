@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
 from itmkit.cache import CacheReader
+from itmkit.dataset import info_path
 from itmkit.evaluation.evaluate import evaluate
-from itmkit.evaluation.results import Evaluation
+from itmkit.evaluation.protocols import protocol
+from itmkit.evaluation.results import Evaluation, EvaluationRow
+from itmkit.files import read_json, write_json
 from itmkit.graphs import build_graphs
 from itmkit.inputs import Inputs
 from itmkit.job import Job
 from itmkit.parse_text.parse import parse_text
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.extract import extract_regions
+from itmkit.runs.facts import RunFacts
 from itmkit.runs.open import open_run
 from itmkit.runs.settings import resolve
 from itmkit.scenes import make_scenes
 from itmkit.scoring.matrix import ensemble_of, score_matrix
+from itmkit.scoring.metrics import Direction, Retrieval
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
 
@@ -33,6 +38,7 @@ from itmkit.workspace import Workspace
 SCENES = {"train": 1000, "val": 100, "test": 300}
 REGIONS = 12
 METHODS = {"mpsm": "scenes", "vsepp": "scenes"}  # method -> recipe
+RESULT = "quickstart.json"  # in the workspace: what the last call found, and the runs it found it with
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,15 @@ class Quickstart:
     examples: list[Example]
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        examples = [asdict(example) for example in self.examples]
+        return self.evaluation.to_json() | {"gain": self.gain, "seconds": self.seconds, "examples": examples}
+
 
 def quickstart(workspace: Workspace, *, seed: int = 0, force: bool = False, progress: Progress = SILENT) -> Quickstart:
     """Makes scenes, detects objects, parses captions, builds graphs, trains MPSM and VSE++ and compares them.
 
-    Each stage continues what an earlier, killed call left.
+    Each stage continues what an earlier, killed call left. What is done already is not done again.
 
     Args:
         seed: of the scenes, the initial weights and the order of training.
@@ -71,7 +81,8 @@ def quickstart(workspace: Workspace, *, seed: int = 0, force: bool = False, prog
         seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began
 
     with timed("prepare"):
-        make_scenes(workspace, **SCENES, seed=seed, progress=progress)
+        if force or not _drawn(workspace, seed):
+            make_scenes(workspace, **SCENES, seed=seed, progress=progress)
     job = Job(force=force, progress=progress)
     with timed("extract-regions"):
         extract_regions(workspace, regions=REGIONS, job=job)
@@ -84,10 +95,50 @@ def quickstart(workspace: Workspace, *, seed: int = 0, force: bool = False, prog
             config = resolve(method, recipe=recipe, settings={"seed": seed})
             train(workspace, config, force=force, progress=progress)
     with timed("evaluate"):
-        result = evaluate(workspace, list(METHODS), split="test", progress=progress)
-        examples = retrieve(workspace, "mpsm")
-    by_name = {row.name: row.result.rsum for row in result.rows}
-    return Quickstart(result, by_name["mpsm"] - by_name["vsepp"], examples, seconds)
+        found = None if force else _found_before(workspace)
+        if found is None:
+            result = evaluate(workspace, list(METHODS), split="test", progress=progress)
+            by_name = {row.name: row.result.rsum for row in result.rows}
+            found = Quickstart(result, by_name["mpsm"] - by_name["vsepp"], retrieve(workspace, "mpsm"))
+            write_json(workspace.root / RESULT, {"runs": _runs(workspace), **found.to_json()})
+    found.seconds = seconds
+    return found
+
+
+def _drawn(workspace: Workspace, seed: int) -> bool:
+    """Whether the scenes of this seed are there, every picture with its size in bytes."""
+    path = info_path(workspace.dataset_path)
+    if not path.exists() or not workspace.dataset_path.exists():
+        return False
+    info = read_json(path)
+    if (info.get("kind"), info.get("settings")) != ("scenes", SCENES | {"seed": seed}):
+        return False
+    files = {workspace.image_path(str(image.file)): image.bytes for image in workspace.dataset().images}
+    return all(file.is_file() and file.stat().st_size == size for file, size in files.items())
+
+
+def _runs(workspace: Workspace) -> dict[str, Any]:
+    return {method: RunFacts.read(workspace.run(method)).to_json() for method in METHODS}
+
+
+def _found_before(workspace: Workspace) -> Quickstart | None:
+    """What an earlier call found with the very runs that are there now; None if there is no such call."""
+    path = workspace.root / RESULT
+    if not path.exists():
+        return None
+    known = read_json(path)
+    if not isinstance(known, dict) or known.get("runs") != _runs(workspace):
+        return None
+    rows = [EvaluationRow(row["name"], row["kind"], _retrieval(row)) for row in known["results"]]
+    numbers = (known["images"], known["captions"], known["left_out"], known["chance_rsum"], known["precision"])
+    evaluation = Evaluation(protocol(known["split"]), rows, *numbers)
+    return Quickstart(evaluation, known["gain"], [Example(**example) for example in known["examples"]])
+
+
+def _retrieval(row: dict[str, Any]) -> Retrieval:
+    names = ("R@1", "R@5", "R@10", "medr", "meanr")
+    i2t, t2i = (Direction(*(row[side][name] for name in names)) for side in ("i2t", "t2i"))
+    return Retrieval(i2t, t2i, row["images"], row["captions"])
 
 
 def retrieve(workspace: Workspace, run: str, *, queries: int = 2, top: int = 3) -> list[Example]:
@@ -104,7 +155,7 @@ def retrieve(workspace: Workspace, run: str, *, queries: int = 2, top: int = 3) 
     for text in range(len(inputs.caption_texts) - 1, len(inputs.caption_texts) - 1 - queries, -1):
         best = np.argsort(-scores[:, text], kind="stable")[:top]
         names = [described[i] for i in best]
-        right = [int(inputs.image_of[text]) == i for i in best]
+        right = [int(inputs.image_of[text]) == int(i) for i in best]
         examples.append(Example("t2i", inputs.caption_texts[text], names, right))
     return examples
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from itmkit.cache.name import PIPELINE
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
-from itmkit.runs.facts import RunFacts, run_names
+from itmkit.runs.facts import RunFacts, evaluated_on, run_names
 from itmkit.stages import StageState, State, cache_state
 from itmkit.workspace import Workspace
 
@@ -29,7 +30,7 @@ def _dataset_state(workspace: Workspace) -> tuple[StageState, Dataset | None]:
         detail = error.problems[0] if state == "damaged" else ""
         if not workspace.root.is_dir():
             detail = f"there is no folder {workspace.root}"
-        command = "itmkit prepare --force" if state == "damaged" else "itmkit prepare"
+        command = "itmkit prepare --help" if state == "damaged" else "itmkit quickstart"
         return StageState("dataset", path, state, detail, command=command), None
     counts = dataset.info["counts"].items()
     detail = ", ".join(f"{split} {c['images']} images {c['captions']} captions" for split, c in counts)
@@ -41,17 +42,57 @@ def _run_state(workspace: Workspace, name: str, dataset: Dataset | None) -> Stag
     try:
         facts = RunFacts.read(folder)
     except ItmkitError as error:
-        return StageState(stage, folder, "damaged", error.problems[0], command="itmkit train --force")
-    again = f"itmkit train --method {shlex.quote(facts.method)} --run {shlex.quote(name)}"
-    detail = f"{facts.method}, {facts.epochs_done} of {facts.epochs} epochs"
+        again = f"itmkit train --method mpsm --run {shlex.quote(name)} --force"
+        return StageState(stage, folder, "damaged", error.problems[0], command=again)
+    detail = _in_words(facts, evaluated_on(folder))
     changed = [cache for cache, value in facts.caches.items() if _fingerprint_or_none(workspace, cache) != value]
     changed += ["captions"] if dataset and facts.captions != dataset.captions_digest else []
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     if changed:
         why = f"{detail}; {' and '.join(changed)} changed since"
-        return StageState(stage, folder, "stale", why, bytes=size, command=f"{again} --force")
-    state: State = "done" if facts.finished else "partial"
-    return StageState(stage, folder, state, detail, bytes=size, command="" if facts.finished else again)
+        return StageState(stage, folder, "stale", why, bytes=size, command=f"{_again(folder, facts)} --force")
+    if facts.finished:
+        return StageState(stage, folder, "done", detail, bytes=size)
+    return StageState(stage, folder, "partial", detail, bytes=size, command=_again(folder, facts))
+
+
+def _in_words(facts: RunFacts, evaluated: list[str]) -> str:
+    best = " / ".join(f"{member['rsum']:.1f}" for member in facts.best.values() if "rsum" in member)
+    said = [f"{facts.method}, recipe {facts.recipe}", f"{facts.epochs_done} of {facts.epochs} epochs"]
+    said += [f"best val rsum {best}"] if best else []
+    said += [f"evaluated on {', '.join(evaluated)}"] if evaluated else []
+    return ", ".join(said)
+
+
+def _again(folder: Path, facts: RunFacts) -> str:
+    """The command that trains this run, with the settings that are not its recipe's."""
+    from itmkit.runs.settings import own_settings, read_config  # imports the methods, and with them torch
+
+    said = ["itmkit", "train", "--method", facts.method, "--recipe", facts.recipe, "--run", folder.name]
+    try:
+        settings = own_settings(read_config(folder / "config.toml"))
+    except ItmkitError:  # of which training says more
+        settings = {}
+    for name, value in settings.items():
+        said += [f"--{name.replace('_', '-')}", str(value).lower() if isinstance(value, bool) else str(value)]
+    return shlex.join(said)
+
+
+def next_command(rows: list[StageState], kind: str) -> str:
+    """What to run next; empty if every stage is done, and every run trained and evaluated.
+
+    Args:
+        rows: of `status`.
+        kind: of the data set; "" if there is none.
+    """
+    unfinished = [row.command for row in rows if row.state != "done" and row.command]
+    if unfinished:
+        return unfinished[0]
+    runs = [row.path for row in rows if row.stage.startswith("run ")]
+    if not runs:
+        return "itmkit train --method mpsm" + (" --recipe scenes" if kind == "scenes" else "")
+    left = [folder.name for folder in runs if not evaluated_on(folder)]
+    return f"itmkit evaluate --run {shlex.quote(left[0])} --split test" if left else ""
 
 
 def _fingerprint_or_none(workspace: Workspace, cache: str) -> str | None:

@@ -54,7 +54,7 @@ def test_everything_done(workspace: Workspace) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     rows = states(Workspace(tmp_path / "no"))
     assert {row.state for row in rows.values()} == {"missing"}
-    assert "there is no folder" in rows["dataset"].detail and rows["dataset"].command == "itmkit prepare"
+    assert "there is no folder" in rows["dataset"].detail and rows["dataset"].command == "itmkit quickstart"
     with pytest.raises(ItmkitError, match="run `itmkit prepare`"):
         require(Workspace(tmp_path / "no"), "regions")
 
@@ -117,8 +117,8 @@ def test_a_damaged_data_set_and_damaged_runs(workspace: Workspace) -> None:
     (make_run(workspace, "odd") / "run.json").write_text('{"method": "mpsm"}')
     (make_run(workspace, "cut") / "run.json").write_text("{")
     found = states(workspace)
-    assert found["run half"].state == "partial" and found["run half"].detail == "vsepp, 1 of 2 epochs"
-    assert found["run half"].command == "itmkit train --method vsepp --run half"
+    assert found["run half"].state == "partial" and found["run half"].detail == "vsepp, recipe small, 1 of 2 epochs"
+    assert found["run half"].command == "itmkit train --method vsepp --recipe small --run half"
     assert found["run odd"].state == found["run cut"].state == "damaged"
     workspace.dataset_path.write_text("{\n")
     found = states(workspace)

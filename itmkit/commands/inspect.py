@@ -76,10 +76,15 @@ def command(
 
 def _show(report: Report) -> None:
     out.print(styled((str(report.path), "bold"), f": {report.kind}"))
-    width = max((len(name) for name, _ in report.facts), default=0)
-    for name, value in report.facts:
-        out.print(styled("  ", (name.ljust(width), "dim"), f"  {value}"))
+    _facts(report.facts)
     for line in report.lines:
         out.print(line)
     for drawn in report.tables:
         table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
+    _facts(report.details)
+
+
+def _facts(facts: list[tuple[str, str]]) -> None:
+    width = max((len(name) for name, _ in facts), default=0)
+    for name, value in facts:
+        out.print(styled("  ", (name.ljust(width), "dim"), f"  {value}"))

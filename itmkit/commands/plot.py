@@ -55,6 +55,7 @@ WHAT = ("epochs", "compare", "cmc", "precision", "slices", "labels")
 @click.option(
     "--format", type=click.Choice(["svg", "png"]), default="svg", show_default=True, help="Format of the files."
 )
+@click.option("--transparent", is_flag=True, help="No background, and text in a grey read on white and dark pages.")
 @json_option
 def command(
     what: tuple[str, ...],
@@ -67,6 +68,7 @@ def command(
     labels: int,
     out: Path | None,
     format: Literal["svg", "png"],
+    transparent: bool,
     as_json: bool,
 ) -> None:
     """Draw figures from the files of runs, one column of a paper wide. Needs itmkit[report].
@@ -102,6 +104,7 @@ def command(
         labels=labels,
         out=out,
         format=format,
+        transparent=transparent,
     )
     for note in [] if runs else left_out(workspace, what, split):
         ConsoleProgress().note(note)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
 
 import click
 
@@ -24,7 +23,7 @@ def command(workspace: Workspace, seed: int, force: bool, as_json: bool) -> None
 
     Draws 1,400 pictures with five captions each, finds their objects with the detector that ships with itmkit,
     parses the captions, trains MPSM and VSE++ on the same caches and compares them on 300 test pictures, each of
-    which has siblings with the same objects but other colours or places.
+    which has siblings with the same objects but other colours or places. A second call shows the table again.
 
     \b
     Example:
@@ -36,8 +35,7 @@ def command(workspace: Workspace, seed: int, force: bool, as_json: bool) -> None
 
     result = quickstart(workspace, seed=seed, force=force, progress=ConsoleProgress())
     if as_json:
-        facts = {"gain": result.gain, "seconds": result.seconds, "examples": [asdict(e) for e in result.examples]}
-        print_json(result.evaluation.to_json() | facts)
+        print_json(result.to_json())
         return
     show(result.evaluation)
     out.print(f"MPSM over VSE++: {result.gain:+.1f} rsum, same regions, same captions, seed {seed}")

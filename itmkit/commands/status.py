@@ -11,7 +11,7 @@ from rich.text import Text
 from itmkit.commands.console import out, print_json, styled, table
 from itmkit.commands.options import json_option, workspace_option
 from itmkit.files import size_in_words
-from itmkit.status import status
+from itmkit.status import next_command, status
 from itmkit.workspace import Workspace
 
 STYLES = {"done": "green", "partial": "yellow", "missing": "dim", "stale": "yellow", "damaged": "bold red"}
@@ -50,10 +50,11 @@ def command(context: click.Context, workspace: Workspace, as_json: bool) -> None
         ],
         right=["rows", "skipped", "size"],
     )
-    unfinished = [row.command for row in rows if row.state != "done"]
-    if not unfinished and not any(row.stage.startswith("run ") for row in rows):
-        unfinished = ["itmkit train --method mpsm"]
-    if unfinished:
-        given = context.get_parameter_source("workspace") == click.core.ParameterSource.COMMANDLINE
-        where = f" -w {shlex.quote(str(workspace.root))}" if given else ""
-        out.print(styled("next: ", (unfinished[0] + where, "bold")))
+    there = rows[0].state == "done"
+    following = next_command(rows, workspace.dataset().kind if there else "")
+    given = context.get_parameter_source("workspace") == click.core.ParameterSource.COMMANDLINE
+    where = f" -w {shlex.quote(str(workspace.root))}" if given and not following.endswith("--help") else ""
+    if following:
+        out.print(styled("next: ", (following + where, "bold")))
+    if rows[0].state == "missing":
+        out.print("which draws a data set and does everything once; for pictures of your own, `itmkit prepare --help`")

@@ -103,7 +103,7 @@ class Table:
         """runs: the row names of several runs of one method, over which figures are averaged too."""
         rows = []
         for name, (kind, method, ranks, more) in self._rows.items():
-            if self._measures.wanted.intervals:
+            if self._measures.wanted.intervals or self._measures.wanted.slices:  # beside which slices are read
                 more = {"intervals": {figure: found.to_json() for figure, found in intervals(ranks).items()}} | more
             rows.append(EvaluationRow(name, kind, mean_over([fold.retrieval() for fold in ranks]), method, ranks, more))
         expected = chance(images // chosen.folds, captions / images)

@@ -34,7 +34,9 @@ class ReportTable:
 
 @dataclass
 class Report:
-    """`problems`: what `verify` found wrong; empty where all is well or nothing was verified.
+    """`details`: facts that people want last, such as digests; in JSON they are facts like the others.
+
+    `problems`: what `verify` found wrong; empty where all is well or nothing was verified.
 
     `data`: what is drawn in `lines`, as values for machines; empty for most.
     """
@@ -46,6 +48,7 @@ class Report:
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
+    details: list[tuple[str, str]] = field(default_factory=list)
 
     def fact(self, name: str, value: object) -> None:
         self.facts.append((name, str(value)))
@@ -58,7 +61,7 @@ class Report:
         return {
             "kind": self.kind,
             "path": str(self.path),
-            "facts": dict(self.facts),
+            "facts": dict([*self.facts, *self.details]),
             "tables": tables,
             "lines": self.lines,
             "problems": self.problems,

@@ -17,7 +17,7 @@ from itmkit.inspection.hdf5 import is_hdf5
 from itmkit.inspection.report import Report, ReportTable, leaves, short
 from itmkit.pictures.facts import Facts, all_picture_facts
 from itmkit.progress import SILENT, Progress
-from itmkit.runs.facts import RunFacts
+from itmkit.runs.facts import RunFacts, evaluated_on
 from itmkit.status import status
 from itmkit.workspace import Workspace
 
@@ -127,18 +127,36 @@ def changed_pictures(workspace: Workspace, dataset: Dataset, *, progress: Progre
 
 
 def inspect_run(folder: Path) -> Report:
-    """A training run: run.json, the course of its metrics, its evaluations and files."""
-    report = Report("run", folder)
-    for name, value in leaves(RunFacts.read(folder).to_json()):
-        report.fact(name, short(value))
+    """A training run: what it is and how far it has come, its evaluations, the course of its metrics, its files, and
+    the rest of run.json last."""
+    report, facts = Report("run", folder), RunFacts.read(folder)
+    report.facts = [("method", facts.method), ("recipe", facts.recipe), ("other settings", _other_settings(folder))]
+    report.fact("epochs done", f"{facts.epochs_done} of {facts.epochs}{'' if facts.finished else ', not finished'}")
+    for member, best in facts.best.items():
+        rsum = short(best.get("rsum", "?"))
+        report.fact(f"best of {member}", f"val rsum {rsum} after epoch {best.get('epoch', '?')}")
+    report.fact("evaluated on", ", ".join(evaluated_on(folder)) or f"nothing; `itmkit evaluate --run {folder.name}`")
+    report.details = [(name, short(value)) for name, value in leaves(facts.to_json()) if name not in dict(report.facts)]
+    evaluations = [inspect_json(path).tables for path in sorted(folder.glob("eval-*.json"))]
+    report.tables += [table for tables in evaluations for table in tables[1:]]  # the results; below what they are of
     if (folder / "metrics.jsonl").is_file():
         report.tables += inspect_lines(folder / "metrics.jsonl").tables
-    for evaluation in sorted(folder.glob("eval-*.json")):
-        report.tables += inspect_json(evaluation).tables
+    report.tables += [tables[0] for tables in evaluations]
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     rows = [(file.relative_to(folder).as_posix(), size_in_words(file.stat().st_size)) for file in files]
     report.tables.append(ReportTable.cut("files", ("file", "size"), rows, ("size",)))
     return report
+
+
+def _other_settings(folder: Path) -> str:
+    """Those that are not the recipe's, in words."""
+    from itmkit.runs.settings import own_settings, read_config  # imports the methods, and with them torch
+
+    try:
+        settings = own_settings(read_config(folder / "config.toml"))
+    except ItmkitError as error:
+        return f"not known ({error.problems[0]})"
+    return ", ".join(f"{name} = {value}" for name, value in settings.items()) or "none: those of the recipe"
 
 
 def inspect_json(path: Path) -> Report:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itmkit.report.curves import SIDES
-from itmkit.report.figure import COLOURS, heading, mark, sheet, style, wrapped
+from itmkit.report.figure import COLOURS, HALO, heading, mark, pale, sheet, style, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SINGLE = "single"
-_PALE = "#99C7E0"  # bars on which marks stand out
 _ERROR = {"color": "0.1", "elinewidth": 0.9, "capsize": 1.8, "capthick": 0.9}
+_STROKE = {"color": "0.1", "linewidth": 0.9, "marker": "|", "markersize": 4}
 _DOTS = {"linestyle": "none", "marker": "o", "markersize": 1.9, "markerfacecolor": "white", "markeredgecolor": "0.1"}
 _DOTS |= {"markeredgewidth": 0.5}
 
@@ -41,7 +41,8 @@ def methods(
         patch, line = matplotlib.patches.Patch, matplotlib.lines.Line2D
         entries = [(patch(facecolor=colours[kind]), kind) for kind in kinds]
         if several:
-            entries.append((line([], [], color="0.1", linewidth=0.9, marker="|", markersize=4), "standard deviation"))
+            halo = [matplotlib.patheffects.withStroke(linewidth=2, foreground=HALO)]  # seen on bars and on dark pages
+            entries.append((line([], [], path_effects=halo, **_STROKE), "standard deviation"))
             entries.append((line([], [], **_DOTS), "a seed"))
         drawn, axes = sheet(matplotlib, title, 1, 1, height=height, legend=entries)
         axis = axes[0, 0]
@@ -52,7 +53,8 @@ def methods(
             if len(mine) > 1:
                 spread = float(np.std(mine, ddof=1))
                 says += f" ±{spread:.1f}"
-                axis.errorbar(mine.mean(), place - 0.16, xerr=spread, zorder=3, **_ERROR)
+                for stroke in axis.errorbar(mine.mean(), place - 0.16, xerr=spread, zorder=3, **_ERROR).get_children():
+                    stroke.set_path_effects(halo)
                 axis.plot(mine, place + np.linspace(0.08, 0.28, len(mine)), **_DOTS)
             axis.text(1.02, place, says, transform=axis.get_yaxis_transform(), va="center_baseline", fontsize=6.5)
         axis.set_yticks(range(len(names)), names)
@@ -63,21 +65,29 @@ def methods(
         return drawn
 
 
-def labels(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], title: str, *, most: int = 20) -> Figure:
+def labels(
+    found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]],
+    title: str,
+    *,
+    most: int = 20,
+    numbers: Sequence[int] | None = None,
+) -> Figure:
     """R@1 of the queries that carry a label, both ways: bars of the first series, sorted, and marks of the others.
 
     Args:
         found: {name: {"i2t": [{"label": "dog", "queries": 31, "R@1": 45.2}, ...], "t2i": [...]}}, in percent.
         most: labels, those with the most queries.
+        numbers: of the look of each series, see `itmkit.report.figure.mark`; 0, 1, ... by default.
     """
     shown = {side: _commonest(next(iter(found.values()))[side], most) for side in SIDES}
     shown = {side: rows for side, rows in shown.items() if rows}
     height = 0.35 + sum(0.22 + 0.13 * len(rows) for rows in shown.values())
     with style() as matplotlib:
         patch, line = matplotlib.patches.Patch, matplotlib.lines.Line2D
-        looks = [mark(number) | {"linestyle": "none"} for number in range(len(found))]
-        pale = {"color": COLOURS[0] if len(found) == 1 else _PALE}
-        handles = [patch(**pale), *(line([], [], **kind) for kind in looks[1:])]
+        looks = [mark(number) | {"linestyle": "none"} for number in numbers or range(len(found))]
+        first = looks[0]["color"]
+        bars = {"color": first if len(found) == 1 else pale(first)}
+        handles = [patch(**bars), *(line([], [], **kind) for kind in looks[1:])]
         figure, axes = sheet(
             matplotlib,
             title,
@@ -90,7 +100,7 @@ def labels(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], title
         )
         for axis, (side, rows) in zip(axes[:, 0], shown.items(), strict=True):
             places = {row["label"]: place for place, row in enumerate(rows)}
-            axis.barh(range(len(rows)), [row["R@1"] for row in rows], height=0.72, **pale)
+            axis.barh(range(len(rows)), [row["R@1"] for row in rows], height=0.72, **bars)
             for sides, kind in list(zip(found.values(), looks, strict=True))[1:]:
                 there = [row for row in sides[side] if row["label"] in places]
                 axis.plot([row["R@1"] for row in there], [places[row["label"]] for row in there], clip_on=False, **kind)

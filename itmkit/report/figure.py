@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 3.5  # inches: a column of a paper
-# Okabe and Ito's colours, which people who confuse red and green tell apart too; without yellow, too pale for lines.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# Okabe and Ito's colours, which people who confuse red and green tell apart too; without yellow, too pale for lines,
+# and with grey for black, which a dark page would swallow.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#666666")
+GREY = "#767676"  # has a contrast of 4.5 to white and to black
+HALO = "white"  # around thin dark strokes over bars
 DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.5)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MOST = len(COLOURS) * len(DASHES)  # series that can be told apart
@@ -41,7 +45,8 @@ _STYLE = {
     "ytick.major.size": 2.5,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "0.9",
+    "grid.color": "0.5",
+    "grid.alpha": 0.2,
     "grid.linewidth": 0.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -57,14 +62,22 @@ _STYLE = {
 
 def drawing_package() -> Any:
     """matplotlib. Raises ItmkitError where it is not installed."""
+    log = logging.getLogger("matplotlib")
+    level = log.level
+    log.setLevel(logging.ERROR)  # of a home without room for its cache, and that this cache takes a moment
     try:
         import matplotlib
         import matplotlib.figure
         import matplotlib.lines
         import matplotlib.patches
+        import matplotlib.patheffects
+        import matplotlib.spines
+        import matplotlib.text
         import matplotlib.ticker
     except ImportError:
         raise ItmkitError("drawing needs the package matplotlib: pip install 'itmkit[report]'") from None
+    finally:
+        log.setLevel(level)
     return matplotlib
 
 
@@ -95,7 +108,9 @@ def sheet(
         legend: (what stands for a series, its name), drawn below the panels, where it covers no data.
         grid: further arguments of `Figure.subplots`.
     """
-    says = wrapped(title, int(WIDTH / _LETTER * _TEXT / 7.5))
+    across = int(WIDTH / _LETTER * _TEXT / 7.5)
+    says = title if len(title) <= across else title.replace(": ", ":\n", 1)  # what is drawn, then of which data
+    says = "\n".join(wrapped(line, across) for line in says.split("\n"))
     names = [wrapped(name, int((WIDTH - 0.5) / _LETTER)) for _, name in legend]
     longest = max((len(line) for name in names for line in name.split("\n")), default=1)
     across = max(1, min(len(names), int(WIDTH / (longest * _LETTER + 0.45))))
@@ -124,14 +139,20 @@ def sheet(
 
 
 def look(number: int) -> dict[str, Any]:
-    """Colour and dashes of the series `number`, no two alike below `MOST`."""
-    return {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number // len(COLOURS) % len(DASHES)]}
+    """Colour, dashes and marks of the line of the series `number`, no two alike below `MOST`."""
+    return mark(number) | {"linestyle": DASHES[number // len(COLOURS) % len(DASHES)], "markersize": 3}
 
 
 def mark(number: int) -> dict[str, Any]:
     """Colour and shape of the marks of the series `number`; neighbours differ in both."""
     colour, shape = COLOURS[number % len(COLOURS)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
     return {"color": colour, "marker": shape, "markersize": 3.2, "markeredgecolor": "white", "markeredgewidth": 0.3}
+
+
+def pale(colour: str) -> tuple[float, float, float]:
+    """A colour of `COLOURS` mixed with white, for bars on which marks stand out."""
+    red, green, blue = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    return 1 - 0.4 * (1 - red), 1 - 0.4 * (1 - green), 1 - 0.4 * (1 - blue)
 
 
 def heading(axis: Any, title: str, rows: str) -> None:
@@ -155,8 +176,12 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join([*lines, text])
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path, *, transparent: bool = False) -> None:
     """Writes an SVG (with text as text) or a PNG of 300 dots an inch, by the ending of `path`.
+
+    Args:
+        transparent: no background, and text and axes in a grey that is read on white and on dark pages. The figure
+            itself is changed so.
 
     The same data give the same bytes, with the same version of matplotlib: no dates, no random names.
 
@@ -167,8 +192,10 @@ def save(figure: Figure, path: Path) -> None:
     if kind not in METADATA:
         raise ItmkitError(f"{path}: figures are written as {' or '.join('.' + one for one in METADATA)}")
     out = io.BytesIO()
-    with style():
-        figure.savefig(out, format=kind, metadata=METADATA[kind])
+    with style() as matplotlib:
+        if transparent:
+            _in_grey(matplotlib, figure)
+        figure.savefig(out, format=kind, metadata=METADATA[kind], transparent=transparent)
     check_replaces(path, _is_figure, "a figure")
     with atomic_path(path) as partial:
         partial.write_bytes(out.getvalue())
@@ -179,3 +206,13 @@ def _is_figure(path: Path) -> bool:
     with open(path, "rb") as file:
         head = file.read(16)
     return head.startswith((b"\x89PNG", b"<?xml", b"<svg"))
+
+
+def _in_grey(matplotlib: Any, figure: Figure) -> None:
+    """Text, ticks and spines in `GREY`, in place of black."""
+    for text in figure.findobj(matplotlib.text.Text):
+        text.set_color(GREY)
+    for spine in figure.findobj(matplotlib.spines.Spine):
+        spine.set_edgecolor(GREY)
+    for axis in figure.axes:
+        axis.tick_params(color=GREY, labelcolor=GREY)

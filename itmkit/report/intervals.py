@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 ALL = "all"
 
 
-def slices(found: Mapping[str, Sequence[Mapping[str, Any]]], title: str, *, figure: str = "R@1") -> Figure:
+def slices(
+    found: Mapping[str, Sequence[Mapping[str, Any]]],
+    title: str,
+    *,
+    figure: str = "R@1",
+    numbers: Sequence[int] | None = None,
+) -> Figure:
     """One figure of each slice with its 95% interval: a panel a direction, a row a slice, the series one below another.
 
     Args:
@@ -22,12 +28,13 @@ def slices(found: Mapping[str, Sequence[Mapping[str, Any]]], title: str, *, figu
             "low": 9.1, "high": 15.2}, ...}}, ...]}, in percent. low and high may be None: the value has no interval.
             A slice without queries has no figures and is left out.
         figure: R@1, R@5 or R@10.
+        numbers: of the look of each series, see `itmkit.report.figure.mark`; 0, 1, ... by default.
     """
     rows = {side: _rows(found, side, figure) for side in SIDES}
     rows = {side: names for side, names in rows.items() if names}
     deep = max(0.15, 0.046 * len(found) + 0.08)  # inches a row
     with style() as matplotlib:
-        looks = [mark(number) | {"linewidth": 0.9} for number in range(len(found))]
+        looks = [mark(number) | {"linewidth": 0.9} for number in numbers or range(len(found))]
         handles = [matplotlib.lines.Line2D([], [], **kind) for kind in looks]
         figures, axes = sheet(
             matplotlib,
@@ -44,13 +51,18 @@ def slices(found: Mapping[str, Sequence[Mapping[str, Any]]], title: str, *, figu
                 offset = 0.84 * ((number + 0.5) / len(found) - 0.5)
                 _points(axis, mine, side, figure, {name: place + offset for place, name in enumerate(names)}, kind)
             for place in range(1, len(names), 2):
-                axis.axhspan(place - 0.5, place + 0.5, color="0.96", zorder=0, linewidth=0)
+                axis.axhspan(place - 0.5, place + 0.5, color="0.5", alpha=0.08, zorder=0, linewidth=0)
             axis.set_yticks(range(len(names)), [_says(found, side, name) for name in names])
             axis.set_ylim(len(names) - 0.5, -0.5)
             heading(axis, SIDES[side][0], "slice (queries)")
-        axes[-1, 0].set_xlabel(f"{figure} (%) and its 95% interval")
+        known = all(None not in (one["low"], one["high"]) for one in _values(found, figure))
+        axes[-1, 0].set_xlabel(f"{figure} (%) and its 95% interval" + ("" if known else ", where it has one"))
         axes[-1, 0].set_xlim(left=0)
         return figures
+
+
+def _values(found: Mapping[str, Sequence[Mapping[str, Any]]], figure: str) -> list[Mapping[str, Any]]:
+    return [one["figures"][figure] for mine in found.values() for one in mine if figure in one["figures"]]
 
 
 def _rows(found: Mapping[str, Sequence[Mapping[str, Any]]], side: str, figure: str) -> list[str]:

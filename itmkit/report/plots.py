@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.protocols import protocol
+from itmkit.files import read_json
 from itmkit.report import bars, curves, intervals
+from itmkit.report.colours import Colours
 from itmkit.report.figure import MOST, drawing_package, save
 from itmkit.report.results import comparison, course, evaluation
 from itmkit.workspace import Workspace, result_path
@@ -18,20 +20,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SINGLE = "single"
+NAMELESS = ("csv", "jsonl", "karpathy", "scan", "hand-made", "unknown")  # kinds that say nothing of what it is
 # What `itmkit evaluate` writes only when asked: key of a result, option that asks for it.
 ASKED = {"curves": "--curves", "slices": "--slices", "by_label": "--labels"}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What to draw of: see `plot`."""
+    """What to draw of.
 
-    runs: tuple[str, ...]
-    split: str
-    comparison: str
-    figure: str
-    members: bool
-    labels: int
+    Attributes:
+        runs: which; all that have what is drawn where none is named.
+        split: of evaluations and comparisons.
+        comparison: the prefix of an `itmkit compare`.
+        figure: of that comparison: rsum, "i2t R@1", ...
+        members: with the single members of ensembles. Figures over epochs have them in any case.
+        labels: how many, those with the most queries.
+    """
+
+    colours: Colours
+    runs: Sequence[str] = ()
+    split: str = "test"
+    comparison: str = "compare"
+    figure: str = "rsum"
+    members: bool = False
+    labels: int = 20
 
 
 @dataclass(frozen=True)
@@ -62,50 +75,44 @@ def plot(
     workspace: Workspace,
     what: Sequence[str],
     *,
-    runs: Sequence[str] = (),
-    split: str = "test",
-    comparison: str = "compare",
-    figure: str = "rsum",
-    members: bool = False,
-    labels: int = 20,
     out: Path | None = None,
     format: Literal["svg", "png"] = "svg",
+    transparent: bool = False,
+    **choice: Any,
 ) -> list[Plot]:
     """Draws figures and writes each to a file; none where one cannot be drawn.
 
     Args:
         what: names of `PLOTS`.
-        runs: which; all that have what is drawn where none is named.
-        split: of evaluations and comparisons.
-        comparison: the prefix of an `itmkit compare`.
-        figure: of that comparison: rsum, "i2t R@1", ...
-        members: with the single members of ensembles. Figures over epochs have them in any case.
-        labels: how many, those with the most queries.
         out: a folder; plots/ of the workspace where it is None.
+        transparent: no background, see `itmkit.report.figure.save`.
+        choice: attributes of `Choice`: runs, split, comparison, figure, members, labels.
 
     Raises:
         ItmkitError: matplotlib is missing; what is not there to be drawn, with the command that makes it.
     """
     drawing_package()
-    protocol(split)
+    chosen = Choice(Colours(workspace), **choice)
+    protocol(chosen.split)
     folder = out or workspace.root / "plots"
     problems = [f"{one!r}: no such plot; there are {', '.join(PLOTS)}" for one in what if one not in PLOTS]
-    problems += [f"--run {one}: named twice" for one in dict.fromkeys(runs) if list(runs).count(one) > 1]
+    twice = [run for run in dict.fromkeys(chosen.runs) if list(chosen.runs).count(run) > 1]
+    problems += [f"--run {run}: named twice" for run in twice]
     problems += [] if what else [f"nothing to draw is named; there are {', '.join(PLOTS)}"]
     if problems:
         raise ItmkitError(problems)
-    choice = Choice(tuple(runs), split, comparison, figure, members, labels)
     drawings = []
     for one in dict.fromkeys(what):
         try:
-            drawings.append(PLOTS[one](workspace, choice))
+            drawings.append(PLOTS[one](workspace, chosen))
         except ItmkitError as error:
             problems += error.problems
     if problems:
         raise ItmkitError(list(dict.fromkeys(problems)))
     plots = [Plot(one.what, folder / f"{one.name}.{format}", one.title, one.series) for one in drawings]
     for drawing, written in zip(drawings, plots, strict=True):
-        save(drawing.figure, written.path)
+        save(drawing.figure, written.path, transparent=transparent)
+    chosen.colours.write()
     return plots
 
 
@@ -124,51 +131,55 @@ def _epochs(workspace: Workspace, choice: Choice) -> Drawing:
         raise ItmkitError(problems)
     kinds = {run: f"ensemble of {len(lines) - 1}" if len(lines) > 1 else SINGLE for run, (lines, _) in found.items()}
     images = {run: count for run, (_, count) in found.items()}
-    title, named = _titled("val", {run: f"{count:,} images" for run, count in images.items()}, kinds)
+    says = f"{data_name(workspace)}, val"
+    title, named = _titled(says, {run: f"{count:,} images" for run, count in images.items()}, kinds)
     title += "" if len(set(images.values())) == 1 else ": not comparable"
-    if len(found) == 1:
-        title = f"{names[0]}: {title}"
+    title = f"{names[0] if len(found) == 1 else 'runs'} over epochs: {title}"
     lines_of = {named[run]: lines for run, (lines, _) in found.items()}
     series = lines_of if len(found) > 1 else next(iter(lines_of.values()))
-    return Drawing("epochs", "epochs", title, list(series), curves.epochs(lines_of, title))
+    drawn = curves.epochs(lines_of, title, numbers=choice.colours.of(list(found)))
+    return Drawing("epochs", "epochs", title, list(series), drawn)
 
 
 def _cmc(workspace: Workspace, choice: Choice) -> Drawing:
-    title, found = _evaluated(workspace, choice, "curves")
+    title, found, numbers = _evaluated(workspace, choice, "curves", "R@k for every k")
     drawn = {name: {side: mine["curves"][side]["cmc"] for side in curves.SIDES} for name, mine in found.items()}
-    return Drawing("cmc", f"cmc-{choice.split}", title, list(drawn), curves.cmc(drawn, title))
+    figure = curves.cmc(drawn, title, numbers=numbers)
+    return Drawing("cmc", f"cmc-{choice.split}", title, list(drawn), figure)
 
 
 def _precision(workspace: Workspace, choice: Choice) -> Drawing:
-    title, found = _evaluated(workspace, choice, "curves")
+    title, found, numbers = _evaluated(workspace, choice, "curves", "precision over recall")
     drawn = {name: {side: mine["curves"][side]["eleven"] for side in curves.SIDES} for name, mine in found.items()}
-    figure = curves.precision(drawn, title)
+    figure = curves.precision(drawn, title, numbers=numbers)
     return Drawing("precision", f"precision-{choice.split}", title, list(drawn), figure)
 
 
 def _slices(workspace: Workspace, choice: Choice) -> Drawing:
-    title, found = _evaluated(workspace, choice, "slices")
+    title, found, numbers = _evaluated(workspace, choice, "slices", "R@1 of parts of the queries")
     drawn = {name: [*_of_all(mine), *mine["slices"]] for name, mine in found.items()}
-    return Drawing("slices", f"slices-{choice.split}", title, list(drawn), intervals.slices(drawn, title))
+    figure = intervals.slices(drawn, title, numbers=numbers)
+    return Drawing("slices", f"slices-{choice.split}", title, list(drawn), figure)
 
 
 def _of_all(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """R@1 of all queries of each direction that has slices, to compare them with."""
+    """R@1 of all queries of each direction that has slices, to compare them with; older files lack its interval."""
     out = []
     for side, queries in (("i2t", "images"), ("t2i", "captions")):
         if any(one["side"] == side for one in result["slices"]):
-            value = {"value": result[side]["R@1"], "low": None, "high": None}
+            none = {"value": result[side]["R@1"], "low": None, "high": None}
+            value = (result.get("intervals") or {}).get(f"{side} R@1", none)
             out.append({"side": side, "name": intervals.ALL, "queries": result[queries], "figures": {"R@1": value}})
     return out
 
 
 def _labels(workspace: Workspace, choice: Choice) -> Drawing:
-    title, found = _evaluated(workspace, choice, "by_label")
+    title, found, numbers = _evaluated(workspace, choice, "by_label", "R@1 by label")
     drawn = {name: mine["by_label"] for name, mine in found.items()}
     there = max(len(rows) for rows in next(iter(drawn.values())).values())
     if there > choice.labels:
         title += f"; the {choice.labels} labels of {there:,} with the most queries"
-    figure = bars.labels(drawn, title, most=choice.labels)
+    figure = bars.labels(drawn, title, most=choice.labels, numbers=numbers)
     return Drawing("labels", f"labels-{choice.split}", title, list(drawn), figure)
 
 
@@ -180,7 +191,7 @@ def _compare(workspace: Workspace, choice: Choice) -> Drawing:
         raise ItmkitError(f"--figure {choice.figure!r}: the comparison has {', '.join(there)}")
     seeds = len(facts["seeds"])
     over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
-    title = f"{choice.split}, {facts['images']:,} images; {over}"
+    title = f"{choice.figure} by method: {data_name(workspace)}, {choice.split}, {facts['images']:,} images; {over}"
     chance = facts["chance_rsum"] if choice.figure == "rsum" else None
     figure = bars.methods(rows, title, figure=choice.figure, chance=chance)
     suffix = "" if choice.figure == "rsum" else "-" + choice.figure.replace(" R@", "-r")
@@ -199,8 +210,18 @@ PLOTS: dict[str, Callable[[Workspace, Choice], Drawing]] = {
 }
 
 
-def _evaluated(workspace: Workspace, choice: Choice, key: str) -> tuple[str, dict[str, dict[str, Any]]]:
-    """The title, and {name in the figure: a result of eval-SPLIT.json that has `key`}."""
+def data_name(workspace: Workspace) -> str:
+    """What the data set is called: by its kind (flickr8k, scenes, ...), where that says nothing by the workspace."""
+    path = workspace.dataset_info_path
+    kind = read_json(path).get("kind") if path.exists() else None
+    folder = workspace.root.resolve().name
+    return folder if kind is None or kind in NAMELESS else str(kind)
+
+
+def _evaluated(
+    workspace: Workspace, choice: Choice, key: str, metric: str
+) -> tuple[str, dict[str, dict[str, Any]], list[int]]:
+    """The title, {name in the figure: a result of eval-SPLIT.json that has `key`}, and the numbers of their looks."""
     split, option = choice.split, ASKED[key]
     command = f"`itmkit evaluate --run {{}} --split {split} {option}`"
     folder = workspace.root / "runs"
@@ -227,10 +248,10 @@ def _evaluated(workspace: Workspace, choice: Choice, key: str) -> tuple[str, dic
     if not found:
         raise ItmkitError(f"{folder}: no run has {key} of split {split!r}; run {command.format('NAME')}")
     folds = {of["folds"] for _, of in found.values()}
-    says = split if folds == {1} else f"{split} (mean of {max(folds)} folds)"
+    says = f"{metric}: {data_name(workspace)}, {split}" + ("" if folds == {1} else f" (mean of {max(folds)} folds)")
     images = {name: f"{of['images']:,} images" for name, (_, of) in found.items()}
     title, named = _titled(says, images, {name: one["kind"] for name, (one, _) in found.items()})
-    return title, {named[name]: one for name, (one, _) in found.items()}
+    return title, {named[name]: one for name, (one, _) in found.items()}, choice.colours.of(list(found))
 
 
 def _has(result: dict[str, Any], key: str) -> bool:

@@ -86,6 +86,7 @@ class _Result:
     i2t: _Recalls
     t2i: _Recalls
     curves: Annotated[dict[Side, _Curves], _BOTH] | None = None
+    intervals: dict[str, _Interval] | None = None
     slices: list[_Slice] | None = None
     by_label: Annotated[dict[Side, list[_Label]], _BOTH] | None = None
 

@@ -101,6 +101,11 @@ def remove_facts(folder: Path) -> None:
     (folder / FILE).unlink(missing_ok=True)
 
 
+def evaluated_on(folder: Path) -> list[str]:
+    """The splits and protocols on which a run was evaluated."""
+    return sorted(path.stem.removeprefix("eval-") for path in folder.glob("eval-*.json"))
+
+
 def run_names(workspace: Workspace) -> list[str]:
     """The names of all runs of a workspace, including those under way."""
     return sorted(path.parent.name for path in (workspace.root / "runs").glob(f"*/{FILE}"))

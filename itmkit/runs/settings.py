@@ -168,6 +168,21 @@ def resolve(name: str, *, recipe: str = SMALL, settings: Mapping[str, Any] | Non
     return RunConfig(name, recipe, built["matcher"], built["training"])
 
 
+def own_settings(config: RunConfig) -> dict[str, Any]:
+    """The settings of a run that are not those of its recipe, by name, without the precision, which the device
+    decides.
+
+    Raises:
+        ItmkitError: there is no such recipe.
+    """
+    recipe = resolve(config.method, recipe=config.recipe).to_json()
+    mine = config.to_json()
+    every = {
+        key: (value, recipe[table][key]) for table in ("matcher", "training") for key, value in mine[table].items()
+    }
+    return {key: value for key, (value, usual) in every.items() if value != usual and key != "precision"}
+
+
 def _beside_a_budget(recipe: str, settings: Mapping[str, Any]) -> list[str]:
     """Why these settings cannot be combined with a budget of core minutes, which decides the number of epochs."""
     found = ["--epochs, --budget: give one of them; a budget decides how many epochs there are"]

@@ -49,9 +49,11 @@ def test_of_files_that_evaluate_wrote(tmp_path: Path, capsys: pytest.CaptureFixt
     workspace.dataset_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     training = [*TRAINED[: TRAINED.index("--seeds")], "-w", str(tmp_path), "--method", "scan"]
     assert run(cli, ["train", *training]) == 0
-    asked = ["--curves", "--slices", "--labels", "--intervals"]
+    asked = ["--curves", "--slices", "--labels"]
     assert run(cli, ["evaluate", "-w", str(tmp_path), "--run", "scan", *asked]) == 0
     capsys.readouterr()
+    (result,) = json.loads((workspace.run("scan") / "eval-test.json").read_text())["results"][:1]
+    assert result["intervals"]["i2t R@1"]["value"] == result["i2t"]["R@1"]  # beside which the slices are drawn
     assert run(cli, ["plot", "cmc", "precision", "slices", "labels", "-w", str(tmp_path), "--json"]) == 0
     drawn = json.loads(capsys.readouterr().out)
     assert [one["plot"] for one in drawn] == ["cmc", "precision", "slices", "labels"]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,10 +10,13 @@ import pytest
 from itmkit.cache import MadeBy, Manifest
 from itmkit.cache.command import command_of
 from itmkit.cache.name import CacheName
+from itmkit.commands import cli
 from itmkit.commands.console import run
 from itmkit.commands.parse_text import command as parse_text
 from itmkit.commands.status import command
+from itmkit.files import write_json
 from itmkit.status import status as states
+from itmkit.training import train
 from tests.workspaces import make_dataset, make_graphs, make_regions, make_run, make_text
 
 
@@ -21,7 +26,8 @@ def status(capsys: pytest.CaptureFixture[str], root: Path, *arguments: str) -> s
 
 
 def test_table_and_what_is_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"next: itmkit prepare -w {tmp_path}" in status(capsys, tmp_path)
+    told = status(capsys, tmp_path)
+    assert f"next: itmkit quickstart -w {tmp_path}\n" in told and "`itmkit prepare --help`" in told
     workspace = make_dataset(tmp_path)
     assert f"next: itmkit extract-regions -w {tmp_path}" in status(capsys, tmp_path)
     make_regions(workspace)
@@ -30,7 +36,47 @@ def test_table_and_what_is_next(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "next: itmkit train --method mpsm" in status(capsys, tmp_path)
     make_run(workspace)
     told = status(capsys, tmp_path)
-    assert "next" not in told and told.count("done") == 6
+    assert f"next: itmkit evaluate --run first --split test -w {tmp_path}" in told and told.count("done") == 6
+    assert "vsepp, recipe small, 2 of 2 epochs" in told
+    write_json(workspace.run("first") / "eval-test.json", {})
+    told = status(capsys, tmp_path)
+    assert "next" not in told and "evaluated on test" in told
+
+
+def test_what_is_next_runs_as_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def follow() -> str:
+        """Runs what status prints, and returns its name."""
+        found = re.search(r"^next: itmkit (.*)$", status(capsys, tmp_path), re.MULTILINE)
+        if not found:
+            return ""
+        assert run(cli, shlex.split(found[1])) == 0, capsys.readouterr().err
+        return found[1].partition(" ")[0]
+
+    where = ["-w", str(tmp_path)]
+    assert run(cli, ["prepare", "scenes", "--train", "12", "--val", "3", "--test", "3", *where]) == 0
+    assert run(cli, ["extract-regions", "--regions", "4", "--shard", "0/2", *where]) == 0
+    for stage in ("extract-regions", "merge", "parse-text", "build-graphs"):
+        assert follow() == stage
+    assert "next: itmkit train --method mpsm --recipe scenes" in status(capsys, tmp_path)
+    epoch = train._Run._epoch
+
+    def killed(self: train._Run) -> None:
+        if self.state.epoch == 1:
+            raise KeyboardInterrupt
+        epoch(self)
+
+    small = ["--epochs", "2", "--batch-size", "8", "--embed", "8", "--word", "6", "--seed", "3", "--run", "mine"]
+    with monkeypatch.context() as patch:
+        patch.setattr(train._Run, "_epoch", killed)
+        assert run(cli, ["train", "--method", "vsepp", *small, *where]) == 130
+    assert "vsepp, recipe small, 1 of 2 epochs, best val rsum" in status(capsys, tmp_path)
+    assert (follow(), follow(), follow()) == ("train", "evaluate", "")
+    assert run(cli, ["inspect", str(tmp_path / "runs" / "mine")]) == 0
+    told = capsys.readouterr().out
+    assert "epochs = 2" in told and "seed = 3" in told and "2 of 2" in told
+    assert told.index("best of global") < told.index("eval-test.json: results") < told.index("caches.regions")
 
 
 def test_stale_after_the_captions_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

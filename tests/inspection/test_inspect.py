@@ -139,7 +139,11 @@ def test_a_run(shared: Workspace) -> None:
     )  # fmt: skip
     report = inspect(shared.run("first"))
     assert rows(report, "eval-test.json: results") == [("a", "single", *["60.0"] * 6, "360.0")]
-    assert rows(report, "eval-test.json") == [("split", "test")]
+    assert [list(one.rows) for one in report.tables if one.title == "eval-test.json"] == [[("split", "test")]]
+    wanted = ["method", "recipe", "other settings", "epochs done", "evaluated on"]
+    assert [name for name, _ in report.facts] == wanted and facts(report)["epochs done"] == "2 of 2"
+    assert facts(report)["evaluated on"] == "test" and report.tables[0].title == "eval-test.json: results"
+    assert "captions" in dict(report.details) and {"captions", "caches.regions"} <= report.to_json()["facts"].keys()
     verified = facts(inspect(shared.run("first") / "run.json", verify=True))["verified"]
     assert verified.startswith("nothing")
 

@@ -112,9 +112,27 @@ def test_precision_at_eleven_recalls() -> None:
         assert axis.get_xlabel() == "recall (%)"
 
 
-def test_drawing_and_saving_need_no_pyplot() -> None:
+def test_flat_curves_say_why() -> None:
+    falling, flat = [90.0 - 8 * n for n in range(11)], [40.0] * 11
+    i2t, t2i = precision({"a": {"i2t": falling, "t2i": flat}, "b": {"i2t": flat, "t2i": [30.0] * 11}}, "").axes
+    assert "flat" not in i2t.get_xlabel() and "flat: one right answer a query" in t2i.get_xlabel()
+    i2t, t2i = cmc({"a": {"i2t": [100.0] * 9, "t2i": [20.0] * 9}}, "").axes
+    assert "flat: every right answer is first" in i2t.get_xlabel() and "flat: no query" in t2i.get_xlabel()
+
+
+def test_series_have_marks_beside_colours() -> None:
+    curves = {str(n): {"i2t": [float(n), n + 1.0], "t2i": [float(n), n + 2.0]} for n in range(9)}
+    looks = {(one.get_color(), one.get_marker()) for one in cmc(curves, "").axes[0].lines}
+    assert len(looks) == 9 and len({shape for _, shape in looks}) == 7
+    (line,) = cmc({"a": curves["0"]}, "", numbers=[8]).axes[0].lines
+    assert (line.get_color(), line.get_marker()) in looks and line.get_linestyle() == "--"
+
+
+def test_drawing_and_saving_need_no_pyplot_and_no_home() -> None:
     code = (
-        "import sys, pathlib, tempfile\nfrom itmkit.report.curves import cmc\nfrom itmkit.report.figure import save\n"
+        "import os, sys, pathlib, tempfile\nos.environ |= {'HOME': '/dev/null', 'MPLCONFIGDIR': ''}\n"
+        "os.environ.pop('XDG_CONFIG_HOME', None)\nos.environ.pop('XDG_CACHE_HOME', None)\n"
+        "from itmkit.report.curves import cmc\nfrom itmkit.report.figure import save\n"
         "assert 'matplotlib' not in sys.modules\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
         "    for kind in ('svg', 'png'):\n"
@@ -122,4 +140,4 @@ def test_drawing_and_saving_need_no_pyplot() -> None:
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")

@@ -64,6 +64,20 @@ def test_a_png_is_one_column_wide(tmp_path: Path) -> None:
         assert picture.width == round(WIDTH * 300) and not picture.info.get("Software")
 
 
+def test_a_transparent_figure_is_read_on_white_and_on_dark(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pytest.importorskip("matplotlib")
+    save(cmc(CURVES, "title"), tmp_path / "a.png", transparent=True)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.getpixel((0, 0))[3] == 0
+        inks = {pixel for count, pixel in picture.getcolors(10**6) if pixel[3] == 255 and count > 50}
+    assert inks and all(sum(ink[:3]) > 200 for ink in inks)  # nothing is black
+    save(cmc(CURVES, "title"), tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.getpixel((0, 0)) == (255, 255, 255, 255)
+
+
 def test_settings_outside_are_left_alone() -> None:
     matplotlib = pytest.importorskip("matplotlib")
     before = dict(matplotlib.rcParams)

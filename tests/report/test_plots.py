@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +22,7 @@ pytest.importorskip("matplotlib")
 def workspace(tmp_path: Path) -> Workspace:
     """A run with everything, an ensemble of two with everything, and a run that was evaluated plainly."""
     workspace = Workspace(tmp_path)
+    write_text(workspace.dataset_info_path, '{"kind": "scenes"}')
     files.metrics(workspace, "one", {"global": [100, 120]})
     files.metrics(workspace, "both", {"t2i": [90, 95], "i2t": [91, 96], "ensemble": [99, 101]})
     files.evaluation(workspace, "one", [files.result("one", 20)])
@@ -36,22 +41,62 @@ def test_everything_of_a_workspace(workspace: Workspace) -> None:
     assert [one.series for one in plots] == [both, ["scan", "vsepp"], both, both, both, both]
     for one in plots:
         written = one.path.read_text(encoding="utf-8")
-        assert f">{one.title}<" in written
+        told = [one.title] if len(one.title) <= 56 else one.title.replace(": ", ":|").split("|")
+        assert all(f">{line}<" in written for line in told)
         for name in one.series:
             assert f">{name}<" in written
-    assert plots[0].title == "val, 200 images, singles and ensembles"
-    assert plots[1].title == "val, 100 images; mean of 2 seeds"
+    assert [one.title.split(": ") for one in plots] == [
+        ["runs over epochs", "scenes, val, 200 images, singles and ensembles"],
+        ["rsum by method", "scenes, val, 100 images; mean of 2 seeds"],
+        ["R@k for every k", "scenes, val, 100 images, singles and ensembles"],
+        ["precision over recall", "scenes, val, 100 images, singles and ensembles"],
+        ["R@1 of parts of the queries", "scenes, val, 100 images, singles and ensembles"],
+        ["R@1 by label", "scenes, val, 100 images, singles and ensembles"],
+    ]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("flickr8k", "flickr8k"), ("csv", "photos")])
+def test_the_title_names_the_data_set(tmp_path: Path, kind: str, name: str) -> None:
+    workspace = Workspace(tmp_path / "photos")
+    write_text(workspace.dataset_info_path, json.dumps({"kind": kind}))
+    files.metrics(workspace, "one", {"global": [100, 120]})
+    (one,) = plot(workspace, ["epochs"])
+    assert one.title == f"one over epochs: {name}, val, 200 images, single"
+
+
+def test_a_run_keeps_its_colour_in_every_figure(workspace: Workspace) -> None:
+    def colour(path: Path, run: str) -> str:
+        """The stroke that precedes the name of a run in the legend, from the last line drawn before it."""
+        before = path.read_text(encoding="utf-8").partition(f">{run}<")[0]
+        return re.findall(r"stroke: (#[0-9a-f]{6}); stroke-width: 1[.\d]*; stroke-linecap", before)[-1]
+
+    (both,) = plot(workspace, ["cmc"], split="val", runs=["both", "one"])
+    first = {run: colour(both.path, f"{run} ({kind})") for run, kind in (("both", "ensemble of 2"), ("one", "single"))}
+    assert first["both"] != first["one"]
+    files.evaluation(workspace, "earlier", [files.result("earlier", 30)])
+    (alone,) = plot(workspace, ["cmc"], split="val", runs=["one"], out=workspace.root / "elsewhere")
+    assert colour(alone.path, "one") == first["one"]
+    (epochs,) = plot(workspace, ["epochs"], runs=["one"])
+    assert colour(epochs.path, "one") == first["one"]
+    kept = json.loads((workspace.root / "plots" / "colours.json").read_text())
+    assert kept == {"both": 0, "one": 1, "plain": 2, "earlier": 3}
+    shutil.rmtree(workspace.run("both"))
+    plot(workspace, ["epochs"], runs=["one"])
+    assert json.loads((workspace.root / "plots" / "colours.json").read_text()) == {"one": 1, "plain": 2, "earlier": 3}
+    write_text(workspace.root / "plots" / "colours.json", '["one"]')
+    with pytest.raises(ItmkitError, match=r"colours\.json: is not what `itmkit plot` writes; delete it"):
+        plot(workspace, ["epochs"])
 
 
 def test_what_all_have_in_common_stands_in_the_title(workspace: Workspace) -> None:
     (one,) = plot(workspace, ["cmc"], runs=["both"], split="val")
-    assert (one.title, one.series) == ("val, 100 images, ensemble of 2", ["both"])
+    assert one.title.endswith(", val, 100 images, ensemble of 2") and one.series == ["both"]
     files.evaluation(workspace, "one", [files.result("one", 20)], images=90)
     (one,) = plot(workspace, ["cmc"], runs=["one", "both"], split="val")
-    assert one.title == "val, different numbers of images, singles and ensembles"
+    assert one.title.endswith(", val, different numbers of images, singles and ensembles")
     assert one.series == ["one (90 images, single)", "both (100 images, ensemble of 2)"]
     (one,) = plot(workspace, ["epochs"], runs=["both"])
-    assert (one.title, one.series) == ("both: val, 200 images, ensemble of 2", ["t2i", "i2t", "ensemble"])
+    assert one.title.startswith("both over epochs: ") and one.series == ["t2i", "i2t", "ensemble"]
 
 
 def test_validation_on_different_images_is_said(workspace: Workspace) -> None:
@@ -78,7 +123,22 @@ def test_slices_begin_with_all_queries_and_labels_are_counted(workspace: Workspa
     written = slices.path.read_text(encoding="utf-8")
     assert ">all (100)<" in written and ">all (500)<" in written and ">words 8-9 (120)<" in written
     assert "words below 8" not in written
-    assert labels.title == "val, 100 images, single; the 2 labels of 3 with the most queries"
+    assert labels.title.endswith("val, 100 images, single; the 2 labels of 3 with the most queries")
+
+
+def test_all_queries_have_the_interval_of_the_evaluation(workspace: Workspace) -> None:
+    def label(run: str, **more: Any) -> str:
+        files.evaluation(workspace, run, [files.result(run, 20) | more])
+        (one,) = plot(workspace, ["slices"], runs=[run], split="val")
+        written = one.path.read_text(encoding="utf-8")
+        said = re.search(r">(R@1 \(%\) and its 95% interval[^<]*)<", written)
+        assert said
+        return said[1]
+
+    assert label("one") == "R@1 (%) and its 95% interval, where it has one"
+    known = {f"{side} R@1": {"value": 20.0, "low": 18.0, "high": 23.0} for side in ("i2t", "t2i")}
+    slices = [one for one in files.result("one", 20)["slices"] if one["name"] != "one"]
+    assert label("one", intervals=known, slices=slices) == "R@1 (%) and its 95% interval"
 
 
 def test_without_data_nothing_is_drawn_and_the_command_is_named(workspace: Workspace) -> None:
