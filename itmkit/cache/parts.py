@@ -6,18 +6,17 @@ nothing from each other: they may be ranks on one machine, or jobs of a cluster 
 
 from __future__ import annotations
 
-import fcntl
 import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO
 
 from itmkit.cache.manifest import Manifest, read_manifest
 from itmkit.cache.recode import coded, moved, stage
 from itmkit.errors import ItmkitError
+from itmkit.machine.lock import Locked, lock
 from itmkit.machine.part import WHOLE, Part
 
 _PART = re.compile(r"manifest\.part-(\d+)-of-(\d+)\.json")
@@ -41,23 +40,14 @@ def writing(folder: Path, part: Part) -> Iterator[None]:
     Raises:
         ItmkitError: another process writes this cache, or this part of it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [".lock"] if part == WHOLE else [".lock", f".lock-{part.index}-of-{part.of}"]
-    kinds = [fcntl.LOCK_EX] if part == WHOLE else [fcntl.LOCK_SH, fcntl.LOCK_EX]
     with ExitStack() as held:
-        locks = [held.enter_context(open(folder / name, "wb")) for name in names]
-        if not all(_taken(lock, kind) for lock, kind in zip(locks, kinds, strict=True)):
-            what = "this cache" if part == WHOLE else f"this cache, or part {part} of it"
-            raise ItmkitError(f"{folder}: another process is writing {what}; wait for it to end")
+        if part != WHOLE:  # first, so that who finds it taken leaves the record of the other lock alone
+            mine = f"{folder}: another process is writing part {part} of this cache"
+            held.enter_context(lock(folder / f".lock-{part.index}-of-{part.of}", mine))
+        held.enter_context(
+            lock(folder / ".lock", f"{folder}: another process is writing this cache", shared=part != WHOLE)
+        )
         yield
-
-
-def _taken(lock: IO[bytes], kind: int) -> bool:
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def merge_parts(folder: Path) -> Manifest:
@@ -111,9 +101,8 @@ def merge_when_done(folder: Path, *, every: float = 0.2) -> Manifest:
         if len(parts) == parts[0].of and all(manifest is not None and manifest.complete for manifest in manifests):
             try:
                 return merge_parts(folder)
-            except ItmkitError as error:
-                if "another process" not in str(error):
-                    raise
+            except Locked:  # a rank has not yet given its part back
+                pass
         time.sleep(every)
 
 
