@@ -28,6 +28,7 @@ from rich.text import Text
 
 from itmkit.errors import ItmkitError
 from itmkit.machine.part import Part
+from itmkit.machine.stop import Stopped
 from itmkit.progress import Advance
 
 out = Console(highlight=False)
@@ -132,7 +133,7 @@ def in_words(error: OSError) -> str:
 
 
 def run(command: click.Command, args: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 0 fine, 2 the user must act, 130 interrupted."""
+    """Runs the command line; returns the exit code: 0 fine, 2 the user must act, 130 or 143 stopped by a signal."""
     try:
         result = command.main(args=list(args) if args is not None else None, standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -149,6 +150,9 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return 2
+    except Stopped as stop:
+        err.print(Text(str(stop)), soft_wrap=True)
+        return 128 + stop.number
     except (click.Abort, KeyboardInterrupt):
         err.print("interrupted; run the same command again to continue")
         return 130

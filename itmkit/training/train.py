@@ -6,38 +6,31 @@ a run that was not killed: (seed, epoch) decides the order of the batches, (seed
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from itmkit.cache import WHOLE, Part
 from itmkit.dataset import Dataset
-from itmkit.errors import ItmkitError
-from itmkit.files import write_json
 from itmkit.inputs import Inputs
+from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.machine.device import usable_device
-from itmkit.machine.memory import keep_freed_memory
-from itmkit.matchers import Stage, begin, build, method
+from itmkit.machine.stop import stopping
+from itmkit.matchers import build, method
 from itmkit.progress import SILENT, Progress
-from itmkit.runs.begin import plan_run
-from itmkit.runs.checkpoint import load_state, save_state, save_weights
+from itmkit.runs.begin import Plan, begin_run, plan_run, run_vocabulary
 from itmkit.runs.facts import RunFacts
-from itmkit.runs.records import append, trim
+from itmkit.runs.place import Place, is_replacing, place_of
 from itmkit.runs.settings import RunConfig
-from itmkit.training.batches import PairBatch, batches_of
 from itmkit.training.board import Board
-from itmkit.training.budget import CoreClock, cores_of, within_budget
-from itmkit.training.collapse import GRACE, CollapseWatch, advice
-from itmkit.training.feeding import Feed
-from itmkit.training.schedule import learning_rate, negatives_of, stage_of
-from itmkit.training.step import Learned, Learner, NotFinite
-from itmkit.training.together import broadcast, processes, wait_for_all
-from itmkit.training.validation import validate
+from itmkit.training.budget import within_budget
+from itmkit.training.loop import Loop
+from itmkit.training.step import Learner
+from itmkit.training.together import broadcast, processes
 from itmkit.workspace import Workspace
 
 
@@ -49,21 +42,6 @@ class TrainResult:
     best: Mapping[str, Mapping[str, Any]]  # member -> {"epoch", "rsum"}
     did_nothing: bool = False
     core_minutes: float | None = None  # spent, see `itmkit.training.budget`; None of runs older than this figure
-
-
-@dataclass
-class _State:
-    """What a resume needs besides weights and moments. It is written as JSON into the header of the state file."""
-
-    epoch: int = 0  # epochs finished
-    step: int = 0  # steps done in the epoch under way
-    loss_sum: dict[str, float] = field(default_factory=dict)
-    best: dict[str, dict[str, Any]] = field(default_factory=dict)
-    watch: dict[str, int] = field(default_factory=dict)
-    pairs: int = 0
-    collapsed: list[str] = field(default_factory=list)  # members that had collapsed by the last finished epoch
-    rsum: float | None = None  # of the method by the last validation
-    core_minutes: float = 0.0  # spent; work that a kill undid and that is repeated counts once
 
 
 def train(
@@ -90,230 +68,59 @@ def train(
 
     Raises:
         ItmkitError: missing or stale caches, a run with other settings or data, a collapse, a loss that is not finite.
+        Stopped: by SIGINT or SIGTERM, with the state saved after the step under way.
     """
     chosen = torch.device(usable_device(device))
     folder = workspace.run(run or config.method)
     dataset = dataset or workspace.dataset()
-    if part.index == 0:  # before the processes meet: it takes steps of its own
-        ways: dict[str, Any] = {"processes": part.of, "force": force, "dataset": dataset, "progress": progress}
-        config = within_budget(workspace, config, folder, chosen, **ways)
-    with processes(part, chosen):
-        plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force) if part.index == 0 else None
-        config, facts, found, vocabulary = broadcast(plan)
+    for split in ("train", "val"):
+        dataset.split(split)
+    with ExitStack() as held:
+        place, begun = Place(folder), None
+        if part.index == 0:  # before the processes meet: it takes steps of its own
+            if is_replacing(folder):
+                with place_of(folder, force=force):
+                    pass
+            ways: dict[str, Any] = {"processes": part.of, "force": force, "dataset": dataset, "progress": progress}
+            config = within_budget(workspace, config, folder, chosen, **ways)
+            plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force)
+            if not (plan.found and plan.found.finished):
+                place, left = held.enter_context(place_of(folder, force=force))
+                # Another process may have gone on with the run before it gave the lock back.
+                plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force)
+                if left and plan.found:
+                    progress.note(f"{folder}: {left} was killed; its work is continued")
+            begun = plan, run_vocabulary(workspace, dataset, plan, folder)
+        held.enter_context(processes(part, chosen))
+        plan, vocabulary = broadcast(begun)
+        config, found = plan.config, plan.found
         if found and found.finished:
             return TrainResult(folder, config, found.epochs_done, found.best, True, found.core_minutes)
         needs = method(config.method).needs(config.matcher)
         training = Inputs(workspace, dataset.split("train"), vocabulary, needs)
         validation = Inputs(workspace, dataset.split("val"), vocabulary, needs)
         members = build(config.method, config.matcher, sizes=training.sizes, seed=config.training.seed)
-        facts = replace(facts, sizes=asdict(training.sizes))
-        if not found and part.index == 0:
-            config.write(folder / "config.toml")
-            facts.write(folder)
+        facts = replace(plan.facts, sizes=asdict(training.sizes))
         learner = Learner(members, config.training, chosen, part)
-        return _Run(config, folder, facts, learner, training, validation, tensorboard, progress).train()
+        board = Board() if tensorboard and part.index == 0 else None
+        # All is checked. What follows writes.
+        if part.index == 0:
+            _begin(place, plan, facts, vocabulary)
+        if board:
+            board.move(place.now / "tensorboard")
+        loop = Loop(config, place, facts, learner, training, validation, board, progress)
+        with stopping() as stop:
+            state = loop.train(stop, continues=found is not None)
+        return TrainResult(folder, config, state.epoch, state.best, core_minutes=round(state.core_minutes, 4))
 
 
-class _Run:
-    """One run under way."""
-
-    def __init__(
-        self,
-        config: RunConfig,
-        folder: Path,
-        facts: RunFacts,
-        learner: Learner,
-        training: Inputs,
-        validation: Inputs,
-        tensorboard: bool,
-        progress: Progress,
-    ) -> None:
-        self.config, self.settings = config, config.training
-        self.folder, self.facts, self.learner = folder, facts, learner
-        self.training, self.validation, self.progress = training, validation, progress
-        self.part, self.device = learner.part, learner.device
-        self.leads = self.part.index == 0  # the others only compute
-        self.stages = config.stages
-        self.epochs = sum(stage.epochs for stage in self.stages)
-        self.feed = Feed(
-            training,
-            workers=self.settings.workers,
-            device=self.device,
-            part=self.part,
-            global_negatives=self.settings.global_negatives,
-        )
-        self.board = Board(folder / "tensorboard") if tensorboard and self.leads else None
-        members = learner.members
-        self.state = _State(loss_sum=dict.fromkeys(members, 0.0), watch=dict.fromkeys(members, -GRACE))
-
-    @property
-    def state_path(self) -> Path:
-        return self.folder / "last" / "state.safetensors"
-
-    @property
-    def metrics(self) -> Path:
-        return self.folder / "metrics.jsonl"
-
-    def train(self) -> TrainResult:
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        if self.state_path.exists():
-            self.state = _State(**load_state(self.state_path, self.learner.modules, self.learner.optimizer))
-            at = f"epoch {self.state.epoch + 1}, step {self.state.step}"
-            self.progress.note(f"continuing {self.folder} at {at}")
-        wait_for_all()  # all have read the state before the first one writes another
-        self.clock = CoreClock(cores_of(self.device, self.part.of))
-        if self.leads:
-            trim(self.metrics, self.state.epoch)
-        self._stop_if_collapsed()
-        if not self.epochs and not self.state.best and self.leads:
-            append(self.metrics, self._validate(0, 1, "none", 0.0))
-        while self.state.epoch < self.epochs and not self._has_waited():
-            self._epoch()
-        if self.leads:
-            self._write_facts(finished=True)
-            self.state_path.unlink(missing_ok=True)
-        spent = round(self.state.core_minutes, 4)
-        return TrainResult(self.folder, self.config, self.state.epoch, self.state.best, core_minutes=spent)
-
-    def _has_waited(self) -> bool:
-        """Whether no member has improved for `patience` epochs."""
-        best = broadcast([member["epoch"] for member in self.state.best.values()])
-        if not self.settings.patience or not best or self.state.epoch - max(best) < self.settings.patience:
-            return False
-        self.progress.note(f"no member has improved since epoch {max(best)}: training ends (--patience)")
-        return True
-
-    def _epoch(self) -> None:
-        epoch = self.state.epoch + 1
-        stage, within = stage_of(self.stages, epoch)
-        for matcher in self.learner.members.values():
-            begin(matcher, stage.name)
-        batches = batches_of(self.training, self.settings, epoch)
-        negatives = negatives_of(self.settings, within)
-        began, done_before = time.perf_counter(), self.state.pairs
-        title = f"epoch {epoch}/{self.epochs}" + (f" ({stage.name})" if stage.name else "")
-        known = f", val rsum {self.state.rsum:.1f}" if self.state.rsum is not None else ""
-        with self.progress.task(title, len(batches), done=self.state.step, unit="steps") as advance:
-            for number, batch in enumerate(self.feed.batches(batches[self.state.step :]), self.state.step):
-                done = (epoch - 1) * len(batches) + number
-                rate = learning_rate(self.settings, within, number, epochs=stage.epochs, steps=len(batches))
-                try:
-                    learned = self.learner.step(
-                        batch, stage.name, negatives, rate, epoch=epoch, number=number, done=done
-                    )
-                except NotFinite as error:
-                    raise self._in_words(error, batch, epoch, number) from None
-                self._learned(learned, batch)
-                self.state.step = number + 1
-                mean = sum(each.loss for each in learned.values()) / len(learned) / len(batch.captions)
-                speed = (self.state.pairs - done_before) / (time.perf_counter() - began)
-                advance(1, status=f"loss {mean:.4f}, {speed:,.0f} pairs/s{known}")
-                if self.board:
-                    self.board.step(done, learned, len(batch.captions), rate)
-                due = self.state.step % self.settings.checkpoint_steps == 0 and self.state.step < len(batches)
-                if due and self.leads:
-                    self._save_state()
-        seconds = time.perf_counter() - began
-        pairs_per_second = (self.state.pairs - done_before) / max(seconds, 1e-9)
-        watches = {name: CollapseWatch(count) for name, count in self.state.watch.items()}
-        collapsed = [name for name, watch in watches.items() if watch.collapsed(len(batches))]
-        self.state.collapsed = broadcast(collapsed)  # each process sees the scores of its own share
-        if not self.leads:
-            record = {}
-        elif stage == self.stages[-1]:
-            record = self._validate(epoch, len(batches), negatives, pairs_per_second)
-        else:
-            record = self._unvalidated(epoch, stage, len(batches), pairs_per_second)
-        self.state.epoch, self.state.step, self.state.pairs = epoch, 0, 0
-        self.state.loss_sum = dict.fromkeys(self.learner.members, 0.0)
-        if self.leads:
-            append(self.metrics, record)
-            if self.board:
-                self.board.epoch(epoch * len(batches), record)
-            self._save_state()
-            self._write_facts(finished=False)
-        self._stop_if_collapsed()
-
-    def _learned(self, learned: dict[str, Learned], batch: PairBatch) -> None:
-        for name, found in learned.items():
-            if found.views is not None:
-                watch = CollapseWatch(self.state.watch[name])
-                watch.step(found.views, found.share, found.equal)
-                self.state.watch[name] = watch.count
-            self.state.loss_sum[name] += found.loss / len(batch.captions)
-        self.state.pairs += batch.pairs
-
-    def _save_state(self) -> None:
-        self.state.core_minutes += self.clock.lap()
-        save_state(self.state_path, self.learner.modules, self.learner.optimizer, asdict(self.state))
-
-    def _stop_if_collapsed(self) -> None:
-        if not self.state.collapsed:
-            return
-        negatives = negatives_of(self.settings, stage_of(self.stages, self.state.epoch)[1])
-        problems = [advice(name, self.state.epoch, negatives) for name in self.state.collapsed]
-        if problems and self.settings.stop_on_collapse:
-            problems[-1] += ". Training stopped; --stop-on-collapse false goes on regardless"
-            raise ItmkitError(problems)
-        for problem in problems:
-            self.progress.note(problem)
-
-    def _unvalidated(self, epoch: int, stage: Stage, steps: int, pairs_per_second: float) -> dict[str, Any]:
-        """A line of metrics.jsonl for an epoch of a stage that produces no scores."""
-        mean = {name: total / steps for name, total in self.state.loss_sum.items()}
-        said = ", ".join(f"{name} {value:.3f}" for name, value in mean.items())
-        self.progress.note(f"epoch {epoch}/{self.epochs} ({stage.name}): loss {said}")
-        speed = {"pairs_per_second": round(pairs_per_second, 1)}
-        return {"epoch": epoch, "stage": stage.name, **speed, **{name: {"loss": v} for name, v in mean.items()}}
-
-    def _validate(self, epoch: int, steps: int, negatives: str, pairs_per_second: float) -> dict[str, Any]:
-        """Scores validation images with every member and keeps the best weights. Returns a line of metrics.jsonl."""
-        results, together, count = validate(
-            self.learner.kept,
-            self.facts.members,
-            self.validation,
-            limit=self.settings.validation_images,
-            device=self.device,
-            progress=self.progress,
-        )
-        record: dict[str, Any] = {"epoch": epoch, "negatives": negatives, "validation_images": count}
-        record["learning_rate"] = self.learner.optimizer.param_groups[0]["lr"]
-        record["pairs_per_second"] = round(pairs_per_second, 1)
-        record["collapsed"] = self.state.collapsed
-        for name, result in results.items():
-            figures = {"loss": self.state.loss_sum[name] / steps, "rsum": result.rsum, **result.to_json()}
-            record[name] = figures
-            best = self.state.best.get(name)
-            if best is None or result.rsum > best["rsum"]:
-                self.state.best[name] = {"epoch": epoch, "rsum": result.rsum}
-                facts = {"member": name, "epoch": epoch, "rsum": result.rsum}
-                save_weights(self.folder / f"best-{name}.safetensors", self.learner.kept[name], facts)
-        if together is not None:
-            record["ensemble"] = {"rsum": together.rsum, **together.to_json()}
-        self.state.rsum = (together or next(iter(results.values()))).rsum
-        if not epoch:
-            said = ", ".join(f"{name} {result.rsum:.1f}" for name, result in results.items())
-            self.progress.note(f"{self.config.method} has nothing to train: val rsum {said}")
-            return record
-        said = ", ".join(f"{name} {r.rsum:.1f} (loss {record[name]['loss']:.3f})" for name, r in results.items())
-        both = f", ensemble {record['ensemble']['rsum']:.1f}" if "ensemble" in record else ""
-        speed = f"{pairs_per_second:,.0f} pairs/s"
-        self.progress.note(f"epoch {epoch}/{self.epochs}: val rsum {said}{both}; {speed}")
-        return record
-
-    def _in_words(self, error: NotFinite, batch: PairBatch, epoch: int, step: int) -> ItmkitError:
-        ids = [self.training.images[i].id for i in np.unique(self.training.image_of[batch.captions])]
-        path = self.folder / "not-finite.json"
-        if self.leads:
-            write_json(path, {"member": error.member, "what": error.what, "epoch": epoch, "step": step, "images": ids})
-        return ItmkitError(
-            f"{error} in epoch {epoch}, step {step}; the images of the batch are in {path}. The last saved state is"
-            " untouched: lower --learning-rate and train with --force"
-        )
-
-    def _write_facts(self, *, finished: bool) -> None:
-        self.state.core_minutes += self.clock.lap()
-        done: dict[str, Any] = {"epochs_done": self.state.epoch, "best": self.state.best, "finished": finished}
-        replace(self.facts, **done, core_minutes=round(self.state.core_minutes, 4)).write(self.folder)
+def _begin(place: Place, plan: Plan, facts: RunFacts, vocabulary: Vocabulary | None) -> None:
+    """Writes what a run has before its first step, where it does not continue one."""
+    if plan.found:
+        return
+    if RunFacts.exist(place.folder):
+        place.beside()
+        begin_run(place.now, plan.config, vocabulary)
+    else:
+        begin_run(place.now, plan.config, vocabulary)
+        facts.write(place.now)
