@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from itmkit.cache.name import PIPELINE
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
@@ -36,11 +38,11 @@ def _dataset_state(workspace: Workspace) -> tuple[StageState, Dataset | None]:
 
 def _run_state(workspace: Workspace, name: str, dataset: Dataset | None) -> StageState:
     folder, stage = workspace.run(name), f"run {name}"
+    again = f"itmkit train --run {shlex.quote(name)}"
     try:
         facts = RunFacts.read(folder)
     except ItmkitError as error:
-        return StageState(stage, folder, "damaged", error.problems[0], command="itmkit train --force")
-    again = f"itmkit train --method {facts.method} --run {name}"
+        return StageState(stage, folder, "damaged", error.problems[0], command=f"{again} --force")
     detail = f"{facts.method}, {facts.epochs_done} of {facts.epochs} epochs"
     changed = [cache for cache, value in facts.caches.items() if _fingerprint_or_none(workspace, cache) != value]
     changed += ["captions"] if dataset and facts.captions != dataset.captions_digest else []

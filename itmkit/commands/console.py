@@ -151,7 +151,8 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> int:
         error.show()
         return 2
     except Stopped as stop:
-        err.print(Text(str(stop)), soft_wrap=True)
+        if str(stop):  # one of several processes speaks
+            err.print(Text(str(stop)), soft_wrap=True)
         return 128 + stop.number
     except (click.Abort, KeyboardInterrupt):
         err.print("interrupted; run the same command again to continue")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Seconds in which another signal is still the first one: torchrun and the like pass on what the terminal sent to all.
+SAME = 1.0
 
 
 class Stopped(BaseException):
@@ -42,6 +46,8 @@ class Stop:
         """Within it a signal raises Stopped where it arrives, for work that leaves nothing half done."""
         self._at_once = True
         try:
+            if self.number:
+                self.ask(self.number)
             yield
         finally:
             self._at_once = False
@@ -54,19 +60,25 @@ def in_words(number: int) -> str:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Within it the first signal only asks the work to stop; the next one does what it always does.
+    """Within it the first signal only asks the work to stop; a later one does what it always does.
 
     Signals that are ignored stay ignored. Only the main thread can be asked.
     """
-    stop, before = Stop(), {}
+    stop, first = Stop(), 0.0
+    before: dict[signal.Signals, Any] = {}
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
     def asked(number: int, _: FrameType | None) -> None:
-        restore()
-        stop.ask(number)
+        nonlocal first
+        if not stop.number:
+            first = time.monotonic()
+            stop.ask(number)
+        elif time.monotonic() - first >= SAME:
+            restore()
+            os.kill(os.getpid(), number)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -154,7 +155,11 @@ def facts_before(workspace: Workspace, dataset: Dataset, config: RunConfig) -> R
 
 
 def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | None:
-    """The facts of the run in `folder`, or None. Raises ItmkitError if it has other data or settings."""
+    """The facts of the run in `folder`, or None: there is none, or it has other settings and has not saved anything.
+
+    Raises:
+        ItmkitError: it has other data or settings.
+    """
     if not RunFacts.exist(folder):
         return None
     found = RunFacts.read(folder)
@@ -170,6 +175,8 @@ def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | No
     problems += [f"cache {key} has changed" for key, value in facts.caches.items() if found.caches.get(key) != value]
     if found.captions != facts.captions:
         problems.append("the captions have changed")
+    if problems and not found.epochs_done and not (folder / "last" / "state.safetensors").exists():
+        return None  # it has not learnt anything that could be lost
     if problems:
         raise ItmkitError(
             [f"{folder}: {problem}" for problem in problems]
@@ -186,18 +193,15 @@ def begin_run(folder: Path, config: RunConfig, vocabulary: Vocabulary | None) ->
         vocabulary.write(folder / "vocabulary.json")
 
 
-def run_vocabulary(workspace: Workspace, dataset: Dataset, plan: Plan, folder: Path) -> Vocabulary | None:
-    """The vocabulary of the run that is continued, or of the one that begins. None if the method uses none."""
-    path = folder / "vocabulary.json"
-    if plan.found and path.exists():
-        return Vocabulary.read(path)
-    return training_vocabulary(workspace, dataset, plan.config)
+def training_words(workspace: Workspace, dataset: Dataset, config: RunConfig) -> Counter[str] | None:
+    """How often each word occurs in the training captions. None if the method reads no words by their numbers."""
+    if not method(config.method).needs(config.matcher).words:
+        return None
+    text = TextCache.open(workspace.cache("text"))
+    return text.word_counts(caption.text for image in dataset.split("train") for caption in image.captions)
 
 
 def training_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfig) -> Vocabulary | None:
     """The vocabulary of the training captions, counting a caption as often as it occurs. None if none is used."""
-    if not method(config.method).needs(config.matcher).words:
-        return None
-    text = TextCache.open(workspace.cache("text"))
-    counts = text.word_counts(caption.text for image in dataset.split("train") for caption in image.captions)
-    return Vocabulary.build(counts, minimum=config.training.minimum_count)
+    counts = training_words(workspace, dataset, config)
+    return None if counts is None else Vocabulary.build(counts, minimum=config.training.minimum_count)

@@ -1,7 +1,7 @@
 """Where a run is written while it trains, and who may write or read it meanwhile.
 
-A run that replaces another (`--force`) begins beside it, in the folder `.new` of the old run. With its first saved state it
-takes the old place, and until then the old run is untouched. Killed at any moment, one of the two is whole:
+A run that replaces another (`--force`) begins beside it, in `.new` in the folder of the old run. With its first saved
+state it takes the old place, and until then the old run is untouched. Killed at any moment, one of the two is whole:
 
     1  run.json is written to `.new`: from here on the new run counts, and the next training finishes what follows;
     2  the files of the old run are removed, its run.json first; `.new` is renamed to `.moving`;

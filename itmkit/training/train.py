@@ -6,8 +6,9 @@ a run that was not killed: (seed, epoch) decides the order of the batches, (seed
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,19 @@ from itmkit.cache import WHOLE, Part
 from itmkit.dataset import Dataset
 from itmkit.inputs import Inputs
 from itmkit.inputs.vocabulary import Vocabulary
-from itmkit.machine.device import usable_device
+from itmkit.machine.device import memory_for, usable_device
 from itmkit.machine.stop import stopping
 from itmkit.matchers import build, method
 from itmkit.progress import SILENT, Progress
-from itmkit.runs.begin import Plan, begin_run, plan_run, run_vocabulary
+from itmkit.runs.begin import Plan, begin_run, plan_run, training_words
 from itmkit.runs.facts import RunFacts
 from itmkit.runs.place import Place, is_replacing, place_of
 from itmkit.runs.settings import RunConfig
+from itmkit.training.batches import batches_of
 from itmkit.training.board import Board
 from itmkit.training.budget import within_budget
-from itmkit.training.loop import Loop
+from itmkit.training.epochs import Epochs
+from itmkit.training.prospects import about_steps, about_words
 from itmkit.training.step import Learner
 from itmkit.training.together import broadcast, processes
 from itmkit.workspace import Workspace
@@ -42,8 +45,14 @@ class TrainResult:
     best: Mapping[str, Mapping[str, Any]]  # member -> {"epoch", "rsum"}
     did_nothing: bool = False
     core_minutes: float | None = None  # spent, see `itmkit.training.budget`; None of runs older than this figure
+    chance_rsum: float | None = None  # of random scores on the validation images; None of runs older than this figure
 
 
+@memory_for(
+    "this training",
+    "lower --batch-size, raise --accumulate, or choose smaller settings of the method; --dry-run says what they take."
+    " What was saved is kept",
+)
 def train(
     workspace: Workspace,
     config: RunConfig,
@@ -84,43 +93,85 @@ def train(
             ways: dict[str, Any] = {"processes": part.of, "force": force, "dataset": dataset, "progress": progress}
             config = within_budget(workspace, config, folder, chosen, **ways)
             plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force)
-            if not (plan.found and plan.found.finished):
+            if plan.found and plan.found.finished:
+                begun = plan, None
+            else:
                 place, left = held.enter_context(place_of(folder, force=force))
                 # Another process may have gone on with the run before it gave the lock back.
                 plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force)
                 if left and plan.found:
                     progress.note(f"{folder}: {left} was killed; its work is continued")
-            begun = plan, run_vocabulary(workspace, dataset, plan, folder)
+                begun = plan, _vocabulary(workspace, dataset, plan, folder, progress)
         held.enter_context(processes(part, chosen))
         plan, vocabulary = broadcast(begun)
-        config, found = plan.config, plan.found
-        if found and found.finished:
-            return TrainResult(folder, config, found.epochs_done, found.best, True, found.core_minutes)
-        needs = method(config.method).needs(config.matcher)
-        training = Inputs(workspace, dataset.split("train"), vocabulary, needs)
-        validation = Inputs(workspace, dataset.split("val"), vocabulary, needs)
-        members = build(config.method, config.matcher, sizes=training.sizes, seed=config.training.seed)
-        facts = replace(plan.facts, sizes=asdict(training.sizes))
-        learner = Learner(members, config.training, chosen, part)
+        if plan.found and plan.found.finished:
+            return _finished(folder, plan.config, plan.found)
+        needs = method(plan.config.method).needs(plan.config.matcher)
+        inputs = {split: Inputs(workspace, dataset.split(split), vocabulary, needs) for split in ("train", "val")}
         board = Board() if tensorboard and part.index == 0 else None
-        # All is checked. What follows writes.
-        if part.index == 0:
-            _begin(place, plan, facts, vocabulary)
-        if board:
-            board.move(place.now / "tensorboard")
-        loop = Loop(config, place, facts, learner, training, validation, board, progress)
-        with stopping() as stop:
-            state = loop.train(stop, continues=found is not None)
-        return TrainResult(folder, config, state.epoch, state.best, core_minutes=round(state.core_minutes, 4))
+        return _trained(plan, place, inputs, vocabulary, board, chosen, part, progress)
 
 
-def _begin(place: Place, plan: Plan, facts: RunFacts, vocabulary: Vocabulary | None) -> None:
-    """Writes what a run has before its first step, where it does not continue one."""
-    if plan.found:
-        return
-    if RunFacts.exist(place.folder):
+def _finished(folder: Path, config: RunConfig, found: RunFacts) -> TrainResult:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if found.best else []
+    chance: float | None = None
+    with suppress(IndexError, ValueError, AttributeError):  # of an older run, or damaged: it is only told less
+        chance = json.loads(lines[-1]).get("chance_rsum")
+    return TrainResult(folder, config, found.epochs_done, found.best, True, found.core_minutes, chance)
+
+
+def _trained(
+    plan: Plan,
+    place: Place,
+    inputs: Mapping[str, Inputs],
+    vocabulary: Vocabulary | None,
+    board: Board | None,
+    device: torch.device,
+    part: Part,
+    progress: Progress,
+) -> TrainResult:
+    """Builds the model, begins the run where it does not continue one, and trains it to the end."""
+    config, training = plan.config, inputs["train"]
+    members = build(config.method, config.matcher, sizes=training.sizes, seed=config.training.seed)
+    facts = replace(plan.facts, sizes=asdict(training.sizes))
+    learner = Learner(members, config.training, device, part)
+    if part.index == 0 and not plan.found:  # all is checked: what follows writes
+        steps = len(batches_of(training, config.training, 1))
+        if note := about_steps(facts.epochs, steps):
+            progress.note(note)
+        _begin(place, config, facts, vocabulary)
+    if board:
+        board.move(place.now / "tensorboard")
+    under_way = Epochs(config, place, facts, learner, training, inputs["val"], board, progress)
+    with stopping() as stop:
+        state = under_way.train(stop, continues=plan.found is not None)
+    spent = round(state.core_minutes, 4)
+    return TrainResult(place.folder, config, state.epoch, state.best, False, spent, under_way.chance)
+
+
+def _begin(place: Place, config: RunConfig, facts: RunFacts, vocabulary: Vocabulary | None) -> None:
+    """Writes what a run has before its first step: beside the run that is there, if there is one."""
+    replaces = RunFacts.exist(place.folder)
+    if replaces:
         place.beside()
-        begin_run(place.now, plan.config, vocabulary)
-    else:
-        begin_run(place.now, plan.config, vocabulary)
+    begin_run(place.now, config, vocabulary)
+    if not replaces:
         facts.write(place.now)
+
+
+def _vocabulary(
+    workspace: Workspace, dataset: Dataset, plan: Plan, folder: Path, progress: Progress
+) -> Vocabulary | None:
+    """The vocabulary of the run that is continued, or of the one that begins. None if the method uses none."""
+    path = folder / "vocabulary.json"
+    if plan.found and path.exists():
+        return Vocabulary.read(path)
+    counts, minimum = training_words(workspace, dataset, plan.config), plan.config.training.minimum_count
+    if counts is None:
+        return None
+    vocabulary = Vocabulary.build(counts, minimum=minimum)
+    if note := about_words(counts, vocabulary, minimum):
+        progress.note(note)
+    if plan.found:  # somebody removed it
+        vocabulary.write(path)
+    return vocabulary

@@ -27,9 +27,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("fails_at", range(12))
-def test_killed_between_one_of_the_two_is_whole(
-    fails_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_between_one_of_the_two_is_whole(fails_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, OLD, "old")
     write(tmp_path / NEW, FRESH, "new")
     calls = 0

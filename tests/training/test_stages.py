@@ -19,7 +19,7 @@ from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.runs.settings import RunConfig, resolve
 from itmkit.status import status
-from itmkit.training import loop
+from itmkit.training import epochs as loop
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.test_resume import interrupt, results

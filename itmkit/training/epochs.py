@@ -23,12 +23,13 @@ from itmkit.runs.facts import RunFacts
 from itmkit.runs.place import Place
 from itmkit.runs.records import append, trim
 from itmkit.runs.settings import RunConfig
-from itmkit.scoring.metrics import Retrieval
+from itmkit.scoring.metrics import Retrieval, chance_of
 from itmkit.training.batches import PairBatch, batches_of
 from itmkit.training.board import Board
 from itmkit.training.budget import CoreClock, cores_of
 from itmkit.training.collapse import GRACE, CollapseWatch, advice
 from itmkit.training.feeding import Feed
+from itmkit.training.prospects import about_figures
 from itmkit.training.schedule import learning_rate, negatives_of, stage_of
 from itmkit.training.step import Learned, Learner, NotFinite
 from itmkit.training.together import broadcast, greatest, wait_for_all
@@ -50,8 +51,8 @@ class State:
     core_minutes: float = 0.0  # spent; work that a kill undid and that is repeated counts once
 
 
-class Loop:
-    """One run under way."""
+class Epochs:
+    """The epochs of one run, which is under way."""
 
     def __init__(
         self,
@@ -70,6 +71,8 @@ class Loop:
         self.training, self.validation, self.progress = training, validation, progress
         self.part, self.device = learner.part, learner.device
         self.leads = self.part.index == 0  # the others only compute
+        images = self.settings.validation_images or len(validation.images)
+        self.chance = chance_of(validation.image_of[validation.image_of < images])
         self.stages = config.stages
         self.epochs = sum(stage.epochs for stage in self.stages)
         self.feed = Feed(
@@ -122,8 +125,12 @@ class Loop:
             self._write_facts(finished=True)
             self.place.settle()
             self.state_path.unlink(missing_ok=True)
+            if note := about_figures(self.state.best, self.chance):
+                self.progress.note(note)
+        if self.board:
+            self.board.close()
         if number := greatest(stop.number, self.device):
-            raise Stopped(number, f"{in_words(number)}; {self.place.folder} is finished")
+            raise Stopped(number, f"{in_words(number)}; {self.place.folder} is finished" if self.leads else "")
         return self.state
 
     def _stop_if_asked(self) -> None:
@@ -131,13 +138,16 @@ class Loop:
         number = greatest(self.stop.number, self.device)
         if not number:
             return
-        if self.leads:
+        begun = self.state.epoch or self.state.step  # else there is nothing to save, nor to replace an old run with
+        if self.leads and begun:
             self._save_state()
+        if self.board:
+            self.board.close()
         at = f"epoch {self.state.epoch + 1}, step {self.state.step}"
-        again = "the same command without --force" if self.place.forced else "the same command"
-        raise Stopped(
-            number, f"{in_words(number)}; {self.place.folder} is saved at {at}. Run {again} to continue from there"
-        )
+        again = "the same command without --force" if self.place.forced and begun else "the same command"
+        said = f"{in_words(number)}; {self.place.folder} is saved at {at}. Run {again} to continue from there"
+        said = said if begun else f"{in_words(number)} before the first step; nothing is changed"
+        raise Stopped(number, said if self.leads else "")
 
     def _has_waited(self) -> bool:
         """Whether no member has improved for `patience` epochs."""
@@ -240,15 +250,14 @@ class Loop:
         speed = {"pairs_per_second": round(pairs_per_second, 1)}
         return {"epoch": epoch, "stage": stage.name, **speed, **{name: {"loss": v} for name, v in mean.items()}}
 
-    def _validate(
-        self, epoch: int, steps: int, negatives: str, rate: float, pairs_per_second: float
-    ) -> dict[str, Any]:
+    def _validate(self, epoch: int, steps: int, negatives: str, rate: float, pairs_per_second: float) -> dict[str, Any]:
         """Scores validation images with every member and keeps the best weights. Returns a line of metrics.jsonl."""
         results, together, count = self._scored()
         record: dict[str, Any] = {"epoch": epoch, "negatives": negatives, "validation_images": count}
         record["learning_rate"] = rate
         record["pairs_per_second"] = round(pairs_per_second, 1)
         record["collapsed"] = self.state.collapsed
+        record["chance_rsum"] = self.chance
         for name, result in results.items():
             figures = {"loss": self.state.loss_sum[name] / steps, "rsum": result.rsum, **result.to_json()}
             record[name] = figures
@@ -262,12 +271,12 @@ class Loop:
         self.state.rsum = (together or next(iter(results.values()))).rsum
         if not epoch:
             said = ", ".join(f"{name} {result.rsum:.1f}" for name, result in results.items())
-            self.progress.note(f"{self.config.method} has nothing to train: val rsum {said}")
+            self.progress.note(f"{self.config.method} has nothing to train: val rsum {said}, chance {self.chance:.1f}")
             return record
         said = ", ".join(f"{name} {r.rsum:.1f} (loss {record[name]['loss']:.3f})" for name, r in results.items())
         both = f", ensemble {record['ensemble']['rsum']:.1f}" if "ensemble" in record else ""
         speed = f"{pairs_per_second:,.0f} pairs/s"
-        self.progress.note(f"epoch {epoch}/{self.epochs}: val rsum {said}{both}; {speed}")
+        self.progress.note(f"epoch {epoch}/{self.epochs}: val rsum {said}{both}, chance {self.chance:.1f}; {speed}")
         return record
 
     def _scored(self) -> tuple[dict[str, Retrieval], Retrieval | None, int]:
