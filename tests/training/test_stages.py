@@ -174,7 +174,7 @@ def test_dual_is_scored_and_not_trained(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "call", "after"), [("save_weights", 1, True), ("write", 1, True), ("write", 2, False)]
+    ("name", "call", "after"), [("save_weights", 1, True), ("write", 1, True), ("write", 1, False)]
 )
 def test_dual_interrupted(
     name: str, call: int, after: bool, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
