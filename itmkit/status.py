@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
 from itmkit.cache.name import PIPELINE
 from itmkit.dataset import Dataset
@@ -39,21 +38,21 @@ def _dataset_state(workspace: Workspace) -> tuple[StageState, Dataset | None]:
 
 def _run_state(workspace: Workspace, name: str, dataset: Dataset | None) -> StageState:
     folder, stage = workspace.run(name), f"run {name}"
+    again = f"itmkit train --run {shlex.quote(name)}"
     try:
         facts = RunFacts.read(folder)
     except ItmkitError as error:
-        again = f"itmkit train --method mpsm --run {shlex.quote(name)} --force"
-        return StageState(stage, folder, "damaged", error.problems[0], command=again)
+        return StageState(stage, folder, "damaged", error.problems[0], command=f"{again} --force")
     detail = _in_words(facts, evaluated_on(folder))
     changed = [cache for cache, value in facts.caches.items() if _fingerprint_or_none(workspace, cache) != value]
     changed += ["captions"] if dataset and facts.captions != dataset.captions_digest else []
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     if changed:
         why = f"{detail}; {' and '.join(changed)} changed since"
-        return StageState(stage, folder, "stale", why, bytes=size, command=f"{_again(folder, facts)} --force")
+        return StageState(stage, folder, "stale", why, bytes=size, command=f"{again} --force")
     if facts.finished:
         return StageState(stage, folder, "done", detail, bytes=size)
-    return StageState(stage, folder, "partial", detail, bytes=size, command=_again(folder, facts))
+    return StageState(stage, folder, "partial", detail, bytes=size, command=again)
 
 
 def _in_words(facts: RunFacts, evaluated: list[str]) -> str:
@@ -62,20 +61,6 @@ def _in_words(facts: RunFacts, evaluated: list[str]) -> str:
     said += [f"best val rsum {best}"] if best else []
     said += [f"evaluated on {', '.join(evaluated)}"] if evaluated else []
     return ", ".join(said)
-
-
-def _again(folder: Path, facts: RunFacts) -> str:
-    """The command that trains this run, with the settings that are not its recipe's."""
-    from itmkit.runs.settings import own_settings, read_config  # imports the methods, and with them torch
-
-    said = ["itmkit", "train", "--method", facts.method, "--recipe", facts.recipe, "--run", folder.name]
-    try:
-        settings = own_settings(read_config(folder / "config.toml"))
-    except ItmkitError:  # of which training says more
-        settings = {}
-    for name, value in settings.items():
-        said += [f"--{name.replace('_', '-')}", str(value).lower() if isinstance(value, bool) else str(value)]
-    return shlex.join(said)
 
 
 def next_command(rows: list[StageState], kind: str) -> str:

@@ -118,7 +118,7 @@ def test_a_damaged_data_set_and_damaged_runs(workspace: Workspace) -> None:
     (make_run(workspace, "cut") / "run.json").write_text("{")
     found = states(workspace)
     assert found["run half"].state == "partial" and found["run half"].detail == "vsepp, recipe small, 1 of 2 epochs"
-    assert found["run half"].command == "itmkit train --method vsepp --recipe small --run half"
+    assert found["run half"].command == "itmkit train --run half"
     assert found["run odd"].state == found["run cut"].state == "damaged"
     workspace.dataset_path.write_text("{\n")
     found = states(workspace)

@@ -27,6 +27,7 @@ from itmkit.commands import tables
 from itmkit.commands.visible import visible, visible_json
 from itmkit.errors import ItmkitError
 from itmkit.machine.part import Part
+from itmkit.machine.stop import Stopped
 from itmkit.progress import Advance
 
 
@@ -152,7 +153,7 @@ def in_words(error: OSError) -> str:
 
 
 def run(command: click.Command, args: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 0 fine, 2 the user must act, 130 interrupted.
+    """Runs the command line; returns the exit code: 0 fine, 2 the user must act, 130 or 143 stopped by a signal.
 
     Where the reader of the output has gone (`itmkit status | head`), the rest is not printed and the code is 0.
     """
@@ -187,6 +188,12 @@ def _result(command: click.Command, args: Sequence[str] | None, as_json: bool) -
     except click.ClickException as error:
         _say_usage(error)
         return _told([error.format_message()], as_json, said=True)
+    except Stopped as stop:
+        code = 128 + stop.number
+        if not str(stop):  # one of several processes speaks
+            return code
+        err.print(str(stop))
+        return _told([str(stop)], as_json, code=code, said=True)
     except (click.Abort, KeyboardInterrupt):
         interrupted = "interrupted; run the same command again to continue"
         err.print(interrupted)

@@ -42,15 +42,13 @@ def read_settings(extra: Sequence[str]) -> dict[str, str]:
 @workspace_option
 @click.option(
     "--method",
-    required=True,
     metavar="NAME",
     shell_complete=complete.methods,
-    help="mpsm, glfn, ...: `itmkit methods` lists them.",
+    help="mpsm, glfn, ...: `itmkit methods` lists them. Not needed for a --run that exists: it keeps its settings.",
 )
 @click.option(
     "--recipe",
-    default="small",
-    show_default=True,
+    show_default="small",
     metavar="NAME",
     help="small (for a laptop), paper, coco, or scenes (for the quickstart).",
 )
@@ -66,8 +64,8 @@ def read_settings(extra: Sequence[str]) -> dict[str, str]:
 def command(
     context: click.Context,
     workspace: Workspace,
-    method: str,
-    recipe: str,
+    method: str | None,
+    recipe: str | None,
     run: str | None,
     dry_run: bool,
     tensorboard: bool,
@@ -75,7 +73,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Train a matcher on the caches of the workspace; continue a run that was killed.
+    """Train a matcher on the caches of the workspace; continue a run that was stopped or killed.
 
     Every setting of the method and of the training is an option: --epochs 5, --embed 128, --negatives soft,
     --kgid-layers 0. `itmkit methods mpsm` and docs/train.md list them. Instead of --epochs, --budget 40m (or 1.5h)
@@ -87,6 +85,7 @@ def command(
       itmkit train --method mpsm --recipe paper --dry-run
       itmkit train --method mpsm --budget 40m
       itmkit train --method mpsm --run no-kgid --kgid-layers 0 --seed 1
+      itmkit train --run no-kgid
       itmkit train --method vsepp --recipe paper --device cuda
       torchrun --nproc-per-node 2 -m -- \\
         itmkit train --method mpsm --global-negatives true
@@ -97,6 +96,7 @@ def command(
     from itmkit.machine.processes import rank, rank_device
     from itmkit.progress import SILENT
     from itmkit.runs.begin import configured
+    from itmkit.training.again import as_before
     from itmkit.training.budget import cores_of, fit
     from itmkit.training.estimate import estimate
     from itmkit.training.train import train
@@ -106,7 +106,12 @@ def command(
     except ItmkitError:  # which `configured` meets again, and tells together with what is wrong with the settings
         dataset = None
     settings = read_settings(context.args)
-    config = configured(workspace, method, recipe=recipe, settings=settings, run=run, dataset=dataset)
+    if method is not None:
+        config = configured(workspace, method, recipe=recipe or "small", settings=settings, run=run, dataset=dataset)
+    elif recipe is not None:
+        raise ItmkitError("--recipe belongs to a --method; a --run that exists keeps its own")
+    else:
+        config = as_before(workspace, run, settings, dataset)
     part = rank()
     progress = ConsoleProgress() if part.index == 0 else SILENT
     device = device or rank_device()
@@ -139,15 +144,16 @@ def command(
     if part.index:
         return
     if as_json:
-        spent = {} if result.core_minutes is None else {"core_minutes": result.core_minutes}
-        print_json({"run": str(result.run), "epochs": result.epochs, "best": result.best} | spent)
+        more = {"core_minutes": result.core_minutes, "chance_rsum": result.chance_rsum}
+        known = {name: value for name, value in more.items() if value is not None}
+        print_json({"run": str(result.run), "epochs": result.epochs, "best": result.best} | known)
         return
     if result.did_nothing:
         progress.note(f"{result.run} is finished; --force trains it anew")
     rows = [(name, best["epoch"], f"{best['rsum']:.1f}") for name, best in result.best.items()]
-    table(
-        f"{result.run}: best weights by validation", ["member", "epoch", "val rsum"], rows, right=["epoch", "val rsum"]
-    )
+    chance = "" if result.chance_rsum is None else f" (chance: rsum {result.chance_rsum:.1f})"
+    title = f"{result.run}: best weights by validation{chance}"
+    table(title, ["member", "epoch", "val rsum"], rows, right=["epoch", "val rsum"])
 
 
 def _show_estimate(found: Estimate, budget: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,17 @@ from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
 from itmkit.evaluation.results import Evaluation, Table
 from itmkit.files import check_replaces, digest, remove_folder, write_json
 from itmkit.inputs import Inputs
+from itmkit.machine.device import memory_for
 from itmkit.progress import SILENT, Progress
+from itmkit.runs.facts import RunFacts
 from itmkit.runs.open import Run, open_run
+from itmkit.runs.place import evaluating
 from itmkit.scoring.engine import USUAL, Scoring, score_to_disk
 from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, holds_scores, save_scores
 from itmkit.workspace import Workspace, result_path
 
 
+@memory_for("this evaluation", "lower --memory, or choose --device cpu; rows that are done are kept")
 def evaluate(
     workspace: Workspace,
     runs: Sequence[str],
@@ -58,34 +63,46 @@ def evaluate(
     named = _checked_names(runs, against)
     chosen = protocol(split)
     _check_save(save, chosen, force=force)
-    opened = _opened(workspace, named, chosen, scoring)
-    mine, first = [run for run, _ in opened[: len(runs)]], opened[0][1]
-    measures = Measures(wanted or Wanted(), first.images, chosen, regions=first.region_counts)
-    measures.notes += [note for run, _ in opened for note in run.notes]
-    table, ours = Table(measures), " + ".join(run.name for run in mine)
-    leads = not scoring.part.index
-    for number, images in enumerate(folds_of(chosen, len(first.images))):
-        fold = _Fold.of(number, images, first)
-        totals: list[Scores] = []
-        for run, inputs in opened:
-            kept = _scored(run, inputs, fold, split, scoring, progress)
+    with _none_replaced(workspace, named):
+        opened = _opened(workspace, named, chosen, scoring)
+        mine, first = [run for run, _ in opened[: len(runs)]], opened[0][1]
+        measures = Measures(wanted or Wanted(), first.images, chosen, regions=first.region_counts)
+        measures.notes += [note for run, _ in opened for note in run.notes]
+        table, ours = Table(measures), " + ".join(run.name for run in mine)
+        leads = not scoring.part.index
+        for number, images in enumerate(folds_of(chosen, len(first.images))):
+            fold = _Fold.of(number, images, first)
+            totals: list[Scores] = []
+            for run, inputs in opened:
+                kept = _scored(run, inputs, fold, split, scoring, progress)
+                if leads:
+                    totals.append(_add_run(table, run, kept, fold.image_of))
             if leads:
-                totals.append(_add_run(table, run, kept, fold.image_of))
+                together = Mean(totals[: len(runs)], [1.0] * len(runs))
+                if len(runs) > 1:
+                    _add_ensemble(table, mine, ours, together, fold.image_of)
+                if save is not None:
+                    _save(save, together, first, ours)
+        difference = table.difference(ours, opened[-1][0].name) if against is not None and leads else None
+        counts = len(first.images), len(first.caption_texts), first.left_out
+        alike = [run.name for run in mine if run.method == mine[0].method]
+        seeds = alike if len(alike) == len(mine) else ()
+        result = table.summary(chosen, *counts, scoring.products, difference, runs=seeds)
         if leads:
-            together = Mean(totals[: len(runs)], [1.0] * len(runs))
-            if len(runs) > 1:
-                _add_ensemble(table, mine, ours, together, fold.image_of)
-            if save is not None:
-                _save(save, together, first, ours)
-    difference = table.difference(ours, opened[-1][0].name) if against is not None and leads else None
-    counts = len(first.images), len(first.caption_texts), first.left_out
-    alike = [run.name for run in mine if run.method == mine[0].method]
-    seeds = alike if len(alike) == len(mine) else ()
-    result = table.summary(chosen, *counts, scoring.products, difference, runs=seeds)
-    if leads:
-        notes = _write(result, [run for run, _ in opened], named, split, _data_digest(first))
-        result = replace(result, notes=(*result.notes, *notes))
+            notes = _write(result, [run for run, _ in opened], named, split, _data_digest(first))
+            result = replace(result, notes=(*result.notes, *notes))
     return result
+
+
+@contextmanager
+def _none_replaced(workspace: Workspace, named: Sequence[str]) -> Iterator[None]:
+    """Within it, no training replaces a run that is scored: its figures would be those of other weights."""
+    own = [workspace.root / "runs" / name for name in named if Path(name).name == name]
+    with ExitStack() as held:
+        for folder in own:
+            if RunFacts.exist(folder):
+                held.enter_context(evaluating(folder))
+        yield
 
 
 def _checked_names(runs: Sequence[str], against: str | None) -> list[str]:

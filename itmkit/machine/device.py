@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +53,38 @@ def recorded(precision: Precision) -> dict[str, str]:
     return {} if precision == "float32" else {"precision": precision}
 
 
+# What torch and the libraries below it say, in small letters. On a GPU the error is a RuntimeError too.
+LACK_OF_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate",
+    "bad_alloc",
+    "create a memory",
+    "alloc_failed",
+    "size calculation",
+)
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory, of the machine or of a GPU."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in LACK_OF_MEMORY)
+
+
+@contextmanager
+def memory_for(what: str, advice: str) -> Iterator[None]:
+    """Turns an error about too little memory into one sentence.
+
+    Args:
+        what: what the memory is needed for; advice: what to do.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        raise ItmkitError(f"not enough memory for {what}: {advice} ({first_line(error)})") from error
+
+
 @contextmanager
 def enough_memory(batch: int, option: str = "--batch-size") -> Iterator[None]:
     """Turns torch's error about too little memory into advice.
@@ -61,8 +93,8 @@ def enough_memory(batch: int, option: str = "--batch-size") -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if "out of memory" not in str(error) and "can't allocate" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_lack_of_memory(error):
             raise
         raise ItmkitError(
             f"the device has not enough memory for a batch of {batch}; lower {option}"

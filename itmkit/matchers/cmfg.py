@@ -47,13 +47,15 @@ class Config:
     """Settings of CMFG. The paper gives no sizes and no ablations: numbers and switches are itmkit's."""
 
     images: str = Field(default="patches", description="cache of image vectors: patches, or regions")
-    image_nodes: int = Field(default=0, ge=0, description="patches kept, those [CLS] attends to most; 0 = all")
-    embed: int = Field(default=512, ge=1, description="d, size of a node")
-    query: int = Field(default=64, ge=1, description="d_k, size of a query and of a key")
+    image_nodes: int = Field(
+        default=0, ge=0, le=65_536, description="patches kept, those [CLS] attends to most; 0 = all"
+    )
+    embed: int = Field(default=512, ge=1, le=65_536, description="d, size of a node")
+    query: int = Field(default=64, ge=1, le=65_536, description="d_k, size of a query and of a key")
     words: Words = Field(default="bert", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
-    word: int = Field(default=300, ge=1, description="size of a word vector that the GRU reads")
-    layers: int = Field(default=2, ge=0, description="K, layers of message passing; 0 = without the graph")
+    word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
+    layers: int = Field(default=2, ge=0, le=10_000, description="K, layers of message passing; 0 = without the graph")
     edges: Literal["both", "intra", "cross"] = Field(
         default="both", description="edges within a modality and across, or only one kind"
     )

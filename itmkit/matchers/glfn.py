@@ -43,15 +43,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Config:
     """Settings of GLFN. Defaults are the paper's; the switches are the rows of its table 3 and figures 4-6."""
 
-    embed: int = Field(default=1024, ge=1, description="D, size of the common space (figure 4)")
-    word: int = Field(default=300, ge=1, description="size of a word vector that the GRU reads (figure 5)")
+    embed: int = Field(default=1024, ge=1, le=65_536, description="D, size of the common space (figure 4)")
+    word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads (figure 5)")
     words: Words = Field(
         default="bert+gru", description="learned words, or frozen vectors with or without a GRU (table 3)"
     )
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     tags: bool = Field(default=True, description="vectors of the regions' tag phrases (table 3)")
     positions: bool = Field(default=True, description="where a region lies, from blocks it attends to")
-    position: int = Field(default=200, ge=1, description="size of a block's vector")
+    position: int = Field(default=200, ge=1, le=65_536, description="size of a block's vector")
     position_training: bool = Field(
         default=True,
         description="blocks' vectors and attention are learned; false: random ones, as in the released code",

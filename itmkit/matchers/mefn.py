@@ -51,8 +51,8 @@ SUMMARY = "regions and words weighed by entropy, fused at two scales"
 class Config:
     """Settings of MEFN. The three switches are the rows of table 3; the paper gives no numbers for the others."""
 
-    embed: int = Field(default=1024, ge=1, description="D, size of the common space")
-    word: int = Field(default=300, ge=1, description="size of a word vector that the GRU reads")
+    embed: int = Field(default=1024, ge=1, le=65_536, description="D, size of the common space")
+    word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
     words: Words = Field(default="bert+gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     images: str = Field(default="regions", description="regions, or a cache of patches of a ViT")

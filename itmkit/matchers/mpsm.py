@@ -50,23 +50,23 @@ SUMMARY = "multi-perspective matching: regions and words compared along their vi
 class Config:
     """Settings of MPSM. Defaults are the paper's; the switches are the rows of its tables 2-4 and figure 3."""
 
-    embed: int = Field(default=1024, ge=1, description="D, size of the common space")
-    word: int = Field(default=300, ge=1, description="size of a word vector that the GRU reads")
+    embed: int = Field(default=1024, ge=1, le=65_536, description="D, size of the common space")
+    word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
-    similarity: int = Field(default=256, ge=3, description="S, size of a similarity vector")
+    similarity: int = Field(default=256, ge=3, le=65_536, description="S, size of a similarity vector")
     similarity_bias: bool = Field(default=False, description="a bias in the maps of eqs 10 and 13")
     plain_start: bool = Field(default=False, description="begin as a plain similarity")
     sharpness: float = Field(
         default=9.0, gt=0, le=MAX_SHARPNESS, description="lambda of eqs 1, 3, 9 and of the cross attention"
     )
-    kgid_layers: int = Field(default=3, ge=0, description="N, layers of KGID (table 3); 0 = without KGID")
+    kgid_layers: int = Field(default=3, ge=0, le=10_000, description="N, layers of KGID (table 3); 0 = without KGID")
     visual_kgid: bool = Field(default=True, description="KGID on the image side (table 2)")
     text_kgid: bool = Field(default=True, description="KGID on the text side (table 2)")
     affinity: Affinity = Field(
         default="all", description="eqs 1 and 3: softmax over all nodes, over the other nodes, or the prior alone"
     )
-    kernels: int = Field(default=8, ge=1, description="K, Gaussian kernels of the spatial graph")
+    kernels: int = Field(default=8, ge=1, le=65_536, description="K, Gaussian kernels of the spatial graph")
     spatial: Literal["sum", "heads"] = Field(
         default="sum", description="P_v adds its kernels up, or each kernel carries its share of the numbers of a node"
     )
@@ -83,7 +83,7 @@ class Config:
         default="print", description="global vectors as printed, or as SGRAF published them: normed, tanh, dropout"
     )
     srgr: bool = Field(default=True, description="similarity-relation graph reconstruction (table 2)")
-    srgr_steps: int = Field(default=1, ge=1, description="times the similarity graph is reconstructed")
+    srgr_steps: int = Field(default=1, ge=1, le=10_000, description="times the similarity graph is reconstructed")
     srgr_edges: Edges = Field(
         default="sum",
         description="eq 16: a sum of one number of each end, or a product of two vectors (eq 17)",

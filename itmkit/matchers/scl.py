@@ -52,10 +52,12 @@ Form = Literal["infonce", "printed"]
 class Config:
     """Settings of SCL. The paper gives none; sizes are those of the original transformer, which it says it follows."""
 
-    embed: int = Field(default=512, ge=1, description="D, size of the shared space")
-    width: int = Field(default=512, ge=1, description="size of a token; with pooled inputs, of an MLP's hidden layer")
-    layers: int = Field(default=6, ge=1, description="layers of a transformer; with pooled inputs, MLPs")
-    heads: int = Field(default=8, ge=1, description="attention heads of a transformer")
+    embed: int = Field(default=512, ge=1, le=65_536, description="D, size of the shared space")
+    width: int = Field(
+        default=512, ge=1, le=65_536, description="size of a token; with pooled inputs, of an MLP's hidden layer"
+    )
+    layers: int = Field(default=6, ge=1, le=10_000, description="layers of a transformer; with pooled inputs, MLPs")
+    heads: int = Field(default=8, ge=1, le=10_000, description="attention heads of a transformer")
     inputs: Literal["words", "pooled"] = Field(
         default="words", description="words and patches (or regions), or one vector a caption and a picture"
     )
@@ -66,8 +68,8 @@ class Config:
         default="none", description="sides whose class token begins as x_class plus the stored [CLS] vector"
     )
     vectors_cache: str = Field(default="", description="NAME of caches/vectors-NAME, read with pooled inputs")
-    text_epochs: int = Field(default=10, ge=0, description="epochs of the text stage (section 3.1)")
-    image_epochs: int = Field(default=10, ge=0, description="epochs of the image stage (section 3.2)")
+    text_epochs: int = Field(default=10, ge=0, le=10_000, description="epochs of the text stage (section 3.1)")
+    image_epochs: int = Field(default=10, ge=0, le=10_000, description="epochs of the image stage (section 3.2)")
     freeze_encoders: bool = Field(default=True, description="the last stage trains the two linear maps alone")
     loss: Form = Field(default="infonce", description="of the text and image stage: contrastive, or eqs 2 and 4")
     contrast_temperature: float = Field(default=0.07, gt=0, description="tau of the contrastive losses")

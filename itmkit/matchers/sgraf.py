@@ -41,11 +41,11 @@ SUMMARY = "similarity vectors that reason as a graph and are filtered; MPSM exte
 class Config:
     """Settings of SGRAF. Defaults are those of the published runs."""
 
-    embed: int = Field(default=1024, ge=1, description="D, size of the common space")
-    word: int = Field(default=300, ge=1, description="size of a word vector that the GRU reads")
+    embed: int = Field(default=1024, ge=1, le=65_536, description="D, size of the common space")
+    word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
-    similarity: int = Field(default=256, ge=3, description="S, size of a similarity vector")
+    similarity: int = Field(default=256, ge=3, le=65_536, description="S, size of a similarity vector")
     similarity_bias: bool = Field(default=True, description="a bias in the maps to similarity vectors (a reading)")
     sharpness: float = Field(default=9.0, gt=0, le=MAX_SHARPNESS, description="lambda of the cross attention")
     alignment: Literal["both", "global", "local"] = Field(default="both", description="nodes compared")
@@ -53,7 +53,7 @@ class Config:
         default="print", description="global vectors as printed, or as published with normalisation, tanh and dropout"
     )
     modules: Literal["both", "sgr", "saf"] = Field(default="both", description="members")
-    steps: int = Field(default=3, ge=1, description="times that SGR reasons over the similarity graph")
+    steps: int = Field(default=3, ge=1, le=10_000, description="times that SGR reasons over the similarity graph")
     unit_nodes: bool = Field(default=True, description="compare unit vectors (a reading)")
     unit_filtered: bool = Field(default=True, description="SAF scales its sum to unit length (a reading)")
     sgr_dropout: float = Field(default=0.4, ge=0, lt=1, description="dropout on word vectors of the member sgr")

@@ -25,8 +25,8 @@ SUMMARY = "VSE++: one vector an image, one a caption, hardest negatives; the glo
 class Config:
     """Settings of VSE++."""
 
-    embed: int = Field(default=1024, ge=1, description="D, size of the common space")
-    word: int = Field(default=300, ge=1, description="size of a word vector that the GRU reads")
+    embed: int = Field(default=1024, ge=1, le=65_536, description="D, size of the common space")
+    word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on word vectors")

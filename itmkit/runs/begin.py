@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,8 @@ from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.machine.precision import WantedProducts, precision_of
 from itmkit.matchers import method
 from itmkit.parse_text.store import TextCache
-from itmkit.runs.facts import RunFacts, remove_facts
+from itmkit.runs.facts import RunFacts
+from itmkit.runs.place import clear_run
 from itmkit.runs.settings import RunConfig, read_config, resolve
 from itmkit.workspace import Workspace
 
@@ -97,6 +99,15 @@ def settled(workspace: Workspace, config: RunConfig, folder: Path, dataset: Data
     return replace(config, matcher=chosen)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A run that is about to be trained. found: the facts of the run it continues, None where it begins."""
+
+    config: RunConfig
+    facts: RunFacts
+    found: RunFacts | None
+
+
 def plan_run(
     workspace: Workspace,
     dataset: Dataset,
@@ -106,8 +117,8 @@ def plan_run(
     part: Part = WHOLE,
     *,
     force: bool = False,
-) -> tuple[RunConfig, RunFacts, RunFacts | None, Vocabulary | None]:
-    """The full settings, the facts of the run, the facts of the run it continues (or None), and its vocabulary.
+) -> Plan:
+    """The full settings of the run, and whether it continues the one in `folder`. Changes nothing.
 
     Args:
         part: this process among those that will train the run.
@@ -118,12 +129,7 @@ def plan_run(
     if config.training.batch_size < least and part.of > 1:
         raise ItmkitError(f"--batch-size {config.training.batch_size}: {part.of} processes need at least {least}")
     facts = facts_before(workspace, dataset, config)
-    if force:
-        remove_facts(folder)
-    found = continues(folder, facts, config)
-    if not found:
-        clear_run(folder)
-    return config, facts, found, run_vocabulary(workspace, dataset, config, folder)
+    return Plan(config, facts, None if force else continues(folder, facts, config))
 
 
 def with_precision(config: RunConfig, folder: Path, device: torch.device) -> RunConfig:
@@ -149,7 +155,11 @@ def facts_before(workspace: Workspace, dataset: Dataset, config: RunConfig) -> R
 
 
 def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | None:
-    """The facts of the run in `folder`, or None. Raises ItmkitError if it has other data or settings."""
+    """The facts of the run in `folder`, or None: there is none, or it has other settings and has not saved anything.
+
+    Raises:
+        ItmkitError: it has other data or settings.
+    """
     if not RunFacts.exist(folder):
         return None
     found = RunFacts.read(folder)
@@ -165,6 +175,8 @@ def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | No
     problems += [f"cache {key} has changed" for key, value in facts.caches.items() if found.caches.get(key) != value]
     if found.captions != facts.captions:
         problems.append("the captions have changed")
+    if problems and not found.epochs_done and not (folder / "last" / "state.safetensors").exists():
+        return None  # it has not learnt anything that could be lost
     if problems:
         raise ItmkitError(
             [f"{folder}: {problem}" for problem in problems]
@@ -173,29 +185,23 @@ def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | No
     return found
 
 
-def clear_run(folder: Path) -> None:
-    """Removes what an earlier run left behind. Its run.json goes first, since without it nothing else counts."""
-    made = ("best-*.safetensors", "last/*", "eval-*.json", "ranks-*.npz", "not-finite.json", "tensorboard/*")
-    for pattern in (*made, "config.toml", "metrics.jsonl", "vocabulary.json"):
-        for old in folder.glob(pattern):
-            old.unlink()
-
-
-def run_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfig, folder: Path) -> Vocabulary | None:
-    """The vocabulary of the run in `folder`, written when the run begins. None if the method uses none."""
-    path = folder / "vocabulary.json"
-    if path.exists():
-        return Vocabulary.read(path)
-    vocabulary = training_vocabulary(workspace, dataset, config)
+def begin_run(folder: Path, config: RunConfig, vocabulary: Vocabulary | None) -> None:
+    """Writes the settings and the words of a run. Leftovers of a run without a run.json are removed."""
+    clear_run(folder)
+    config.write(folder / "config.toml")
     if vocabulary is not None:
-        vocabulary.write(path)
-    return vocabulary
+        vocabulary.write(folder / "vocabulary.json")
+
+
+def training_words(workspace: Workspace, dataset: Dataset, config: RunConfig) -> Counter[str] | None:
+    """How often each word occurs in the training captions. None if the method reads no words by their numbers."""
+    if not method(config.method).needs(config.matcher).words:
+        return None
+    text = TextCache.open(workspace.cache("text"))
+    return text.word_counts(caption.text for image in dataset.split("train") for caption in image.captions)
 
 
 def training_vocabulary(workspace: Workspace, dataset: Dataset, config: RunConfig) -> Vocabulary | None:
     """The vocabulary of the training captions, counting a caption as often as it occurs. None if none is used."""
-    if not method(config.method).needs(config.matcher).words:
-        return None
-    text = TextCache.open(workspace.cache("text"))
-    counts = text.word_counts(caption.text for image in dataset.split("train") for caption in image.captions)
-    return Vocabulary.build(counts, minimum=config.training.minimum_count)
+    counts = training_words(workspace, dataset, config)
+    return None if counts is None else Vocabulary.build(counts, minimum=config.training.minimum_count)

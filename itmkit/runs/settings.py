@@ -23,6 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+MOST = 1_000_000_000  # of numbers that something is multiplied with: far beyond use, far below 64 bits
 PUBLISHED = ("paper", "coco")  # recipes that repeat a published training, its number of epochs included
 
 
@@ -40,17 +41,20 @@ def _core_minutes(value: Any) -> Any:
 class Training:
     """Settings of training that every method shares. Defaults are those of the reference runs."""
 
-    epochs: int = Field(default=30, ge=1, description="passes over the training captions")
+    epochs: int = Field(default=30, ge=1, le=MOST, description="passes over the training captions")
     budget: Annotated[float, BeforeValidator(_core_minutes)] = Field(
         default=0.0,
         ge=0,
         allow_inf_nan=False,
         description="core minutes to train for instead of `epochs`: 40, 40m or 1.5h; 0 = none",
     )
-    batch_size: int = Field(default=128, ge=2, description="captions of a batch; the negatives come from it")
-    captions_per_image: int = Field(default=1, ge=1, description="captions of an image that share a batch")
+    batch_size: int = Field(default=128, ge=2, le=MOST, description="captions of a batch; the negatives come from it")
+    captions_per_image: int = Field(default=1, ge=1, le=MOST, description="captions of an image that share a batch")
     accumulate: int = Field(
-        default=1, ge=1, description="parts in which a batch is encoded, for less memory; its pairs stay those of all"
+        default=1,
+        ge=1,
+        le=10_000,
+        description="parts in which a batch is encoded, for less memory; its pairs stay those of all",
     )
     global_negatives: bool = Field(
         default=False, description="under torchrun: negatives from all processes, not from each one's share of a batch"
@@ -60,39 +64,42 @@ class Training:
         default="step", description="how the learning rate falls: in steps (below), or to zero at the end"
     )
     decay_epoch: int = Field(
-        15, ge=0, description="the learning rate is multiplied by `decay` every so many epochs; 0 = never"
+        15, ge=0, le=MOST, description="the learning rate is multiplied by `decay` every so many epochs; 0 = never"
     )
     decay: float = Field(default=0.1, gt=0, le=1, description="factor of the learning-rate steps")
-    warmup_steps: int = Field(default=0, ge=0, description="steps over which the learning rate rises from 0")
+    warmup_steps: int = Field(default=0, ge=0, le=MOST, description="steps over which the learning rate rises from 0")
     margin: float = Field(default=0.2, gt=0, description="of the triplet loss")
     negatives: Literal["hardest", "all", "soft"] = Field(
         default="hardest", description="which negatives count (methods, 0)"
     )
-    warmup_epochs: int = Field(default=1, ge=0, description="epochs on all negatives before `hardest` begins")
+    warmup_epochs: int = Field(default=1, ge=0, le=MOST, description="epochs on all negatives before `hardest` begins")
     temperature: float = Field(default=0.1, gt=0, description="tau of soft negatives")
     clip: float = Field(default=2.0, gt=0, description="gradient norm, clipped per member")
     ema: float = Field(
         default=0.0, ge=0, lt=1, description="what is validated and kept is a moving average of the weights; 0 = not"
     )
     patience: int = Field(
-        default=0, ge=0, description="stop when no member has improved on val for so many epochs; 0 = never"
+        default=0, ge=0, le=MOST, description="stop when no member has improved on val for so many epochs; 0 = never"
     )
     precision: WantedProducts = Field(
         default="auto", description="of products of matrices; auto = bfloat16 where the hardware has it"
     )
     length_buckets: int = Field(
-        default=1, ge=1, description="batches over which captions are sorted by length, for less padding; 1 = not"
+        default=1,
+        ge=1,
+        le=MOST,
+        description="batches over which captions are sorted by length, for less padding; 1 = not",
     )
-    workers: int = Field(default=0, ge=0, description="processes that read batches ahead; 0 = a thread")
+    workers: int = Field(default=0, ge=0, le=1024, description="processes that read batches ahead; 0 = a thread")
     minimum_count: int = Field(
-        default=4, ge=1, description="words rarer than this in the training captions are unknown"
+        default=4, ge=1, le=MOST, description="words rarer than this in the training captions are unknown"
     )
     validation_images: int = Field(
-        default=1000, ge=0, description="first images of val scored after each epoch; 0 = all"
+        default=1000, ge=0, le=MOST, description="first images of val scored after each epoch; 0 = all"
     )
-    checkpoint_steps: int = Field(default=500, ge=1, description="steps between two saved states")
+    checkpoint_steps: int = Field(default=500, ge=1, le=MOST, description="steps between two saved states")
     stop_on_collapse: bool = Field(default=True, description="stop when all scores have become equal")
-    seed: int = Field(default=0, ge=0, description="of weights, order and dropout")
+    seed: int = Field(default=0, ge=0, le=10**13, description="of weights, order and dropout")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -109,6 +110,21 @@ def mean_over(folds: Sequence[Retrieval]) -> Retrieval:
         )
 
     return Retrieval(mean("i2t"), mean("t2i"), sum(f.images for f in folds), sum(f.captions for f in folds))
+
+
+def chance_of(image_of: np.ndarray) -> float:
+    """The expected rsum of random scores, for exactly these captions.
+
+    Args:
+        image_of: (n_texts,) the image of each caption, by position; every image has at least one.
+    """
+    own, images_with = np.unique(np.bincount(image_of), return_counts=True)
+    captions, images, total = len(image_of), int(images_with.sum()), 0.0
+    for k in KS:
+        # The first k captions have none of an image's own: all of these are among the others.
+        missed = [math.prod(max(0, captions - k - i) / (captions - i) for i in range(count)) for count in own.tolist()]
+        total += 100 * (1 - float(images_with @ np.array(missed)) / images) + 100 * min(1.0, k / images)
+    return total
 
 
 def chance(images: int, captions_per_image: float) -> float:

@@ -15,16 +15,27 @@ EVERY = 10  # steps between two points of a curve of steps
 class Board:
     """Writes event files into a folder. Steps count from the start of training, over all epochs."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises ItmkitError where the package tensorboard is missing."""
+    def __init__(self) -> None:
+        """Raises ItmkitError where the package tensorboard is missing. `move` says where to write."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ItmkitError(
                 "--tensorboard needs the package tensorboard: pip install 'itmkit[tensorboard]'"
             ) from None
-        self._folder, self._new = str(folder), SummaryWriter
+        self._folder, self._new = "", SummaryWriter
         self._writer: Any = None
+
+    def move(self, folder: Path) -> None:
+        """Writes into this folder from now on. What was written before has been moved there, or stays."""
+        self.close()
+        self._folder = str(folder)
+
+    def close(self) -> None:
+        """Writes what is waiting."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def _at(self, step: int) -> Any:
         if self._writer is None:

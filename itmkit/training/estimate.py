@@ -15,7 +15,7 @@ import torch
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs
-from itmkit.machine.device import usable_device
+from itmkit.machine.device import memory_for, usable_device
 from itmkit.machine.memory import keep_freed_memory
 from itmkit.matchers import Parameters, Stage, begin, build, count_parameters, method
 from itmkit.progress import SILENT, Progress
@@ -73,6 +73,9 @@ class Estimate:
         return asdict(self) | {"epoch": self.epoch, "seconds": self.seconds}
 
 
+@memory_for(
+    "a step of this training", "lower --batch-size, raise --accumulate, or choose smaller settings of the method"
+)
 def estimate(
     workspace: Workspace,
     config: RunConfig,

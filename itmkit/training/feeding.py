@@ -14,6 +14,7 @@ from itmkit.cache import Part
 from itmkit.errors import ItmkitError, first_line
 from itmkit.inputs import Inputs
 from itmkit.machine.ahead import threads_beside, work_ahead
+from itmkit.machine.stop import leave_signals_to_the_parent
 from itmkit.training.batches import PairBatch, pair_batch
 
 AHEAD = 2  # batches that wait, of each process or of the thread
@@ -43,6 +44,7 @@ class Feed:
                 prefetch_factor=AHEAD,
                 persistent_workers=True,
                 pin_memory=self._pinned,
+                worker_init_fn=_begin,
             )
 
     def batches(self, order: Sequence[np.ndarray]) -> Iterator[PairBatch]:
@@ -71,6 +73,10 @@ class Feed:
                 if isinstance(batch, ItmkitError):
                     raise batch
                 yield batch.pin_memory() if self._pinned else batch
+
+
+def _begin(_: int) -> None:
+    leave_signals_to_the_parent()
 
 
 def _read(inputs: Inputs, part: Part, global_negatives: bool, captions: np.ndarray) -> PairBatch | ItmkitError:

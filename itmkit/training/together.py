@@ -48,6 +48,15 @@ def wait_for_all() -> None:
         distributed.barrier()
 
 
+def greatest(value: int, device: torch.device) -> int:
+    """The greatest of the values of all processes."""
+    if not distributed.is_initialized():
+        return value
+    box = torch.tensor(value, device=device)
+    distributed.all_reduce(box, distributed.ReduceOp.MAX)
+    return int(box)
+
+
 def add_up(tensors: Iterable[Tensor]) -> None:
     """Replaces each tensor by its sum over the processes, in one exchange."""
     every = list(tensors)

@@ -6,38 +6,34 @@ a run that was not killed: (seed, epoch) decides the order of the batches, (seed
 
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from itmkit.cache import WHOLE, Part
 from itmkit.dataset import Dataset
-from itmkit.errors import ItmkitError
-from itmkit.files import write_json
 from itmkit.inputs import Inputs
-from itmkit.machine.device import usable_device
-from itmkit.machine.memory import keep_freed_memory
-from itmkit.matchers import Stage, begin, build, method
+from itmkit.inputs.vocabulary import Vocabulary
+from itmkit.machine.device import memory_for, usable_device
+from itmkit.machine.stop import stopping
+from itmkit.matchers import build, method
 from itmkit.progress import SILENT, Progress
-from itmkit.runs.begin import plan_run
-from itmkit.runs.checkpoint import load_state, save_state, save_weights
+from itmkit.runs.begin import Plan, begin_run, plan_run, training_words
 from itmkit.runs.facts import RunFacts
-from itmkit.runs.records import append, trim
+from itmkit.runs.place import Place, is_replacing, place_of
 from itmkit.runs.settings import RunConfig
-from itmkit.training.batches import PairBatch, batches_of
+from itmkit.training.batches import batches_of
 from itmkit.training.board import Board
-from itmkit.training.budget import CoreClock, cores_of, within_budget
-from itmkit.training.collapse import GRACE, CollapseWatch, advice
-from itmkit.training.feeding import Feed
-from itmkit.training.schedule import learning_rate, negatives_of, stage_of
-from itmkit.training.step import Learned, Learner, NotFinite
-from itmkit.training.together import broadcast, processes, wait_for_all
-from itmkit.training.validation import validate
+from itmkit.training.budget import within_budget
+from itmkit.training.epochs import Epochs
+from itmkit.training.prospects import about_steps, about_words
+from itmkit.training.step import Learner
+from itmkit.training.together import broadcast, processes
 from itmkit.workspace import Workspace
 
 
@@ -49,23 +45,14 @@ class TrainResult:
     best: Mapping[str, Mapping[str, Any]]  # member -> {"epoch", "rsum"}
     did_nothing: bool = False
     core_minutes: float | None = None  # spent, see `itmkit.training.budget`; None of runs older than this figure
+    chance_rsum: float | None = None  # of random scores on the validation images; None of runs older than this figure
 
 
-@dataclass
-class _State:
-    """What a resume needs besides weights and moments. It is written as JSON into the header of the state file."""
-
-    epoch: int = 0  # epochs finished
-    step: int = 0  # steps done in the epoch under way
-    loss_sum: dict[str, float] = field(default_factory=dict)
-    best: dict[str, dict[str, Any]] = field(default_factory=dict)
-    watch: dict[str, int] = field(default_factory=dict)
-    pairs: int = 0
-    collapsed: list[str] = field(default_factory=list)  # members that had collapsed by the last finished epoch
-    rsum: float | None = None  # of the method by the last validation
-    core_minutes: float = 0.0  # spent; work that a kill undid and that is repeated counts once
-
-
+@memory_for(
+    "this training",
+    "lower --batch-size, raise --accumulate, or choose smaller settings of the method; --dry-run says what they take."
+    " What was saved is kept",
+)
 def train(
     workspace: Workspace,
     config: RunConfig,
@@ -90,230 +77,101 @@ def train(
 
     Raises:
         ItmkitError: missing or stale caches, a run with other settings or data, a collapse, a loss that is not finite.
+        Stopped: by SIGINT or SIGTERM, with the state saved after the step under way.
     """
     chosen = torch.device(usable_device(device))
     folder = workspace.run(run or config.method)
     dataset = dataset or workspace.dataset()
-    if part.index == 0:  # before the processes meet: it takes steps of its own
-        ways: dict[str, Any] = {"processes": part.of, "force": force, "dataset": dataset, "progress": progress}
-        config = within_budget(workspace, config, folder, chosen, **ways)
-    with processes(part, chosen):
-        plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force) if part.index == 0 else None
-        config, facts, found, vocabulary = broadcast(plan)
-        if found and found.finished:
-            return TrainResult(folder, config, found.epochs_done, found.best, True, found.core_minutes)
-        needs = method(config.method).needs(config.matcher)
-        training = Inputs(workspace, dataset.split("train"), vocabulary, needs)
-        validation = Inputs(workspace, dataset.split("val"), vocabulary, needs)
-        members = build(config.method, config.matcher, sizes=training.sizes, seed=config.training.seed)
-        facts = replace(facts, sizes=asdict(training.sizes))
-        if not found and part.index == 0:
-            config.write(folder / "config.toml")
-            facts.write(folder)
-        learner = Learner(members, config.training, chosen, part)
-        return _Run(config, folder, facts, learner, training, validation, tensorboard, progress).train()
+    for split in ("train", "val"):
+        dataset.split(split)
+    with ExitStack() as held:
+        place, begun = Place(folder), None
+        if part.index == 0:  # before the processes meet: it takes steps of its own
+            if is_replacing(folder):
+                with place_of(folder, force=force):
+                    pass
+            ways: dict[str, Any] = {"processes": part.of, "force": force, "dataset": dataset, "progress": progress}
+            config = within_budget(workspace, config, folder, chosen, **ways)
+            plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force)
+            if plan.found and plan.found.finished:
+                begun = plan, None
+            else:
+                place, left = held.enter_context(place_of(folder, force=force))
+                # Another process may have gone on with the run before it gave the lock back.
+                plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force)
+                if left and plan.found:
+                    progress.note(f"{folder}: {left} was killed; its work is continued")
+                begun = plan, _vocabulary(workspace, dataset, plan, folder, progress)
+        held.enter_context(processes(part, chosen))
+        plan, vocabulary = broadcast(begun)
+        if plan.found and plan.found.finished:
+            return _finished(folder, plan.config, plan.found)
+        needs = method(plan.config.method).needs(plan.config.matcher)
+        inputs = {split: Inputs(workspace, dataset.split(split), vocabulary, needs) for split in ("train", "val")}
+        board = Board() if tensorboard and part.index == 0 else None
+        return _trained(plan, place, inputs, vocabulary, board, chosen, part, progress)
 
 
-class _Run:
-    """One run under way."""
+def _finished(folder: Path, config: RunConfig, found: RunFacts) -> TrainResult:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if found.best else []
+    chance: float | None = None
+    with suppress(IndexError, ValueError, AttributeError):  # of an older run, or damaged: it is only told less
+        chance = json.loads(lines[-1]).get("chance_rsum")
+    return TrainResult(folder, config, found.epochs_done, found.best, True, found.core_minutes, chance)
 
-    def __init__(
-        self,
-        config: RunConfig,
-        folder: Path,
-        facts: RunFacts,
-        learner: Learner,
-        training: Inputs,
-        validation: Inputs,
-        tensorboard: bool,
-        progress: Progress,
-    ) -> None:
-        self.config, self.settings = config, config.training
-        self.folder, self.facts, self.learner = folder, facts, learner
-        self.training, self.validation, self.progress = training, validation, progress
-        self.part, self.device = learner.part, learner.device
-        self.leads = self.part.index == 0  # the others only compute
-        self.stages = config.stages
-        self.epochs = sum(stage.epochs for stage in self.stages)
-        self.feed = Feed(
-            training,
-            workers=self.settings.workers,
-            device=self.device,
-            part=self.part,
-            global_negatives=self.settings.global_negatives,
-        )
-        self.board = Board(folder / "tensorboard") if tensorboard and self.leads else None
-        members = learner.members
-        self.state = _State(loss_sum=dict.fromkeys(members, 0.0), watch=dict.fromkeys(members, -GRACE))
 
-    @property
-    def state_path(self) -> Path:
-        return self.folder / "last" / "state.safetensors"
+def _trained(
+    plan: Plan,
+    place: Place,
+    inputs: Mapping[str, Inputs],
+    vocabulary: Vocabulary | None,
+    board: Board | None,
+    device: torch.device,
+    part: Part,
+    progress: Progress,
+) -> TrainResult:
+    """Builds the model, begins the run where it does not continue one, and trains it to the end."""
+    config, training = plan.config, inputs["train"]
+    members = build(config.method, config.matcher, sizes=training.sizes, seed=config.training.seed)
+    facts = replace(plan.facts, sizes=asdict(training.sizes))
+    learner = Learner(members, config.training, device, part)
+    if part.index == 0 and not plan.found:  # all is checked: what follows writes
+        steps = len(batches_of(training, config.training, 1))
+        if note := about_steps(facts.epochs, steps):
+            progress.note(note)
+        _begin(place, config, facts, vocabulary)
+    if board:
+        board.move(place.now / "tensorboard")
+    under_way = Epochs(config, place, facts, learner, training, inputs["val"], board, progress)
+    with stopping() as stop:
+        state = under_way.train(stop, continues=plan.found is not None)
+    spent = round(state.core_minutes, 4)
+    return TrainResult(place.folder, config, state.epoch, state.best, False, spent, under_way.chance)
 
-    @property
-    def metrics(self) -> Path:
-        return self.folder / "metrics.jsonl"
 
-    def train(self) -> TrainResult:
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        if self.state_path.exists():
-            self.state = _State(**load_state(self.state_path, self.learner.modules, self.learner.optimizer))
-            at = f"epoch {self.state.epoch + 1}, step {self.state.step}"
-            self.progress.note(f"continuing {self.folder} at {at}")
-        wait_for_all()  # all have read the state before the first one writes another
-        self.clock = CoreClock(cores_of(self.device, self.part.of))
-        if self.leads:
-            trim(self.metrics, self.state.epoch)
-        self._stop_if_collapsed()
-        if not self.epochs and not self.state.best and self.leads:
-            append(self.metrics, self._validate(0, 1, "none", 0.0))
-        while self.state.epoch < self.epochs and not self._has_waited():
-            self._epoch()
-        if self.leads:
-            self._write_facts(finished=True)
-            self.state_path.unlink(missing_ok=True)
-        spent = round(self.state.core_minutes, 4)
-        return TrainResult(self.folder, self.config, self.state.epoch, self.state.best, core_minutes=spent)
+def _begin(place: Place, config: RunConfig, facts: RunFacts, vocabulary: Vocabulary | None) -> None:
+    """Writes what a run has before its first step: beside the run that is there, if there is one."""
+    replaces = RunFacts.exist(place.folder)
+    if replaces:
+        place.beside()
+    begin_run(place.now, config, vocabulary)
+    if not replaces:
+        facts.write(place.now)
 
-    def _has_waited(self) -> bool:
-        """Whether no member has improved for `patience` epochs."""
-        best = broadcast([member["epoch"] for member in self.state.best.values()])
-        if not self.settings.patience or not best or self.state.epoch - max(best) < self.settings.patience:
-            return False
-        self.progress.note(f"no member has improved since epoch {max(best)}: training ends (--patience)")
-        return True
 
-    def _epoch(self) -> None:
-        epoch = self.state.epoch + 1
-        stage, within = stage_of(self.stages, epoch)
-        for matcher in self.learner.members.values():
-            begin(matcher, stage.name)
-        batches = batches_of(self.training, self.settings, epoch)
-        negatives = negatives_of(self.settings, within)
-        began, done_before = time.perf_counter(), self.state.pairs
-        title = f"epoch {epoch}/{self.epochs}" + (f" ({stage.name})" if stage.name else "")
-        known = f", val rsum {self.state.rsum:.1f}" if self.state.rsum is not None else ""
-        with self.progress.task(title, len(batches), done=self.state.step, unit="steps") as advance:
-            for number, batch in enumerate(self.feed.batches(batches[self.state.step :]), self.state.step):
-                done = (epoch - 1) * len(batches) + number
-                rate = learning_rate(self.settings, within, number, epochs=stage.epochs, steps=len(batches))
-                try:
-                    learned = self.learner.step(
-                        batch, stage.name, negatives, rate, epoch=epoch, number=number, done=done
-                    )
-                except NotFinite as error:
-                    raise self._in_words(error, batch, epoch, number) from None
-                self._learned(learned, batch)
-                self.state.step = number + 1
-                mean = sum(each.loss for each in learned.values()) / len(learned) / len(batch.captions)
-                speed = (self.state.pairs - done_before) / (time.perf_counter() - began)
-                advance(1, status=f"loss {mean:.4f}, {speed:,.0f} pairs/s{known}")
-                if self.board:
-                    self.board.step(done, learned, len(batch.captions), rate)
-                due = self.state.step % self.settings.checkpoint_steps == 0 and self.state.step < len(batches)
-                if due and self.leads:
-                    self._save_state()
-        seconds = time.perf_counter() - began
-        pairs_per_second = (self.state.pairs - done_before) / max(seconds, 1e-9)
-        watches = {name: CollapseWatch(count) for name, count in self.state.watch.items()}
-        collapsed = [name for name, watch in watches.items() if watch.collapsed(len(batches))]
-        self.state.collapsed = broadcast(collapsed)  # each process sees the scores of its own share
-        if not self.leads:
-            record = {}
-        elif stage == self.stages[-1]:
-            record = self._validate(epoch, len(batches), negatives, pairs_per_second)
-        else:
-            record = self._unvalidated(epoch, stage, len(batches), pairs_per_second)
-        self.state.epoch, self.state.step, self.state.pairs = epoch, 0, 0
-        self.state.loss_sum = dict.fromkeys(self.learner.members, 0.0)
-        if self.leads:
-            append(self.metrics, record)
-            if self.board:
-                self.board.epoch(epoch * len(batches), record)
-            self._save_state()
-            self._write_facts(finished=False)
-        self._stop_if_collapsed()
-
-    def _learned(self, learned: dict[str, Learned], batch: PairBatch) -> None:
-        for name, found in learned.items():
-            if found.views is not None:
-                watch = CollapseWatch(self.state.watch[name])
-                watch.step(found.views, found.share, found.equal)
-                self.state.watch[name] = watch.count
-            self.state.loss_sum[name] += found.loss / len(batch.captions)
-        self.state.pairs += batch.pairs
-
-    def _save_state(self) -> None:
-        self.state.core_minutes += self.clock.lap()
-        save_state(self.state_path, self.learner.modules, self.learner.optimizer, asdict(self.state))
-
-    def _stop_if_collapsed(self) -> None:
-        if not self.state.collapsed:
-            return
-        negatives = negatives_of(self.settings, stage_of(self.stages, self.state.epoch)[1])
-        problems = [advice(name, self.state.epoch, negatives) for name in self.state.collapsed]
-        if problems and self.settings.stop_on_collapse:
-            problems[-1] += ". Training stopped; --stop-on-collapse false goes on regardless"
-            raise ItmkitError(problems)
-        for problem in problems:
-            self.progress.note(problem)
-
-    def _unvalidated(self, epoch: int, stage: Stage, steps: int, pairs_per_second: float) -> dict[str, Any]:
-        """A line of metrics.jsonl for an epoch of a stage that produces no scores."""
-        mean = {name: total / steps for name, total in self.state.loss_sum.items()}
-        said = ", ".join(f"{name} {value:.3f}" for name, value in mean.items())
-        self.progress.note(f"epoch {epoch}/{self.epochs} ({stage.name}): loss {said}")
-        speed = {"pairs_per_second": round(pairs_per_second, 1)}
-        return {"epoch": epoch, "stage": stage.name, **speed, **{name: {"loss": v} for name, v in mean.items()}}
-
-    def _validate(self, epoch: int, steps: int, negatives: str, pairs_per_second: float) -> dict[str, Any]:
-        """Scores validation images with every member and keeps the best weights. Returns a line of metrics.jsonl."""
-        results, together, count = validate(
-            self.learner.kept,
-            self.facts.members,
-            self.validation,
-            limit=self.settings.validation_images,
-            device=self.device,
-            progress=self.progress,
-        )
-        record: dict[str, Any] = {"epoch": epoch, "negatives": negatives, "validation_images": count}
-        record["learning_rate"] = self.learner.optimizer.param_groups[0]["lr"]
-        record["pairs_per_second"] = round(pairs_per_second, 1)
-        record["collapsed"] = self.state.collapsed
-        for name, result in results.items():
-            figures = {"loss": self.state.loss_sum[name] / steps, "rsum": result.rsum, **result.to_json()}
-            record[name] = figures
-            best = self.state.best.get(name)
-            if best is None or result.rsum > best["rsum"]:
-                self.state.best[name] = {"epoch": epoch, "rsum": result.rsum}
-                facts = {"member": name, "epoch": epoch, "rsum": result.rsum}
-                save_weights(self.folder / f"best-{name}.safetensors", self.learner.kept[name], facts)
-        if together is not None:
-            record["ensemble"] = {"rsum": together.rsum, **together.to_json()}
-        self.state.rsum = (together or next(iter(results.values()))).rsum
-        if not epoch:
-            said = ", ".join(f"{name} {result.rsum:.1f}" for name, result in results.items())
-            self.progress.note(f"{self.config.method} has nothing to train: val rsum {said}")
-            return record
-        said = ", ".join(f"{name} {r.rsum:.1f} (loss {record[name]['loss']:.3f})" for name, r in results.items())
-        both = f", ensemble {record['ensemble']['rsum']:.1f}" if "ensemble" in record else ""
-        speed = f"{pairs_per_second:,.0f} pairs/s"
-        self.progress.note(f"epoch {epoch}/{self.epochs}: val rsum {said}{both}; {speed}")
-        return record
-
-    def _in_words(self, error: NotFinite, batch: PairBatch, epoch: int, step: int) -> ItmkitError:
-        ids = [self.training.images[i].id for i in np.unique(self.training.image_of[batch.captions])]
-        path = self.folder / "not-finite.json"
-        if self.leads:
-            write_json(path, {"member": error.member, "what": error.what, "epoch": epoch, "step": step, "images": ids})
-        return ItmkitError(
-            f"{error} in epoch {epoch}, step {step}; the images of the batch are in {path}. The last saved state is"
-            " untouched: lower --learning-rate and train with --force"
-        )
-
-    def _write_facts(self, *, finished: bool) -> None:
-        self.state.core_minutes += self.clock.lap()
-        done: dict[str, Any] = {"epochs_done": self.state.epoch, "best": self.state.best, "finished": finished}
-        replace(self.facts, **done, core_minutes=round(self.state.core_minutes, 4)).write(self.folder)
+def _vocabulary(
+    workspace: Workspace, dataset: Dataset, plan: Plan, folder: Path, progress: Progress
+) -> Vocabulary | None:
+    """The vocabulary of the run that is continued, or of the one that begins. None if the method uses none."""
+    path = folder / "vocabulary.json"
+    if plan.found and path.exists():
+        return Vocabulary.read(path)
+    counts, minimum = training_words(workspace, dataset, plan.config), plan.config.training.minimum_count
+    if counts is None:
+        return None
+    vocabulary = Vocabulary.build(counts, minimum=minimum)
+    if note := about_words(counts, vocabulary, minimum):
+        progress.note(note)
+    if plan.found:  # somebody removed it
+        vocabulary.write(path)
+    return vocabulary

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from itmkit.commands import cli
 from itmkit.commands.console import run
 from itmkit.commands.train import command, in_units, read_settings
 from itmkit.errors import ItmkitError
+from itmkit.training.step import Learner
 from tests.training.tiny import make_workspace
 
 SMALL = ["--embed", "8", "--word", "6", "--epochs=1", "--batch-size", "8", "--minimum-count", "1"]
@@ -140,3 +146,46 @@ def test_a_dry_run_of_several_processes(
 )
 def test_times_as_people_say_them(seconds: float, said: str) -> None:
     assert in_units(seconds) == said
+
+
+def test_a_stopped_run_is_continued_by_its_name_as_status_says(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Learner.step
+
+    def step(*args: Any, **keywords: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args, **keywords)
+
+    arguments = ["train", "-w", str(root), "--method", "vsepp", "--run", "my run", *SMALL, "--seed", "3"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", step)
+        assert run(cli, arguments) == 143
+    told = capsys.readouterr().err
+    assert told.count("\n") == 2 and told.startswith("only 3 steps in all (1 x 3, epochs x steps an epoch)")
+    assert f"stopped by SIGTERM; {root}/runs/my run is saved at epoch 1, step 1. Run the same command to" in told
+    assert run(cli, ["status", "-w", str(root)]) == 0
+    said = capsys.readouterr().out.partition("next: ")[2].strip()
+    assert said == f"itmkit train --run 'my run' -w {root}"
+    assert run(cli, shlex.split(said)[1:]) == 0
+    told_now = capsys.readouterr()
+    assert "continuing" in told_now.err and ", chance 3" in told_now.err and "(chance: rsum 3" in told_now.out
+    assert run(cli, [*shlex.split(said)[1:], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["chance_rsum"] > 300
+    assert "seed = 3" in (root / "runs" / "my run" / "config.toml").read_text()
+    assert run(cli, ["train", "-w", str(root), "--run", "my run", "--embed", "4"]) == 2
+    assert "setting embed was 8, is 4 now" in capsys.readouterr().err
+    assert run(cli, ["train", "-w", str(root), "--run", "other"]) == 2
+    assert "--run other: there is no such run to continue. --method NAME says" in capsys.readouterr().err
+    assert run(cli, ["train", "-w", str(root), "--run", "my run", "--recipe", "paper"]) == 2
+
+
+def test_numbers_beyond_all_use_are_wrong_settings(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = {"--seed": "99999999999999999999", "--embed": "99999999999", "--word": "1" + "0" * 30, "--epochs": "9" * 20}
+    wrong |= {"--batch-size": "9" * 19, "--accumulate": "9" * 9, "--length-buckets": "9" * 19}
+    options = [word for pair in wrong.items() for word in pair]
+    assert run(command, ["-w", str(root), "--method", "vsepp", *options]) == 2
+    told = capsys.readouterr().err
+    assert all(f"setting {name[2:].replace('-', '_')!r} = " in told for name in wrong) and "7 problems" in told
+    assert run(command, ["-w", str(root), "--method", "vsepp", "--seed", "-1"]) == 2
+    assert "setting 'seed' = '-1'" in capsys.readouterr().err and not (root / "runs").exists()

@@ -14,7 +14,7 @@ from itmkit.commands.console import run
 from itmkit.errors import ItmkitError
 from itmkit.runs.settings import RunConfig, read_config, resolve
 from itmkit.training import budget
-from itmkit.training import train as loop
+from itmkit.training import epochs as loop
 from itmkit.training.budget import CoreClock, asked_for, cores_of, fit, fitted
 from itmkit.training.estimate import Estimate, StageEstimate
 from itmkit.training.train import train

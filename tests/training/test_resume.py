@@ -15,7 +15,7 @@ from itmkit.commands.console import run as run_command
 from itmkit.errors import ItmkitError
 from itmkit.runs.facts import RunFacts
 from itmkit.runs.settings import RunConfig, resolve
-from itmkit.training import train as loop
+from itmkit.training import epochs as loop
 from itmkit.training.step import Learner
 from itmkit.training.train import train
 from itmkit.workspace import Workspace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from itmkit.cache import Part
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json, sha256_file
 from itmkit.inputs import Inputs
+from itmkit.machine.stop import Stopped
 from itmkit.runs.begin import plan_run
 from itmkit.runs.settings import resolve
 from itmkit.training.batches import pair_batch
@@ -35,7 +37,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return make_workspace(tmp_path_factory.mktemp("together"))
 
 
-def _train(index: int, root: Path, run: str, dies_at: int, settings: dict[str, Any]) -> None:
+def _train(index: int, root: Path, run: str, dies_at: int, settings: dict[str, Any], asked_at: int = 0) -> None:
     steps = 0
     real = Learner.step
 
@@ -44,10 +46,15 @@ def _train(index: int, root: Path, run: str, dies_at: int, settings: dict[str, A
         steps += 1
         if steps == dies_at:
             os._exit(9)
+        if steps == asked_at:
+            os.kill(os.getpid(), signal.SIGTERM)
         return real(self, *args, **keywords)
 
     Learner.step = step  # type: ignore[method-assign]
-    train(Workspace(root), resolve("mpsm", settings=settings), run=run, device="cpu", part=Part(index, 2))
+    try:
+        train(Workspace(root), resolve("mpsm", settings=settings), run=run, device="cpu", part=Part(index, 2))
+    finally:
+        Learner.step = real  # type: ignore[method-assign]
 
 
 def weights(run: Path) -> dict[str, str]:
@@ -57,7 +64,13 @@ def weights(run: Path) -> dict[str, str]:
 def _train_again(index: int, root: Path, ports: dict[str, int]) -> None:
     for run, port in ports.items():  # they connect anew for each run, where nothing is left of the last
         os.environ["MASTER_PORT"] = str(port)
-        _train(index, root, run, 0, SETTINGS)
+        if not run.startswith("stopped "):
+            _train(index, root, run, 0, SETTINGS)
+            continue
+        with pytest.raises(Stopped) as stopped:  # a signal to one of them ends both at the same step
+            _train(index, root, run.removeprefix("stopped "), 0, SETTINGS, asked_at=2 * index)
+        assert stopped.value.number == signal.SIGTERM
+        assert str(stopped.value).partition(" is saved at ")[2].startswith("" if index else "epoch 1, step 2. ")
 
 
 def test_killed_and_run_again_they_end_in_the_same_weights(workspace: Workspace) -> None:
@@ -68,7 +81,8 @@ def test_killed_and_run_again_they_end_in_the_same_weights(workspace: Workspace)
     shutil.copytree(killed, whole)  # as if killed before anything was saved
     for path in [*(whole / "last").glob("*"), *whole.glob("best-*"), whole / "metrics.jsonl"]:
         path.unlink()
-    assert run_two(_train_again, workspace.root, {run.name: free_port() for run in (killed, whole)}) == [0, 0]
+    again = [killed.name, f"stopped {whole.name}", whole.name]
+    assert run_two(_train_again, workspace.root, {run: free_port() for run in again}) == [0, 0]
     for run in (killed, whole):
         facts = read_json(run / "run.json")
         assert facts["finished"] and facts["epochs_done"] == 3

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from itmkit import matchers
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.inputs import Sizes
@@ -22,7 +23,6 @@ from itmkit.runs.checkpoint import load_state, load_weights, save_weights
 from itmkit.runs.settings import RunConfig, resolve
 from itmkit.scoring.metrics import retrieval
 from itmkit.training import feeding, step
-from itmkit.training import train as loop
 from itmkit.training.collapse import CollapseWatch, advice
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
@@ -60,6 +60,7 @@ def test_files_of_a_run(method: str, workspace: Workspace) -> None:
     members = ["distance", "direction"] if method == "mpsm" else ["global"]
     assert sorted(path.name for path in result.run.iterdir()) == sorted(
         [
+            ".lock",
             "config.toml",
             "run.json",
             "metrics.jsonl",
@@ -70,7 +71,7 @@ def test_files_of_a_run(method: str, workspace: Workspace) -> None:
     )
     facts = json.loads((result.run / "run.json").read_text())
     assert facts["finished"] and facts["epochs_done"] == 3 and list(facts["members"]) == members
-    assert set(facts["caches"]) == set(loop.method(method).needs(loop.method(method).Config()).caches)
+    assert set(facts["caches"]) == set(matchers.method(method).needs(matchers.method(method).Config()).caches)
     lines = [json.loads(line) for line in (result.run / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert sum(note.startswith("epoch ") for note in notes.notes) == 3
