@@ -14,10 +14,12 @@ from typing import Any, Literal
 import numpy as np
 
 from itmkit.cache import CacheWriter, MadeBy
+from itmkit.cache.writer import ShardWriter
 from itmkit.errors import ItmkitError
 from itmkit.files import digest
+from itmkit.import_features.region_sets import SCALED
 from itmkit.import_features.scan_blocks import block_columns, read_blocks
-from itmkit.import_features.scan_check import read_split
+from itmkit.import_features.scan_check import CheckOptions, read_split
 from itmkit.import_features.scan_dataset import scan_dataset
 from itmkit.import_features.scan_layout import ScanSplit, SizeOrder, find_splits, read_tags
 from itmkit.progress import SILENT, Progress
@@ -30,7 +32,12 @@ STAGE = "import-features"
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What `import_scan` found and wrote."""
+    """What `import_scan` found and wrote.
+
+    repeated: how many rows repeated an earlier row and were left out. left_out: how many pictures of the folder the
+    prepared data set has not. empty: how many captions were left out because they hold no words. damaged: {"place",
+    "reason"} of every row that was left out because it cannot be used.
+    """
 
     path: Path
     images: int
@@ -43,11 +50,10 @@ class ImportResult:
     skipped: int
     notes: list[str] = field(default_factory=list)
     unchanged: bool = False
-
-    @property
-    def repeated(self) -> int:
-        """How many rows repeated the features of an earlier row and were left out."""
-        return self.rows - self.images
+    repeated: int = 0
+    left_out: int = 0
+    empty: int = 0
+    damaged: list[dict[str, str]] = field(default_factory=list)
 
 
 def import_scan(
@@ -57,6 +63,8 @@ def import_scan(
     split_map: Mapping[str, str] | None = None,
     tag_form: TagForm = "colour-class",
     size_order: SizeOrder = "width-height",
+    skip_damaged: bool = False,
+    skip_empty: bool = False,
     shard_size: int = 2000,
     force: bool = False,
     progress: Progress = SILENT,
@@ -65,26 +73,34 @@ def import_scan(
 
     Where the workspace has no data set, or one that an import made, `dataset.jsonl` is written from the captions
     (pictures without files, caption ids "<image>#k"). Where `itmkit prepare` made the data set, its captions and
-    splits stay, and every picture of it must be among the features, by id or by file name.
+    splits stay, and every picture of it must be among the features, by id or by file name. Other pictures of the folder
+    are left out.
 
     Args:
         split_map: {"testall": "test", "dev": "-"}: the split of a name, or "-" to leave it out.
         tag_form: "colour-class" splits a tag at its first space; "class" takes it whole.
         size_order: what the two columns of `_sizes.npy` are.
+        skip_damaged: leave out rows that cannot be used, and list them.
+        skip_empty: leave out captions without words, and pictures of which no caption is left.
         force: make the cache and an imported data set anew if they came from other files.
 
     Raises:
         ItmkitError: every problem of the folder, before anything is written.
     """
     names, notes = find_splits(folder, split_map)
-    splits = _read_splits(folder, names, size_order, progress)
-    for note in notes:
-        progress.note(note)
+    options = CheckOptions(size_order, skip_damaged, skip_empty)
+    splits = _read_splits(folder, names, options, progress)
+    repeated = sum(len(split.features) - len(split) for split in splits)
 
     files = digest({split.name: split.digests for split in splits})
     settings: dict[str, Any] = {"layout": "scan", "splits": names, "files_sha256": files}
-    dataset, keys, sizes = scan_dataset(workspace, splits, settings, size_order, force=force)
+    dataset, keys, sizes, left_out = scan_dataset(workspace, splits, settings, options, force=force)
     settings |= {"tag_form": tag_form, "size_order": size_order}
+    if any(split.shares for split in splits):
+        notes.append(SCALED)
+        settings["boxes"] = "shares"  # an older version took them for pixels: its caches are not these
+    for note in notes:
+        progress.note(note)
     made_by = MadeBy(STAGE, settings, None, workspace.inputs("regions", dataset))
     _, regions, dim = splits[0].features.shape
     cache_notes = _cache_notes(folder, splits, sized=sizes is not None)
@@ -107,15 +123,19 @@ def import_scan(
         skipped=skipped,
         notes=notes,
         unchanged=unchanged,
+        repeated=repeated,
+        left_out=left_out,
+        empty=sum(split.empty for split in splits),
+        damaged=cache_notes.get("damaged", []),
     )
 
 
-def _read_splits(folder: Path, names: Mapping[str, str], size_order: SizeOrder, progress: Progress) -> list[ScanSplit]:
+def _read_splits(folder: Path, names: Mapping[str, str], options: CheckOptions, progress: Progress) -> list[ScanSplit]:
     """Reads and checks all splits; everything that is wrong with any of them is one error."""
     splits: list[ScanSplit] = []
     problems: list[str] = []
     for name, split in names.items():
-        found, wrong = read_split(folder, name, split, size_order=size_order, progress=progress)
+        found, wrong = read_split(folder, name, split, options, progress)
         problems += wrong
         if found is not None:
             splits.append(found)
@@ -130,6 +150,12 @@ def _cache_notes(folder: Path, splits: list[ScanSplit], *, sized: bool) -> dict[
     extras = splits[0].extras
     notes: dict[str, Any] = {"folder": str(folder.resolve()), "files": {s.name: s.digests for s in splits}}
     notes |= {what: what in extras for what in ("boxes", "scores", "tags")} | {"sizes": sized}
+    damaged = [
+        {"place": f"{split.name}: row {row}", "reason": why}
+        for split in splits
+        for row, why in sorted(split.damaged.items())
+    ]
+    notes |= {"damaged": damaged} if damaged else {}
     return notes | ({"blocks": True} if "blocks" in extras else {})
 
 
@@ -202,18 +228,40 @@ def _write(
         for number, keys in writer.pending():
             with writer.shard(number) as out:
                 for at, index, rows in _blocks(splits, start, start + len(keys)):
-                    stop = at + len(rows)
-                    columns = _columns(writer, splits[index], rows, tags.take(index, rows), tag_form)
-                    if sizes is not None:
-                        columns["size"] = sizes[at:stop]
-                    kept = columns["count"] > 0
-                    names = keys[at - start : stop - start]
-                    for key in (key for key, keep in zip(names, kept, strict=True) if not keep):
-                        out.skip(key, "all features are zero")
-                    rest = [key for key, keep in zip(names, kept, strict=True) if keep]
-                    out.append(rest, {name: column[kept] for name, column in columns.items()})
+                    split, names = splits[index], keys[at - start : at - start + len(rows)]
+                    good = np.array([row not in split.damaged for row in rows.tolist()])
+                    for key, row in zip(names, rows.tolist(), strict=True):
+                        if row in split.damaged:
+                            out.skip(key, split.damaged[row])
+                    size = None if sizes is None else sizes[at : at + len(rows)][good]
+                    _write_rows(out, writer, [key for key, keep in zip(names, good, strict=True) if keep],
+                                split, rows[good], size, tags.take(index, rows[good]), tag_form)  # fmt: skip
                     advance(len(rows))
             start += len(keys)
+
+
+def _write_rows(
+    out: ShardWriter,
+    writer: CacheWriter,
+    keys: list[str],
+    split: ScanSplit,
+    rows: np.ndarray,
+    size: np.ndarray | None,
+    tags: list[list[str]] | None,
+    tag_form: TagForm,
+) -> None:
+    if not keys:
+        return
+    columns = _columns(writer, split, rows, tags, tag_form)
+    if size is not None:
+        columns["size"] = size
+        if split.shares:
+            columns["boxes"] = np.clip(columns["boxes"], 0, 1) * np.tile(size, 2)[:, None].astype(np.float32)
+    kept = columns["count"] > 0
+    for key in (key for key, keep in zip(keys, kept, strict=True) if not keep):
+        out.skip(key, "all features are zero")
+    rest = [key for key, keep in zip(keys, kept, strict=True) if keep]
+    out.append(rest, {name: column[kept] for name, column in columns.items()})
 
 
 def _blocks(splits: list[ScanSplit], start: int, stop: int) -> Iterator[tuple[int, int, np.ndarray]]:

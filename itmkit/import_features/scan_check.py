@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
 from itmkit.import_features.npy import NpyRows
-from itmkit.import_features.region_sets import BOX_SLACK
 from itmkit.import_features.scan_blocks import WIDTHS, check_blocks
+from itmkit.import_features.scan_boxes import check_boxes
 from itmkit.import_features.scan_layout import (
     OPTIONAL_ARRAYS,
+    BadRows,
     ScanSplit,
+    SizeOrder,
     arrange,
     may_repeat,
     read_captions,
@@ -27,8 +29,18 @@ from itmkit.import_features.scan_layout import (
 from itmkit.progress import Progress
 
 
+@dataclass(frozen=True)
+class CheckOptions:
+    """How files are read. size_order: the columns of `_sizes.npy`; skip_damaged, skip_empty: leave out rows that cannot
+    be used, and captions without words."""
+
+    size_order: SizeOrder = "width-height"
+    skip_damaged: bool = False
+    skip_empty: bool = False
+
+
 def read_split(
-    folder: Path, name: str, split: str, *, size_order: str, progress: Progress
+    folder: Path, name: str, split: str, options: CheckOptions, progress: Progress
 ) -> tuple[ScanSplit | None, list[str]]:
     """(the checked files of one name, every problem in words). The files are None if the features cannot be read."""
     problems: list[str] = []
@@ -44,7 +56,7 @@ def read_split(
         )
         features = None
     found = None if features is None else ScanSplit(name, split, features)
-    captions, ids = _texts(path("caps.txt"), path("ids.txt"), problems)
+    captions, ids = _texts(path("caps.txt"), path("ids.txt"), options.skip_empty, problems)
     if found is None:
         return None, problems
     for what in OPTIONAL_ARRAYS:
@@ -54,11 +66,10 @@ def read_split(
                 found.arrays["blocks" if _are_blocks(array, what) else what] = array
     found.tags = path("tags.json") if path("tags.json").exists() else None
 
-    names = _row_names(found, ids)
+    names, bad = _row_names(found, ids), BadRows()
     repeats = captions is not None and may_repeat(len(found.features), len(captions), ids)
     with progress.task(f"check {name}", len(found.features), unit="rows") as advance:
-        sha256, digests, wrong = read_features(found.features, names, digest_rows=repeats, advance=advance)
-    problems += wrong
+        sha256, digests = read_features(found.features, names, bad, digest_rows=repeats, advance=advance)
     found.digests = {"ims": sha256}
     for what in ("caps.txt", "ids.txt", "tags.json", *(f"{a}.npy" for a in OPTIONAL_ARRAYS)):
         if path(what).exists():
@@ -67,11 +78,21 @@ def read_split(
         try:
             rows, found.ids, groups = arrange(len(found.features), len(captions), ids, digests, split)
             found.rows = np.array(rows, np.int64)
-            found.captions = [[captions[i] for i in group] for group in groups]
+            found.captions = [[captions[i] for i in group if captions[i]] for group in groups]
+            found.empty = captions.count("")
         except ItmkitError as error:
             problems += [f"{folder / name}_*: {problem}" for problem in error.problems]
-    problems += _check_boxes(found, names, size_order) + _check_scores(found, names) + _check_tags(found)
-    problems += check_blocks(found.arrays["blocks"], names) if "blocks" in found.arrays else []
+    sizes = _read_sizes(found, names, options.size_order, problems)
+    if "boxes" in found.arrays:
+        check_boxes(found, sizes, names, options.size_order, bad)
+    _check_scores(found, names, bad)
+    problems += _check_tags(found)
+    if "blocks" in found.arrays:
+        check_blocks(found.arrays["blocks"], names, bad)
+    if options.skip_damaged:
+        found.damaged = bad.reasons()
+    else:
+        problems += bad.in_words()
     return found, problems
 
 
@@ -83,10 +104,10 @@ def _open(path: Path, problems: list[str]) -> NpyRows | None:
     return None
 
 
-def _texts(caps: Path, ids: Path, problems: list[str]) -> tuple[list[str] | None, list[str] | None]:
+def _texts(caps: Path, ids: Path, skip_empty: bool, problems: list[str]) -> tuple[list[str] | None, list[str] | None]:
     captions = names = None
     try:
-        captions = read_captions(caps) if caps.exists() else None
+        captions = read_captions(caps, skip_empty=skip_empty) if caps.exists() else None
         if captions is None:
             problems.append(f"{caps}: no such file; every *_ims.npy needs its captions beside it")
     except ItmkitError as error:
@@ -127,67 +148,27 @@ def _are_blocks(array: NpyRows, what: str) -> bool:
     return what == "boxes" and array.shape[-1] in WIDTHS
 
 
-def _check_boxes(found: ScanSplit, names: Callable[[int], str], size_order: str) -> list[str]:
-    """Boxes and sizes are finite and ordered, and boxes lie inside their pictures."""
-    boxes, sizes = found.arrays.get("boxes"), found.arrays.get("sizes")
-    n = len(found.features)
-    size: np.ndarray = np.zeros((n, 2))
-    bad: dict[str, list[str]] = {}
-
-    def note(why: str, where: Any, first: int = 0) -> None:
-        bad.setdefault(why, []).extend(f"{first + row} ({names(int(first + row))})" for row in np.flatnonzero(where))
-
-    problems = []
-    if sizes is not None:
-        size = sizes.read(0, n).astype(np.float64)
-        size = size if size_order == "width-height" else size[:, ::-1]
-        wrong = ~((size >= 1) & (size < 1 << 20)).all(axis=1)
-        if wrong.any():
-            rows = [f"{row} ({names(int(row))})" for row in np.flatnonzero(wrong)]
-            problems.append(f"{sizes.path}: not a size in pixels in {some('row', rows)}")
-            sizes = None
-    if boxes is None:
-        return problems
-    largest, inside, swapped = 0.0, True, True
-    for start, block in boxes.blocks():
-        box = block.astype(np.float64)
-        finite = np.isfinite(box).all(axis=(1, 2))
-        note("NaN or infinity", ~finite, start)
-        box = np.where(finite[:, None, None], box, 0.0)
-        note(
-            "x2 < x1 or y2 < y1 (corners x1 y1 x2 y2 are needed)", (box[..., 2:] < box[..., :2]).any(axis=(1, 2)), start
-        )
-        largest = max(largest, float(box.max(initial=0)))
-        if sizes is not None:
-            limit, low = size[start : start + len(box)] + BOX_SLACK, box.min(axis=(1, 2)) < -BOX_SLACK
-            far = box[..., 2:].max(axis=1)
-            note("a box beyond the edge of the picture", low | (far > limit).any(axis=1), start)
-            inside &= bool((far <= limit).all())
-            swapped &= bool((far <= limit[:, ::-1]).all())
-    for why, rows in bad.items():
-        if not rows:
-            continue
-        hint = ""
-        if why.startswith("a box beyond") and swapped and not inside:
-            other = "height-width" if size_order == "width-height" else "width-height"
-            hint = f"; with --size-order {other} all would fit"
-        problems.append(f"{boxes.path}: {why} in {some('row', rows)}{hint}")
-    if sizes is not None and 0 < largest <= 1.01 and size.max() > 4:
-        problems.append(
-            f"{boxes.path}: all values lie between 0 and 1; boxes in pixels are needed: multiply by the sizes"
-        )
-    return problems
+def _read_sizes(
+    found: ScanSplit, names: Callable[[int], str], size_order: SizeOrder, problems: list[str]
+) -> np.ndarray | None:
+    """(N, 2) float64 width, height of the file's rows; None where there is no such file, or a wrong one."""
+    if "sizes" not in found.arrays:
+        return None
+    array = found.arrays["sizes"]
+    size = array.read(0, len(found.features)).astype(np.float64)
+    wrong = ~((size >= 1) & (size < 1 << 20)).all(axis=1)
+    if wrong.any():
+        rows = [f"{row} ({names(int(row))})" for row in np.flatnonzero(wrong)]
+        problems.append(f"{array.path}: not a size in pixels in {some('row', rows)}")
+        return None
+    return size if size_order == "width-height" else size[:, ::-1]
 
 
-def _check_scores(found: ScanSplit, names: Callable[[int], str]) -> list[str]:
+def _check_scores(found: ScanSplit, names: Callable[[int], str], bad: BadRows) -> None:
     scores = found.arrays.get("scores")
-    if scores is None:
-        return []
-    bad: list[str] = []
-    for start, block in scores.blocks():
-        wrong = np.flatnonzero(~np.isfinite(block.astype(np.float64)).all(axis=1))
-        bad += [f"{start + row} ({names(int(start + row))})" for row in wrong]
-    return [f"{scores.path}: NaN or infinity in {some('row', bad)}"] if bad else []
+    for start, block in scores.blocks() if scores is not None else ():
+        for row in np.flatnonzero(~np.isfinite(block.astype(np.float64)).all(axis=1)):
+            bad.add(scores.path, "NaN or infinity", int(start + row), names(int(start + row)))
 
 
 def _check_tags(found: ScanSplit) -> list[str]:

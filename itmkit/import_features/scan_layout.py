@@ -23,6 +23,7 @@ from typing import Literal
 
 import numpy as np
 
+from itmkit.caption_text import has_words, is_blank
 from itmkit.dataset import SPLITS
 from itmkit.errors import ItmkitError
 from itmkit.files import decode_utf8
@@ -30,6 +31,7 @@ from itmkit.import_features.npy import NpyRows
 
 SizeOrder = Literal["width-height", "height-width"]
 DEFAULT_SPLITS = {"train": "train", "restval": "train", "dev": "val", "val": "val", "test": "test", "testall": "test"}
+SPLIT_WORDS = {"valid": "val", "validation": "val", "training": "train", "trainval": "train"}  # only suggested
 OPTIONAL_ARRAYS = ("boxes", "sizes", "scores")
 FLOAT16_LIMIT = 65520.0  # the smallest magnitude that rounds to infinity in float16
 _SHOWN = 5  # rows named per kind of problem; the rest is counted
@@ -48,9 +50,18 @@ class ScanSplit:
     ids: list[str] = field(default_factory=list)
     captions: list[list[str]] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
+    shares: bool = False  # of the boxes: not in pixels, but from 0 to 1
+    damaged: dict[int, str] = field(default_factory=dict)  # {row that is left out: why}
+    empty: int = 0  # captions left out because they hold no words
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def keep(self, which: np.ndarray) -> None:
+        """Drops the pictures for which `which` (n,) is false."""
+        self.rows = self.rows[which]
+        self.ids = [key for key, keep in zip(self.ids, which, strict=True) if keep]
+        self.captions = [texts for texts, keep in zip(self.captions, which, strict=True) if keep]
 
     @property
     def extras(self) -> tuple[str, ...]:
@@ -65,7 +76,8 @@ def find_splits(folder: Path, split_map: Mapping[str, str] | None = None) -> tup
     """
     if not folder.is_dir():
         raise ItmkitError(f"{folder}: no such folder")
-    found = sorted(path.name[: -len("_ims.npy")] for path in folder.glob("*_ims.npy"))
+    # Names that begin with ._ are files about files, which macOS puts into archives.
+    found = sorted(p.name[: -len("_ims.npy")] for p in folder.glob("*_ims.npy") if not p.name.startswith("._"))
     if not found:
         raise ItmkitError(f"{folder}: holds no *_ims.npy; the SCAN layout has train_ims.npy, dev_ims.npy and so on")
     wanted, problems, notes = dict(split_map or {}), [], []
@@ -74,8 +86,9 @@ def find_splits(folder: Path, split_map: Mapping[str, str] | None = None) -> tup
     for name in found:
         split = wanted.get(name, DEFAULT_SPLITS.get(name))
         if split is None:
+            meant = SPLIT_WORDS.get(name.lower(), "test")
             problems.append(
-                f"{folder}: what split is {name!r}? Say --split-map {name}=test, or {name}=- to leave it out"
+                f"{folder}: what split is {name!r}? Say --split-map {name}={meant}, or {name}=- to leave it out"
             )
         elif split in SPLITS:
             chosen[name] = split
@@ -102,12 +115,18 @@ def read_lines(path: Path) -> list[str]:
     return [line.removesuffix("\r") for line in lines]
 
 
-def read_captions(path: Path) -> list[str]:
-    """The captions, or ItmkitError naming empty lines, or captions that some earlier program spoilt."""
+def read_captions(path: Path, *, skip_empty: bool = False) -> list[str]:
+    """The captions, or ItmkitError naming empty lines, or captions that some earlier program spoilt.
+
+    With `skip_empty`, captions without words are "" instead, which keeps their places.
+    """
     lines = read_lines(path)
-    empty = [str(number) for number, line in enumerate(lines, 1) if not line.strip()]
-    if empty:
-        raise ItmkitError(f"{path}: {some('line', empty)} without a caption")
+    if skip_empty:
+        lines = [line if has_words(line) else "" for line in lines]
+    else:
+        empty = [str(number) for number, line in enumerate(lines, 1) if is_blank(line)]
+        if empty:
+            raise ItmkitError(f"{path}: {some('line', empty)} without a caption (--skip-empty leaves them out)")
     spoilt = sum(1 for line in lines if re.fullmatch(r"""b(['"]).*\1""", line.strip()))
     if lines and spoilt > len(lines) // 2:
         raise ItmkitError(
@@ -200,11 +219,33 @@ def _ids_of_rows(n_rows: int, each: int, ids: list[str]) -> list[str]:
     raise ItmkitError(f"{len(ids)} ids for {n_rows} rows of features and {n_rows * each} captions")
 
 
+@dataclass
+class BadRows:
+    """Rows that cannot be used: {(file, why): {row: how it is named}}, and what may help."""
+
+    found: dict[tuple[Path, str], dict[int, str]] = field(default_factory=dict)
+    hints: dict[tuple[Path, str], str] = field(default_factory=dict)
+
+    def add(self, path: Path, why: str, row: int, name: str) -> None:
+        self.found.setdefault((path, why), {})[row] = name
+
+    def in_words(self) -> list[str]:
+        return [
+            f"{path}: {why} in {some('row', [f'{row} ({name})' for row, name in rows.items()])}"
+            f"{self.hints.get((path, why), '')} (--skip-damaged leaves such pictures out)"
+            for (path, why), rows in self.found.items()
+        ]
+
+    def reasons(self) -> dict[int, str]:
+        """{row: what is wrong with it}."""
+        return {row: f"{path.name}: {why}" for (path, why), rows in self.found.items() for row in rows}
+
+
 def read_features(
-    rows: NpyRows, names: Callable[[int], str], *, digest_rows: bool, advance: Callable[[int], None]
-) -> tuple[str, list[bytes] | None, list[str]]:
-    """Reads all features once: (digest of the content, a digest of each row if wanted, problems in words)."""
-    state, row_digests, bad = rows.header_digest(), [], []
+    rows: NpyRows, names: Callable[[int], str], bad: BadRows, *, digest_rows: bool, advance: Callable[[int], None]
+) -> tuple[str, list[bytes] | None]:
+    """Reads all features once: (digest of the content, a digest of each row if wanted)."""
+    state, row_digests = rows.header_digest(), []
     for start, block in rows.blocks():
         state.update(block.tobytes() if not block.flags.c_contiguous else block.data)
         if digest_rows:
@@ -213,12 +254,10 @@ def read_features(
             flat = block.reshape(len(block), -1).astype(np.float32, copy=False)
             wrong = ~(np.abs(flat) < FLOAT16_LIMIT)
             for row in np.flatnonzero(wrong.any(axis=1)):
-                bad.append(f"{start + row} ({names(int(start + row))}: {flat[row][wrong[row]][0]:g})")
+                name = f"{names(int(start + row))}: {flat[row][wrong[row]][0]:g}"
+                bad.add(rows.path, "NaN or values beyond float16's 65504", int(start + row), name)
         advance(len(block))
-    problems = []
-    if bad:
-        problems = [f"{rows.path}: NaN or values beyond float16's 65504 in {some('row', bad)}"]
-    return state.hexdigest(), row_digests if digest_rows else None, problems
+    return state.hexdigest(), row_digests if digest_rows else None
 
 
 def _fits_float16(block: np.ndarray) -> bool:

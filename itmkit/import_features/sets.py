@@ -22,7 +22,7 @@ from itmkit.files import digest
 from itmkit.import_features.bottom_up_tsv import check_bottom_up
 from itmkit.import_features.matching import Matched, match
 from itmkit.import_features.npz import check_npz
-from itmkit.import_features.region_sets import RegionSet
+from itmkit.import_features.region_sets import SCALED, RegionSet
 from itmkit.import_features.scan import STAGE
 from itmkit.import_features.scan_layout import some
 from itmkit.progress import SILENT, Progress
@@ -42,6 +42,9 @@ class Files(Protocol):
     sizes: list[tuple[int, int]]
     dim: int
     digests: dict[str, str]
+    shares: bool
+    repeated: int
+    damaged: list[dict[str, str]]
 
     @property
     def extras(self) -> tuple[str, ...]: ...
@@ -55,7 +58,8 @@ class SetsResult:
     """What an import wrote.
 
     `skipped`: {"id", "reason"} of every picture of the data set that got no row. `left_out`: how many pictures the
-    files have that the data set has not. `matched_by`: "id", "file name" or "COCO's number".
+    files have that the data set has not. `matched_by`: "id", "file name" or "COCO's number". `repeated`: how many
+    records repeat an earlier one byte for byte. `damaged`: {"place", "reason"} of every record left out.
     """
 
     path: Path
@@ -68,6 +72,8 @@ class SetsResult:
     skipped: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unchanged: bool = False
+    repeated: int = 0
+    damaged: list[dict[str, str]] = field(default_factory=list)
 
 
 def import_bottom_up(
@@ -76,6 +82,7 @@ def import_bottom_up(
     *,
     vocabulary: Path | None = None,
     regions: int | None = None,
+    skip_damaged: bool = False,
     shard_size: int = 2000,
     force: bool = False,
     progress: Progress = SILENT,
@@ -88,6 +95,7 @@ def import_bottom_up(
         paths: the files of one set, in any order.
         vocabulary: folder with objects_vocab.txt and attributes_vocab.txt. LXMERT's ids are line numbers in these.
         regions: room for this many regions per picture. Default: as many as any picture has.
+        skip_damaged: leave out lines that cannot be used, and list them.
         force: make the cache anew if it came from other files.
 
     Raises:
@@ -96,7 +104,7 @@ def import_bottom_up(
     """
     dataset = workspace.dataset()
     names = read_vocabulary(vocabulary) if vocabulary is not None else None
-    files = check_bottom_up(paths, names, progress)
+    files = check_bottom_up(paths, names, progress, skip_damaged=skip_damaged)
     notes = []
     if files.form == "lxmert" and names is None:
         notes.append("ids of objects and attributes are left out: --vocabulary DIR would name them")
@@ -109,13 +117,14 @@ def import_npz(
     folder: Path,
     *,
     regions: int | None = None,
+    skip_damaged: bool = False,
     shard_size: int = 2000,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> SetsResult:
     """Imports a folder with one .npz file a picture (see `npz.py` beside this); arguments as `import_bottom_up`."""
     dataset = workspace.dataset()
-    files = check_npz(folder, progress)
+    files = check_npz(folder, progress, skip_damaged=skip_damaged)
     notes = []
     if files.pickled:
         notes.append(f"'info' of {files.pickled} files is a pickled Python object and was not read: there are no tags")
@@ -143,8 +152,15 @@ def _write(
         raise ItmkitError(f"--regions {regions}: too few for {some('picture', many)}; {most} holds them all")
     regions = regions or most
     notes += _other_sizes(dataset, files, matched)
+    if files.shares:
+        notes.append(SCALED)
+        settings["boxes"] = "shares"  # an older version took them for pixels: its caches are not these
     settings |= {"regions": regions, "files_sha256": digest(sorted(files.digests.values()))}
     tables = {"tags": [], "attributes": []} if files.vocabulary is None else dict(files.vocabulary)
+    cache_notes: dict[str, Any] = {"files": files.digests}
+    cache_notes |= {what: what in files.extras for what in ("boxes", "sizes", "scores", "tags")}
+    if files.damaged:
+        cache_notes["damaged"] = files.damaged
     with CacheWriter.open(
         workspace.cache("regions"),
         made_by=MadeBy(STAGE, settings, None, workspace.inputs("regions", dataset)),
@@ -152,7 +168,7 @@ def _write(
         keys=[image.id for image in dataset.images],
         tables=tables,
         shard_size=shard_size,
-        notes={"files": files.digests, **{what: what in files.extras for what in ("boxes", "sizes", "scores", "tags")}},
+        notes=cache_notes,
         force=force,
     ) as writer:
         unchanged = writer.manifest.complete
@@ -171,6 +187,8 @@ def _write(
         skipped=skipped,
         notes=notes,
         unchanged=unchanged,
+        repeated=files.repeated,
+        damaged=files.damaged,
     )
 
 
