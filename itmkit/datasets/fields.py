@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 
-def list_of_objects(value: Any, key: str, place: str, problems: list[str]) -> list[tuple[str, dict[str, Any]]]:
-    """(place, object) of each object in the list `value[key]`; `place` becomes "FILE: key[3]"."""
+def list_of_objects(
+    value: Any, key: str, place: str, problems: list[str], damaged: list[str] | None = None
+) -> list[tuple[str, dict[str, Any]]]:
+    """(place, object) of each object in the list `value[key]`; `place` becomes "FILE: key[3]".
+
+    Items that are no objects stand in `damaged`, where that is given.
+    """
     items = value.get(key) if isinstance(value, dict) else None
     if not isinstance(items, list):
         what = "is missing" if isinstance(value, dict) and key not in value else "is no list"
@@ -19,7 +24,7 @@ def list_of_objects(value: Any, key: str, place: str, problems: list[str]) -> li
         if isinstance(item, dict):
             found.append((where, item))
         else:
-            problems.append(f"{where}: not an object")
+            (problems if damaged is None else damaged).append(f"{where}: not an object")
     return found
 
 
