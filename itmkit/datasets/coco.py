@@ -52,7 +52,7 @@ def prepare_coco(
     _add_labels(instances, found.drafts, problems)
     return write_drafts(
         workspace,
-        list(found.drafts.values()),
+        found.worth_checking(skip),
         problems,
         kind="coco",
         settings={
@@ -69,10 +69,15 @@ def prepare_coco(
 
 @dataclass
 class _Found:
-    """The images of all files so far by id, and the captions by id with the image of each."""
+    """The images of all files so far by id, the captions by id with the image of each, and images with damaged ones."""
 
     drafts: dict[str, Draft] = field(default_factory=dict)
     captions: dict[str, tuple[str, str]] = field(default_factory=dict)
+    spoilt: set[str] = field(default_factory=set)
+
+    def worth_checking(self, skip: Skip) -> list[Draft]:
+        """The images; those that lack captions only because these are damaged need no second complaint."""
+        return [d for d in self.drafts.values() if skip.damaged or d.captions or d.id not in self.spoilt]
 
 
 def _read_captions(file: Path, images: Path, split: str | None, found: _Found, problems: Problems) -> None:
@@ -81,6 +86,9 @@ def _read_captions(file: Path, images: Path, split: str | None, found: _Found, p
     split = split or split_of_name(file)
     if split is None:
         problems.files.append(f"{file}: its name says no split (train, val or test); name it with --split")
+    if not isinstance(content, dict):
+        problems.files.append(f"{file}: an object with images and annotations is needed; is this a file of results?")
+        return
     folder = images / file.stem.rpartition("_")[2]
     ids: dict[str, str] = {}  # {as an annotation may write it: id}; "000000000139" is also 139
     for place, entry in list_of_objects(content, "images", str(file), problems.files, problems.damaged):
@@ -111,6 +119,8 @@ def _add_captions(content: Any, file: Path, ids: dict[str, str], found: _Found, 
             wrong.append(f"{place}: image {image!r} is not among the images of this file")
         problems.damaged += wrong
         image = ids.get(image, "")
+        if wrong:
+            found.spoilt.add(image)
         if wrong or not image:
             continue
         if found.captions.get(id) == (image, text):

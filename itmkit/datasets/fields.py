@@ -37,8 +37,10 @@ def string(entry: dict[str, Any], key: str, place: str, problems: list[str]) -> 
 
 
 def integer_or_string(entry: dict[str, Any], key: str, place: str, problems: list[str]) -> str:
-    """An id, as a string."""
+    """An id, as a string. Some programs write the number 7 as 7.0."""
     value = entry.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
         return str(value)
     problems.append(f"{place}: {key!r} is missing" if value is None else f"{place}: {key!r} is {value!r}, not an id")

@@ -48,9 +48,10 @@ def prepare_flickr8k(
     """
     lists = {split: folder / name for split, name in LISTS.items() if (folder / name).is_file()}
     wrong = [] if (folder / TOKENS).is_file() else [f"{folder / TOKENS}: no such file"]
-    others = sorted(folder.glob("results*.token")) if wrong else []
-    if others:
-        wrong[0] += f"; for {others[0].name} of Flickr30k use `itmkit prepare csv {others[0]} --images DIR`"
+    others = [*sorted(folder.glob("results*.token")), folder / "captions.txt"]  # of Flickr30k, and Kaggle's
+    other = next((path for path in others if path.is_file()), None)
+    if wrong and other is not None:
+        raise ItmkitError(f"{wrong[0]}; {other.name} can be read with `itmkit prepare csv {other} --images DIR`")
     if not lists:
         wrong.append(f"{folder}: has no split list ({', '.join(LISTS.values())})")
     pictures = images or next((p for p in _places(folder) if p.is_dir()), None)

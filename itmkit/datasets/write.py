@@ -109,6 +109,8 @@ def _wrong_drafts(drafts: Sequence[Draft]) -> list[str]:
 def _all_wrong(drafts: Sequence[Draft], error: ItmkitError) -> str:
     places = " or ".join(str(path) for path in drafts[0].candidates)
     count = len(drafts)
+    if "http:/" in places or "https:/" in places:
+        return f"{drafts[0].place}: the picture is an address ({places}); download the pictures and name the files"
     return f"none of the {count} pictures can be read (the first: {error}; looked for {places}); is --images right?"
 
 
