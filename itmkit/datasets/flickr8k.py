@@ -62,6 +62,27 @@ def prepare_flickr8k(
 
     problems = Problems()
     texts = _read_tokens(folder / TOKENS, problems)
+    drafts = _read_lists(lists, texts, pictures, problems)
+    unlisted = texts.keys() - {draft.id for draft in drafts}
+    notes = [f"{len(unlisted)} images of {TOKENS} are in no split list and left out"] if unlisted else []
+    return write_drafts(
+        workspace,
+        drafts,
+        problems,
+        kind="flickr8k",
+        settings={"captions": captions},
+        captions=captions,
+        notes=notes,
+        skip=skip,
+        force=force,
+        progress=progress,
+    )
+
+
+def _read_lists(
+    lists: dict[str, Path], texts: dict[str, dict[str, str]], pictures: Path, problems: Problems
+) -> list[Draft]:
+    """The images of the split lists {split: list} with their captions."""
     drafts: list[Draft] = []
     listed: dict[str, str] = {}
     for split, path in lists.items():
@@ -78,20 +99,7 @@ def prepare_flickr8k(
             listed[name] = place
             found = [Caption(f"{name}#{n}", text) for n, text in texts.get(name, {}).items()]
             drafts.append(Draft(name, split, [pictures / name], found, place))
-    unlisted = texts.keys() - listed.keys()
-    notes = [f"{len(unlisted)} images of {TOKENS} are in no split list and left out"] if unlisted else []
-    return write_drafts(
-        workspace,
-        drafts,
-        problems,
-        kind="flickr8k",
-        settings={"captions": captions},
-        captions=captions,
-        notes=notes,
-        skip=skip,
-        force=force,
-        progress=progress,
-    )
+    return drafts
 
 
 def _places(folder: Path) -> Iterator[Path]:

@@ -53,17 +53,8 @@ def write_drafts(
     paths = [draft.path() for draft in drafts]
     # If there are problems, nothing will be written. Reading only headers then reports them sooner.
     facts = all_picture_facts(paths, content=not told, progress=progress)
-    wrong = [
-        (draft, path, fact)
-        for draft, path, fact in zip(drafts, paths, facts, strict=True)
-        if isinstance(fact, ItmkitError)
-    ]
-    refused = [one for one in wrong if not (skip.missing or (skip.damaged and one[1].exists()))]
-    if drafts and len(wrong) == len(drafts):
-        told.append(_all_wrong(drafts, wrong[0][2]))
-    elif refused:
-        told.append(f"{len(refused)} of {len(drafts)} pictures are no use; --skip-missing leaves such images out")
-        told += [f"{draft.place}: image {draft.id!r}: {error}" for draft, _, error in refused]
+    wrong = [(draft, fact) for draft, fact in zip(drafts, facts, strict=True) if isinstance(fact, ItmkitError)]
+    told += _wrong_pictures(drafts, wrong, skip)
     if told:
         raise ItmkitError(told)
     records = [
@@ -71,7 +62,7 @@ def write_drafts(
         for draft, path, fact in zip(drafts, paths, facts, strict=True)
         if isinstance(fact, Facts)
     ]
-    left_out += [f"{draft.place}: image {draft.id!r}: {error}" for draft, _, error in wrong]
+    left_out += [f"{draft.place}: image {draft.id!r}: {error}" for draft, error in wrong]
     notes = [*notes, *_spelled(drafts), *_deep(drafts, facts), *_shared_between_splits(records)]
     if problems.repeated:
         notes.append(f"{problems.repeated:,} records repeat an earlier one and were taken once")
@@ -80,11 +71,24 @@ def write_drafts(
         records,
         kind=kind,
         settings=settings | skip.settings(),
-        skipped=[Skipped(draft.id, str(error)) for draft, _, error in wrong],
+        skipped=[Skipped(draft.id, str(error)) for draft, error in wrong],
         left_out=left_out,
         notes=notes,
         force=force,
     )
+
+
+def _wrong_pictures(drafts: Sequence[Draft], wrong: Sequence[tuple[Draft, ItmkitError]], skip: Skip) -> list[str]:
+    """Problems, in words, of the pictures that are no use and that nothing leaves out."""
+    if drafts and len(wrong) == len(drafts):
+        return [_all_wrong(drafts, wrong[0][1])]
+    refused = [
+        (draft, error) for draft, error in wrong if not (skip.missing or (skip.damaged and draft.path().exists()))
+    ]
+    if not refused:
+        return []
+    told = [f"{len(refused)} of {len(drafts)} pictures are no use; --skip-missing leaves such images out"]
+    return told + [f"{draft.place}: image {draft.id!r}: {error}" for draft, error in refused]
 
 
 def _wrong_drafts(drafts: Sequence[Draft]) -> list[str]:

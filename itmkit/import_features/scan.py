@@ -7,7 +7,7 @@ problems of a folder are reported together before anything is written. The secon
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +15,12 @@ import numpy as np
 
 from itmkit.cache import CacheWriter, MadeBy
 from itmkit.cache.writer import ShardWriter
+from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import digest
 from itmkit.import_features.region_sets import SCALED
 from itmkit.import_features.scan_blocks import block_columns, read_blocks
-from itmkit.import_features.scan_check import CheckOptions, read_split
+from itmkit.import_features.scan_check import CheckOptions, disagreements, read_split
 from itmkit.import_features.scan_dataset import scan_dataset
 from itmkit.import_features.scan_layout import ScanSplit, SizeOrder, find_splits, read_tags
 from itmkit.progress import SILENT, Progress
@@ -102,29 +103,30 @@ def import_scan(
     for note in notes:
         progress.note(note)
     made_by = MadeBy(STAGE, settings, None, workspace.inputs("regions", dataset))
-    _, regions, dim = splits[0].features.shape
     cache_notes = _cache_notes(folder, splits, sized=sizes is not None)
     with _begun(
         workspace, splits[0], keys, made_by=made_by, notes=cache_notes, shard_size=shard_size, force=force
     ) as writer:
         unchanged = writer.manifest.complete
         _write(writer, splits, sizes, tag_form, progress)
-        skipped = len(writer.manifest.skipped)
-    extras = tuple(what for what in ("boxes", "blocks", "sizes", "scores", "tags") if cache_notes.get(what))
+    found = _result(writer, splits, dataset, cache_notes)
+    return replace(found, notes=notes, unchanged=unchanged, repeated=repeated, left_out=left_out)
+
+
+def _result(
+    writer: CacheWriter, splits: list[ScanSplit], dataset: Dataset, cache_notes: dict[str, Any]
+) -> ImportResult:
+    _, regions, dim = splits[0].features.shape
     return ImportResult(
         path=writer.folder,
-        images=len(keys),
+        images=sum(len(split) for split in splits),
         captions=sum(len(image.captions) for image in dataset.images),
         rows=sum(len(split.features) for split in splits),
         regions=regions,
         dim=dim,
         splits={name: count["images"] for name, count in dataset.info["counts"].items()},
-        extras=extras,
-        skipped=skipped,
-        notes=notes,
-        unchanged=unchanged,
-        repeated=repeated,
-        left_out=left_out,
+        extras=tuple(what for what in ("boxes", "blocks", "sizes", "scores", "tags") if cache_notes.get(what)),
+        skipped=len(writer.manifest.skipped),
         empty=sum(split.empty for split in splits),
         damaged=cache_notes.get("damaged", []),
     )
@@ -139,7 +141,7 @@ def _read_splits(folder: Path, names: Mapping[str, str], options: CheckOptions, 
         problems += wrong
         if found is not None:
             splits.append(found)
-    problems += _disagreements(splits)
+    problems += disagreements(splits)
     if problems:
         raise ItmkitError(problems)
     return splits
@@ -182,40 +184,6 @@ def _begun(
         notes=notes,
         force=force,
     )
-
-
-def _disagreements(splits: list[ScanSplit]) -> list[str]:
-    """What does not fit between the splits: shapes, optional files, pictures that are in two of them."""
-    problems = []
-    for other in splits[1:]:
-        first = splits[0]
-        if other.features.shape[1:] != first.features.shape[1:]:
-            problems.append(
-                f"{other.features.path}: {_shape(other)} a picture, {first.features.path.name} has {_shape(first)}"
-            )
-        for what in sorted(set(first.extras) ^ set(other.extras)):
-            lacks, has = (first, other) if what in other.extras else (other, first)
-            problems.append(
-                f"{lacks.features.path.parent}: {has.name} has {what}, {lacks.name} has not;"
-                " add the file or take the other away"
-            )
-    owner: dict[str, ScanSplit] = {}
-    shared: dict[tuple[str, str], list[str]] = {}
-    for split in splits:
-        for key in split.ids:
-            if owner.setdefault(key, split) is not split:
-                shared.setdefault((owner[key].name, split.name), []).append(key)
-    for (a, b), ids in shared.items():
-        some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
-        problems.append(
-            f"{splits[0].features.path.parent}: {len(ids)} pictures are in both {a} and {b} ({some});"
-            f" leave one out with --split-map {b}=-"
-        )
-    return problems
-
-
-def _shape(split: ScanSplit) -> str:
-    return "{} regions x {}".format(*split.features.shape[1:])
 
 
 def _write(

@@ -187,3 +187,37 @@ def _check_tags(found: ScanSplit) -> list[str]:
     if count != n:
         problems.append(f"{found.tags}: {count} rows of tags for {n} rows of features")
     return problems
+
+
+def disagreements(splits: list[ScanSplit]) -> list[str]:
+    """What does not fit between the splits: shapes, optional files, pictures that are in two of them."""
+    problems = []
+    for other in splits[1:]:
+        first = splits[0]
+        if other.features.shape[1:] != first.features.shape[1:]:
+            problems.append(
+                f"{other.features.path}: {_shape(other)} a picture, {first.features.path.name} has {_shape(first)}"
+            )
+        for what in sorted(set(first.extras) ^ set(other.extras)):
+            lacks, has = (first, other) if what in other.extras else (other, first)
+            problems.append(
+                f"{lacks.features.path.parent}: {has.name} has {what}, {lacks.name} has not;"
+                " add the file or take the other away"
+            )
+    owner: dict[str, ScanSplit] = {}
+    shared: dict[tuple[str, str], list[str]] = {}
+    for split in splits:
+        for key in split.ids:
+            if owner.setdefault(key, split) is not split:
+                shared.setdefault((owner[key].name, split.name), []).append(key)
+    for (a, b), ids in shared.items():
+        some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+        problems.append(
+            f"{splits[0].features.path.parent}: {len(ids)} pictures are in both {a} and {b} ({some});"
+            f" leave one out with --split-map {b}=-"
+        )
+    return problems
+
+
+def _shape(split: ScanSplit) -> str:
+    return "{} regions x {}".format(*split.features.shape[1:])
