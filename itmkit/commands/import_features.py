@@ -12,6 +12,7 @@ from itmkit.commands import options
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
+    from itmkit.import_features.bottom_up_tsv import FeatureType
     from itmkit.import_features.sets import SetsResult
 
 SHOWN = 20  # skipped pictures
@@ -134,6 +135,10 @@ regions_option = click.option(
     "--vocabulary", type=options.Path_, metavar="DIR",
     help="Folder with objects_vocab.txt and attributes_vocab.txt, which turn LXMERT's ids into tags and attributes.",
 )  # fmt: skip
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True,
+    help="The type of the numbers in the field `features`; the files do not say it.",
+)  # fmt: skip
 @regions_option
 @skip_damaged_option
 @options.force_option
@@ -142,6 +147,7 @@ def bottom_up(
     workspace: Workspace,
     files: tuple[Path, ...],
     vocabulary: Path | None,
+    dtype: FeatureType,
     regions: int | None,
     skip_damaged: bool,
     force: bool,
@@ -162,6 +168,7 @@ def bottom_up(
         workspace,
         files,
         vocabulary=vocabulary,
+        dtype=dtype,
         regions=regions,
         skip_damaged=skip_damaged,
         force=force,

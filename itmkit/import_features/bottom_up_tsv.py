@@ -16,11 +16,13 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from itmkit.dataset import wrong_id
 from itmkit.errors import ItmkitError
+from itmkit.file_kinds import check_is_text
 from itmkit.import_features.region_sets import BoxUnits, Findings, RegionSet, in_pixels, wrong_values
 from itmkit.progress import Progress
 
@@ -28,6 +30,8 @@ BOTTOM_UP = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
 LXMERT = ("img_id", "img_h", "img_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf", "num_boxes", "boxes",
           "features")  # fmt: skip
 FORMS = {"bottom-up": BOTTOM_UP, "lxmert": LXMERT}
+FeatureType = Literal["float32", "float16"]
+_FEW = 10  # numbers, which say nothing about their type
 LONGEST_LINE = 64 << 20  # bytes; 100 boxes of 2,048 numbers take 1.1 million
 
 
@@ -52,7 +56,9 @@ class BottomUpFiles:
     dim: int = 0
     digests: dict[str, str] = field(default_factory=dict)
     places: list[tuple[Path, int, int, int]] = field(default_factory=list)  # file, line, offset, length
+    dtype: FeatureType = "float32"
     shares: bool = False  # of the boxes: not in pixels, but from 0 to 1
+    seems_float16: bool = False  # though read as float32
     repeated: int = 0
     damaged: list[dict[str, str]] = field(default_factory=list)
 
@@ -70,7 +76,7 @@ class BottomUpFiles:
             file.seek(offset)
             line = file.read(length)
         try:
-            key, found = parse_line(line, FORMS[self.form], self.vocabulary)
+            key, found = parse_line(line, FORMS[self.form], self.vocabulary, self.dtype)
             if key != self.ids[place] or len(found) != self.counts[place] or wrong_values(found):
                 raise WrongLine
         except WrongLine:
@@ -84,8 +90,9 @@ class BottomUpFiles:
 
     def leave_out(self, numbers: set[int]) -> None:
         """Drops pictures from all lists."""
-        for values in (self.ids, self.counts, self.sizes, self.places):
-            values[:] = [value for number, value in enumerate(values) if number not in numbers]  # type: ignore[index]
+        lists: tuple[list[Any], ...] = (self.ids, self.counts, self.sizes, self.places)
+        for values in lists:
+            values[:] = [value for number, value in enumerate(values) if number not in numbers]
 
 
 def check_bottom_up(
@@ -93,12 +100,14 @@ def check_bottom_up(
     vocabulary: Mapping[str, list[str]] | None,
     progress: Progress,
     *,
+    dtype: FeatureType = "float32",
     skip_damaged: bool = False,
 ) -> BottomUpFiles:
     """Reads every line of the files of one set.
 
     Args:
         vocabulary: tables "tags" and "attributes" that LXMERT's ids are indexes into.
+        dtype: of the numbers in the field `features`.
         skip_damaged: leave out lines that cannot be used, instead of reporting them.
 
     Raises:
@@ -113,12 +122,13 @@ def check_bottom_up(
     if vocabulary is not None and "bottom-up" in forms.values():
         path = next(path for path, form in forms.items() if form == "bottom-up")
         findings.add(path, "holds no ids of objects, so --vocabulary names nothing; leave it out")
-    files = BottomUpFiles(next(iter(forms.values()), "bottom-up"), vocabulary)
+    files = BottomUpFiles(next(iter(forms.values()), "bottom-up"), vocabulary, dtype=dtype)
     check = _Check(files, findings)
     with progress.task("check", sum(path.stat().st_size >> 20 for path in forms), unit="MiB") as advance:
         for path, form in forms.items():
             _check_file(path, form, check, advance)
     files.leave_out(check.units.odd_ones(findings, files.place_of))
+    files.seems_float16 = check.halves > len(files.ids) // 2
     files.shares, files.damaged = check.units.shares, findings.damaged
     if not files.ids and not findings:
         why = "".join(f" that can be used ({one['place']}: {one['reason']})" for one in files.damaged[:1])
@@ -132,6 +142,11 @@ def _form(path: Path, findings: Findings) -> str | None:
     """Which of the two kinds a file is, by the fields of its first row."""
     if not path.is_file():
         findings.add(path, "is not a regular file" if path.exists() else "no such file")
+        return None
+    try:
+        check_is_text(path)
+    except ItmkitError as error:  # an archive, as released features are packed
+        findings.add(path, error.problems[0].removeprefix(f"{path}: "))
         return None
     with open(path, "rb") as file:
         fields = file.readline(LONGEST_LINE).count(b"\t") + 1
@@ -149,6 +164,7 @@ class _Check:
     files: BottomUpFiles
     findings: Findings
     units: BoxUnits = field(default_factory=BoxUnits)
+    halves: int = 0  # pictures whose features look like float16
     seen: dict[str, tuple[Path, int, bytes]] = field(default_factory=dict)
 
 
@@ -172,7 +188,7 @@ def _check_file(path: Path, form: str, check: _Check, advance: Callable[[int], N
 def _check_line(path: Path, form: str, number: int, offset: int, line: bytes, check: _Check) -> None:
     files, place = check.files, (path, "line", _place(number, line))
     try:
-        key, found = parse_line(line, FORMS[form], files.vocabulary if form == "lxmert" else None)
+        key, found = parse_line(line, FORMS[form], files.vocabulary if form == "lxmert" else None, files.dtype)
     except WrongLine as error:
         check.findings.add(path, str(error), *place[1:])
         return
@@ -195,6 +211,7 @@ def _check_line(path: Path, form: str, number: int, offset: int, line: bytes, ch
         return
     check.seen[key] = path, number, digest
     check.units.add(len(files.ids), found)
+    check.halves += len(found) > 0 and _may_be_float16(found.features)
     files.ids.append(key)
     files.counts.append(len(found))
     files.sizes.append((found.width, found.height))
@@ -207,7 +224,10 @@ def _place(number: int, line: bytes) -> str:
 
 
 def parse_line(
-    line: bytes, names: Sequence[str], vocabulary: Mapping[str, list[str]] | None = None
+    line: bytes,
+    names: Sequence[str],
+    vocabulary: Mapping[str, list[str]] | None = None,
+    dtype: FeatureType = "float32",
 ) -> tuple[str, RegionSet]:
     """(picture's id, its regions) of a line with the fields `names`.
 
@@ -227,7 +247,7 @@ def parse_line(
         raise WrongLine(f"an id that {why}")
     width, height, count = (_integer(named, name) for name in ("image_w", "image_h", "num_boxes"))
     boxes = _array(named, "boxes", "<f4", count, 4)
-    features = _array(named, "features", "<f4", count, None)
+    features = _array(named, "features", "<f4" if dtype == "float32" else "<f2", count, None)
     found = RegionSet(width, height, features, boxes)
     if "objects_id" in named:
         found.scores = _array(named, "objects_conf", "<f4", count, 1)[:, 0]
@@ -235,6 +255,26 @@ def parse_line(
         found.tags = _ids(named, "objects_id", count, vocabulary, "tags")
         found.attributes = _ids(named, "attrs_id", count, vocabulary, "attributes")
     return key, found
+
+
+def _may_be_float16(features: np.ndarray) -> bool:
+    """Whether numbers read as float32 are more alike as twice as many of float16.
+
+    A tenfold float16 is a ten thousand million times larger float32, if its bits are read as such.
+    """
+    if features.dtype != np.float32 or not len(features):
+        return False
+    halves = features.view(np.float16).astype(np.float32)
+    return bool(np.isfinite(halves).all()) and _spread(features) > 1e5 and _spread(halves) < 1e4
+
+
+def _spread(values: np.ndarray) -> float:
+    """How many times larger than the smaller ones the larger ones of the numbers are, without zeros and outliers."""
+    sizes = np.abs(values[values != 0])
+    if len(sizes) < _FEW:
+        return 1.0
+    low, high = np.percentile(sizes, [10, 90])
+    return float(high / low)
 
 
 def _integer(named: Mapping[str, bytes], name: str) -> int:

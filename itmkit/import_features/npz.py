@@ -14,6 +14,7 @@ import zipfile
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,8 +67,9 @@ class NpzFiles:
 
     def leave_out(self, numbers: set[int]) -> None:
         """Drops pictures from all lists."""
-        for values in (self.ids, self.counts, self.sizes, self.paths):
-            values[:] = [value for number, value in enumerate(values) if number not in numbers]  # type: ignore[index]
+        lists: tuple[list[Any], ...] = (self.ids, self.counts, self.sizes, self.paths)
+        for values in lists:
+            values[:] = [value for number, value in enumerate(values) if number not in numbers]
 
 
 def check_npz(folder: Path, progress: Progress, *, skip_damaged: bool = False) -> NpzFiles:

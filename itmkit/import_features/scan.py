@@ -22,7 +22,8 @@ from itmkit.import_features.region_sets import SCALED
 from itmkit.import_features.scan_blocks import block_columns, read_blocks
 from itmkit.import_features.scan_check import CheckOptions, disagreements, read_split
 from itmkit.import_features.scan_dataset import scan_dataset
-from itmkit.import_features.scan_layout import ScanSplit, SizeOrder, find_splits, read_tags
+from itmkit.import_features.scan_layout import ScanSplit, SizeOrder, find_splits, passed_over, some
+from itmkit.import_features.scan_tags import read_tags
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.regions import region_columns
 from itmkit.workspace import Workspace
@@ -91,6 +92,8 @@ def import_scan(
     names, notes = find_splits(folder, split_map)
     options = CheckOptions(size_order, skip_damaged, skip_empty)
     splits = _read_splits(folder, names, options, progress)
+    if unread := passed_over(folder, names):
+        notes.append(f"passed over, since nothing here reads them: {some('file', unread)}")
     repeated = sum(len(split.features) - len(split) for split in splits)
 
     files = digest({split.name: split.digests for split in splits})

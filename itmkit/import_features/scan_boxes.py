@@ -35,10 +35,11 @@ def check_boxes(
         box = block.astype(np.float64)
         finite = np.isfinite(box).all(axis=(1, 2))
         note("NaN or infinity", ~finite, start)
+        unordered: np.ndarray = (block[..., 2:] < block[..., :2]).any(axis=(1, 2)) & finite
         box = np.where(finite[:, None, None], box, 0.0)
-        note(NOT_ORDERED, (box[..., 2:] < box[..., :2]).any(axis=(1, 2)), start)
-        flat = ~(box[..., 2:] > box[..., :2]).all(axis=2).any(axis=1)
-        flat &= finite & ~(box[..., 2:] < box[..., :2]).any(axis=(1, 2))
+        note(NOT_ORDERED, unordered, start)
+        flat: np.ndarray = ~(box[..., 2:] > box[..., :2]).all(axis=2).any(axis=1)
+        flat &= finite & ~unordered
         for row in np.flatnonzero(flat):
             # A row of zeros is a picture without regions, and needs no boxes.
             flat[row] = found.features.read(start + int(row), start + int(row) + 1).any()
@@ -50,7 +51,7 @@ def check_boxes(
         other = "height-width" if size_order == "width-height" else "width-height"
         bad.hints[boxes.path, BEYOND] = f"; with --size-order {other} all would fit"
 
-    large = np.full(n, True) if sizes is None else sizes.max(axis=1) > LARGER
+    large: np.ndarray = np.full(n, True) if sizes is None else sizes.max(axis=1) > LARGER
     ones, pixels = large & (largest > 0) & (largest <= WITHIN_ONE), largest > WITHIN_ONE
     note(AROUND_ZERO, ones & (smallest < 1 - WITHIN_ONE), 0)
     found.shares = int(ones.sum()) > int(pixels.sum())

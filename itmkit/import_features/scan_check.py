@@ -19,13 +19,14 @@ from itmkit.import_features.scan_layout import (
     ScanSplit,
     SizeOrder,
     arrange,
+    array_path,
     may_repeat,
     read_captions,
     read_features,
     read_lines,
-    read_tags,
     some,
 )
+from itmkit.import_features.scan_tags import read_tags
 from itmkit.progress import Progress
 
 
@@ -60,8 +61,8 @@ def read_split(
     if found is None:
         return None, problems
     for what in OPTIONAL_ARRAYS:
-        if path(f"{what}.npy").exists():
-            array = _open(path(f"{what}.npy"), problems)
+        if array_path(folder, name, what).exists():
+            array = _open(array_path(folder, name, what), problems)
             if array is not None and _fits(array, what, found, problems):
                 found.arrays["blocks" if _are_blocks(array, what) else what] = array
     found.tags = path("tags.json") if path("tags.json").exists() else None
@@ -71,9 +72,9 @@ def read_split(
     with progress.task(f"check {name}", len(found.features), unit="rows") as advance:
         sha256, digests = read_features(found.features, names, bad, digest_rows=repeats, advance=advance)
     found.digests = {"ims": sha256}
-    for what in ("caps.txt", "ids.txt", "tags.json", *(f"{a}.npy" for a in OPTIONAL_ARRAYS)):
-        if path(what).exists():
-            found.digests[what.split(".")[0]] = sha256_file(path(what))
+    others = {what.split(".")[0]: path(what) for what in ("caps.txt", "ids.txt", "tags.json")}
+    others |= {what: array_path(folder, name, what) for what in OPTIONAL_ARRAYS}
+    found.digests |= {what: sha256_file(place) for what, place in others.items() if place.exists()}
     if captions is not None:
         try:
             rows, found.ids, groups = arrange(len(found.features), len(captions), ids, digests, split)

@@ -4,6 +4,7 @@
 {name}_caps.txt   UTF-8, one caption a line, those of a picture in a row
 {name}_ids.txt    one id a row, a picture or a caption                            (optional)
 {name}_boxes.npy  (N, R, 4) x1 y1 x2 y2 in pixels, or block positions (scan_blocks) (optional)
+                  GSMN calls it {name}_ims_bbx.npy
 {name}_sizes.npy  (N, 2) width, height in pixels                                  (optional)
 {name}_scores.npy (N, R) confidence                                               (optional)
 {name}_tags.json  N lists of R strings "colour class", split at the first space   (optional)
@@ -14,10 +15,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -106,6 +107,27 @@ def find_splits(folder: Path, split_map: Mapping[str, str] | None = None) -> tup
     return dict(sorted(chosen.items(), key=lambda item: (SPLITS.index(item[1]), item[0]))), notes
 
 
+def array_path(folder: Path, name: str, what: str) -> Path:
+    """The file of an optional array, whether there is one or not."""
+    path = folder / f"{name}_{what}.npy"
+    other = folder / f"{name}_ims_bbx.npy"
+    return other if what == "boxes" and not path.exists() and other.exists() else path
+
+
+def passed_over(folder: Path, names: Iterable[str]) -> list[str]:
+    """Files of the splits `names` that nothing reads."""
+    endings = [
+        "ims.npy",
+        "ims_bbx.npy",
+        "caps.txt",
+        "ids.txt",
+        "tags.json",
+        *(f"{what}.npy" for what in OPTIONAL_ARRAYS),
+    ]
+    known = {f"{name}_{ending}" for name in names for ending in endings}
+    return sorted(path.name for name in names for path in folder.glob(f"{name}_*") if path.name not in known)
+
+
 def read_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 file, the last with or without its newline. Only a newline ends a line: captions may
     hold other characters (U+2028, U+0085) that Python would also split at."""
@@ -158,6 +180,8 @@ def arrange(
     Raises:
         ItmkitError: the counts do not fit, or rows of one id differ.
     """
+    if n_rows and n_captions % n_rows and ids is not None and len(ids) == n_captions and _runs_of(ids) == n_rows:
+        return _by_caption_ids(ids)
     if n_rows == 0 or n_captions % n_rows:
         raise ItmkitError(f"{n_captions} captions for {n_rows} rows of features: not a whole number a row")
     each = n_captions // n_rows
@@ -186,6 +210,20 @@ def arrange(
     if differ:
         raise ItmkitError(f"different features under the same {some('id', differ)}")
     return rows, list(place), captions
+
+
+def _runs_of(ids: list[str]) -> int:
+    """How many pictures ids of captions name; 0 where the captions of a picture do not stand together."""
+    runs = 1 + sum(one != other for one, other in pairwise(ids))
+    return runs if runs == len(set(ids)) and all(key.strip() for key in ids) else 0
+
+
+def _by_caption_ids(ids: list[str]) -> tuple[list[int], list[str], list[list[int]]]:
+    """`arrange`, with an id a caption, and a row for each picture in the order in which their ids first occur."""
+    captions: dict[str, list[int]] = {}
+    for number, key in enumerate(ids):
+        captions.setdefault(key, []).append(number)
+    return list(range(len(captions))), list(captions), list(captions.values())
 
 
 def may_repeat(n_rows: int, n_captions: int, ids: list[str] | None) -> bool:
@@ -264,40 +302,3 @@ def _fits_float16(block: np.ndarray) -> bool:
     if block.dtype == np.float16:  # the bits: numpy's comparisons of float16 are slow
         return bool((block.view(np.uint16) & 0x7FFF).max(initial=0) < 0x7C00)
     return bool(block.max(initial=0) < FLOAT16_LIMIT and block.min(initial=0) > -FLOAT16_LIMIT)  # NaN fails both
-
-
-def read_tags(path: Path) -> Iterator[list[str]]:
-    """The rows of a tags file, one at a time: a JSON list of lists of strings, however large.
-
-    Raises:
-        ItmkitError: not UTF-8, or not such a list; names the row.
-    """
-    decoder, row, text, place = json.JSONDecoder(), 0, "", 0
-    with open(path, encoding="utf-8-sig") as file:
-        try:
-            text = file.read(1 << 20).lstrip()
-            if not text.startswith("["):
-                raise ItmkitError(f"{path}: must be a JSON list with one list of tags a picture")
-            place, ended = 1, False
-            while True:
-                match = re.compile(r"[\s,]*").match(text, place)
-                place = match.end() if match else place
-                if text[place : place + 1] == "]":
-                    return
-                try:
-                    tags, stop = decoder.raw_decode(text, place)
-                    complete = True
-                except (json.JSONDecodeError, RecursionError):
-                    complete = False
-                if not complete:
-                    more = "" if ended or len(text) - place > (64 << 20) else file.read(1 << 20)
-                    if not more:
-                        raise ItmkitError(f"{path}: row {row}: not JSON, or the file was cut short")
-                    text, place = text[place:] + more, 0
-                    continue
-                if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-                    raise ItmkitError(f"{path}: row {row}: must be a list of strings")
-                yield tags
-                row, place = row + 1, stop
-        except UnicodeDecodeError:
-            raise ItmkitError(f"{path}: row {row}: not UTF-8") from None

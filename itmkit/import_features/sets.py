@@ -19,7 +19,7 @@ from itmkit.cache.writer import ShardWriter
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import digest
-from itmkit.import_features.bottom_up_tsv import check_bottom_up
+from itmkit.import_features.bottom_up_tsv import FeatureType, check_bottom_up
 from itmkit.import_features.matching import Matched, match
 from itmkit.import_features.npz import check_npz
 from itmkit.import_features.region_sets import SCALED, RegionSet
@@ -82,6 +82,7 @@ def import_bottom_up(
     *,
     vocabulary: Path | None = None,
     regions: int | None = None,
+    dtype: FeatureType = "float32",
     skip_damaged: bool = False,
     shard_size: int = 2000,
     force: bool = False,
@@ -95,6 +96,7 @@ def import_bottom_up(
         paths: the files of one set, in any order.
         vocabulary: folder with objects_vocab.txt and attributes_vocab.txt. LXMERT's ids are line numbers in these.
         regions: room for this many regions per picture. Default: as many as any picture has.
+        dtype: of the numbers in the field `features`; nothing in the files says it.
         skip_damaged: leave out lines that cannot be used, and list them.
         force: make the cache anew if it came from other files.
 
@@ -104,11 +106,14 @@ def import_bottom_up(
     """
     dataset = workspace.dataset()
     names = read_vocabulary(vocabulary) if vocabulary is not None else None
-    files = check_bottom_up(paths, names, progress, skip_damaged=skip_damaged)
+    files = check_bottom_up(paths, names, progress, dtype=dtype, skip_damaged=skip_damaged)
     notes = []
+    if files.seems_float16:
+        notes.append(f"the features may be float16: as float32 they are {files.dim} tiny numbers; see --dtype float16")
     if files.form == "lxmert" and names is None:
         notes.append("ids of objects and attributes are left out: --vocabulary DIR would name them")
     settings = {"layout": files.form, "vocabulary": digest(names) if names is not None else None}
+    settings |= {"dtype": dtype} if dtype != "float32" else {}
     return _write(workspace, dataset, files, settings, regions, notes, shard_size, force, progress)
 
 

@@ -324,3 +324,21 @@ def test_base64_without_padding_or_as_python_3_prints_it(tmp_path: Path, work: W
     (tmp_path / "a.tsv").write_bytes(b"".join(rows).replace(b"=", b""))
     import_bottom_up(work, [tmp_path / "a.tsv"])
     assert np.array_equal(regions(work).read_all("features")[1], drawn("3", 1, 7)["features"].astype(np.float16))
+
+
+def test_features_of_float16(tmp_path: Path, work: Workspace) -> None:
+    rows = [{**drawn(key, dim=8), "features": np.abs(drawn(key, dim=8)["features"]).astype("<f2")} for key in KEYS]
+    file = write_tsv(tmp_path / "a.tsv", rows)
+    result = import_bottom_up(work, [file])
+    assert result.dim == 4 and "--dtype float16" in result.notes[0]
+    result = import_bottom_up(work, [file], dtype="float16", force=True)
+    assert result.dim == 8 and not result.notes
+    assert np.array_equal(regions(work).read_all("features")[2], rows[2]["features"])
+    usual = import_bottom_up(work, [write_tsv(tmp_path / "b.tsv", [drawn(key) for key in KEYS])], force=True)
+    assert not usual.notes
+
+
+def test_an_archive_is_named(tmp_path: Path, work: Workspace) -> None:
+    (tmp_path / "trainval_36.zip").write_bytes(b"PK\3\4 and more")
+    with pytest.raises(ItmkitError, match=r"trainval_36.zip: is a zip archive; unpack it"):
+        import_bottom_up(work, [tmp_path / "trainval_36.zip"])

@@ -423,3 +423,20 @@ def test_real_features_of_flickr8k(tmp_path: Path, work: Workspace) -> None:
         expected = np.load(source / f"dev_{what}.npy", mmap_mode="r")[rows]
         assert np.array_equal(reader.read(column, rows), expected), column
     assert tags_of(reader) == json.loads((source / "dev_tags.json").read_text())
+
+
+def test_captions_a_picture_may_differ_where_ids_tell(tmp_path: Path, work: Workspace) -> None:
+    caps = [f"dog {number}" for number in range(7)]
+    write_scan(tmp_path / "scan", pictures=3, caps=caps, ids=["a", "a", "a", "b", "b", "c", "c"])
+    import_scan(work, tmp_path / "scan")
+    assert [(image.id, len(image.captions)) for image in work.dataset().images] == [("a", 3), ("b", 2), ("c", 2)]
+    assert regions(work).ids == ["a", "b", "c"]
+
+
+def test_boxes_by_another_name_and_files_that_nothing_reads(tmp_path: Path, work: Workspace) -> None:
+    written = write_scan(tmp_path / "scan")
+    (tmp_path / "scan" / "train_boxes.npy").rename(tmp_path / "scan" / "train_ims_bbx.npy")
+    (tmp_path / "scan" / "train_precaps_stan.txt").write_text("x")
+    result = import_scan(work, tmp_path / "scan")
+    assert np.array_equal(regions(work).read_all("boxes"), written["boxes"])
+    assert "train_precaps_stan.txt" in result.notes[0] and "bbx" not in result.notes[0]
