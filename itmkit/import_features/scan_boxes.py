@@ -38,8 +38,8 @@ def check_boxes(
         unordered: np.ndarray = (block[..., 2:] < block[..., :2]).any(axis=(1, 2)) & finite
         box = np.where(finite[:, None, None], box, 0.0)
         note(NOT_ORDERED, unordered, start)
-        flat: np.ndarray = ~(box[..., 2:] > box[..., :2]).all(axis=2).any(axis=1)
-        flat &= finite & ~unordered
+        with_area = np.all(box[..., 2:] > box[..., :2], axis=2)
+        flat: np.ndarray = finite & ~unordered & ~np.any(with_area, axis=1)
         for row in np.flatnonzero(flat):
             # A row of zeros is a picture without regions, and needs no boxes.
             flat[row] = found.features.read(start + int(row), start + int(row) + 1).any()

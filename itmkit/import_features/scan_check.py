@@ -29,6 +29,8 @@ from itmkit.import_features.scan_layout import (
 from itmkit.import_features.scan_tags import read_tags
 from itmkit.progress import Progress
 
+_WIDE = 512  # numbers a region; nobody has so many regions a picture
+
 
 @dataclass(frozen=True)
 class CheckOptions:
@@ -50,11 +52,8 @@ def read_split(
         return folder / f"{name}_{what}"
 
     features = _open(path("ims.npy"), problems)
-    if features is not None and (len(features.shape) != 3 or features.dtype not in (np.float16, np.float32)):
-        problems.append(
-            f"{features.path}: shape {features.shape} of {features.dtype}; (pictures, regions, width) of float16 or"
-            " float32 is needed"
-        )
+    if features is not None and (wrong := _wrong_shape(features)):
+        problems.append(f"{features.path}: shape {features.shape} of {features.dtype}; {wrong}")
         features = None
     found = None if features is None else ScanSplit(name, split, features)
     captions, ids = _texts(path("caps.txt"), path("ids.txt"), options.skip_empty, problems)
@@ -95,6 +94,21 @@ def read_split(
     else:
         problems += bad.in_words()
     return found, problems
+
+
+def _wrong_shape(features: NpyRows) -> str | None:
+    """What to do about an array that is not (pictures, regions, width) of float16 or float32; None where it is."""
+    needed = "(pictures, regions, width) of float16 or float32 is needed"
+    shape = features.shape
+    if features.dtype == np.float64:
+        return f"{needed}: save array.astype(numpy.float32)"
+    if len(shape) == 2 and features.dtype in (np.float16, np.float32):
+        return f"{needed}: vectors of whole pictures are one region each in array[:, None]"
+    if len(shape) != 3 or features.dtype not in (np.float16, np.float32):
+        return needed
+    if shape[1] >= _WIDE and shape[1] > shape[2]:
+        return f"{needed}: {shape[1]} regions of {shape[2]} numbers seem transposed; save array.transpose(0, 2, 1)"
+    return None
 
 
 def _open(path: Path, problems: list[str]) -> NpyRows | None:
