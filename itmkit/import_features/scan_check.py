@@ -181,7 +181,9 @@ def _read_sizes(
 
 def _check_scores(found: ScanSplit, names: Callable[[int], str], bad: BadRows) -> None:
     scores = found.arrays.get("scores")
-    for start, block in scores.blocks() if scores is not None else ():
+    if scores is None:
+        return
+    for start, block in scores.blocks():
         for row in np.flatnonzero(~np.isfinite(block.astype(np.float64)).all(axis=1)):
             bad.add(scores.path, "NaN or infinity", int(start + row), names(int(start + row)))
 
