@@ -12,9 +12,15 @@ from itmkit.commands import options
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
+    from itmkit.import_features.bottom_up_tsv import FeatureType
     from itmkit.import_features.sets import SetsResult
 
 SHOWN = 20  # skipped pictures
+SHOWN_DAMAGED = 10
+skip_damaged_option = click.option(
+    "--skip-damaged", is_flag=True,
+    help="Leave out records that cannot be used (broken lines, NaN, boxes outside the picture), and list them.",
+)  # fmt: skip
 
 
 @click.group("import-features")
@@ -53,6 +59,8 @@ def split_pairs(context: click.Context, parameter: click.Parameter, values: tupl
     "--size-order", type=click.Choice(["width-height", "height-width"]), default="width-height", show_default=True,
     help="The columns of *_sizes.npy.",
 )  # fmt: skip
+@skip_damaged_option
+@click.option("--skip-empty", is_flag=True, help="Leave out captions without words, and pictures without captions.")
 @options.force_option
 @options.json_option
 def scan(
@@ -61,6 +69,8 @@ def scan(
     split_map: dict[str, str],
     tag_form: str,
     size_order: str,
+    skip_damaged: bool,
+    skip_empty: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -81,6 +91,8 @@ def scan(
         split_map=split_map,
         tag_form=tag_form,  # type: ignore[arg-type]
         size_order=size_order,  # type: ignore[arg-type]
+        skip_damaged=skip_damaged,
+        skip_empty=skip_empty,
         force=force,
         progress=console.ConsoleProgress(),
     )
@@ -98,6 +110,11 @@ def scan(
     )
     if result.repeated:
         console.out.print(f"{result.repeated} of {result.rows} rows repeated an earlier row and were left out")
+    if result.left_out:
+        console.out.print(f"{result.left_out} pictures of the folder are not in the data set and were left out")
+    if result.empty:
+        console.out.print(f"{result.empty} captions without words were left out")
+    _show_damaged(result.damaged, result.path)
     if result.skipped:
         console.out.print(f"{result.skipped} pictures skipped (listed in {result.path / 'manifest.json'})")
     if "blocks" in result.extras:
@@ -119,14 +136,21 @@ regions_option = click.option(
     "--vocabulary", type=options.Path_, metavar="DIR",
     help="Folder with objects_vocab.txt and attributes_vocab.txt, which turn LXMERT's ids into tags and attributes.",
 )  # fmt: skip
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True,
+    help="The type of the numbers in the field `features`; the files do not say it.",
+)  # fmt: skip
 @regions_option
+@skip_damaged_option
 @options.force_option
 @options.json_option
 def bottom_up(
     workspace: Workspace,
     files: tuple[Path, ...],
     vocabulary: Path | None,
+    dtype: FeatureType,
     regions: int | None,
+    skip_damaged: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -143,7 +167,14 @@ def bottom_up(
     from itmkit.import_features.sets import import_bottom_up
 
     result = import_bottom_up(
-        workspace, files, vocabulary=vocabulary, regions=regions, force=force, progress=console.ConsoleProgress()
+        workspace,
+        files,
+        vocabulary=vocabulary,
+        dtype=dtype,
+        regions=regions,
+        skip_damaged=skip_damaged,
+        force=force,
+        progress=console.ConsoleProgress(),
     )
     _show_sets(result, as_json)
 
@@ -152,9 +183,12 @@ def bottom_up(
 @click.argument("folder", type=options.Path_)
 @options.workspace_option
 @regions_option
+@skip_damaged_option
 @options.force_option
 @options.json_option
-def npz(workspace: Workspace, folder: Path, regions: int | None, force: bool, as_json: bool) -> None:
+def npz(
+    workspace: Workspace, folder: Path, regions: int | None, skip_damaged: bool, force: bool, as_json: bool
+) -> None:
     """FOLDER with one .npz file per picture: x, bbox, num_bbox, image_h, image_w (bottom-up-attention.pytorch).
 
     The pickled `info` in these files is never read. The workspace needs a data set (`itmkit prepare`).
@@ -165,7 +199,14 @@ def npz(workspace: Workspace, folder: Path, regions: int | None, force: bool, as
     from itmkit.commands import console
     from itmkit.import_features.sets import import_npz
 
-    result = import_npz(workspace, folder, regions=regions, force=force, progress=console.ConsoleProgress())
+    result = import_npz(
+        workspace,
+        folder,
+        regions=regions,
+        skip_damaged=skip_damaged,
+        force=force,
+        progress=console.ConsoleProgress(),
+    )
     _show_sets(result, as_json)
 
 
@@ -182,6 +223,9 @@ def _show_sets(result: SetsResult, as_json: bool) -> None:
         f"{result.images} pictures (found by {result.matched_by}), up to {result.regions} regions x {result.dim}"
         f" with {', '.join(result.extras)} -> {result.path}"
     )
+    if result.repeated:
+        console.out.print(f"{result.repeated} records repeat an earlier one byte for byte and were taken once")
+    _show_damaged(result.damaged, result.path)
     if result.left_out:
         console.out.print(f"{result.left_out} pictures of the files are not in the data set and were left out")
     if result.skipped:
@@ -191,3 +235,16 @@ def _show_sets(result: SetsResult, as_json: bool) -> None:
             console.out.print(f"  {item['id']}: {item['reason']}")
         if len(result.skipped) > SHOWN:
             console.out.print(f"  and {len(result.skipped) - SHOWN} more")
+
+
+def _show_damaged(damaged: list[dict[str, str]], cache: Path) -> None:
+    from itmkit.commands.console import out
+
+    if not damaged:
+        return
+    listed = f"all are listed in {cache / 'manifest.json'}"
+    out.print(f"{len(damaged)} records cannot be used and were left out ({listed}):", markup=False, soft_wrap=True)
+    for item in damaged[:SHOWN_DAMAGED]:
+        out.print(f"  {item['place']}: {item['reason']}", markup=False, soft_wrap=True)
+    if len(damaged) > SHOWN_DAMAGED:
+        out.print(f"  and {len(damaged) - SHOWN_DAMAGED} more")

@@ -11,16 +11,25 @@ import click
 from itmkit.commands.console import ConsoleProgress, out, print_json, table
 from itmkit.commands.options import Path_, force_option, json_option, workspace_option
 from itmkit.dataset import SPLITS
-from itmkit.datasets.prepared import PreparedDataset
+from itmkit.datasets.prepared import LEFT_OUT, PreparedDataset
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
+    from itmkit.datasets.pair_rows import Columns
+    from itmkit.datasets.skip import Skip
     from itmkit.datasets.tagged import Division
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+SHOWN = 10  # things left out
 skip_missing_option = click.option(
     "--skip-missing", is_flag=True, help="Leave out images whose picture is missing or unreadable, and say how many."
+)
+skip_damaged_option = click.option(
+    "--skip-damaged", is_flag=True, help="Leave out records and pictures that cannot be read, and list them."
+)
+skip_empty_option = click.option(
+    "--skip-empty", is_flag=True, help="Leave out captions without words, and images without captions, and list them."
 )
 split_option = click.option(
     "--split", type=click.Choice(SPLITS), help="The split of images that have none in the file."
@@ -74,6 +83,42 @@ def _division(options: dict[str, Any]) -> Division:
     return Division(**{name: options.pop(name) for name in ("test", "val", "train", "seed", "lists")})
 
 
+def _skip(options: dict[str, Any]) -> Skip:
+    """Takes the options of what is left out out of the others."""
+    from itmkit.datasets.skip import Skip
+
+    return Skip(**{name: options.pop(f"skip_{name}") for name in ("missing", "damaged", "empty")})
+
+
+def _columns(options: dict[str, Any]) -> Columns:
+    """Takes the options of the columns out of the others."""
+    from itmkit.datasets.pair_rows import Columns
+
+    return Columns(options.pop("delimiter", None), options.pop("image_column"), options.pop("caption_column"))
+
+
+def _delimiter(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "bar": "|", "space": " "}
+    value = named.get(value, value) if value is not None else None
+    if value is not None and (len(value) != 1 or value in '"\r\n'):
+        raise click.BadParameter(f"{value!r}: one character, or tab, comma, semicolon, pipe", context, parameter)
+    return value
+
+
+image_column_option = click.option(
+    "--image-column", metavar="NAME", show_default="image, file_name, filepath, ... whichever there is",
+    help="What names the picture.",
+)  # fmt: skip
+caption_column_option = click.option(
+    "--caption-column", metavar="NAME", multiple=True, show_default="caption, text, title, ... whichever there is",
+    help="What holds a caption; repeatable.",
+)  # fmt: skip
+
+
+def _skipping(function: F) -> F:
+    return skip_missing_option(skip_damaged_option(skip_empty_option(function)))
+
+
 def _common(function: F) -> F:
     @wraps(function)
     def alone(workspace: Workspace, **options: Any) -> Any:
@@ -100,7 +145,7 @@ def command() -> None:
 @click.argument("file", type=Path_)
 @click.option("--images", type=Path_, required=True, help="Folder of the pictures.")
 @captions_option
-@skip_missing_option
+@_skipping
 @_common
 def karpathy(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """Karpathy's JSON of Flickr8k, Flickr30k or COCO, or a file in its layout.
@@ -114,14 +159,15 @@ def karpathy(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """
     from itmkit.datasets.karpathy import prepare_karpathy
 
-    _show(prepare_karpathy(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+    result = prepare_karpathy(workspace, skip=_skip(options), **options, progress=ConsoleProgress())
+    _show(result, as_json)
 
 
 @command.command("flickr8k")
 @click.argument("folder", type=Path_)
 @click.option("--images", type=Path_, show_default="found by its usual names", help="Folder of the pictures.")
 @captions_option
-@skip_missing_option
+@_skipping
 @_common
 def flickr8k(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """Flickr8k as its authors distribute it: the folder with Flickr8k.token.txt and the split lists.
@@ -132,7 +178,8 @@ def flickr8k(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """
     from itmkit.datasets.flickr8k import prepare_flickr8k
 
-    _show(prepare_flickr8k(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+    result = prepare_flickr8k(workspace, skip=_skip(options), **options, progress=ConsoleProgress())
+    _show(result, as_json)
 
 
 @command.command("coco")
@@ -141,7 +188,7 @@ def flickr8k(workspace: Workspace, as_json: bool, **options: Any) -> None:
 @click.option("--instances", type=Path_, multiple=True, help="Instances file; its categories become image labels.")
 @click.option("--split", type=click.Choice(SPLITS), show_default="from the file name", help="The split of all images.")
 @captions_option
-@skip_missing_option
+@_skipping
 @_common
 def coco(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """COCO's annotation files; several may be given, one per split.
@@ -154,7 +201,8 @@ def coco(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """
     from itmkit.datasets.coco import prepare_coco
 
-    _show(prepare_coco(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+    result = prepare_coco(workspace, skip=_skip(options), **options, progress=ConsoleProgress())
+    _show(result, as_json)
 
 
 @command.command("mirflickr")
@@ -169,7 +217,7 @@ def coco(workspace: Workspace, as_json: bool, **options: Any) -> None:
 @val_option
 @train_option
 @seed_option
-@skip_missing_option
+@_skipping
 @_common
 def mirflickr(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """MIRFLICKR-25K: the tags of an image are its caption, and its annotations are its labels.
@@ -184,8 +232,9 @@ def mirflickr(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """
     from itmkit.datasets.mirflickr import prepare_mirflickr
 
-    division = _division(options)
-    _show(prepare_mirflickr(workspace, division=division, **options, progress=ConsoleProgress()), workspace, as_json)
+    division, skip = _division(options), _skip(options)
+    result = prepare_mirflickr(workspace, division=division, skip=skip, **options, progress=ConsoleProgress())
+    _show(result, as_json)
 
 
 @command.command("nuswide")
@@ -204,7 +253,7 @@ def mirflickr(workspace: Workspace, as_json: bool, **options: Any) -> None:
 @val_option
 @train_option
 @seed_option
-@skip_missing_option
+@_skipping
 @_common
 def nuswide(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """NUS-WIDE: the tags of an image are its caption, and the concepts it shows are its labels.
@@ -219,49 +268,67 @@ def nuswide(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """
     from itmkit.datasets.nuswide import prepare_nuswide
 
-    division = _division(options)
-    _show(prepare_nuswide(workspace, division=division, **options, progress=ConsoleProgress()), workspace, as_json)
+    division, skip = _division(options), _skip(options)
+    result = prepare_nuswide(workspace, division=division, skip=skip, **options, progress=ConsoleProgress())
+    _show(result, as_json)
 
 
 @command.command("jsonl")
-@click.argument("file", type=Path_)
+@click.argument("files", metavar="FILE...", type=Path_, nargs=-1, required=True)
 @click.option("--images", type=Path_, show_default="folder of FILE", help="Folder that the image paths start from.")
+@image_column_option
+@caption_column_option
 @split_option
-@skip_missing_option
+@_skipping
 @_common
 def jsonl(workspace: Workspace, as_json: bool, **options: Any) -> None:
-    """Your own pictures: one JSON object per line with image, caption (or captions), and optionally split and labels.
+    """Your own pictures: JSON objects with image, caption (or captions), and optionally split and labels.
 
-    Without any split in the file and without --split, a tenth of the images becomes val and a tenth test.
+    A file has an object per line, or is one list of objects. The names of several files say their splits (train.json,
+    val.json, test.json). Without any split and without --split, a tenth of the images becomes val and a tenth test.
 
     \b
-    Example, with lines such as
+    Examples, with lines such as
       {"image": "a.jpg", "captions": ["A dog.", "A wet dog."], "split": "train"}
       itmkit prepare jsonl photos/captions.jsonl
+      itmkit prepare jsonl f30k_train.json f30k_val.json f30k_test.json --images flickr30k
     """
     from itmkit.datasets.pairs import prepare_jsonl
 
-    _show(prepare_jsonl(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+    columns, skip = _columns(options), _skip(options)
+    result = prepare_jsonl(workspace, columns=columns, skip=skip, **options, progress=ConsoleProgress())
+    _show(result, as_json)
 
 
 @command.command("csv")
-@click.argument("file", type=Path_)
+@click.argument("files", metavar="FILE...", type=Path_, nargs=-1, required=True)
 @click.option("--images", type=Path_, show_default="folder of FILE", help="Folder that the image paths start from.")
+@image_column_option
+@caption_column_option
+@click.option(
+    "--delimiter", metavar="CHAR", callback=_delimiter, show_default="from the first line: comma, tab, semicolon, bar",
+    help="What separates the cells: a character, or tab, comma, semicolon, pipe.",
+)  # fmt: skip
 @split_option
-@skip_missing_option
+@_skipping
 @_common
 def csv(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """Your own pictures: a table with the columns image and caption, and optionally split and labels (dog;beach).
 
-    The first line names the columns. Several lines may be about one image. Files ending in .tsv are split at tabs.
+    The first line names the columns, and tells what separates them. Several lines may be about one image, and the names
+    of several files say their splits. Quotes enclose cells between commas and semicolons, in .tsv files they do not.
 
     \b
-    Example:
+    Examples:
       itmkit prepare csv photos/captions.csv --split train
+      itmkit prepare csv results.csv --images flickr30k_images        (image_name| comment_number| comment)
+      itmkit prepare csv pairs.csv --image-column url_file --caption-column en --caption-column alt --delimiter tab
     """
     from itmkit.datasets.pairs import prepare_csv
 
-    _show(prepare_csv(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+    columns, skip = _columns(options), _skip(options)
+    result = prepare_csv(workspace, columns=columns, skip=skip, **options, progress=ConsoleProgress())
+    _show(result, as_json)
 
 
 @command.command("scenes")
@@ -279,10 +346,10 @@ def scenes(workspace: Workspace, as_json: bool, **options: Any) -> None:
     """
     from itmkit.datasets.prepared import prepare_scenes
 
-    _show(prepare_scenes(workspace, **options, progress=ConsoleProgress()), workspace, as_json)
+    _show(prepare_scenes(workspace, **options, progress=ConsoleProgress()), as_json)
 
 
-def _show(result: PreparedDataset, workspace: Workspace, as_json: bool) -> None:
+def _show(result: PreparedDataset, as_json: bool) -> None:
     if as_json:
         print_json(result.to_json())
         return
@@ -290,11 +357,14 @@ def _show(result: PreparedDataset, workspace: Workspace, as_json: bool) -> None:
     images, captions = (sum(c[what] for c in result.counts.values()) for what in ("images", "captions"))
     rows.append(("all", f"{images:,}", f"{captions:,}"))
     table(None, ["split", "images", "captions"], rows, right=["images", "captions"])
-    notes = list(result.notes)
-    if result.skipped:
-        first = "; ".join(f"{skip.id}: {skip.reason}" for skip in result.skipped[:3])
-        notes.append(f"{len(result.skipped):,} images left out, their pictures are no use (--json lists all): {first}")
-    for note in notes:
+    for note in result.notes:
         out.print(f"note: {note}")
+    if result.left_out:
+        listed = result.path.with_name(LEFT_OUT)
+        out.print(f"{len(result.left_out):,} records, captions or images were left out (all are listed in {listed}):")
+        for line in result.left_out[:SHOWN]:
+            out.print(f"  {line}")
+        if len(result.left_out) > SHOWN:
+            out.print(f"  and {len(result.left_out) - SHOWN:,} more")
     already = "is already this data set; nothing to do" if result.unchanged else "written"
     out.print(f"{result.path} {already}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from itmkit.dataset import Caption
-from itmkit.datasets.draft import Draft, write_drafts
+from itmkit.datasets.draft import Draft, split_of_name
 from itmkit.datasets.fields import integer_or_string, list_of_objects, string
 from itmkit.datasets.prepared import PreparedDataset
+from itmkit.datasets.skip import NOTHING, Problems, Skip
+from itmkit.datasets.write import write_drafts
+from itmkit.file_kinds import check_is_text
 from itmkit.files import read_json
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
@@ -24,7 +27,7 @@ def prepare_coco(
     instances: Sequence[Path] = (),
     split: str | None = None,
     captions: int | None = 5,
-    skip_missing: bool = False,
+    skip: Skip = NOTHING,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> PreparedDataset:
@@ -41,96 +44,112 @@ def prepare_coco(
     Raises:
         ItmkitError: everything that is wrong with the files and the pictures, in one error.
     """
-    problems: list[str] = []
-    drafts: dict[str, Draft] = {}
-    again: list[Draft] = []
+    problems, found = Problems(), _Found()
+    for file in (*files, *instances):
+        check_is_text(file)
     for file in files:
-        here, repeated = _read_captions(file, images, split, drafts, problems)
-        again += repeated
-        drafts |= {id: draft for id, draft in here.items() if id not in drafts}
-    for draft in drafts.values():
-        draft.captions = draft.captions[:captions]
-    _add_labels(instances, drafts, problems)
-    settings = {
-        "files": [file.name for file in files],
-        "instances": [file.name for file in instances],
-        "captions": captions,
-        "skip_missing": skip_missing,
-    }
-    problems += [
-        f"{draft.place}: image {draft.id!r}: this id occurs before, at {drafts[draft.id].place}" for draft in again
-    ]
+        _read_captions(file, images, split, found, problems)
+    _add_labels(instances, found.drafts, problems)
     return write_drafts(
         workspace,
-        list(drafts.values()),
+        found.worth_checking(skip),
         problems,
         kind="coco",
-        settings=settings,
-        skip_missing=skip_missing,
+        settings={
+            "files": [file.name for file in files],
+            "instances": [file.name for file in instances],
+            "captions": captions,
+        },
+        captions=captions,
+        skip=skip,
         force=force,
         progress=progress,
     )
 
 
-def split_of_name(file: Path) -> str | None:
-    """The split that a file's name says, None where it says none or several."""
-    found = set(re.findall(r"train|val|test", file.stem.lower()))
-    return found.pop() if len(found) == 1 else None
+@dataclass
+class _Found:
+    """The images of all files so far by id, the captions by id with the image of each, and images with damaged ones."""
+
+    drafts: dict[str, Draft] = field(default_factory=dict)
+    captions: dict[str, tuple[str, str]] = field(default_factory=dict)
+    spoilt: set[str] = field(default_factory=set)
+
+    def worth_checking(self, skip: Skip) -> list[Draft]:
+        """The images; those that lack captions only because these are damaged need no second complaint."""
+        return [d for d in self.drafts.values() if skip.damaged or d.captions or d.id not in self.spoilt]
 
 
-def _read_captions(
-    file: Path, images: Path, split: str | None, before: Collection[str], problems: list[str]
-) -> tuple[dict[str, Draft], list[Draft]]:
-    """The images of one file, with all their captions; and those whose ids occur in it, or in `before`, already."""
+def _read_captions(file: Path, images: Path, split: str | None, found: _Found, problems: Problems) -> None:
+    """Adds the images of one file, with all their captions."""
     content = read_json(file)
     split = split or split_of_name(file)
     if split is None:
-        problems.append(f"{file}: its name says no split (train, val or test); name it with --split")
+        problems.files.append(f"{file}: its name says no split (train, val or test); name it with --split")
+    if not isinstance(content, dict):
+        problems.files.append(f"{file}: an object with images and annotations is needed; is this a file of results?")
+        return
     folder = images / file.stem.rpartition("_")[2]
-    here: dict[str, Draft] = {}
-    again: list[Draft] = []
-    for place, entry in list_of_objects(content, "images", str(file), problems):
-        id = integer_or_string(entry, "id", place, problems)
-        name = string(entry, "file_name", place, problems)
-        if id and name:
-            draft = Draft(id, split or "train", [images / name, folder / name], [], place)
-            again += [draft] if id in before or id in here else []
-            here.setdefault(id, draft)
-    _add_captions(content, file, here, problems)
-    return here, again
+    ids: dict[str, str] = {}  # {as an annotation may write it: id}; "000000000139" is also 139
+    for place, entry in list_of_objects(content, "images", str(file), problems.files, problems.damaged):
+        id = integer_or_string(entry, "id", place, problems.damaged)
+        name = string(entry, "file_name", place, problems.damaged)
+        if not id or not name:
+            continue
+        draft = Draft(id, split or "train", [images / name, folder / name], [], place)
+        first = found.drafts.setdefault(id, draft)
+        if first is not draft and (first.split, first.candidates[0]) != (draft.split, draft.candidates[0]):
+            problems.damaged.append(f"{place}: image {id!r}: this id occurs before, at {first.place}")
+            ids.setdefault(id, "")  # whose captions are whose is not known
+            continue
+        problems.repeated += first is not draft
+        ids[id] = id
+        if id.isdecimal():
+            ids.setdefault(str(int(id)), id)
+    _add_captions(content, file, ids, found, problems)
 
 
-def _add_captions(content: Any, file: Path, drafts: dict[str, Draft], problems: list[str]) -> None:
-    for place, entry in list_of_objects(content, "annotations", str(file), problems):
-        image = integer_or_string(entry, "image_id", place, problems)
-        text = string(entry, "caption", place, problems)
-        id = integer_or_string(entry, "id", place, problems)
-        if image in drafts:
-            drafts[image].captions.append(Caption(id, text.strip()))
-        elif image:
-            problems.append(f"{place}: image {image!r} is not among the images of this file")
+def _add_captions(content: Any, file: Path, ids: dict[str, str], found: _Found, problems: Problems) -> None:
+    for place, entry in list_of_objects(content, "annotations", str(file), problems.files, problems.damaged):
+        wrong: list[str] = []
+        image = integer_or_string(entry, "image_id", place, wrong)
+        text = string(entry, "caption", place, wrong).strip()
+        id = integer_or_string(entry, "id", place, wrong)
+        if not wrong and image not in ids:
+            wrong.append(f"{place}: image {image!r} is not among the images of this file")
+        problems.damaged += wrong
+        image = ids.get(image, "")
+        if wrong:
+            found.spoilt.add(image)
+        if wrong or not image:
+            continue
+        if found.captions.get(id) == (image, text):
+            problems.repeated += 1
+            continue
+        found.captions.setdefault(id, (image, text))
+        found.drafts[image].captions.append(Caption(id, text))
 
 
-def _add_labels(files: Sequence[Path], drafts: dict[str, Draft], problems: list[str]) -> None:
+def _add_labels(files: Sequence[Path], drafts: dict[str, Draft], problems: Problems) -> None:
     """Sets the labels: the names of the categories of an image's instances, each once, by category id."""
     names: dict[str, str] = {}
     labels: dict[str, set[str]] = {}
     for file in files:
         content = read_json(file)
         known = 0
-        for place, entry in list_of_objects(content, "categories", str(file), problems):
-            id = integer_or_string(entry, "id", place, problems)
-            names.setdefault(id, string(entry, "name", place, problems))
-        for place, entry in list_of_objects(content, "annotations", str(file), problems):
-            image = integer_or_string(entry, "image_id", place, problems)
-            category = integer_or_string(entry, "category_id", place, problems)
+        for place, entry in list_of_objects(content, "categories", str(file), problems.files):
+            id = integer_or_string(entry, "id", place, problems.damaged)
+            names.setdefault(id, string(entry, "name", place, problems.damaged))
+        for place, entry in list_of_objects(content, "annotations", str(file), problems.files, problems.damaged):
+            image = integer_or_string(entry, "image_id", place, problems.damaged)
+            category = integer_or_string(entry, "category_id", place, problems.damaged)
             if image and category and category not in names:
-                problems.append(f"{place}: category {category!r} is not among the categories")
+                problems.damaged.append(f"{place}: category {category!r} is not among the categories")
             elif image in drafts:  # an instances file may describe more images than are prepared
                 known += 1
                 labels.setdefault(image, set()).add(category)
         if not known:
-            problems.append(f"{file}: describes none of these images; does it belong to these captions?")
+            problems.files.append(f"{file}: describes none of these images; does it belong to these captions?")
     order = {id: place for place, id in enumerate(names)}
     for image, found in labels.items():
         drafts[image].labels = tuple(names[category] for category in sorted(found, key=order.__getitem__))

@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 
-def list_of_objects(value: Any, key: str, place: str, problems: list[str]) -> list[tuple[str, dict[str, Any]]]:
-    """(place, object) of each object in the list `value[key]`; `place` becomes "FILE: key[3]"."""
+def list_of_objects(
+    value: Any, key: str, place: str, problems: list[str], damaged: list[str] | None = None
+) -> list[tuple[str, dict[str, Any]]]:
+    """(place, object) of each object in the list `value[key]`; `place` becomes "FILE: key[3]".
+
+    Items that are no objects stand in `damaged`, where that is given.
+    """
     items = value.get(key) if isinstance(value, dict) else None
     if not isinstance(items, list):
         what = "is missing" if isinstance(value, dict) and key not in value else "is no list"
@@ -19,7 +24,7 @@ def list_of_objects(value: Any, key: str, place: str, problems: list[str]) -> li
         if isinstance(item, dict):
             found.append((where, item))
         else:
-            problems.append(f"{where}: not an object")
+            (problems if damaged is None else damaged).append(f"{where}: not an object")
     return found
 
 
@@ -32,8 +37,10 @@ def string(entry: dict[str, Any], key: str, place: str, problems: list[str]) -> 
 
 
 def integer_or_string(entry: dict[str, Any], key: str, place: str, problems: list[str]) -> str:
-    """An id, as a string."""
+    """An id, as a string. Some programs write the number 7 as 7.0."""
     value = entry.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
         return str(value)
     problems.append(f"{place}: {key!r} is missing" if value is None else f"{place}: {key!r} is {value!r}, not an id")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from itmkit.dataset import Caption
-from itmkit.datasets.draft import Draft, write_drafts
+from itmkit.datasets.draft import Draft
 from itmkit.datasets.fields import integer_or_string, list_of_objects, string
 from itmkit.datasets.prepared import PreparedDataset
+from itmkit.datasets.skip import NOTHING, Problems, Skip
+from itmkit.datasets.write import write_drafts
+from itmkit.file_kinds import check_is_text
 from itmkit.files import read_json
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
@@ -20,7 +24,7 @@ def prepare_karpathy(
     *,
     images: Path,
     captions: int | None = 5,
-    skip_missing: bool = False,
+    skip: Skip = NOTHING,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> PreparedDataset:
@@ -36,38 +40,59 @@ def prepare_karpathy(
     Raises:
         ItmkitError: everything that is wrong with the file and the pictures, in one error.
     """
-    problems: list[str] = []
-    entries = list_of_objects(read_json(file), "images", str(file), problems)
+    check_is_text(file)
+    problems = Problems()
+    entries = list_of_objects(read_json(file), "images", str(file), problems.files, problems.damaged)
+    entries = _each_once(entries, problems)
     key = "cocoid" if any("cocoid" in entry for _, entry in entries) else "imgid"
-    drafts = [_draft(entry, place, key, images, captions, problems) for place, entry in entries]
-    settings = {"file": file.name, "captions": captions, "skip_missing": skip_missing}
+    drafts = [_draft(entry, place, key, images, problems) for place, entry in entries]
+    settings = {"file": file.name, "captions": captions}
     return write_drafts(
         workspace,
         [draft for draft in drafts if draft is not None],
         problems,
         kind="karpathy",
         settings=settings,
-        skip_missing=skip_missing,
+        captions=captions,
+        skip=skip,
         force=force,
         progress=progress,
     )
 
 
-def _draft(
-    entry: dict[str, Any], place: str, key: str, images: Path, count: int | None, problems: list[str]
-) -> Draft | None:
-    before = len(problems)
-    id = integer_or_string(entry, key, place, problems)
-    split = string(entry, "split", place, problems)
-    name = string(entry, "filename", place, problems)
-    folder = string(entry, "filepath", place, problems) if "filepath" in entry else ""
+def _each_once(entries: list[tuple[str, dict[str, Any]]], problems: Problems) -> list[tuple[str, dict[str, Any]]]:
+    """The entries without those that repeat an earlier one in every word."""
+    texts: set[str] = set()
+    kept = []
+    for place, entry in entries:
+        text = json.dumps(entry, sort_keys=True)
+        if text in texts:
+            problems.repeated += 1
+        else:
+            texts.add(text)
+            kept.append((place, entry))
+    return kept
+
+
+def _draft(entry: dict[str, Any], place: str, key: str, images: Path, problems: Problems) -> Draft | None:
+    wrong: list[str] = []
+    id = integer_or_string(entry, key, place, wrong)
+    split = string(entry, "split", place, wrong)
+    name = string(entry, "filename", place, wrong)
+    folder = string(entry, "filepath", place, wrong) if "filepath" in entry else ""
     texts: list[Caption] = []
-    for sentence_place, sentence in list_of_objects(entry, "sentences", place, problems)[:count]:
-        text = string(sentence, "raw", sentence_place, problems)
-        number = len(texts)
-        own = integer_or_string(sentence, "sentid", sentence_place, problems) if "sentid" in sentence else None
-        texts.append(Caption(own or f"{id}#{number}", text.strip()))
-    if len(problems) > before:
+    found = list_of_objects(entry, "sentences", place, wrong, problems.damaged)
+    for number, (sentence_place, sentence) in enumerate(found):
+        before = len(problems.damaged)
+        text = string(sentence, "raw", sentence_place, problems.damaged)
+        own = integer_or_string(sentence, "sentid", sentence_place, problems.damaged) if "sentid" in sentence else None
+        caption = Caption(own or f"{id}#{number}", text.strip())
+        if own is not None and caption in texts:
+            problems.repeated += 1
+        elif len(problems.damaged) == before:
+            texts.append(caption)
+    if wrong:
+        problems.damaged += wrong
         return None
     candidates = [images / folder / name, images / name] if folder else [images / name]
     return Draft(id, split, candidates, texts, place)

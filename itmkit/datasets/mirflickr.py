@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from itmkit.datasets.prepared import PreparedDataset
+from itmkit.datasets.skip import NOTHING, Skip
 from itmkit.datasets.tagged import (
     USUAL,
     Division,
@@ -53,7 +54,7 @@ def prepare_mirflickr(
     images: Path | None = None,
     min_count: int | None = None,
     division: Division = USUAL,
-    skip_missing: bool = False,
+    skip: Skip = NOTHING,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> PreparedDataset:
@@ -90,7 +91,7 @@ def prepare_mirflickr(
         division,
         kind="mirflickr",
         settings={"min_count": min_count},
-        skip_missing=skip_missing,
+        skip=skip,
         force=force,
         progress=progress,
     )

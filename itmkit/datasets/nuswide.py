@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from itmkit.datasets.prepared import PreparedDataset
+from itmkit.datasets.skip import NOTHING, Skip
 from itmkit.datasets.tagged import (
     USUAL,
     Division,
@@ -63,7 +64,7 @@ def prepare_nuswide(
     vocabulary: Path | None = None,
     concepts: int | None = CONCEPTS,
     division: Division = USUAL,
-    skip_missing: bool = False,
+    skip: Skip = NOTHING,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> PreparedDataset:
@@ -107,7 +108,7 @@ def prepare_nuswide(
         division,
         kind="nuswide",
         settings={"vocabulary": words.name if words else None, "concepts": concepts},
-        skip_missing=skip_missing,
+        skip=skip,
         force=force,
         progress=progress,
     )

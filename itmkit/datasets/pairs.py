@@ -1,4 +1,4 @@
-"""Your own pictures and captions, as JSON lines or a CSV table. Each line has a picture and a caption.
+"""Your own pictures and captions, as JSON lines, JSON lists or tables. Each line has a picture and a caption.
 
 {"image": "photos/a.jpg", "caption": "A dog on a beach.", "split": "train", "labels": ["dog"]}
 image,caption,split,labels
@@ -7,81 +7,104 @@ photos/a.jpg,A dog on a beach.,train,dog;beach
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from itmkit.dataset import SPLITS, Caption
-from itmkit.datasets.draft import Draft, write_drafts
+from itmkit.datasets.draft import Draft, split_named, split_of_name
+from itmkit.datasets.json_rows import json_rows
+from itmkit.datasets.pair_rows import USUAL_COLUMNS, Columns, PairRow
 from itmkit.datasets.prepared import PreparedDataset
+from itmkit.datasets.skip import NOTHING, Problems, Skip
+from itmkit.datasets.tables import table_rows
+from itmkit.datasets.write import write_drafts
 from itmkit.errors import ItmkitError
-from itmkit.files import utf8_lines
+from itmkit.file_kinds import is_address
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
 
-LABELS_SEPARATOR = ";"  # between the labels of one CSV cell
-
-
-@dataclass(frozen=True)
-class PairRow:
-    """One line: a picture and one or more captions. `split` is None where the line says none."""
-
-    place: str
-    image: str
-    captions: list[str]
-    split: str | None
-    labels: tuple[str, ...]
+_ENDINGS = (".jpg", ".jpeg", ".png")  # tried where the name of a picture has none
+_KNOWN_ENDINGS = (*_ENDINGS, ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 
 
 def prepare_jsonl(
     workspace: Workspace,
-    file: Path,
+    files: Path | Sequence[Path],
     *,
     images: Path | None = None,
     split: str | None = None,
-    skip_missing: bool = False,
+    columns: Columns = USUAL_COLUMNS,
+    skip: Skip = NOTHING,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> PreparedDataset:
-    """Reads JSON lines with `image`, `caption` (or a list `captions`), and optionally `split` and `labels`.
+    """Reads objects with `image`, `caption` (or a list `captions`), and optionally `split` and `labels`.
 
-    Lines of one image are put together. An image's id is `image` as written, a caption's `IMAGE#0`, `IMAGE#1`, ...
+    A file holds one object a line, or one list of objects. Objects of one image are put together. An image's id is
+    `image` as written, a caption's `IMAGE#0`, `IMAGE#1`, ... If files lie in different folders and there is no
+    `images`, ids begin with the folder: `train/0001.jpg`.
 
     Args:
-        images: the folder that `image` is relative to. Default: the folder of `file`.
-        split: the split of lines that name none. If it is None and no line names one, `default_splits` divides them.
+        files: one file, or several; the names of several say the split of what has none (train.json, val/lines.jsonl).
+        images: the folder that `image` is relative to. Default: the folder of the file.
+        split: the split of what has none. If it is None and nothing has a split, `default_splits` divides the images.
+        columns: the keys of pictures and captions, where they are not among the usual names.
+        skip: what is left out and listed, instead of being reported.
 
     Raises:
-        ItmkitError: everything that is wrong with the file and the pictures, in one error.
+        ItmkitError: everything that is wrong with the files and the pictures, in one error.
     """
-    problems: list[str] = []
-    rows = list(_jsonl_rows(file, problems))
-    options: dict[str, Any] = {"skip_missing": skip_missing, "force": force, "progress": progress}
-    return _write(workspace, file, rows, problems, "jsonl", images, split, options)
+    problems, notes = Problems(), list[str]()
+    files = [files] if isinstance(files, Path) else list(files)
+    rows = _rows_of_all(files, problems, lambda file: list(json_rows(file, columns, problems)))
+    drafts = _drafts(files, rows, images, split, problems, notes)
+    return write_drafts(
+        workspace,
+        drafts,
+        problems,
+        kind="jsonl",
+        settings={"files": [file.name for file in files], "split": split},
+        notes=notes,
+        skip=skip,
+        force=force,
+        progress=progress,
+    )
 
 
 def prepare_csv(
     workspace: Workspace,
-    file: Path,
+    files: Path | Sequence[Path],
     *,
     images: Path | None = None,
     split: str | None = None,
-    skip_missing: bool = False,
+    columns: Columns = USUAL_COLUMNS,
+    skip: Skip = NOTHING,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> PreparedDataset:
-    """Reads a table with a header: columns `image` and `caption`, and optionally `split` and `labels` (`dog;beach`).
+    """Reads tables with a header: columns `image` and `caption`, and optionally `split` and `labels` (`dog;beach`).
 
-    Columns are separated by commas, or by tabs if the file's name ends in .tsv. The rest is as in `prepare_jsonl`.
+    What separates the columns follows from the header: commas, tabs, semicolons or bars. Token files of Flickr30k,
+    which have no header, are read too. The rest is as in `prepare_jsonl`.
     """
-    problems: list[str] = []
-    rows = list(_csv_rows(file, problems))
-    options: dict[str, Any] = {"skip_missing": skip_missing, "force": force, "progress": progress}
-    return _write(workspace, file, rows, problems, "csv", images, split, options)
+    problems, notes = Problems(), list[str]()
+    files = [files] if isinstance(files, Path) else list(files)
+    rows = _rows_of_all(files, problems, lambda file: table_rows(file, columns, images or file.parent, problems, notes))
+    drafts = _drafts(files, rows, images, split, problems, notes)
+    return write_drafts(
+        workspace,
+        drafts,
+        problems,
+        kind="csv",
+        settings={"files": [file.name for file in files], "split": split},
+        notes=notes,
+        skip=skip,
+        force=force,
+        progress=progress,
+    )
 
 
 def default_splits(ids: list[str]) -> dict[str, str]:
@@ -94,110 +117,95 @@ def default_splits(ids: list[str]) -> dict[str, str]:
     return {id: "val" if n < share else "test" if n < 2 * share else "train" for n, id in enumerate(order)}
 
 
-def _write(
-    workspace: Workspace,
-    file: Path,
-    rows: list[PairRow],
-    problems: list[str],
-    kind: str,
+def _rows_of_all(
+    files: Sequence[Path], problems: Problems, read: Callable[[Path], list[PairRow]]
+) -> list[list[PairRow]]:
+    """The rows of each file; raises ItmkitError with what keeps any of them from being read at all."""
+    found: list[list[PairRow]] = []
+    unreadable: list[str] = []
+    for file in files:
+        try:
+            found.append(read(file))
+        except ItmkitError as error:
+            unreadable += error.problems
+    if unreadable:
+        raise ItmkitError([*problems.files, *unreadable])
+    return found
+
+
+def _drafts(
+    files: Sequence[Path],
+    rows: Sequence[list[PairRow]],
     images: Path | None,
     split: str | None,
-    options: dict[str, Any],
-) -> PreparedDataset:
-    notes: list[str] = []
-    if any(row.split is None for row in rows) and split is None:
-        if any(row.split is not None for row in rows):
-            bare = [row.place for row in rows if row.split is None]
-            problems.append(f"{bare[0]}: has no split while other lines have one ({len(bare)} such lines); use --split")
-        else:
-            notes.append("no line says a split: a tenth of the images became val, a tenth test, the rest train")
-    drafts = _grouped(rows, images or file.parent, split, problems)
-    if notes:
-        chosen = default_splits([draft.id for draft in drafts])
-        for draft in drafts:
-            draft.split = chosen[draft.id]
-    settings = {"file": file.name, "split": split, "skip_missing": options["skip_missing"]}
-    return write_drafts(workspace, drafts, problems, kind=kind, settings=settings, notes=notes, **options)
-
-
-def _grouped(rows: list[PairRow], folder: Path, split: str | None, problems: list[str]) -> list[Draft]:
-    """One draft an image; its split is the first that a line says, its labels those of all lines."""
+    problems: Problems,
+    notes: list[str],
+) -> list[Draft]:
+    """The images of all files. Those that no line and no file gives a split are divided."""
     drafts: dict[str, Draft] = {}
+    bare: list[str] = []  # places of rows without a split
     said: dict[str, str] = {}
-    for row in rows:
-        draft = drafts.get(row.image)
-        if draft is None:
-            draft = drafts[row.image] = Draft(row.image, split or SPLITS[0], [folder / row.image], [], row.place)
-        if row.split is not None:
-            first = said.setdefault(row.image, row.split)
-            if first != row.split:
-                problems.append(f"{row.place}: image {row.image!r}: split {row.split!r} here, {first!r} before")
-            draft.split = first
-        count = len(draft.captions)
-        draft.captions += [Caption(f"{row.image}#{count + n}", text) for n, text in enumerate(row.captions)]
-        draft.labels += tuple(label for label in row.labels if label not in draft.labels)
+    base = _common_folder(files) if images is None else None
+    for file, of_file in zip(files, rows, strict=True):
+        folder = images or file.parent
+        before = "" if base is None else f"{file.parent.absolute().relative_to(base).as_posix()}/"
+        of_name = (split_of_name(file) or split_of_name(file.absolute().parent)) if len(files) > 1 else None
+        usual = split or of_name
+        for row in _without_addresses(of_file, problems):
+            named = replace(row, image=f"{before}{row.image}", split=row.split or usual)
+            if named.split is None:
+                bare.append(row.place)
+            _add(named, _candidates(folder, row.image), drafts, said, problems)
+    if bare and said:
+        problems.files.append(
+            f"{bare[0]}: has no split while other lines have one ({len(bare)} such lines); use --split"
+        )
+    elif bare:
+        notes.append("no line says a split: a tenth of the images became val, a tenth test, the rest train")
+        chosen = default_splits(list(drafts))
+        for draft in drafts.values():
+            draft.split = chosen[draft.id]
     return list(drafts.values())
 
 
-def _jsonl_rows(file: Path, problems: list[str]) -> Iterator[PairRow]:
-    for number, line in utf8_lines(file, problems):
-        place = f"{file}: line {number}"
-        if not line.strip():
-            continue
-        try:
-            raw = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            problems.append(f"{place}: not JSON ({getattr(error, 'msg', error)})")
-            continue
-        if not isinstance(raw, dict):
-            problems.append(f"{place}: not an object in braces")
-            continue
-        wrong = [key for key in ("image", "split") if not isinstance(raw.get(key, ""), str)]
-        lists = {"captions": raw.get("captions", []), "labels": raw.get("labels", [])}
-        if isinstance(lists["labels"], str):
-            lists["labels"] = [label.strip() for label in lists["labels"].split(LABELS_SEPARATOR) if label.strip()]
-        if "caption" in raw:
-            lists["captions"] = [raw["caption"]] + (lists["captions"] if isinstance(lists["captions"], list) else [])
-        wrong += [key for key, value in lists.items() if not _strings(value)]
-        if wrong:
-            problems.append(f"{place}: {' and '.join(map(repr, wrong))} must be text, captions and labels lists of it")
-        elif not raw.get("image"):
-            problems.append(f"{place}: 'image' is missing")
-        elif not lists["captions"]:
-            problems.append(f"{place}: 'caption' (or a list 'captions') is missing")
+def _common_folder(files: Sequence[Path]) -> Path | None:
+    """The folder that holds the folders of all files; None where they lie in one and the same."""
+    folders = {str(file.parent.absolute()) for file in files}
+    return Path(os.path.commonpath(folders)) if len(folders) > 1 else None
+
+
+def _candidates(folder: Path, image: str) -> list[Path]:
+    path = folder / image
+    if path.suffix.lower() in _KNOWN_ENDINGS:
+        return [path]
+    return [path, *(folder / f"{image}{ending}" for ending in _ENDINGS)]
+
+
+def _without_addresses(rows: list[PairRow], problems: Problems) -> list[PairRow]:
+    found = [row for row in rows if is_address(row.image)]
+    if found:
+        what = f"the picture is an address ({found[0].image[:60]}); download the pictures and name the files"
+        more = f" ({len(found)} such lines)" if len(found) > 1 else ""
+        if len(found) == len(rows):
+            problems.files.append(f"{found[0].place}: {what}{more}")
         else:
-            captions = [text.strip() for text in lists["captions"]]
-            yield PairRow(place, raw["image"], captions, raw.get("split"), tuple(lists["labels"]))
+            problems.damaged += [f"{row.place}: the picture is an address ({row.image[:60]})" for row in found]
+    return [row for row in rows if not is_address(row.image)]
 
 
-def _strings(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _csv_rows(file: Path, problems: list[str]) -> Iterator[PairRow]:
-    lines = (line + "\n" for _, line in utf8_lines(file, problems))
-    table = csv.reader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
-    try:
-        header = [name.strip().lower() for name in next(table, [])]
-        missing = [name for name in ("image", "caption") if name not in header]
-        if missing:
-            raise ItmkitError(
-                [*problems, f"{file}: line 1: has no column {' and no column '.join(missing)}; found {header}"]
-            )
-        start = table.line_num + 1
-        for cells in table:
-            place, start = f"{file}: line {start}", table.line_num + 1
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) != len(header):
-                problems.append(f"{place}: has {len(cells)} cells, the header {len(header)}")
-                continue
-            row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
-            if not row["image"]:
-                problems.append(f"{place}: the image cell is empty")
-                continue
-            labels = [label.strip() for label in row.get("labels", "").split(LABELS_SEPARATOR)]
-            split = row.get("split") or None
-            yield PairRow(place, row["image"], [row["caption"]], split, tuple(label for label in labels if label))
-    except csv.Error as error:
-        problems.append(f"{file}: line {table.line_num}: not a readable table ({error})")
+def _add(
+    row: PairRow, candidates: list[Path], drafts: dict[str, Draft], said: dict[str, str], problems: Problems
+) -> None:
+    """Adds a row to the draft of its image, whose split is the first that a row says; its labels are those of all."""
+    draft = drafts.get(row.image)
+    if draft is None:
+        draft = drafts[row.image] = Draft(row.image, row.split or SPLITS[0], candidates, [], row.place)
+    if row.split is not None:
+        first = said.setdefault(row.image, row.split)
+        if (split_named(first) or first) != (split_named(row.split) or row.split):
+            problems.damaged.append(f"{row.place}: image {row.image!r}: split {row.split!r} here, {first!r} before")
+            return
+        draft.split = first
+    count = len(draft.captions)
+    draft.captions += [Caption(f"{row.image}#{count + n}", text) for n, text in enumerate(row.captions)]
+    draft.labels += tuple(label for label in row.labels if label not in draft.labels)

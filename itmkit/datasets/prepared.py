@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from itmkit.dataset import Dataset, ImageRecord, read_dataset, write_dataset
+from itmkit.caption_text import evenly_spelled
+from itmkit.dataset import Caption, Dataset, ImageRecord, read_dataset, write_dataset
 from itmkit.dataset_info import SHA, settle, uneven_captions
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json
+from itmkit.files import read_json, write_text
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
+
+LEFT_OUT = "dataset.left-out.txt"  # in the workspace: a line for everything that an option left out
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image left out because its picture is missing or unreadable (`skip_missing`)."""
+    """An image left out because its picture is missing or unreadable."""
 
     id: str
     reason: str
@@ -28,7 +31,8 @@ class PreparedDataset:
     """What a `prepare_...` function did.
 
     `unchanged`: the workspace already held exactly this data set, nothing was written. `counts` is per split:
-    {"train": {"images": n, "captions": m}, ...}. `notes` are worth reading, not wrong.
+    {"train": {"images": n, "captions": m}, ...}. `left_out` are sentences about everything that an option left out,
+    `skipped` among it; the file LEFT_OUT of the workspace lists them too. `notes` are worth reading, not wrong.
     """
 
     path: Path
@@ -37,6 +41,7 @@ class PreparedDataset:
     unchanged: bool = False
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "path": str(self.path)}
@@ -49,22 +54,40 @@ def write_or_keep(
     kind: str,
     settings: dict[str, Any],
     skipped: list[Skipped],
+    left_out: list[str],
     notes: list[str],
     force: bool,
 ) -> PreparedDataset:
     """Writes the data set unless an equal one is there. Raises ItmkitError for a different one without `force`."""
     path = workspace.dataset_path
     old = None if force else _present(workspace)
-    if old is not None:
-        if old.images == records:
-            if old.kind != kind:  # same images, other facts: they are of the data set that was here before
-                write_dataset(path, records, kind=kind, settings=settings)
-            settle(path)
-            notes = [*notes, *uneven_captions(old.info["counts"])]
-            return PreparedDataset(path, kind, old.info["counts"], True, skipped, notes)
+    if old is not None and old.images != records and [_respelled(image) for image in old.images] != records:
         raise _other(workspace, old)
-    counts = write_dataset(workspace.dataset_path, records, kind=kind, settings=settings)["counts"]
-    return PreparedDataset(path, kind, counts, False, skipped, [*notes, *uneven_captions(counts)])
+    if old is None:
+        counts = write_dataset(workspace.dataset_path, records, kind=kind, settings=settings)["counts"]
+    else:
+        if old.kind != kind and old.images == records:
+            # Same images, other facts: they are of the data set that was here before.
+            write_dataset(path, records, kind=kind, settings=settings)
+        settle(path)
+        counts = old.info["counts"]
+    _list_left_out(workspace, left_out)
+    notes = [*notes, *uneven_captions(counts)]
+    return PreparedDataset(path, kind, counts, old is not None, skipped, notes, left_out)
+
+
+def _respelled(image: ImageRecord) -> ImageRecord:
+    """The image as it would be prepared now: older versions kept the captions as they were written."""
+    captions = tuple(Caption(caption.id, evenly_spelled(caption.text)) for caption in image.captions)
+    return replace(image, captions=captions)
+
+
+def _list_left_out(workspace: Workspace, left_out: list[str]) -> None:
+    path = workspace.root / LEFT_OUT
+    if left_out:
+        write_text(path, "".join(f"{' '.join(line.split())}\n" for line in left_out))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def prepare_scenes(

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from itmkit.dataset import Caption
-from itmkit.datasets.draft import Draft, write_drafts
+from itmkit.datasets.draft import Draft
 from itmkit.datasets.prepared import PreparedDataset
+from itmkit.datasets.skip import Problems, Skip
+from itmkit.datasets.write import write_drafts
 from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
 from itmkit.progress import Progress
@@ -214,7 +216,7 @@ def write_tagged(
     *,
     kind: str,
     settings: dict[str, Any],
-    skip_missing: bool,
+    skip: Skip,
     force: bool,
     progress: Progress,
 ) -> PreparedDataset:
@@ -241,15 +243,15 @@ def write_tagged(
     if not drafts:  # checking no drafts would only add that there are none
         raise ItmkitError(problems or "no image of a split has both tags and labels")
     settings |= {"test": division.test, "val": division.val, "train": division.train, "seed": division.seed}
-    settings |= {"lists": lists.name if lists else None, "skip_missing": skip_missing}
+    settings |= {"lists": lists.name if lists else None}
     return write_drafts(
         workspace,
         drafts,
-        problems,
+        Problems(problems),
         kind=kind,
         settings=settings,
         notes=notes,
-        skip_missing=skip_missing,
+        skip=skip,
         force=force,
         progress=progress,
     )

@@ -18,6 +18,7 @@ from itmkit.cache.tag_phrases import TagPhrases
 from itmkit.dataset import Dataset
 from itmkit.encode_text.alignment import Spans, means, pieces_of_words
 from itmkit.encode_text.encoder import KINDS, LAST_FOUR, LanguageModel, Layer, Padding, load_language_model
+from itmkit.encode_text.unknown import check_known
 from itmkit.errors import ItmkitError
 from itmkit.job import USUAL, Job
 from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
@@ -100,6 +101,8 @@ def encode_text(
     options = partial(_writer_options, workspace, dataset, name, loaded, job)
     encoded, without, captions, words, phrases, padding = 0, 0, None, None, None, Padding()
     if "texts" in sides:
+        if told := check_known(encoder, dataset.distinct_texts):
+            job.progress.note(told)
         text = TextCache.open(workspace.cache("text"))
         encoded, without = _texts(dataset, text, encoder, options("texts"), batch, padding, job.progress)
         captions, words = len(text), int(text.reader.lengths().sum())

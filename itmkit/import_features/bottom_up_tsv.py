@@ -16,18 +16,22 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from itmkit.dataset import wrong_id
 from itmkit.errors import ItmkitError
-from itmkit.import_features.region_sets import Findings, RegionSet, wrong_values
+from itmkit.file_kinds import check_is_text
+from itmkit.import_features.region_sets import BoxUnits, Findings, RegionSet, in_pixels, wrong_values
 from itmkit.progress import Progress
 
 BOTTOM_UP = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
 LXMERT = ("img_id", "img_h", "img_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf", "num_boxes", "boxes",
           "features")  # fmt: skip
 FORMS = {"bottom-up": BOTTOM_UP, "lxmert": LXMERT}
+FeatureType = Literal["float32", "float16"]
+_FEW = 10  # numbers, which say nothing about their type
 LONGEST_LINE = 64 << 20  # bytes; 100 boxes of 2,048 numbers take 1.1 million
 
 
@@ -40,7 +44,8 @@ class BottomUpFiles:
     """The checked files. Lists are by picture, in the order of files and lines.
 
     ids, counts, sizes: each picture's id, number of boxes, and width and height. dim: D. form: "bottom-up" or "lxmert".
-    digests: file name -> sha256.
+    digests: file name -> sha256. repeated: how many lines repeat an earlier one byte for byte. damaged: {"place",
+    "reason"} of every line left out.
     """
 
     form: str
@@ -51,6 +56,11 @@ class BottomUpFiles:
     dim: int = 0
     digests: dict[str, str] = field(default_factory=dict)
     places: list[tuple[Path, int, int, int]] = field(default_factory=list)  # file, line, offset, length
+    dtype: FeatureType = "float32"
+    shares: bool = False  # of the boxes: not in pixels, but from 0 to 1
+    seems_float16: bool = False  # though read as float32
+    repeated: int = 0
+    damaged: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def extras(self) -> tuple[str, ...]:
@@ -66,26 +76,44 @@ class BottomUpFiles:
             file.seek(offset)
             line = file.read(length)
         try:
-            key, found = parse_line(line, FORMS[self.form], self.vocabulary)
+            key, found = parse_line(line, FORMS[self.form], self.vocabulary, self.dtype)
             if key != self.ids[place] or len(found) != self.counts[place] or wrong_values(found):
                 raise WrongLine
         except WrongLine:
             raise ItmkitError(f"{path}: line {number} has changed during the import; run the command again") from None
-        return found
+        return in_pixels(found) if self.shares else found
+
+    def place_of(self, place: int) -> tuple[Path, str, str]:
+        """The file, and the line in words, of picture `place`."""
+        path, number, _, _ = self.places[place]
+        return path, "line", f"{number} (picture {self.ids[place]})"
+
+    def leave_out(self, numbers: set[int]) -> None:
+        """Drops pictures from all lists."""
+        lists: tuple[list[Any], ...] = (self.ids, self.counts, self.sizes, self.places)
+        for values in lists:
+            values[:] = [value for number, value in enumerate(values) if number not in numbers]
 
 
 def check_bottom_up(
-    paths: Sequence[Path], vocabulary: Mapping[str, list[str]] | None, progress: Progress
+    paths: Sequence[Path],
+    vocabulary: Mapping[str, list[str]] | None,
+    progress: Progress,
+    *,
+    dtype: FeatureType = "float32",
+    skip_damaged: bool = False,
 ) -> BottomUpFiles:
     """Reads every line of the files of one set.
 
     Args:
         vocabulary: tables "tags" and "attributes" that LXMERT's ids are indexes into.
+        dtype: of the numbers in the field `features`.
+        skip_damaged: leave out lines that cannot be used, instead of reporting them.
 
     Raises:
         ItmkitError: everything that is wrong with all files, in one error.
     """
-    findings = Findings()
+    findings = Findings(skip_damaged=skip_damaged)
     forms = {path: form for path in paths if (form := _form(path, findings)) is not None}
     if len(set(forms.values())) > 1:
         first = next(iter(forms))
@@ -94,13 +122,17 @@ def check_bottom_up(
     if vocabulary is not None and "bottom-up" in forms.values():
         path = next(path for path, form in forms.items() if form == "bottom-up")
         findings.add(path, "holds no ids of objects, so --vocabulary names nothing; leave it out")
-    files = BottomUpFiles(next(iter(forms.values()), "bottom-up"), vocabulary)
-    seen: dict[str, tuple[Path, int]] = {}
+    files = BottomUpFiles(next(iter(forms.values()), "bottom-up"), vocabulary, dtype=dtype)
+    check = _Check(files, findings)
     with progress.task("check", sum(path.stat().st_size >> 20 for path in forms), unit="MiB") as advance:
         for path, form in forms.items():
-            _check_file(path, form, files, seen, findings, advance)
+            _check_file(path, form, check, advance)
+    files.leave_out(check.units.odd_ones(findings, files.place_of))
+    files.seems_float16 = check.halves > len(files.ids) // 2
+    files.shares, files.damaged = check.units.shares, findings.damaged
     if not files.ids and not findings:
-        findings.add(paths[0], "holds no picture")
+        why = "".join(f" that can be used ({one['place']}: {one['reason']})" for one in files.damaged[:1])
+        findings.add(paths[0], f"holds no picture{why}")
     if findings:
         raise ItmkitError(findings.in_words())
     return files
@@ -111,6 +143,11 @@ def _form(path: Path, findings: Findings) -> str | None:
     if not path.is_file():
         findings.add(path, "is not a regular file" if path.exists() else "no such file")
         return None
+    try:
+        check_is_text(path)
+    except ItmkitError as error:  # an archive, as released features are packed
+        findings.add(path, error.problems[0].removeprefix(f"{path}: "))
+        return None
     with open(path, "rb") as file:
         fields = file.readline(LONGEST_LINE).count(b"\t") + 1
     form = next((form for form, names in FORMS.items() if len(names) == fields), None)
@@ -120,58 +157,61 @@ def _form(path: Path, findings: Findings) -> str | None:
     return form
 
 
-def _check_file(
-    path: Path,
-    form: str,
-    files: BottomUpFiles,
-    seen: dict[str, tuple[Path, int]],
-    findings: Findings,
-    advance: Callable[[int], None],
-) -> None:
+@dataclass
+class _Check:
+    """What the first reading gathers. `seen`: {id: file, line and digest of the line}."""
+
+    files: BottomUpFiles
+    findings: Findings
+    units: BoxUnits = field(default_factory=BoxUnits)
+    halves: int = 0  # pictures whose features look like float16
+    seen: dict[str, tuple[Path, int, bytes]] = field(default_factory=dict)
+
+
+def _check_file(path: Path, form: str, check: _Check, advance: Callable[[int], None]) -> None:
     state, offset, number = hashlib.sha256(), 0, 0
     with open(path, "rb") as file:
         while line := file.readline(LONGEST_LINE):
             number += 1
             state.update(line)
             if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-                findings.add(
-                    path, f"has lines longer than {LONGEST_LINE >> 20} MiB; nothing after", "line", f"{number}"
-                )
+                what = f"has lines longer than {LONGEST_LINE >> 20} MiB; nothing was read from line {number} on"
+                check.findings.add(path, what)
                 return
             advance(((offset + len(line)) >> 20) - (offset >> 20))
             if line.strip():  # a blank line at the end is no fault
-                _check_line(path, number, offset, line, form, files, seen, findings)
+                _check_line(path, form, number, offset, line, check)
             offset += len(line)
-    files.digests[path.name] = state.hexdigest()
+    check.files.digests[path.name] = state.hexdigest()
 
 
-def _check_line(
-    path: Path,
-    number: int,
-    offset: int,
-    line: bytes,
-    form: str,
-    files: BottomUpFiles,
-    seen: dict[str, tuple[Path, int]],
-    findings: Findings,
-) -> None:
+def _check_line(path: Path, form: str, number: int, offset: int, line: bytes, check: _Check) -> None:
+    files, place = check.files, (path, "line", _place(number, line))
     try:
-        key, found = parse_line(line, FORMS[form], files.vocabulary if form == "lxmert" else None)
+        key, found = parse_line(line, FORMS[form], files.vocabulary if form == "lxmert" else None, files.dtype)
     except WrongLine as error:
-        findings.add(path, str(error), "line", _place(number, line))
+        check.findings.add(path, str(error), *place[1:])
         return
-    for what in wrong_values(found):
-        findings.add(path, what, "line", _place(number, line))
-    dim = found.features.shape[1]
+    digest = hashlib.sha256(line.rstrip(b"\r\n")).digest()
+    if key in check.seen:
+        other, before, same = check.seen[key]
+        if same == digest:
+            files.repeated += 1
+        else:
+            check.findings.add(path, f"the id of line {before} of {other.name} again", *place[1:])
+        return
+    wrong, dim = wrong_values(found), found.features.shape[1]
     if len(found):
-        files.dim = files.dim or dim
-        if dim != files.dim:
-            findings.add(path, f"{dim} numbers a box, {files.dim} in the first", "line", _place(number, line))
-    if key in seen:
-        other, before = seen[key]
-        findings.add(path, f"the id of line {before} of {other.name} again", "line", _place(number, line))
+        files.dim = files.dim or (0 if wrong else dim)
+        if files.dim and dim != files.dim:
+            wrong.append(f"{dim} numbers a box, {files.dim} in the first")
+    for what in wrong:
+        check.findings.add(path, what, *place[1:])
+    if wrong:
         return
-    seen[key] = path, number
+    check.seen[key] = path, number, digest
+    check.units.add(len(files.ids), found)
+    check.halves += len(found) > 0 and _may_be_float16(found.features)
     files.ids.append(key)
     files.counts.append(len(found))
     files.sizes.append((found.width, found.height))
@@ -184,7 +224,10 @@ def _place(number: int, line: bytes) -> str:
 
 
 def parse_line(
-    line: bytes, names: Sequence[str], vocabulary: Mapping[str, list[str]] | None = None
+    line: bytes,
+    names: Sequence[str],
+    vocabulary: Mapping[str, list[str]] | None = None,
+    dtype: FeatureType = "float32",
 ) -> tuple[str, RegionSet]:
     """(picture's id, its regions) of a line with the fields `names`.
 
@@ -204,7 +247,7 @@ def parse_line(
         raise WrongLine(f"an id that {why}")
     width, height, count = (_integer(named, name) for name in ("image_w", "image_h", "num_boxes"))
     boxes = _array(named, "boxes", "<f4", count, 4)
-    features = _array(named, "features", "<f4", count, None)
+    features = _array(named, "features", "<f4" if dtype == "float32" else "<f2", count, None)
     found = RegionSet(width, height, features, boxes)
     if "objects_id" in named:
         found.scores = _array(named, "objects_conf", "<f4", count, 1)[:, 0]
@@ -212,6 +255,26 @@ def parse_line(
         found.tags = _ids(named, "objects_id", count, vocabulary, "tags")
         found.attributes = _ids(named, "attrs_id", count, vocabulary, "attributes")
     return key, found
+
+
+def _may_be_float16(features: np.ndarray) -> bool:
+    """Whether numbers read as float32 are more alike as twice as many of float16.
+
+    A tenfold float16 is a ten thousand million times larger float32, if its bits are read as such.
+    """
+    if features.dtype != np.float32 or not len(features):
+        return False
+    halves = features.view(np.float16).astype(np.float32)
+    return bool(np.isfinite(halves).all()) and _spread(features) > 1e5 and _spread(halves) < 1e4
+
+
+def _spread(values: np.ndarray) -> float:
+    """How many times larger than the smaller ones the larger ones of the numbers are, without zeros and outliers."""
+    sizes = np.abs(values[values != 0])
+    if len(sizes) < _FEW:
+        return 1.0
+    low, high = np.percentile(sizes, [10, 90])
+    return float(high / low)
 
 
 def _integer(named: Mapping[str, bytes], name: str) -> int:
@@ -223,8 +286,12 @@ def _integer(named: Mapping[str, bytes], name: str) -> int:
 
 def _array(named: Mapping[str, bytes], name: str, dtype: str, count: int, width: int | None) -> np.ndarray:
     """(count, width) numbers of a base64 field; `width` None: whatever divides evenly."""
+    text = named[name].strip()
+    if text[:2] in (b"b'", b'b"') and text[-1:] == text[1:2]:  # str() of the bytes, which Python 3 writes
+        text = text[2:-1]
+    text = text.rstrip(b"=")  # some programs write no padding
     try:
-        data = base64.b64decode(named[name].strip(), validate=True)
+        data = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise WrongLine(f"{name} that is not base64") from None
     size = np.dtype(dtype).itemsize

@@ -14,13 +14,14 @@ import zipfile
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from itmkit.dataset import wrong_id
 from itmkit.errors import ItmkitError
 from itmkit.import_features.npy import read_header
-from itmkit.import_features.region_sets import Findings, RegionSet, wrong_values
+from itmkit.import_features.region_sets import BoxUnits, Findings, RegionSet, in_pixels, wrong_values
 from itmkit.progress import Progress
 
 MOST_BYTES = 64 << 20  # of a file, and of an array in it; 100 boxes of 2,048 numbers take 0.8 million
@@ -34,7 +35,10 @@ class WrongFile(Exception):
 
 @dataclass
 class NpzFiles:
-    """The checked files. Lists are by picture. `digests` is one for the whole folder."""
+    """The checked files. Lists are by picture. `digests` is one for the whole folder.
+
+    repeated: how many files are equal to another of the same name. damaged: {"place", "reason"} of every file left out.
+    """
 
     vocabulary: None = None
     ids: list[str] = field(default_factory=list)
@@ -44,6 +48,9 @@ class NpzFiles:
     digests: dict[str, str] = field(default_factory=dict)
     paths: list[Path] = field(default_factory=list)
     pickled: int = 0  # files with an `info`
+    shares: bool = False  # of the boxes: not in pixels, but from 0 to 1
+    repeated: int = 0
+    damaged: list[dict[str, str]] = field(default_factory=list)
 
     extras = ("boxes", "sizes")
 
@@ -56,56 +63,86 @@ class NpzFiles:
                 raise WrongFile
         except WrongFile:
             raise ItmkitError(f"{path}: has changed during the import; run the command again") from None
-        return found
+        return in_pixels(found) if self.shares else found
+
+    def leave_out(self, numbers: set[int]) -> None:
+        """Drops pictures from all lists."""
+        lists: tuple[list[Any], ...] = (self.ids, self.counts, self.sizes, self.paths)
+        for values in lists:
+            values[:] = [value for number, value in enumerate(values) if number not in numbers]
 
 
-def check_npz(folder: Path, progress: Progress) -> NpzFiles:
+def check_npz(folder: Path, progress: Progress, *, skip_damaged: bool = False) -> NpzFiles:
     """Reads every .npz file in `folder` and the folders in it; the picture's id is the file's name.
+
+    Args:
+        skip_damaged: leave out files that cannot be used, instead of reporting them.
 
     Raises:
         ItmkitError: everything that is wrong with all files, in one error.
     """
     if not folder.is_dir():
         raise ItmkitError(f"{folder}: no such folder")
-    paths = sorted(folder.rglob("*.npz"))
+    paths = [path for path in sorted(folder.rglob("*.npz")) if not _of_macos(path.relative_to(folder))]
     if not paths:
         raise ItmkitError(f"{folder}: holds no .npz files")
-    files, findings, state = NpzFiles(), Findings(), hashlib.sha256()
-    seen: dict[str, Path] = {}
+    files, findings, state = NpzFiles(), Findings(skip_damaged=skip_damaged), hashlib.sha256()
+    seen: dict[str, tuple[Path, bytes]] = {}
+    units = BoxUnits()
     with progress.task("check", len(paths), unit="files") as advance:
         for path in paths:
-            key = path.name.removesuffix(".npz")
-            place = str(path.relative_to(folder))
+            key, place = path.name.removesuffix(".npz"), str(path.relative_to(folder))
             try:
                 data = _bytes(path)
-                state.update(f"{place}\0{hashlib.sha256(data).hexdigest()}\n".encode("utf-8", "surrogateescape"))
+                digest = hashlib.sha256(data)
+                state.update(f"{place}\0{digest.hexdigest()}\n".encode("utf-8", "surrogateescape"))
                 found, has_info = parse_npz(data)
             except WrongFile as error:
                 findings.add(folder, str(error), "file", place)
                 continue
             finally:
                 advance(1)
-            for what in wrong_values(found):
-                findings.add(folder, what, "file", place)
-            if len(found):
-                files.dim = files.dim or found.features.shape[1]
-                if found.features.shape[1] != files.dim:
-                    what = f"{found.features.shape[1]} numbers a box, {files.dim} in the first"
-                    findings.add(folder, what, "file", place)
-            if why := wrong_id(key):
-                findings.add(folder, f"a name that {why}", "file", place)
-            if seen.setdefault(key, path) is not path:
-                findings.add(folder, f"the name of {seen[key].relative_to(folder)} again", "file", place)
+            if key in seen and seen[key][1] == digest.digest():
+                files.repeated += 1
                 continue
+            wrong = _wrong(found, files, key)
+            if key in seen:
+                wrong.append(f"the name of {seen[key][0].relative_to(folder)} again")
+            for what in wrong:
+                findings.add(folder, what, "file", place)
+            if wrong:
+                continue
+            seen[key] = path, digest.digest()
+            units.add(len(files.ids), found)
             files.ids.append(key)
             files.counts.append(len(found))
             files.sizes.append((found.width, found.height))
             files.paths.append(path)
             files.pickled += has_info
+    files.leave_out(units.odd_ones(findings, lambda n: (folder, "file", str(files.paths[n].relative_to(folder)))))
     if findings:
         raise ItmkitError(findings.in_words())
-    files.digests = {"npz": state.hexdigest()}
+    if not files.ids:
+        raise ItmkitError(f"{folder}: holds no picture that can be used ({findings.damaged[0]['reason']})")
+    files.shares, files.damaged, files.digests = units.shares, findings.damaged, {"npz": state.hexdigest()}
     return files
+
+
+def _of_macos(path: Path) -> bool:
+    """Whether it is one of the files about files that macOS puts into archives."""
+    return path.name.startswith("._") or "__MACOSX" in path.parts
+
+
+def _wrong(found: RegionSet, files: NpzFiles, key: str) -> list[str]:
+    """What is wrong with the values of one file; the first good one decides D."""
+    wrong, dim = wrong_values(found), found.features.shape[1]
+    if len(found):
+        files.dim = files.dim or (0 if wrong else dim)
+        if files.dim and dim != files.dim:
+            wrong.append(f"{dim} numbers a box, {files.dim} in the first")
+    if why := wrong_id(key):
+        wrong.append(f"a name that {why}")
+    return wrong
 
 
 def _bytes(path: Path) -> bytes:
@@ -139,7 +176,9 @@ def parse_npz(data: bytes) -> tuple[RegionSet, bool]:
     except Exception as error:  # zipfile and zlib raise dozens of kinds on damaged files
         raise WrongFile(f"not an .npz file, or a damaged one ({type(error).__name__})") from None
     if x.ndim != 2 or x.dtype not in (np.float16, np.float32) or x.shape[0] != count:
-        raise WrongFile(f"x has shape {x.shape} of {x.dtype}, float32 ({count}, D) is needed for num_bbox {count}")
+        turned = "; it seems transposed" if x.ndim == 2 and x.shape[1] == count else ""
+        needed = f"float32 ({count}, D) is needed for num_bbox {count}{turned}"
+        raise WrongFile(f"x has shape {x.shape} of {x.dtype}, {needed}")
     if bbox.shape != (count, 4) or bbox.dtype.kind not in "fiu":
         raise WrongFile(f"bbox has shape {bbox.shape} of {bbox.dtype}, ({count}, 4) is needed for num_bbox {count}")
     with np.errstate(over="ignore"):

@@ -7,7 +7,7 @@ problems of a folder are reported together before anything is written. The secon
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +15,17 @@ import numpy as np
 
 from itmkit.cache import WHOLE, CacheWriter, MadeBy
 from itmkit.cache.parts import writing
+from itmkit.cache.writer import ShardWriter
+from itmkit.dataset import Dataset
 from itmkit.dataset_info import uneven_captions
 from itmkit.errors import ItmkitError
 from itmkit.files import digest
+from itmkit.import_features.region_sets import SCALED
 from itmkit.import_features.scan_blocks import block_columns, read_blocks
-from itmkit.import_features.scan_check import read_split
+from itmkit.import_features.scan_check import CheckOptions, disagreements, read_split
 from itmkit.import_features.scan_dataset import scan_dataset
-from itmkit.import_features.scan_layout import ScanSplit, SizeOrder, find_splits, read_tags
+from itmkit.import_features.scan_layout import ScanSplit, SizeOrder, find_splits, passed_over, some
+from itmkit.import_features.scan_tags import read_tags
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.regions import region_columns
 from itmkit.workspace import Workspace
@@ -32,7 +36,12 @@ STAGE = "import-features"
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What `import_scan` found and wrote."""
+    """What `import_scan` found and wrote.
+
+    repeated: how many rows repeated an earlier row and were left out. left_out: how many pictures of the folder the
+    prepared data set has not. empty: how many captions were left out because they hold no words. damaged: {"place",
+    "reason"} of every row that was left out because it cannot be used.
+    """
 
     path: Path
     images: int
@@ -46,11 +55,10 @@ class ImportResult:
     skipped: int
     notes: list[str] = field(default_factory=list)
     unchanged: bool = False
-
-    @property
-    def repeated(self) -> int:
-        """How many rows repeated the features of an earlier row and were left out."""
-        return self.rows - self.images
+    repeated: int = 0
+    left_out: int = 0
+    empty: int = 0
+    damaged: list[dict[str, str]] = field(default_factory=list)
 
 
 def import_scan(
@@ -60,6 +68,8 @@ def import_scan(
     split_map: Mapping[str, str] | None = None,
     tag_form: TagForm = "colour-class",
     size_order: SizeOrder = "width-height",
+    skip_damaged: bool = False,
+    skip_empty: bool = False,
     shard_size: int = 2000,
     force: bool = False,
     progress: Progress = SILENT,
@@ -68,19 +78,23 @@ def import_scan(
 
     Where the workspace has no data set, or one that an import made, `dataset.jsonl` is written from the captions
     (pictures without files, caption ids "<image>#k"). Where `itmkit prepare` made the data set, its captions and
-    splits stay, and every picture of it must be among the features, by id or by file name.
+    splits stay, and every picture of it must be among the features, by id or by file name. Other pictures of the folder
+    are left out.
 
     Args:
         split_map: {"testall": "test", "dev": "-"}: the split of a name, or "-" to leave it out.
         tag_form: "colour-class" splits a tag at its first space; "class" takes it whole.
         size_order: what the two columns of `_sizes.npy` are.
+        skip_damaged: leave out rows that cannot be used, and list them.
+        skip_empty: leave out captions without words, and pictures of which no caption is left.
         force: make the cache and an imported data set anew if they came from other files.
 
     Raises:
         ItmkitError: every problem of the folder, before anything is written.
     """
     with workspace.preparing():
-        return _imported(workspace, folder, split_map, tag_form, size_order, shard_size, force, progress)
+        options = CheckOptions(size_order, skip_damaged, skip_empty)
+        return _imported(workspace, folder, split_map, tag_form, options, shard_size, force, progress)
 
 
 def _imported(
@@ -88,60 +102,70 @@ def _imported(
     folder: Path,
     split_map: Mapping[str, str] | None,
     tag_form: TagForm,
-    size_order: SizeOrder,
+    options: CheckOptions,
     shard_size: int,
     force: bool,
     progress: Progress,
 ) -> ImportResult:
     names, notes = find_splits(folder, split_map)
-    splits = _read_splits(folder, names, size_order, progress)
-    for note in notes:
-        progress.note(note)
+    splits = _read_splits(folder, names, options, progress)
+    if unread := passed_over(folder, names):
+        notes.append(f"passed over, since nothing here reads them: {some('file', unread)}")
+    repeated = sum(len(split.features) - len(split) for split in splits)
 
     files = digest({split.name: split.digests for split in splits})
     settings: dict[str, Any] = {"layout": "scan", "splits": names, "files_sha256": files}
     with writing(workspace.cache("regions"), WHOLE):
         pass  # nobody else writes the cache, so that the data set is not replaced for nothing
-    dataset, keys, sizes = scan_dataset(workspace, splits, settings, size_order, force=force)
-    for note in (uneven := uneven_captions(dataset.info["counts"])):
+    dataset, keys, sizes, left_out = scan_dataset(workspace, splits, settings, options, force=force)
+    notes += uneven_captions(dataset.info["counts"])
+    settings |= {"tag_form": tag_form, "size_order": options.size_order}
+    if any(split.shares for split in splits):
+        notes.append(SCALED)
+        settings["boxes"] = "shares"  # an older version took them for pixels: its caches are not these
+    for note in notes:
         progress.note(note)
-    settings |= {"tag_form": tag_form, "size_order": size_order}
     made_by = MadeBy(STAGE, settings, None, workspace.inputs("regions", dataset))
-    _, regions, dim = splits[0].features.shape
     cache_notes = {"split_map": dict(split_map or {})} | _cache_notes(folder, splits, sized=sizes is not None)
     with _begun(
         workspace, splits[0], keys, made_by=made_by, notes=cache_notes, shard_size=shard_size, force=force
     ) as writer:
         unchanged = writer.manifest.complete
         _write(writer, splits, sizes, tag_form, progress)
-        skipped = len(writer.manifest.skipped)
-    extras = tuple(what for what in ("boxes", "blocks", "sizes", "scores", "tags") if cache_notes.get(what))
+    found = _result(writer, splits, dataset, cache_notes)
+    return replace(found, notes=notes, unchanged=unchanged, repeated=repeated, left_out=left_out)
+
+
+def _result(
+    writer: CacheWriter, splits: list[ScanSplit], dataset: Dataset, cache_notes: dict[str, Any]
+) -> ImportResult:
+    _, regions, dim = splits[0].features.shape
     return ImportResult(
         path=writer.folder,
-        images=len(keys),
+        images=sum(len(split) for split in splits),
         captions=sum(len(image.captions) for image in dataset.images),
         rows=sum(len(split.features) for split in splits),
         regions=regions,
         dim=dim,
         splits={name: count["images"] for name, count in dataset.info["counts"].items()},
         split_captions={name: count["captions"] for name, count in dataset.info["counts"].items()},
-        extras=extras,
-        skipped=skipped,
-        notes=notes + uneven,
-        unchanged=unchanged,
+        extras=tuple(what for what in ("boxes", "blocks", "sizes", "scores", "tags") if cache_notes.get(what)),
+        skipped=len(writer.manifest.skipped),
+        empty=sum(split.empty for split in splits),
+        damaged=cache_notes.get("damaged", []),
     )
 
 
-def _read_splits(folder: Path, names: Mapping[str, str], size_order: SizeOrder, progress: Progress) -> list[ScanSplit]:
+def _read_splits(folder: Path, names: Mapping[str, str], options: CheckOptions, progress: Progress) -> list[ScanSplit]:
     """Reads and checks all splits; everything that is wrong with any of them is one error."""
     splits: list[ScanSplit] = []
     problems: list[str] = []
     for name, split in names.items():
-        found, wrong = read_split(folder, name, split, size_order=size_order, progress=progress)
+        found, wrong = read_split(folder, name, split, options, progress)
         problems += wrong
         if found is not None:
             splits.append(found)
-    problems += _disagreements(splits)
+    problems += disagreements(splits)
     if problems:
         raise ItmkitError(problems)
     return splits
@@ -152,6 +176,12 @@ def _cache_notes(folder: Path, splits: list[ScanSplit], *, sized: bool) -> dict[
     extras = splits[0].extras
     notes: dict[str, Any] = {"folder": str(folder.resolve()), "files": {s.name: s.digests for s in splits}}
     notes |= {what: what in extras for what in ("boxes", "scores", "tags")} | {"sizes": sized}
+    damaged = [
+        {"place": f"{split.name}: row {row}", "reason": why}
+        for split in splits
+        for row, why in sorted(split.damaged.items())
+    ]
+    notes |= {"damaged": damaged} if damaged else {}
     return notes | ({"blocks": True} if "blocks" in extras else {})
 
 
@@ -180,40 +210,6 @@ def _begun(
     )
 
 
-def _disagreements(splits: list[ScanSplit]) -> list[str]:
-    """What does not fit between the splits: shapes, optional files, pictures that are in two of them."""
-    problems = []
-    for other in splits[1:]:
-        first = splits[0]
-        if other.features.shape[1:] != first.features.shape[1:]:
-            problems.append(
-                f"{other.features.path}: {_shape(other)} a picture, {first.features.path.name} has {_shape(first)}"
-            )
-        for what in sorted(set(first.extras) ^ set(other.extras)):
-            lacks, has = (first, other) if what in other.extras else (other, first)
-            problems.append(
-                f"{lacks.features.path.parent}: {has.name} has {what}, {lacks.name} has not;"
-                " add the file or take the other away"
-            )
-    owner: dict[str, ScanSplit] = {}
-    shared: dict[tuple[str, str], list[str]] = {}
-    for split in splits:
-        for key in split.ids:
-            if owner.setdefault(key, split) is not split:
-                shared.setdefault((owner[key].name, split.name), []).append(key)
-    for (a, b), ids in shared.items():
-        some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
-        problems.append(
-            f"{splits[0].features.path.parent}: {len(ids)} pictures are in both {a} and {b} ({some});"
-            f" leave one out with --split-map {b}=-"
-        )
-    return problems
-
-
-def _shape(split: ScanSplit) -> str:
-    return "{} regions x {}".format(*split.features.shape[1:])
-
-
 def _write(
     writer: CacheWriter, splits: list[ScanSplit], sizes: np.ndarray | None, tag_form: TagForm, progress: Progress
 ) -> None:
@@ -224,18 +220,40 @@ def _write(
         for number, keys in writer.pending():
             with writer.shard(number) as out:
                 for at, index, rows in _blocks(splits, start, start + len(keys)):
-                    stop = at + len(rows)
-                    columns = _columns(writer, splits[index], rows, tags.take(index, rows), tag_form)
-                    if sizes is not None:
-                        columns["size"] = sizes[at:stop]
-                    kept = columns["count"] > 0
-                    names = keys[at - start : stop - start]
-                    for key in (key for key, keep in zip(names, kept, strict=True) if not keep):
-                        out.skip(key, "all features are zero")
-                    rest = [key for key, keep in zip(names, kept, strict=True) if keep]
-                    out.append(rest, {name: column[kept] for name, column in columns.items()})
+                    split, names = splits[index], keys[at - start : at - start + len(rows)]
+                    good = np.array([row not in split.damaged for row in rows.tolist()])
+                    for key, row in zip(names, rows.tolist(), strict=True):
+                        if row in split.damaged:
+                            out.skip(key, split.damaged[row])
+                    size = None if sizes is None else sizes[at : at + len(rows)][good]
+                    _write_rows(out, writer, [key for key, keep in zip(names, good, strict=True) if keep],
+                                split, rows[good], size, tags.take(index, rows[good]), tag_form)  # fmt: skip
                     advance(len(rows))
             start += len(keys)
+
+
+def _write_rows(
+    out: ShardWriter,
+    writer: CacheWriter,
+    keys: list[str],
+    split: ScanSplit,
+    rows: np.ndarray,
+    size: np.ndarray | None,
+    tags: list[list[str]] | None,
+    tag_form: TagForm,
+) -> None:
+    if not keys:
+        return
+    columns = _columns(writer, split, rows, tags, tag_form)
+    if size is not None:
+        columns["size"] = size
+        if split.shares:
+            columns["boxes"] = np.clip(columns["boxes"], 0, 1) * np.tile(size, 2)[:, None].astype(np.float32)
+    kept = columns["count"] > 0
+    for key in (key for key, keep in zip(keys, kept, strict=True) if not keep):
+        out.skip(key, "all features are zero")
+    rest = [key for key, keep in zip(keys, kept, strict=True) if keep]
+    out.append(rest, {name: column[kept] for name, column in columns.items()})
 
 
 def _blocks(splits: list[ScanSplit], start: int, stop: int) -> Iterator[tuple[int, int, np.ndarray]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from itmkit.cache import Column
 from itmkit.import_features.npy import NpyRows
-from itmkit.import_features.scan_layout import some
+from itmkit.import_features.scan_layout import BadRows
 
 KEEP, PADDING = 15, 256
 WIDTHS = (2 * KEEP, 2 * KEEP + 1)
@@ -34,14 +34,13 @@ def read_blocks(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(real, numbers + 1, 0).astype(np.int16), np.where(real, shares, np.float32(0))
 
 
-def check_blocks(array: NpyRows, names: Callable[[int], str]) -> list[str]:
-    """What is wrong with the values of the file, in words."""
-    bad: dict[str, list[str]] = {"block numbers that are not whole numbers from 0 to 256": [],
-                                 "shares that are negative, NaN or infinite": []}  # fmt: skip
+def check_blocks(array: NpyRows, names: Callable[[int], str], bad: BadRows) -> None:
+    """Adds the rows with wrong values to `bad`."""
+    reasons = ("block numbers that are not whole numbers from 0 to 256", "shares that are negative, NaN or infinite")
     for start, block in array.blocks():
         numbers, shares = block[..., :KEEP], block[..., KEEP : 2 * KEEP]
         with np.errstate(invalid="ignore"):
             whole = (numbers >= 0) & (numbers <= PADDING) & (numbers == np.floor(numbers))
-        for why, wrong in zip(bad, (~whole, ~(np.isfinite(shares) & (shares >= 0))), strict=True):
-            bad[why] += [f"{start + row} ({names(int(start + row))})" for row in np.flatnonzero(wrong.any(axis=(1, 2)))]
-    return [f"{array.path}: {why} in {some('row', rows)}" for why, rows in bad.items() if rows]
+        for why, wrong in zip(reasons, (~whole, ~(np.isfinite(shares) & (shares >= 0))), strict=True):
+            for row in np.flatnonzero(wrong.any(axis=(1, 2))):
+                bad.add(array.path, why, int(start + row), names(int(start + row)))

@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
 from itmkit.import_features.npy import NpyRows
-from itmkit.import_features.region_sets import BOX_SLACK
 from itmkit.import_features.scan_blocks import WIDTHS, check_blocks
+from itmkit.import_features.scan_boxes import check_boxes
 from itmkit.import_features.scan_layout import (
     OPTIONAL_ARRAYS,
+    BadRows,
     ScanSplit,
+    SizeOrder,
     arrange,
+    array_path,
     may_repeat,
     read_captions,
     read_features,
     read_lines,
-    read_tags,
     some,
 )
+from itmkit.import_features.scan_tags import read_tags
 from itmkit.progress import Progress
+
+_WIDE = 512  # numbers a region; nobody has so many regions a picture
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """How files are read. size_order: the columns of `_sizes.npy`; skip_damaged, skip_empty: leave out rows that cannot
+    be used, and captions without words."""
+
+    size_order: SizeOrder = "width-height"
+    skip_damaged: bool = False
+    skip_empty: bool = False
 
 
 def read_split(
-    folder: Path, name: str, split: str, *, size_order: str, progress: Progress
+    folder: Path, name: str, split: str, options: CheckOptions, progress: Progress
 ) -> tuple[ScanSplit | None, list[str]]:
     """(the checked files of one name, every problem in words). The files are None if the features cannot be read."""
     problems: list[str] = []
@@ -37,42 +52,63 @@ def read_split(
         return folder / f"{name}_{what}"
 
     features = _open(path("ims.npy"), problems)
-    if features is not None and (len(features.shape) != 3 or features.dtype not in (np.float16, np.float32)):
-        problems.append(
-            f"{features.path}: shape {features.shape} of {features.dtype}; (pictures, regions, width) of float16 or"
-            " float32 is needed"
-        )
+    if features is not None and (wrong := _wrong_shape(features)):
+        problems.append(f"{features.path}: shape {features.shape} of {features.dtype}; {wrong}")
         features = None
     found = None if features is None else ScanSplit(name, split, features)
-    captions, ids = _texts(path("caps.txt"), path("ids.txt"), problems)
+    captions, ids = _texts(path("caps.txt"), path("ids.txt"), options.skip_empty, problems)
     if found is None:
         return None, problems
     for what in OPTIONAL_ARRAYS:
-        if path(f"{what}.npy").exists():
-            array = _open(path(f"{what}.npy"), problems)
+        if array_path(folder, name, what).exists():
+            array = _open(array_path(folder, name, what), problems)
             if array is not None and _fits(array, what, found, problems):
                 found.arrays["blocks" if _are_blocks(array, what) else what] = array
     found.tags = path("tags.json") if path("tags.json").exists() else None
 
-    names = _row_names(found, ids)
+    names, bad = _row_names(found, ids), BadRows()
     repeats = captions is not None and may_repeat(len(found.features), len(captions), ids)
     with progress.task(f"check {name}", len(found.features), unit="rows") as advance:
-        sha256, digests, wrong = read_features(found.features, names, digest_rows=repeats, advance=advance)
-    problems += wrong
+        sha256, digests = read_features(found.features, names, bad, digest_rows=repeats, advance=advance)
     found.digests = {"ims": sha256}
-    for what in ("caps.txt", "ids.txt", "tags.json", *(f"{a}.npy" for a in OPTIONAL_ARRAYS)):
-        if path(what).exists():
-            found.digests[what.split(".")[0]] = sha256_file(path(what))
+    others = {what.split(".")[0]: path(what) for what in ("caps.txt", "ids.txt", "tags.json")}
+    others |= {what: array_path(folder, name, what) for what in OPTIONAL_ARRAYS}
+    found.digests |= {what: sha256_file(place) for what, place in others.items() if place.exists()}
     if captions is not None:
         try:
             rows, found.ids, groups = arrange(len(found.features), len(captions), ids, digests, split)
             found.rows = np.array(rows, np.int64)
-            found.captions = [[captions[i] for i in group] for group in groups]
+            found.captions = [[captions[i] for i in group if captions[i]] for group in groups]
+            found.empty = captions.count("")
         except ItmkitError as error:
             problems += [f"{folder / name}_*: {problem}" for problem in error.problems]
-    problems += _check_boxes(found, names, size_order) + _check_scores(found, names) + _check_tags(found)
-    problems += check_blocks(found.arrays["blocks"], names) if "blocks" in found.arrays else []
+    sizes = _read_sizes(found, names, options.size_order, problems)
+    if "boxes" in found.arrays:
+        check_boxes(found, sizes, names, options.size_order, bad)
+    _check_scores(found, names, bad)
+    problems += _check_tags(found)
+    if "blocks" in found.arrays:
+        check_blocks(found.arrays["blocks"], names, bad)
+    if options.skip_damaged:
+        found.damaged = bad.reasons()
+    else:
+        problems += bad.in_words()
     return found, problems
+
+
+def _wrong_shape(features: NpyRows) -> str | None:
+    """What to do about an array that is not (pictures, regions, width) of float16 or float32; None where it is."""
+    needed = "(pictures, regions, width) of float16 or float32 is needed"
+    shape = features.shape
+    if features.dtype == np.float64:
+        return f"{needed}: save array.astype(numpy.float32)"
+    if len(shape) == 2 and features.dtype in (np.float16, np.float32):
+        return f"{needed}: vectors of whole pictures are one region each in array[:, None]"
+    if len(shape) != 3 or features.dtype not in (np.float16, np.float32):
+        return needed
+    if shape[1] >= _WIDE and shape[1] > shape[2]:
+        return f"{needed}: {shape[1]} regions of {shape[2]} numbers seem transposed; save array.transpose(0, 2, 1)"
+    return None
 
 
 def _open(path: Path, problems: list[str]) -> NpyRows | None:
@@ -83,10 +119,10 @@ def _open(path: Path, problems: list[str]) -> NpyRows | None:
     return None
 
 
-def _texts(caps: Path, ids: Path, problems: list[str]) -> tuple[list[str] | None, list[str] | None]:
+def _texts(caps: Path, ids: Path, skip_empty: bool, problems: list[str]) -> tuple[list[str] | None, list[str] | None]:
     captions = names = None
     try:
-        captions = read_captions(caps) if caps.exists() else None
+        captions = read_captions(caps, skip_empty=skip_empty) if caps.exists() else None
         if captions is None:
             problems.append(f"{caps}: no such file; every *_ims.npy needs its captions beside it")
     except ItmkitError as error:
@@ -127,67 +163,29 @@ def _are_blocks(array: NpyRows, what: str) -> bool:
     return what == "boxes" and array.shape[-1] in WIDTHS
 
 
-def _check_boxes(found: ScanSplit, names: Callable[[int], str], size_order: str) -> list[str]:
-    """Boxes and sizes are finite and ordered, and boxes lie inside their pictures."""
-    boxes, sizes = found.arrays.get("boxes"), found.arrays.get("sizes")
-    n = len(found.features)
-    size: np.ndarray = np.zeros((n, 2))
-    bad: dict[str, list[str]] = {}
-
-    def note(why: str, where: Any, first: int = 0) -> None:
-        bad.setdefault(why, []).extend(f"{first + row} ({names(int(first + row))})" for row in np.flatnonzero(where))
-
-    problems = []
-    if sizes is not None:
-        size = sizes.read(0, n).astype(np.float64)
-        size = size if size_order == "width-height" else size[:, ::-1]
-        wrong = ~((size >= 1) & (size < 1 << 20)).all(axis=1)
-        if wrong.any():
-            rows = [f"{row} ({names(int(row))})" for row in np.flatnonzero(wrong)]
-            problems.append(f"{sizes.path}: not a size in pixels in {some('row', rows)}")
-            sizes = None
-    if boxes is None:
-        return problems
-    largest, inside, swapped = 0.0, True, True
-    for start, block in boxes.blocks():
-        box = block.astype(np.float64)
-        finite = np.isfinite(box).all(axis=(1, 2))
-        note("NaN or infinity", ~finite, start)
-        box = np.where(finite[:, None, None], box, 0.0)
-        note(
-            "x2 < x1 or y2 < y1 (corners x1 y1 x2 y2 are needed)", (box[..., 2:] < box[..., :2]).any(axis=(1, 2)), start
-        )
-        largest = max(largest, float(box.max(initial=0)))
-        if sizes is not None:
-            limit, low = size[start : start + len(box)] + BOX_SLACK, box.min(axis=(1, 2)) < -BOX_SLACK
-            far = box[..., 2:].max(axis=1)
-            note("a box beyond the edge of the picture", low | (far > limit).any(axis=1), start)
-            inside &= bool((far <= limit).all())
-            swapped &= bool((far <= limit[:, ::-1]).all())
-    for why, rows in bad.items():
-        if not rows:
-            continue
-        hint = ""
-        if why.startswith("a box beyond") and swapped and not inside:
-            other = "height-width" if size_order == "width-height" else "width-height"
-            hint = f"; with --size-order {other} all would fit"
-        problems.append(f"{boxes.path}: {why} in {some('row', rows)}{hint}")
-    if sizes is not None and 0 < largest <= 1.01 and size.max() > 4:
-        problems.append(
-            f"{boxes.path}: all values lie between 0 and 1; boxes in pixels are needed: multiply by the sizes"
-        )
-    return problems
+def _read_sizes(
+    found: ScanSplit, names: Callable[[int], str], size_order: SizeOrder, problems: list[str]
+) -> np.ndarray | None:
+    """(N, 2) float64 width, height of the file's rows; None where there is no such file, or a wrong one."""
+    if "sizes" not in found.arrays:
+        return None
+    array = found.arrays["sizes"]
+    size = array.read(0, len(found.features)).astype(np.float64)
+    wrong = ~((size >= 1) & (size < 1 << 20)).all(axis=1)
+    if wrong.any():
+        rows = [f"{row} ({names(int(row))})" for row in np.flatnonzero(wrong)]
+        problems.append(f"{array.path}: not a size in pixels in {some('row', rows)}")
+        return None
+    return size if size_order == "width-height" else size[:, ::-1]
 
 
-def _check_scores(found: ScanSplit, names: Callable[[int], str]) -> list[str]:
+def _check_scores(found: ScanSplit, names: Callable[[int], str], bad: BadRows) -> None:
     scores = found.arrays.get("scores")
     if scores is None:
-        return []
-    bad: list[str] = []
+        return
     for start, block in scores.blocks():
-        wrong = np.flatnonzero(~np.isfinite(block.astype(np.float64)).all(axis=1))
-        bad += [f"{start + row} ({names(int(start + row))})" for row in wrong]
-    return [f"{scores.path}: NaN or infinity in {some('row', bad)}"] if bad else []
+        for row in np.flatnonzero(~np.isfinite(block.astype(np.float64)).all(axis=1)):
+            bad.add(scores.path, "NaN or infinity", int(start + row), names(int(start + row)))
 
 
 def _check_tags(found: ScanSplit) -> list[str]:
@@ -206,3 +204,37 @@ def _check_tags(found: ScanSplit) -> list[str]:
     if count != n:
         problems.append(f"{found.tags}: {count} rows of tags for {n} rows of features")
     return problems
+
+
+def disagreements(splits: list[ScanSplit]) -> list[str]:
+    """What does not fit between the splits: shapes, optional files, pictures that are in two of them."""
+    problems = []
+    for other in splits[1:]:
+        first = splits[0]
+        if other.features.shape[1:] != first.features.shape[1:]:
+            problems.append(
+                f"{other.features.path}: {_shape(other)} a picture, {first.features.path.name} has {_shape(first)}"
+            )
+        for what in sorted(set(first.extras) ^ set(other.extras)):
+            lacks, has = (first, other) if what in other.extras else (other, first)
+            problems.append(
+                f"{lacks.features.path.parent}: {has.name} has {what}, {lacks.name} has not;"
+                " add the file or take the other away"
+            )
+    owner: dict[str, ScanSplit] = {}
+    shared: dict[tuple[str, str], list[str]] = {}
+    for split in splits:
+        for key in split.ids:
+            if owner.setdefault(key, split) is not split:
+                shared.setdefault((owner[key].name, split.name), []).append(key)
+    for (a, b), ids in shared.items():
+        some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+        problems.append(
+            f"{splits[0].features.path.parent}: {len(ids)} pictures are in both {a} and {b} ({some});"
+            f" leave one out with --split-map {b}=-"
+        )
+    return problems
+
+
+def _shape(split: ScanSplit) -> str:
+    return "{} regions x {}".format(*split.features.shape[1:])

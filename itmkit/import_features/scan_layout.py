@@ -4,6 +4,7 @@
 {name}_caps.txt   UTF-8, one caption a line, those of a picture in a row
 {name}_ids.txt    one id a row, a picture or a caption                            (optional)
 {name}_boxes.npy  (N, R, 4) x1 y1 x2 y2 in pixels, or block positions (scan_blocks) (optional)
+                  GSMN calls it {name}_ims_bbx.npy
 {name}_sizes.npy  (N, 2) width, height in pixels                                  (optional)
 {name}_scores.npy (N, R) confidence                                               (optional)
 {name}_tags.json  N lists of R strings "colour class", split at the first space   (optional)
@@ -14,15 +15,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from itmkit.caption_text import has_words, is_blank
 from itmkit.dataset import SPLITS
 from itmkit.errors import ItmkitError
 from itmkit.files import decode_utf8
@@ -30,6 +32,7 @@ from itmkit.import_features.npy import NpyRows
 
 SizeOrder = Literal["width-height", "height-width"]
 DEFAULT_SPLITS = {"train": "train", "restval": "train", "dev": "val", "val": "val", "test": "test", "testall": "test"}
+SPLIT_WORDS = {"valid": "val", "validation": "val", "training": "train", "trainval": "train"}  # only suggested
 OPTIONAL_ARRAYS = ("boxes", "sizes", "scores")
 FLOAT16_LIMIT = 65520.0  # the smallest magnitude that rounds to infinity in float16
 _SHOWN = 5  # rows named per kind of problem; the rest is counted
@@ -48,9 +51,18 @@ class ScanSplit:
     ids: list[str] = field(default_factory=list)
     captions: list[list[str]] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
+    shares: bool = False  # of the boxes: not in pixels, but from 0 to 1
+    damaged: dict[int, str] = field(default_factory=dict)  # {row that is left out: why}
+    empty: int = 0  # captions left out because they hold no words
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def keep(self, which: np.ndarray) -> None:
+        """Drops the pictures for which `which` (n,) is false."""
+        self.rows = self.rows[which]
+        self.ids = [key for key, keep in zip(self.ids, which, strict=True) if keep]
+        self.captions = [texts for texts, keep in zip(self.captions, which, strict=True) if keep]
 
     @property
     def extras(self) -> tuple[str, ...]:
@@ -65,7 +77,8 @@ def find_splits(folder: Path, split_map: Mapping[str, str] | None = None) -> tup
     """
     if not folder.is_dir():
         raise ItmkitError(f"{folder}: no such folder")
-    found = sorted(path.name[: -len("_ims.npy")] for path in folder.glob("*_ims.npy"))
+    # Names that begin with ._ are files about files, which macOS puts into archives.
+    found = sorted(p.name[: -len("_ims.npy")] for p in folder.glob("*_ims.npy") if not p.name.startswith("._"))
     if not found:
         raise ItmkitError(f"{folder}: holds no *_ims.npy; the SCAN layout has train_ims.npy, dev_ims.npy and so on")
     wanted, problems, notes = dict(split_map or {}), [], []
@@ -74,8 +87,9 @@ def find_splits(folder: Path, split_map: Mapping[str, str] | None = None) -> tup
     for name in found:
         split = wanted.get(name, DEFAULT_SPLITS.get(name))
         if split is None:
+            meant = SPLIT_WORDS.get(name.lower(), "test")
             problems.append(
-                f"{folder}: what split is {name!r}? Say --split-map {name}=test, or {name}=- to leave it out"
+                f"{folder}: what split is {name!r}? Say --split-map {name}={meant}, or {name}=- to leave it out"
             )
         elif split in SPLITS:
             chosen[name] = split
@@ -93,6 +107,27 @@ def find_splits(folder: Path, split_map: Mapping[str, str] | None = None) -> tup
     return dict(sorted(chosen.items(), key=lambda item: (SPLITS.index(item[1]), item[0]))), notes
 
 
+def array_path(folder: Path, name: str, what: str) -> Path:
+    """The file of an optional array, whether there is one or not."""
+    path = folder / f"{name}_{what}.npy"
+    other = folder / f"{name}_ims_bbx.npy"
+    return other if what == "boxes" and not path.exists() and other.exists() else path
+
+
+def passed_over(folder: Path, names: Iterable[str]) -> list[str]:
+    """Files of the splits `names` that nothing reads."""
+    endings = [
+        "ims.npy",
+        "ims_bbx.npy",
+        "caps.txt",
+        "ids.txt",
+        "tags.json",
+        *(f"{what}.npy" for what in OPTIONAL_ARRAYS),
+    ]
+    known = {f"{name}_{ending}" for name in names for ending in endings}
+    return sorted(path.name for name in names for path in folder.glob(f"{name}_*") if path.name not in known)
+
+
 def read_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 file, the last with or without its newline. Only a newline ends a line: captions may
     hold other characters (U+2028, U+0085) that Python would also split at."""
@@ -102,12 +137,18 @@ def read_lines(path: Path) -> list[str]:
     return [line.removesuffix("\r") for line in lines]
 
 
-def read_captions(path: Path) -> list[str]:
-    """The captions, or ItmkitError naming empty lines, or captions that some earlier program spoilt."""
+def read_captions(path: Path, *, skip_empty: bool = False) -> list[str]:
+    """The captions, or ItmkitError naming empty lines, or captions that some earlier program spoilt.
+
+    With `skip_empty`, captions without words are "" instead, which keeps their places.
+    """
     lines = read_lines(path)
-    empty = [str(number) for number, line in enumerate(lines, 1) if not line.strip()]
-    if empty:
-        raise ItmkitError(f"{path}: {some('line', empty)} without a caption")
+    if skip_empty:
+        lines = [line if has_words(line) else "" for line in lines]
+    else:
+        empty = [str(number) for number, line in enumerate(lines, 1) if is_blank(line)]
+        if empty:
+            raise ItmkitError(f"{path}: {some('line', empty)} without a caption (--skip-empty leaves them out)")
     spoilt = sum(1 for line in lines if re.fullmatch(r"""b(['"]).*\1""", line.strip()))
     if lines and spoilt > len(lines) // 2:
         raise ItmkitError(
@@ -139,6 +180,8 @@ def arrange(
     Raises:
         ItmkitError: the counts do not fit, or rows of one id differ.
     """
+    if n_rows and n_captions % n_rows and ids is not None and len(ids) == n_captions and _runs_of(ids) == n_rows:
+        return _by_caption_ids(ids)
     if n_rows == 0 or n_captions % n_rows:
         raise ItmkitError(f"{n_captions} captions for {n_rows} rows of features: not a whole number a row")
     each = n_captions // n_rows
@@ -167,6 +210,20 @@ def arrange(
     if differ:
         raise ItmkitError(f"different features under the same {some('id', differ)}")
     return rows, list(place), captions
+
+
+def _runs_of(ids: list[str]) -> int:
+    """How many pictures ids of captions name; 0 where the captions of a picture do not stand together."""
+    runs = 1 + sum(one != other for one, other in pairwise(ids))
+    return runs if runs == len(set(ids)) and all(key.strip() for key in ids) else 0
+
+
+def _by_caption_ids(ids: list[str]) -> tuple[list[int], list[str], list[list[int]]]:
+    """`arrange`, with an id a caption, and a row for each picture in the order in which their ids first occur."""
+    captions: dict[str, list[int]] = {}
+    for number, key in enumerate(ids):
+        captions.setdefault(key, []).append(number)
+    return list(range(len(captions))), list(captions), list(captions.values())
 
 
 def may_repeat(n_rows: int, n_captions: int, ids: list[str] | None) -> bool:
@@ -200,11 +257,33 @@ def _ids_of_rows(n_rows: int, each: int, ids: list[str]) -> list[str]:
     raise ItmkitError(f"{len(ids)} ids for {n_rows} rows of features and {n_rows * each} captions")
 
 
+@dataclass
+class BadRows:
+    """Rows that cannot be used: {(file, why): {row: how it is named}}, and what may help."""
+
+    found: dict[tuple[Path, str], dict[int, str]] = field(default_factory=dict)
+    hints: dict[tuple[Path, str], str] = field(default_factory=dict)
+
+    def add(self, path: Path, why: str, row: int, name: str) -> None:
+        self.found.setdefault((path, why), {})[row] = name
+
+    def in_words(self) -> list[str]:
+        return [
+            f"{path}: {why} in {some('row', [f'{row} ({name})' for row, name in rows.items()])}"
+            f"{self.hints.get((path, why), '')} (--skip-damaged leaves such pictures out)"
+            for (path, why), rows in self.found.items()
+        ]
+
+    def reasons(self) -> dict[int, str]:
+        """{row: what is wrong with it}."""
+        return {row: f"{path.name}: {why}" for (path, why), rows in self.found.items() for row in rows}
+
+
 def read_features(
-    rows: NpyRows, names: Callable[[int], str], *, digest_rows: bool, advance: Callable[[int], None]
-) -> tuple[str, list[bytes] | None, list[str]]:
-    """Reads all features once: (digest of the content, a digest of each row if wanted, problems in words)."""
-    state, row_digests, bad = rows.header_digest(), [], []
+    rows: NpyRows, names: Callable[[int], str], bad: BadRows, *, digest_rows: bool, advance: Callable[[int], None]
+) -> tuple[str, list[bytes] | None]:
+    """Reads all features once: (digest of the content, a digest of each row if wanted)."""
+    state, row_digests = rows.header_digest(), []
     for start, block in rows.blocks():
         state.update(block.tobytes() if not block.flags.c_contiguous else block.data)
         if digest_rows:
@@ -213,52 +292,13 @@ def read_features(
             flat = block.reshape(len(block), -1).astype(np.float32, copy=False)
             wrong = ~(np.abs(flat) < FLOAT16_LIMIT)
             for row in np.flatnonzero(wrong.any(axis=1)):
-                bad.append(f"{start + row} ({names(int(start + row))}: {flat[row][wrong[row]][0]:g})")
+                name = f"{names(int(start + row))}: {flat[row][wrong[row]][0]:g}"
+                bad.add(rows.path, "NaN or values beyond float16's 65504", int(start + row), name)
         advance(len(block))
-    problems = []
-    if bad:
-        problems = [f"{rows.path}: NaN or values beyond float16's 65504 in {some('row', bad)}"]
-    return state.hexdigest(), row_digests if digest_rows else None, problems
+    return state.hexdigest(), row_digests if digest_rows else None
 
 
 def _fits_float16(block: np.ndarray) -> bool:
     if block.dtype == np.float16:  # the bits: numpy's comparisons of float16 are slow
         return bool((block.view(np.uint16) & 0x7FFF).max(initial=0) < 0x7C00)
     return bool(block.max(initial=0) < FLOAT16_LIMIT and block.min(initial=0) > -FLOAT16_LIMIT)  # NaN fails both
-
-
-def read_tags(path: Path) -> Iterator[list[str]]:
-    """The rows of a tags file, one at a time: a JSON list of lists of strings, however large.
-
-    Raises:
-        ItmkitError: not UTF-8, or not such a list; names the row.
-    """
-    decoder, row, text, place = json.JSONDecoder(), 0, "", 0
-    with open(path, encoding="utf-8-sig") as file:
-        try:
-            text = file.read(1 << 20).lstrip()
-            if not text.startswith("["):
-                raise ItmkitError(f"{path}: must be a JSON list with one list of tags a picture")
-            place, ended = 1, False
-            while True:
-                match = re.compile(r"[\s,]*").match(text, place)
-                place = match.end() if match else place
-                if text[place : place + 1] == "]":
-                    return
-                try:
-                    tags, stop = decoder.raw_decode(text, place)
-                    complete = True
-                except (json.JSONDecodeError, RecursionError):
-                    complete = False
-                if not complete:
-                    more = "" if ended or len(text) - place > (64 << 20) else file.read(1 << 20)
-                    if not more:
-                        raise ItmkitError(f"{path}: row {row}: not JSON, or the file was cut short")
-                    text, place = text[place:] + more, 0
-                    continue
-                if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-                    raise ItmkitError(f"{path}: row {row}: must be a list of strings")
-                yield tags
-                row, place = row + 1, stop
-        except UnicodeDecodeError:
-            raise ItmkitError(f"{path}: row {row}: not UTF-8") from None

@@ -19,10 +19,10 @@ from itmkit.cache.writer import ShardWriter
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import digest
-from itmkit.import_features.bottom_up_tsv import check_bottom_up
+from itmkit.import_features.bottom_up_tsv import FeatureType, check_bottom_up
 from itmkit.import_features.matching import Matched, match
 from itmkit.import_features.npz import check_npz
-from itmkit.import_features.region_sets import RegionSet
+from itmkit.import_features.region_sets import SCALED, RegionSet
 from itmkit.import_features.scan import STAGE
 from itmkit.import_features.scan_layout import some
 from itmkit.progress import SILENT, Progress
@@ -42,6 +42,9 @@ class Files(Protocol):
     sizes: list[tuple[int, int]]
     dim: int
     digests: dict[str, str]
+    shares: bool
+    repeated: int
+    damaged: list[dict[str, str]]
 
     @property
     def extras(self) -> tuple[str, ...]: ...
@@ -55,7 +58,8 @@ class SetsResult:
     """What an import wrote.
 
     `skipped`: {"id", "reason"} of every picture of the data set that got no row. `left_out`: how many pictures the
-    files have that the data set has not. `matched_by`: "id", "file name" or "COCO's number".
+    files have that the data set has not. `matched_by`: "id", "file name" or "COCO's number". `repeated`: how many
+    records repeat an earlier one byte for byte. `damaged`: {"place", "reason"} of every record left out.
     """
 
     path: Path
@@ -68,6 +72,8 @@ class SetsResult:
     skipped: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unchanged: bool = False
+    repeated: int = 0
+    damaged: list[dict[str, str]] = field(default_factory=list)
 
 
 def import_bottom_up(
@@ -76,6 +82,8 @@ def import_bottom_up(
     *,
     vocabulary: Path | None = None,
     regions: int | None = None,
+    dtype: FeatureType = "float32",
+    skip_damaged: bool = False,
     shard_size: int = 2000,
     force: bool = False,
     progress: Progress = SILENT,
@@ -88,6 +96,8 @@ def import_bottom_up(
         paths: the files of one set, in any order.
         vocabulary: folder with objects_vocab.txt and attributes_vocab.txt. LXMERT's ids are line numbers in these.
         regions: room for this many regions per picture. Default: as many as any picture has.
+        dtype: of the numbers in the field `features`; nothing in the files says it.
+        skip_damaged: leave out lines that cannot be used, and list them.
         force: make the cache anew if it came from other files.
 
     Raises:
@@ -96,11 +106,14 @@ def import_bottom_up(
     """
     dataset = workspace.dataset()
     names = read_vocabulary(vocabulary) if vocabulary is not None else None
-    files = check_bottom_up(paths, names, progress)
+    files = check_bottom_up(paths, names, progress, dtype=dtype, skip_damaged=skip_damaged)
     notes = []
+    if files.seems_float16:
+        notes.append(f"the features may be float16: as float32 they are {files.dim} tiny numbers; see --dtype float16")
     if files.form == "lxmert" and names is None:
         notes.append("ids of objects and attributes are left out: --vocabulary DIR would name them")
     settings = {"layout": files.form, "vocabulary": digest(names) if names is not None else None}
+    settings |= {"dtype": dtype} if dtype != "float32" else {}
     places: dict[str, Any] = {"paths": [str(path.resolve()) for path in paths]}
     places |= {"vocabulary": str(vocabulary.resolve())} if vocabulary is not None else {}
     return _write(workspace, dataset, files, settings, places, regions, notes, shard_size, force, progress)
@@ -111,13 +124,14 @@ def import_npz(
     folder: Path,
     *,
     regions: int | None = None,
+    skip_damaged: bool = False,
     shard_size: int = 2000,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> SetsResult:
     """Imports a folder with one .npz file a picture (see `npz.py` beside this); arguments as `import_bottom_up`."""
     dataset = workspace.dataset()
-    files = check_npz(folder, progress)
+    files = check_npz(folder, progress, skip_damaged=skip_damaged)
     notes = []
     if files.pickled:
         notes.append(f"'info' of {files.pickled} files is a pickled Python object and was not read: there are no tags")
@@ -147,8 +161,15 @@ def _write(
         raise ItmkitError(f"--regions {regions}: too few for {some('picture', many)}; {most} holds them all")
     regions = regions or most
     notes += _other_sizes(dataset, files, matched)
+    if files.shares:
+        notes.append(SCALED)
+        settings["boxes"] = "shares"  # an older version took them for pixels: its caches are not these
     settings |= {"regions": regions, "files_sha256": digest(sorted(files.digests.values()))}
     tables = {"tags": [], "attributes": []} if files.vocabulary is None else dict(files.vocabulary)
+    cache_notes: dict[str, Any] = {**places, "files": files.digests}
+    cache_notes |= {what: what in files.extras for what in ("boxes", "sizes", "scores", "tags")}
+    if files.damaged:
+        cache_notes["damaged"] = files.damaged
     with CacheWriter.open(
         workspace.cache("regions"),
         made_by=MadeBy(STAGE, settings, None, workspace.inputs("regions", dataset)),
@@ -156,11 +177,7 @@ def _write(
         keys=[image.id for image in dataset.images],
         tables=tables,
         shard_size=shard_size,
-        notes={
-            **places,
-            "files": files.digests,
-            **{what: what in files.extras for what in ("boxes", "sizes", "scores", "tags")},
-        },
+        notes=cache_notes,
         force=force,
     ) as writer:
         unchanged = writer.manifest.complete
@@ -179,6 +196,8 @@ def _write(
         skipped=skipped,
         notes=notes,
         unchanged=unchanged,
+        repeated=files.repeated,
+        damaged=files.damaged,
     )
 
 

@@ -17,6 +17,7 @@ from itmkit.errors import ItmkitError
 from itmkit.job import USUAL, Job
 from itmkit.parse_text.backends import PARSERS, load_backend
 from itmkit.parse_text.parsed import Backend, Coded, ParsedTexts
+from itmkit.parse_text.unspaced import note_if_unspaced
 from itmkit.parse_text.workers import ParseAll, count, parsing_by, parsing_here
 from itmkit.workspace import Workspace
 
@@ -76,6 +77,8 @@ def parse_text(
     texts = dataset.distinct_texts
     backend = load_backend(parser, model, texts)
     job.progress.note(f"parser: {parser}, {backend.model['id']}")
+    if told := note_if_unspaced(texts, parser, str(backend.model["id"])):
+        job.progress.note(told)
     made_by = MadeBy(
         stage="parse-text",
         settings={"parser": parser},

@@ -30,12 +30,13 @@ TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 @dataclass(frozen=True, slots=True)
 class Facts:
     """`width` and `height` are of the upright picture, in pixels; None where the header claims so many pixels that
-    Pillow refuses it as a decompression bomb (extraction will skip it)."""
+    Pillow refuses it as a decompression bomb (extraction will skip it). `deep`: grey with 16 bits a pixel."""
 
     width: int | None
     height: int | None
     bytes: int
     sha256: str
+    deep: bool = False
 
 
 def picture_facts(path: Path, *, content: bool = True) -> Facts:
@@ -53,12 +54,12 @@ def picture_facts(path: Path, *, content: bool = True) -> Facts:
         with open(path, "rb") as handle:
             sha256 = _sha256(handle) if content else ""
             handle.seek(0)
-            width, height = _upright_size(handle, path)
+            width, height, deep = _upright_size(handle, path)
     except (FileNotFoundError, NotADirectoryError):
         raise ItmkitError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise ItmkitError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    return Facts(width, height, status.st_size, sha256)
+    return Facts(width, height, status.st_size, sha256, deep)
 
 
 def all_picture_facts(
@@ -94,7 +95,8 @@ def _sha256(handle: IO[bytes]) -> str:
     return state.hexdigest()
 
 
-def _upright_size(handle: IO[bytes], path: Path) -> tuple[int, int] | tuple[None, None]:
+def _upright_size(handle: IO[bytes], path: Path) -> tuple[int | None, int | None, bool]:
+    """(width, height, whether it is grey with 16 bits a pixel)."""
     try:
         Image.init()
         with Image.open(handle, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
@@ -102,13 +104,14 @@ def _upright_size(handle: IO[bytes], path: Path) -> tuple[int, int] | tuple[None
             if isinstance(image, TiffImagePlugin.TiffImageFile):  # its size is turned already in some versions
                 width, height = image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
             turned = _orientation(image, handle) in TURNED
+            deep = image.mode.startswith("I;16") or (image.format == "PNG" and image.mode == "I")
     except Image.DecompressionBombError:
-        return None, None
+        return None, None, False
     except Exception as error:  # Pillow's readers raise many kinds on damaged headers
         unknown = f"not one of {', '.join(FORMATS)}, or damaged at its beginning"
         reason = unknown if isinstance(error, UnidentifiedImageError) else str(error)
         raise ItmkitError(f"{path}: cannot be read as a picture ({reason or type(error).__name__})") from None
-    return (height, width) if turned else (width, height)
+    return (height, width, deep) if turned else (width, height, deep)
 
 
 def _orientation(image: Image.Image, handle: IO[bytes]) -> int:

@@ -20,6 +20,7 @@ _LARGE = 20_000_000  # pixels; of such pictures one is decoded at a time, whatev
 _one_at_a_time = threading.Lock()
 # Only formats of photographs. Pillow knows others that start programs (EPS) or that are rarely tested.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+_WHITES = (255.0, 1023.0, 4095.0, 16383.0)  # the largest values of 8, 10, 12 and 14 bits
 
 
 class UnreadableImage(Exception):
@@ -129,7 +130,10 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(values: np.ndarray) -> np.ndarray:
-    """Scales greys to 0..255: integers by the range of their type, floats in 0..1 by 255."""
+    """Scales greys to 0..255: integers by the bits in use, floats in 0..1 by 255.
+
+    Cameras and microscopes store 10, 12 or 14 bits in 16, and scaled by 16 bits their pictures would be black.
+    """
     floats = values.astype(np.float32)
     if not np.isfinite(floats).all():
         raise UnreadableImage("has pixels that are NaN or infinite")
@@ -137,7 +141,7 @@ def _eight_bit(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "f":
         scale = 255.0 if top <= 1.0 else 1.0
     else:
-        scale = 1.0 if values.dtype != np.uint16 and top <= 255 else 255.0 / 65535.0
+        scale = 255.0 / next((limit for limit in _WHITES if top <= limit), 65535.0)
     return np.clip(np.rint(floats * scale), 0, 255).astype(np.uint8)
 
 

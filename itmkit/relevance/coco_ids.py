@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from itmkit.caption_text import evenly_spelled
 from itmkit.dataset import ImageRecord
 from itmkit.datasets.fields import integer_or_string, list_of_objects, string
 from itmkit.errors import ItmkitError
@@ -124,7 +125,8 @@ def _by_text(images: Sequence[ImageRecord], numbers: Sequence[int], files: Seque
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.split())
+    """As captions are compared: COCO's files have the spelling of their authors, data sets one spelling."""
+    return " ".join(evenly_spelled(text).split())
 
 
 def _by_order(images: Sequence[ImageRecord], numbers: Sequence[int], owner: dict[int, int], folder: Path) -> CocoIds:

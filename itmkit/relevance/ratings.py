@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 
+from itmkit.caption_text import evenly_spelled
 from itmkit.dataset import ImageRecord, image_of_captions
 from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
@@ -236,7 +237,7 @@ def _caption_places(images: Sequence[ImageRecord], tokens: Path | None) -> dict[
         return {key: at for at, (_, caption) in enumerate(captions) if (key := _caption_key(caption.id))[0]}
     by_text: dict[tuple[int, str], list[int]] = {}
     for at, (place, caption) in enumerate(captions):
-        by_text.setdefault((place, " ".join(caption.text.split())), []).append(at)
+        by_text.setdefault((place, " ".join(evenly_spelled(caption.text).split())), []).append(at)
     problems: list[str] = [] if tokens.is_file() else [f"{tokens}: no such file"]
     image_at = _image_places(images)
     found: dict[tuple[str, str], int] = {}
@@ -244,7 +245,7 @@ def _caption_places(images: Sequence[ImageRecord], tokens: Path | None) -> dict[
         id, tab, text = line.partition("\t")
         key = _caption_key(id.strip())
         if tab and key[0]:
-            same = by_text.get((image_at.get(key[0], -1), " ".join(text.split())))
+            same = by_text.get((image_at.get(key[0], -1), " ".join(evenly_spelled(text).split())))
             if same:
                 found[key] = same.pop(0) if len(same) > 1 else same[0]
         elif line.strip():

@@ -117,7 +117,11 @@ class ScoreFile:
         except FileNotFoundError:
             raise ItmkitError(f"{path}: no such file") from None
         except DAMAGE as error:
-            raise ItmkitError(f"{path}: cannot be read as HDF5 ({first_line(error)})") from None
+            raise ItmkitError(
+                f"{path}: cannot be read as HDF5 ({first_line(error)}). A file of scores has the data sets scores"
+                " (n_images, n_captions) float32, images and captions (the ids, as text); write a matrix of another"
+                " program, such as an .npy file, into one with h5py"
+            ) from None
         if self.shape != (len(self.images), len(self.captions)):
             raise ItmkitError(
                 f"{path}: scores of {self.shape[0]} x {self.shape[1]}, but {len(self.images)} images and"

@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from itmkit.commands.console import run
 from itmkit.commands.prepare import command
@@ -156,3 +158,20 @@ def test_nuswide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_has_an_example(kind: str) -> None:
     result = CliRunner().invoke(command, [kind, "--help"])
     assert f"itmkit prepare {kind} " in result.output and "--lists" in result.output
+
+
+def test_options_of_a_table_and_what_is_left_out(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["where\ten\tde", "0.jpg\tOne [bold]\tEins", "1.jpg\t...\t\u200b", *("0.jpg" for _ in range(12))]
+    table.write_text("\n".join(rows), encoding="utf-8")
+    Image.fromarray(np.full((4, 4), 4000, np.uint16)).save(table.parent / "0.jpg", "png")
+    work = table.parent / "work"
+    columns = ["--image-column", "where", "--caption-column", "en", "--caption-column", "de", "--delimiter", "tab"]
+    assert prepare("csv", table, *columns, "--split", "val", "-w", work, "--skip-damaged", "--skip-empty") == 0
+    printed = capsys.readouterr().out
+    assert f"15 records, captions or images were left out (all are listed in {work}/dataset.left-out.txt):" in printed
+    assert "line 4: has 1 cells, the header 3" in printed and "and 5 more" in printed
+    assert "note: 1 grey pictures are stored with 16 bits" in printed
+    assert len((work / "dataset.left-out.txt").read_text().splitlines()) == 15
+    assert [caption.text for caption in Workspace(work).dataset().images[0].captions] == ["One [bold]", "Eins"]
+    assert prepare("csv", table, "--delimiter", "two") == 2
+    assert "one character, or tab, comma" in capsys.readouterr().err

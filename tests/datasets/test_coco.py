@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from itmkit.datasets.coco import prepare_coco, split_of_name
+from itmkit.datasets.coco import prepare_coco
+from itmkit.datasets.draft import split_of_name
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
 from tests.workspaces import save_picture
@@ -71,6 +72,7 @@ def test_everything_wrong_is_reported_at_once(tmp_path: Path) -> None:
         {"image_id": 6, "caption": "no id"},
         {"image_id": 6, "id": 6000, "caption": "an id twice"},
     ]
+    content["images"][1]["file_name"] = "other.jpg"
     content["images"].append({"id": 10, "file_name": "a.jpg"})
     train.write_text(json.dumps(content))
     val = captions_file(tmp_path, "captions_val2017.json", [6])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from itmkit.datasets.karpathy import prepare_karpathy
+from itmkit.datasets.skip import Skip
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
 from tests.workspaces import save_picture
@@ -93,7 +94,7 @@ def test_everything_wrong_is_reported_at_once(tmp_path: Path) -> None:
         "images[5]: image '5': ",
         "5.jpg: cannot be read as a picture",
         "6.jpg: no such file",
-        "2 of 6 pictures are no use; --skip-missing",
+        "2 of 7 pictures are no use; --skip-missing",
         "images[7]: not an object",
         "images[8]: 'filename' is 8, not a string",
         "images[9]: 'split' is missing",
@@ -106,7 +107,7 @@ def test_missing_pictures_can_be_left_out(tmp_path: Path) -> None:
     save_picture(tmp_path / "0.jpg")
     (tmp_path / "2.jpg").touch()
     file = write(tmp_path, entry(0), entry(1), entry(2))
-    result = prepare_karpathy(Workspace(tmp_path), file, images=tmp_path, skip_missing=True)
+    result = prepare_karpathy(Workspace(tmp_path), file, images=tmp_path, skip=Skip(missing=True))
     assert [(skip.id, skip.reason.rsplit(": ")[-1]) for skip in result.skipped] == [
         ("1", "no such file"),
         ("2", "is empty"),
@@ -118,7 +119,7 @@ def test_missing_pictures_can_be_left_out(tmp_path: Path) -> None:
 def test_a_wrong_folder_is_one_problem_not_one_a_picture(tmp_path: Path, skip_missing: bool) -> None:
     file = write(tmp_path, *(entry(number) for number in range(100)))
     with pytest.raises(ItmkitError) as caught:
-        prepare_karpathy(Workspace(tmp_path), file, images=tmp_path / "typo", skip_missing=skip_missing)
+        prepare_karpathy(Workspace(tmp_path), file, images=tmp_path / "typo", skip=Skip(missing=skip_missing))
     assert len(caught.value.problems) == 1
     assert "none of the 100 pictures" in str(caught.value) and "--images" in str(caught.value)
 
@@ -184,7 +185,7 @@ def test_one_picture_in_two_splits_is_noted(tmp_path: Path) -> None:
 def test_real_file_with_few_of_its_pictures(tmp_path: Path, test_data: Path) -> None:
     folder = test_data / "ucm_captions_sample"
     workspace = Workspace(tmp_path)
-    result = prepare_karpathy(workspace, folder / "dataset.json", images=folder / "images", skip_missing=True)
+    result = prepare_karpathy(workspace, folder / "dataset.json", images=folder / "images", skip=Skip(missing=True))
     assert result.counts == {"test": {"images": 20, "captions": 100}}
     assert len(result.skipped) == 2080
     assert {(image.width, image.height) for image in workspace.dataset().images} == {(256, 256)}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from itmkit.datasets.mirflickr import COLUMNS, LABELS, prepare_mirflickr
+from itmkit.datasets.skip import Skip
 from itmkit.datasets.tagged import Division
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
@@ -185,7 +186,7 @@ def test_splits_too_large_and_folders_of_something_else(tmp_path: Path) -> None:
 def test_missing_pictures_can_be_left_out(tmp_path: Path) -> None:
     folder = official(tmp_path / "data")
     (folder / "mirflickr/im2.jpg").unlink()
-    result = prepare(tmp_path, folder, skip_missing=True)
+    result = prepare(tmp_path, folder, skip=Skip(missing=True))
     assert [skip.id for skip in result.skipped] == ["im2.jpg"]
     assert set(records(Workspace(tmp_path / "work"))) == {"im1.jpg", "im6.jpg"}
 
@@ -195,7 +196,7 @@ def test_real_lists(tmp_path: Path, test_data: Path) -> None:
     folder = test_data / "mirflickr25k_text"
     for number in (1, 2, 13368):
         save_picture(tmp_path / f"pictures/im{number}.jpg", colour=number % 256)
-    result = prepare_mirflickr(Workspace(tmp_path / "a"), folder, images=tmp_path / "pictures", skip_missing=True)
+    result = prepare_mirflickr(Workspace(tmp_path / "a"), folder, images=tmp_path / "pictures", skip=Skip(missing=True))
     assert len(result.skipped) == 20_015 - 3 and result.notes == []
     first = records(Workspace(tmp_path / "a"))
     assert first["im1.jpg"] == (
@@ -207,14 +208,14 @@ def test_real_lists(tmp_path: Path, test_data: Path) -> None:
     for name in ("all_imgs.txt", "all_tags.txt", "TagList.txt"):
         (named / name).symlink_to(folder / name)
     (named / "labels_annotation.txt").symlink_to(folder / "MATH/labels_annotation.txt")
-    prepare_mirflickr(Workspace(tmp_path / "b"), named, images=tmp_path / "pictures", skip_missing=True)
+    prepare_mirflickr(Workspace(tmp_path / "b"), named, images=tmp_path / "pictures", skip=Skip(missing=True))
     assert records(Workspace(tmp_path / "b")) == first
     result = prepare_mirflickr(
         Workspace(tmp_path / "c"),
         folder,
         images=tmp_path / "pictures",
         division=Division(lists=folder / "deephash_38label"),
-        skip_missing=True,
+        skip=Skip(missing=True),
     )
     assert {i.id: i.split for i in Workspace(tmp_path / "c").dataset().images}["im13368.jpg"] == "test"
     assert result.notes[0].startswith("4,985 images of the lists")  # 25,000 less 20,015

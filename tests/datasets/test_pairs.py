@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from itmkit.dataset import SPLITS
+from itmkit.datasets.pair_rows import Columns
 from itmkit.datasets.pairs import default_splits, prepare_csv, prepare_jsonl
+from itmkit.datasets.prepared import LEFT_OUT
+from itmkit.datasets.skip import Skip
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
 from tests.workspaces import save_picture
@@ -106,8 +109,8 @@ def test_everything_wrong_with_jsonl_is_reported_at_once(photos: Path) -> None:
         "[1]",
         {"caption": "B", "split": "train"},
         {"image": "a.jpg", "split": "train"},
-        {"image": 3, "caption": ["x"], "split": "train"},
-        {"image": "b.png", "caption": " ", "split": "training"},
+        {"image": 3, "caption": [4], "split": "train"},
+        {"image": "b.png", "caption": " ", "split": "nowhere"},
         {"image": "a.jpg", "caption": "A", "split": "val"},
         {"image": "gone.jpg", "captions": ["G"], "split": "train"},
         {"image": "a.jpg", "caption": "\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "split": "train"},
@@ -121,8 +124,8 @@ def test_everything_wrong_with_jsonl_is_reported_at_once(photos: Path) -> None:
         "line 3: not an object",
         "line 4: 'image' is missing",
         "line 5: 'caption' (or a list 'captions') is missing",
-        "line 6: 'image' and 'captions' must be text",
-        "line 7: image 'b.png': unknown split 'training'",
+        "line 6: 'image' and 'caption' must be text",
+        "line 7: image 'b.png': unknown split 'nowhere'",
         "line 7: image 'b.png': caption 'b.png#0' is empty",
         "line 8: image 'a.jpg': split 'val' here, 'train' before",
         "gone.jpg: no such file",
@@ -158,8 +161,14 @@ def test_everything_wrong_with_csv_is_reported_at_once(photos: Path) -> None:
         ("picture,caption\n", "line 1: has no column image; found"),
         ("", "has no column image and no column caption"),
         ("image,caption\n", "no images were found"),
-        ('image,caption\na.jpg,"never closed\n', "not a readable table"),
-        ("image,caption\na.jpg," + "x" * 200_000 + "\n", "not a readable table"),
+        ('image,caption\na.jpg,A\na.jpg,"never closed\nb.png,B\n', "line 3: not a readable table"),
+        ("image,caption\na.jpg," + "x" * 2_000_000 + "\n", "line 2: .*more than 1,048,576 characters"),
+        ("filepath\ttitle\n", "no images were found"),
+        (
+            "picture\twords\n",
+            "no column image and no column caption; found .* between tabs.*--image-column.*--delimiter",
+        ),
+        ("image,image,caption\n", "several columns are called image"),
     ],
 )
 def test_tables_that_are_something_else(photos: Path, content: str, message: str) -> None:
@@ -171,4 +180,181 @@ def test_tables_that_are_something_else(photos: Path, content: str, message: str
 def test_utf16_is_named(photos: Path) -> None:
     (photos / "t.csv").write_text("image,caption\na.jpg,A\n", encoding="utf-16")
     with pytest.raises(ItmkitError, match="is UTF-16; convert"):
+        prepare_csv(Workspace(photos), photos / "t.csv")
+
+
+def captions(workspace: Workspace) -> dict[str, list[str]]:
+    return {image.id: [caption.text for caption in image.captions] for image in workspace.dataset().images}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("t.tsv", 'image\tcaption\na.jpg\t"quote of a man\nb.png\ta cat sits"\n',
+         {"a.jpg": ['"quote of a man'], "b.png": ['a cat sits"']}),
+        ("t.tsv", 'image\tcaption\na.jpg\t"a ""big"" dog, wet"\nb.png\t"stop" and "go"\n',
+         {"a.jpg": ['a "big" dog, wet'], "b.png": ['"stop" and "go"']}),
+        ("t.csv", "image,caption,caption\na.jpg,a cat,a black cat\nb.png,,a dog\n",
+         {"a.jpg": ["a cat", "a black cat"], "b.png": ["a dog"]}),
+        ("t.csv", "filepath\ttitle\na.jpg\ta dog runs\n", {"a.jpg": ["a dog runs"]}),
+        ("t.csv", 'Image;caption\na.jpg;"a dog; wet"\n', {"a.jpg": ["a dog; wet"]}),
+        ("t.csv", 'image_name| comment_number| comment\na.jpg| 0| A "red" hat , here .\na.jpg| 1| "Two" .\n',
+         {"a.jpg": ['A "red" hat , here .', '"Two" .']}),
+        ("r.token", "a.jpg#0\tTwo men .\na.jpg#1\tMen .\nb.png#0\tA dog .\n",
+         {"a.jpg": ["Two men .", "Men ."], "b.png": ["A dog ."]}),
+        ("t.csv", "sep=;\nimage;caption\na.jpg;a dog\n", {"a.jpg": ["a dog"]}),
+        ("t.csv", ",image,caption_1,caption_2\n0,a.jpg,a dog,a wet dog\n", {"a.jpg": ["a dog", "a wet dog"]}),
+        ("t.csv", "image_id,caption\na,a dog\n", {"a": ["a dog"]}),
+        ("t.csv", "image,caption,\na.jpg,a dog,\n", {"a.jpg": ["a dog"]}),
+        ("t.csv", "image,caption\na.jpg," + "x" * 200_000 + "\n", {"a.jpg": ["x" * 200_000]}),
+        ("t.csv", "image,caption\nsub\\a.jpg,a dog\n", {"sub\\a.jpg": ["a dog"]}),
+        ("t.csv", "image,caption\nu\u0308 c.jpg,a dog\n", {"u\u0308 c.jpg": ["a dog"]}),
+    ],
+)  # fmt: skip
+def test_tables_as_they_are_met(photos: Path, name: str, content: str, found: dict[str, list[str]]) -> None:
+    save_picture(photos / "sub" / "a.jpg")
+    (photos / name).write_text(content, encoding="utf-8")
+    prepare_csv(Workspace(photos), photos / name, split="train")
+    assert captions(Workspace(photos)) == found
+
+
+def test_columns_and_delimiter_that_the_user_names(photos: Path) -> None:
+    (photos / "t.csv").write_text("where~en~alt\na.jpg~a, dog~one dog\n")
+    columns = Columns("~", "Where", ("en", "alt"))
+    prepare_csv(Workspace(photos), photos / "t.csv", split="train", columns=columns)
+    assert captions(Workspace(photos)) == {"a.jpg": ["a, dog", "one dog"]}
+    with pytest.raises(ItmkitError, match="no column nowhere"):
+        prepare_csv(Workspace(photos), photos / "t.csv", columns=Columns("~", "nowhere", ("en",)))
+
+
+def test_cells_and_rows_are_never_lost_silently(photos: Path) -> None:
+    file = photos / "t.csv"
+    file.write_text(
+        "image,caption,\n"
+        "a.jpg,a, b\n"
+        'a.jpg,"quote of a man,\n'
+        'b.png,a cat sits",\n'
+        "b.png,B,\n"
+        'b.png,"two\nlines, ""fine""",\n'
+        'a.jpg,"a dog" runs,\n'
+        "b.png,C,\n"
+        'a.jpg,"open to the end,\n'
+    )
+    with pytest.raises(ItmkitError) as caught:
+        prepare_csv(Workspace(photos), file)
+    text = str(caught.value)
+    for part in (
+        "line 2: 'b' stands in a column without a name (--skip-damaged",
+        "line 3: not a readable table: the quoted cell holds what looks like another row, 'b.png,a cat sits",
+        "line 8: not a readable table: a quoted cell begins here, and text follows its end",
+        "line 10: not a readable table: a quoted cell begins here and does not end",
+    ):
+        assert part in text, part
+    result = prepare_csv(Workspace(photos), file, split="train", skip=Skip(damaged=True))
+    assert captions(Workspace(photos)) == {"b.png": ['a cat sits"', "B", 'two\nlines, "fine"', "C"]}
+    assert len(result.left_out) == 4
+    assert (photos / LEFT_OUT).read_text().splitlines() == result.left_out
+    (photos / "t.tsv").write_text('image\tcaption\na.jpg\t"two\nlines"\n')
+    with pytest.raises(ItmkitError, match=r"line 3: has 1 cells, the header 2; does a cell that begins in line 2 hold"):
+        prepare_csv(Workspace(photos), photos / "t.tsv", force=True)
+
+
+def test_split_names_in_use(photos: Path) -> None:
+    (photos / "t.csv").write_text(
+        "image,caption,split\na.jpg,A,Train\na.jpg,AA,training\nb.png,B,validation\nü c.jpg,C,TESTING\n"
+    )
+    prepare_csv(Workspace(photos), photos / "t.csv")
+    assert [image.split for image in Workspace(photos).dataset().images] == ["train", "val", "test"]
+
+
+def test_json_lists_and_several_files(photos: Path) -> None:
+    """Lists as ALBEF, BLIP and LAVIS have them: a file a split, `caption` as text or as a list."""
+    (photos / "f30k_train.json").write_text('[{"image": "a.jpg", "caption": "A", "image_id": "coco_1"},\n'
+                                            ' {"image": "a.jpg", "caption": "AA"}]')  # fmt: skip
+    (photos / "f30k_val.jsonl").write_text('{"image": "b.png", "caption": ["B", "BB"]}\n')
+    (photos / "f30k_test.json").write_text('[{"file_name": "ü c.jpg", "text": "C"}]', encoding="utf-8")
+    files = [photos / name for name in ("f30k_train.json", "f30k_val.jsonl", "f30k_test.json")]
+    prepare_jsonl(Workspace(photos), files)
+    assert captions(Workspace(photos)) == {"a.jpg": ["A", "AA"], "b.png": ["B", "BB"], "ü c.jpg": ["C"]}
+    assert [image.split for image in Workspace(photos).dataset().images] == ["train", "val", "test"]
+    for content, message in (
+        ('{"images": [{"id": 1, "sentences": []}]}', "prepare karpathy"),
+        ('{\n"images": [],\n"annotations": []}', "prepare coco"),
+        ('[{"image": "a.jpg", "caption": "A"},', "not JSON"),
+        ('{"picture": "a.jpg", "caption": "A"}', "'image' is missing; --image-column says which of 'picture' it is"),
+    ):
+        files[0].write_text(content)
+        with pytest.raises(ItmkitError, match=message):
+            prepare_jsonl(Workspace(photos), files[0], force=True)
+
+
+def test_metadata_files_in_a_folder_a_split(tmp_path: Path) -> None:
+    for number, split in enumerate(("train", "validation", "test")):
+        save_picture(tmp_path / split / "0001.png", colour=number)
+        (tmp_path / split / "metadata.csv").write_text(f"file_name,text\n0001.png,{split}\n")
+    files = [tmp_path / split / "metadata.csv" for split in ("train", "validation", "test")]
+    prepare_csv(Workspace(tmp_path), files)
+    images = Workspace(tmp_path).dataset().images
+    assert [(image.id, image.split) for image in images] == [
+        ("train/0001.png", "train"),
+        ("validation/0001.png", "val"),
+        ("test/0001.png", "test"),
+    ]
+
+
+def test_records_without_words_or_that_cannot_be_read_are_left_out(photos: Path) -> None:
+    (photos / "b.png").write_bytes(b"no picture")
+    file = jsonl(
+        photos,
+        {"image": "a.jpg", "captions": ["A", " ", "\u200b\ufe0f", "...", "🐶"]},
+        "{not json",
+        {"image": "ü c.jpg", "caption": None},
+        {"image": "b.png", "caption": "B"},
+        {"image": "gone.jpg", "caption": "x \x00"},
+        {"image": "http://a/b.jpg", "caption": "B"},
+    )
+    with pytest.raises(ItmkitError) as caught:
+        prepare_jsonl(Workspace(photos), file)
+    text = str(caught.value)
+    assert "caption 'a.jpg#2' is empty: its characters are invisible" in text and "--skip-empty" in text
+    result = prepare_jsonl(Workspace(photos), file, split="train", skip=Skip(damaged=True, empty=True))
+    assert captions(Workspace(photos)) == {"a.jpg": ["A", "🐶"]}
+    told = "\n".join(result.left_out)
+    for part in ("line 2: not JSON", "line 3: 'caption'", "b.png: cannot be read as a picture", "caption 'gone.jpg#0'",
+                 "'a.jpg#1' holds no words",
+                 "'a.jpg#3' holds no words", "line 6: the picture is an address"):  # fmt: skip
+        assert part in told, part
+
+
+def test_captions_are_stored_in_one_spelling(photos: Path) -> None:
+    file = jsonl(photos, {"image": "a.jpg", "captions": ["a cafe\u0301 &amp; a man’s R&D", "&quot;x&quot; &copycat"]})
+    result = prepare_jsonl(Workspace(photos), file, split="train")
+    assert captions(Workspace(photos)) == {"a.jpg": ["a café & a man's R&D", '"x" &copycat']}
+    assert "2 captions are stored in one spelling" in result.notes[0]
+    path = Workspace(photos).dataset_path  # as an older version wrote it
+    path.write_text(path.read_text(encoding="utf-8").replace("a man's", "a man’s"), encoding="utf-8")
+    assert prepare_jsonl(Workspace(photos), file, split="train").unchanged
+    assert "a man’s" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv.gz", b"\x1f\x8b\x08", "is a gzip archive; unpack it"),
+        ("t.parquet", b"PAR1\x15\x04", "is a Parquet file; save it as a table"),
+        ("t.xlsx", b"PK\3\4\x14\0[Content_Types].xml", "is an Excel workbook"),
+        ("00000.tar", b"a.jpg" + bytes(252) + b"ustar\0", "is a tar archive"),
+        ("t.json", b"<!DOCTYPE html><html>", "is a web page"),
+    ],
+)
+def test_archives_and_the_like_are_named_in_one_sentence(photos: Path, name: str, content: bytes, message: str) -> None:
+    (photos / name).write_bytes(content)
+    for prepare in (prepare_csv, prepare_jsonl):
+        with pytest.raises(ItmkitError, match=message) as caught:
+            prepare(Workspace(photos), photos / name)
+        assert len(caught.value.problems) == 1
+    with pytest.raises(ItmkitError, match="is an address; download"):
+        prepare_csv(Workspace(photos), Path("https://example.org/t.csv"))
+    (photos / "t.csv").write_text("image,caption\nhttp://a/b.jpg,A\nhttp://a/c.jpg,B\n")
+    with pytest.raises(ItmkitError, match=r"line 2: the picture is an address .*\(2 such lines\)"):
         prepare_csv(Workspace(photos), photos / "t.csv")

@@ -131,7 +131,7 @@ def test_all_problems_at_once_with_file_and_line(tmp_path: Path, work: Workspace
     rows[3]["boxes"] = rows[3]["boxes"] + np.float32(100)
     rows[4]["boxes"] = rows[4]["boxes"][:, [2, 3, 0, 1]]
     first = write_tsv(tmp_path / "a.tsv", rows)
-    more = [drawn("7"), drawn("20", dim=7), {**drawn("21"), "boxes": "!!"}, {**drawn("22"), "w": "wide"}]
+    more = [drawn("7", 4), drawn("20", dim=7), {**drawn("21"), "boxes": "!!"}, {**drawn("22"), "w": "wide"}]
     lines = b"".join(map(tsv_line, more)) + b"23\t1\t2\n" + tsv_line(drawn("24"))[:-9] + b"\r\n"
     (tmp_path / "b.tsv").write_bytes(lines + tsv_line({**drawn("25"), "features": np.full((3, 6), 7e4, "<f4")}))
     other = write_tsv(tmp_path / "c.tsv", [drawn("30")], "lxmert")
@@ -270,3 +270,75 @@ def test_real_features_come_out_exactly(tmp_path: Path, test_data: Path) -> None
             reader.read("boxes", [0])[0], np.frombuffer(base64.decodebytes(boxes.encode()), np.float32).reshape(36, 4)
         )
         assert reader.read("size", [0]).tolist() == [[640, 480]] and reader.read("count", [0]).tolist() == [36]
+
+
+def with_boxes(key: str, *box: float) -> dict[str, Any]:
+    return {**drawn(key), "boxes": np.tile(np.array(box, "<f4"), (3, 1))}
+
+
+def test_boxes_from_0_to_1_become_pixels(tmp_path: Path, work: Workspace) -> None:
+    ones = [with_boxes(key, 0.25, 0, 1, 0.5) for key in KEYS]
+    result = import_bottom_up(work, [write_tsv(tmp_path / "a.tsv", ones)])
+    assert "between 0 and 1" in result.notes[0]
+    assert regions(work).read_all("boxes")[4].tolist() == [[25, 0, 100, 30]] * 3
+    mixed = write_tsv(tmp_path / "a.tsv", [*ones[:1], *map(drawn, KEYS[1:])])
+    with pytest.raises(ItmkitError, match=r"boxes between 0 and 1, while .* in line 1 \(picture 7\) \(--skip-damaged"):
+        import_bottom_up(work, [mixed], force=True)
+    assert import_bottom_up(work, [mixed], force=True, skip_damaged=True).images == 4
+    around = write_tsv(tmp_path / "a.tsv", [with_boxes(key, -0.5, -0.5, 0.5, 0.5) for key in KEYS])
+    with pytest.raises(ItmkitError, match="between -1 and 1"):
+        import_bottom_up(work, [around], force=True)
+
+
+def test_boxes_without_an_area_are_refused(tmp_path: Path, work: Workspace) -> None:
+    rows = [with_boxes(KEYS[0], 0, 0, 0, 0), with_boxes(KEYS[1], 4, 4, 9, 4), *map(drawn, KEYS[2:])]
+    with pytest.raises(ItmkitError, match=r"no box with an area .* lines 1 \(picture 7\), 2 \(picture 3\)"):
+        import_bottom_up(work, [write_tsv(tmp_path / "a.tsv", rows)])
+
+
+def test_damaged_lines_are_left_out_and_equal_ones_taken_once(tmp_path: Path, work: Workspace) -> None:
+    """Released files hold a line cut short and, later, the same picture whole."""
+    whole = [tsv_line(drawn(key)) for key in KEYS]
+    other = tsv_line({**drawn(KEYS[1]), "features": drawn("x")["features"]})
+    turned = tsv_line({**drawn("turned"), "w": 60, "h": 100})
+    (tmp_path / "a.tsv").write_bytes(whole[0][:-30] + b"\n" + b"".join([*whole[:4], whole[1], other, turned]))
+    result = import_bottom_up(work, [tmp_path / "a.tsv"], skip_damaged=True)
+    assert result.repeated == 1 and result.images == 4
+    assert [one["place"].rpartition(": ")[2] for one in result.damaged] == [
+        "line 1 (picture 7)",
+        "line 7 (picture 3)",
+        "line 8 (picture turned)",
+    ]
+    assert "width and height exchanged" in result.damaged[2]["reason"]
+    assert regions(work).manifest.notes["damaged"] == result.damaged
+    (tmp_path / "a.tsv").write_bytes(whole[0][:-30])
+    with pytest.raises(ItmkitError, match="holds no picture that can be used"):
+        import_bottom_up(work, [tmp_path / "a.tsv"], skip_damaged=True, force=True)
+
+
+def test_base64_without_padding_or_as_python_3_prints_it(tmp_path: Path, work: Workspace) -> None:
+    rows = [tsv_line(drawn(key, 1, 7)) for key in KEYS]
+    fields = rows[1].rstrip().split(b"\t")
+    rows[1] = b"\t".join([*fields[:4], *(b"b'" + field + b"'" for field in fields[4:])]) + b"\n"
+    assert b"=" in rows[0]
+    (tmp_path / "a.tsv").write_bytes(b"".join(rows).replace(b"=", b""))
+    import_bottom_up(work, [tmp_path / "a.tsv"])
+    assert np.array_equal(regions(work).read_all("features")[1], drawn("3", 1, 7)["features"].astype(np.float16))
+
+
+def test_features_of_float16(tmp_path: Path, work: Workspace) -> None:
+    rows = [{**drawn(key, dim=8), "features": np.abs(drawn(key, dim=8)["features"]).astype("<f2")} for key in KEYS]
+    file = write_tsv(tmp_path / "a.tsv", rows)
+    result = import_bottom_up(work, [file])
+    assert result.dim == 4 and "--dtype float16" in result.notes[0]
+    result = import_bottom_up(work, [file], dtype="float16", force=True)
+    assert result.dim == 8 and not result.notes
+    assert np.array_equal(regions(work).read_all("features")[2], rows[2]["features"])
+    usual = import_bottom_up(work, [write_tsv(tmp_path / "b.tsv", [drawn(key) for key in KEYS])], force=True)
+    assert not usual.notes
+
+
+def test_an_archive_is_named(tmp_path: Path, work: Workspace) -> None:
+    (tmp_path / "trainval_36.zip").write_bytes(b"PK\3\4 and more")
+    with pytest.raises(ItmkitError, match=r"trainval_36.zip: is a zip archive; unpack it"):
+        import_bottom_up(work, [tmp_path / "trainval_36.zip"])

@@ -117,6 +117,7 @@ def test_a_size_that_the_zip_directory_hides(tmp_path: Path) -> None:
 
 def test_all_problems_at_once(tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "npz"
+    write_npz(folder, drawn("0"))
     write_npz(folder, {**drawn("a"), "n": 4})
     write_npz(folder, {**drawn("b"), "features": np.full((3, 6), np.inf, np.float32)})
     write_npz(folder, drawn("c"), x=drawn("c")["features"].T)
@@ -124,7 +125,8 @@ def test_all_problems_at_once(tmp_path: Path, work: Workspace, monkeypatch: pyte
     write_npz(folder, drawn("e"), image_w=np.array([100.5]))
     write_npz(folder, drawn("f"), bbox=np.full((3, 4), 1e300))
     write_npz(folder, drawn("g", dim=7))
-    write_npz(folder / "more", drawn("g"))
+    write_npz(folder / "more", drawn("a"))
+    write_npz(folder / "other", drawn("a", 2))
     (folder / "h.npz").write_bytes(write_npz(folder, drawn("h")).read_bytes()[:-30])
     os.mkfifo(folder / "i.npz")
     with pytest.raises(ItmkitError) as caught:
@@ -138,7 +140,7 @@ def test_all_problems_at_once(tmp_path: Path, work: Workspace, monkeypatch: pyte
         "image_w is no whole number in file e.npz",
         "NaN or infinity among the boxes in file f.npz",
         "7 numbers a box, 6 in the first in file g.npz",
-        "the name of g.npz again in file more/g.npz",
+        "the name of more/a.npz again in file other/a.npz",
         "a damaged one (BadZipFile) in file h.npz",
         "no regular file in file i.npz",
     ):
@@ -169,3 +171,23 @@ def test_a_damaged_file_is_a_reason_or_a_whole_region_set(data: st.DataObject) -
         assert str(error)
         return
     assert isinstance(found, RegionSet) and found.boxes.shape == (len(found), 4)
+
+
+def test_what_is_left_out_and_what_is_passed_over(tmp_path: Path) -> None:
+    folder, keys = tmp_path / "npz", ["a", "b", "c", "d"]
+    work = data_set(tmp_path / "work", keys)
+    for key in keys:
+        write_npz(folder, {**drawn(key), "boxes": np.tile(np.float32([0.5, 0, 1, 0.5]), (3, 1))})
+    write_npz(folder / "more", {**drawn(keys[0]), "boxes": np.tile(np.float32([0.5, 0, 1, 0.5]), (3, 1))})
+    (folder / "__MACOSX").mkdir()
+    (folder / "__MACOSX" / "._a.npz").write_bytes(b"\0\5\x16\7")
+    (folder / "._b.npz").write_bytes(b"\0\5\x16\7")
+    (folder / f"{keys[1]}.npz").write_bytes(b"broken")
+    write_npz(folder, {**drawn(keys[2]), "boxes": np.zeros((3, 4), np.float32)})
+    with pytest.raises(ItmkitError, match=rf"no box with an area.* in file {keys[2]}.npz"):
+        import_npz(work, folder)
+    result = import_npz(work, folder, skip_damaged=True)
+    assert result.repeated == 1 and len(result.damaged) == 2 and "between 0 and 1" in result.notes[-1]
+    reader = CacheReader.open(work.cache("regions"))
+    assert reader.ids == [keys[0], *keys[3:]]
+    assert reader.read_all("boxes")[0, 0].tolist() == [50, 0, 100, 30]

@@ -109,10 +109,11 @@ def test_captions_are_text_not_bytes(tmp_path: Path, work: Workspace) -> None:
     path = tmp_path / "scan" / "train_caps.txt"
     assert not path.read_bytes().endswith(b"\n")
     import_scan(work, tmp_path / "scan")
-    assert [caption.text for caption in work.dataset().images[0].captions] == caps
+    read = [caps[0].replace("’", "'"), *caps[1:]]
+    assert [caption.text for caption in work.dataset().images[0].captions] == read
     path.write_text("\r\n".join(caps) + "\r\n", encoding="utf-8", newline="")
     import_scan(work, tmp_path / "scan", force=True)
-    assert [caption.text for caption in work.dataset().images[0].captions] == caps
+    assert [caption.text for caption in work.dataset().images[0].captions] == read
     path.write_text("".join(f"{text.encode()!r}\n" for text in caps))
     with pytest.raises(ItmkitError, match=r"b'\.\.\.'"):
         import_scan(work, tmp_path / "scan", force=True)
@@ -143,7 +144,8 @@ def damaged(value: float, dtype: Any = np.float32) -> np.ndarray:
         (bad(ims=damaged(np.nan, np.float16)), r"row 2 \(picture train2.jpg"),
         (bad(ims=damaged(-70000.0)), r"row 2 \(picture train2.jpg: -70000\)"),
         (bad(ims=np.ones((4, 3, 6), np.float64)), "float16 or float32"),
-        (bad(ims=np.ones((4, 6), np.float32)), r"shape \(4, 6\)"),
+        (bad(ims=np.ones((4, 6), np.float32)), r"shape \(4, 6\).*array\[:, None\]"),
+        (bad(ims=np.ones((4, 600, 3), np.float32)), r"seem transposed"),
         (bad(ims=np.ones((4, 3, 6), np.float32).astype(object)), "Python objects"),
         (bad(ims=np.asfortranarray(damaged(1))), "column by column"),
         (bad(caps=["a"] * 19), "19 captions for 4 rows"),
@@ -158,7 +160,10 @@ def damaged(value: float, dtype: Any = np.float32) -> np.ndarray:
         (bad(boxes=np.ones((4, 2, 4), np.float32)), r"shape \(4, 2, 4\).*\(4, 3, 4\) expected"),
         (bad(boxes=np.tile(np.float32([5, 5, 1, 9]), (4, 3, 1))), r"x2 < x1.*rows 0 \(picture train0.jpg\)"),
         (bad(boxes=np.tile(np.float32([5, 5, 9, 9999]), (4, 3, 1))), "beyond the edge"),
-        (bad(boxes=np.tile(np.float32([0, 0, 1, 0.5]), (4, 3, 1))), "between 0 and 1"),
+        (
+            bad(boxes=np.zeros((4, 3, 4), np.float32)),
+            r"train_boxes.npy: no box with an area .* rows 0 \(picture train0",
+        ),
         (bad(scores=np.full((4, 3), np.inf, np.float32)), "train_scores.npy: NaN or infinity in rows 0"),
         (bad(sizes=np.zeros((4, 2), np.int32)), "not a size in pixels"),
         (bad(tags=[["red dog"] * 3] * 3), "3 rows of tags for 4 rows"),
@@ -279,8 +284,58 @@ def test_a_prepared_data_set_stays(tmp_path: Path, work: Workspace) -> None:
     )
     with pytest.raises(ItmkitError) as caught:
         import_scan(work, tmp_path / "scan", force=True)
-    assert "2 imported pictures are not in dataset.jsonl (train1.jpg, train3.jpg)" in caught.value.problems[0]
-    assert "1 pictures of dataset.jsonl are not among the features (x)" in caught.value.problems[1]
+    assert "1 pictures of dataset.jsonl are not among the features (x)" in caught.value.problems[0]
+    write_dataset(work.dataset_path, images[:3], kind="karpathy", settings={})
+    result = import_scan(work, tmp_path / "scan", force=True)
+    assert (result.images, result.left_out, regions(work).ids) == (3, 1, ["100", "101", "102"])
+
+
+def test_boxes_from_0_to_1_become_pixels(tmp_path: Path, work: Workspace) -> None:
+    """By the sizes beside them, by those of a prepared data set; without any sizes they are refused."""
+    ones = np.tile(np.float32([0.25, 0, 1, 0.5]), (4, 3, 1))
+    sizes = np.tile([200, 100], (4, 1))
+    write_scan(tmp_path / "scan", boxes=ones, sizes=sizes)
+    result = import_scan(work, tmp_path / "scan")
+    assert "between 0 and 1" in result.notes[0]
+    assert regions(work).read_all("boxes")[0, 0].tolist() == [50, 0, 200, 50]
+    write_scan(tmp_path / "bare", boxes=ones, extras=("boxes",))
+    other = Workspace(tmp_path / "other")
+    with pytest.raises(ItmkitError, match=r"train_boxes.npy: all values lie between 0 and 1.* add train_sizes.npy"):
+        import_scan(other, tmp_path / "bare")
+    assert not other.dataset_path.exists()
+    images = [ImageRecord(f"train{i}.jpg", "train", (Caption(f"{i}", "a"),), width=400, height=40) for i in range(4)]
+    write_dataset(other.dataset_path, images, kind="csv", settings={})
+    import_scan(other, tmp_path / "bare")
+    assert regions(other).read_all("boxes")[3, 2].tolist() == [100, 0, 400, 20]
+    far = np.tile(np.float32([0, 0, 90, 90]), (4, 3, 1))
+    write_scan(tmp_path / "bare", boxes=far, extras=("boxes",))
+    with pytest.raises(ItmkitError, match=r"beyond the edge .* rows 0 \(picture train0.jpg\).*prepared pictures"):
+        import_scan(other, tmp_path / "bare", force=True)
+
+
+def test_rows_and_captions_that_cannot_be_used_are_left_out(tmp_path: Path, work: Workspace) -> None:
+    ims = np.ones((4, 3, 6), np.float32)
+    ims[1, 0, 0] = np.nan
+    boxes = np.tile(np.float32([5, 5, 9, 9]), (4, 3, 1))
+    boxes[2] = [9, 9, 5, 5]
+    caps = [f"dog {number}" for number in range(8)]
+    caps[0], caps[6], caps[7] = "\u200b", "...", " "
+    write_scan(tmp_path / "scan", captions=2, ims=ims, boxes=boxes, caps=caps)
+    with pytest.raises(ItmkitError) as caught:
+        import_scan(work, tmp_path / "scan")
+    text = str(caught.value)
+    assert "lines 1, 8 without a caption (--skip-empty" in text and "row 1 (picture train1.jpg: nan)" in text
+    assert "row 2 (picture train2.jpg) (--skip-damaged" in text
+    result = import_scan(work, tmp_path / "scan", skip_damaged=True, skip_empty=True)
+    assert result.empty == 3 and [image.id for image in work.dataset().images] == [
+        "train0.jpg",
+        "train1.jpg",
+        "train2.jpg",
+    ]
+    assert [caption.text for caption in work.dataset().images[0].captions] == ["dog 1"]
+    assert regions(work).ids == ["train0.jpg"] and len(result.damaged) == 2
+    assert result.damaged[1]["place"] == "train: row 2" and "x2 < x1" in result.damaged[1]["reason"]
+    assert regions(work).manifest.notes["damaged"] == result.damaged
 
 
 def test_a_killed_import_continues_to_the_same_bytes(
@@ -369,3 +424,20 @@ def test_real_features_of_flickr8k(tmp_path: Path, work: Workspace) -> None:
         expected = np.load(source / f"dev_{what}.npy", mmap_mode="r")[rows]
         assert np.array_equal(reader.read(column, rows), expected), column
     assert tags_of(reader) == json.loads((source / "dev_tags.json").read_text())
+
+
+def test_captions_a_picture_may_differ_where_ids_tell(tmp_path: Path, work: Workspace) -> None:
+    caps = [f"dog {number}" for number in range(7)]
+    write_scan(tmp_path / "scan", pictures=3, caps=caps, ids=["a", "a", "a", "b", "b", "c", "c"])
+    import_scan(work, tmp_path / "scan")
+    assert [(image.id, len(image.captions)) for image in work.dataset().images] == [("a", 3), ("b", 2), ("c", 2)]
+    assert regions(work).ids == ["a", "b", "c"]
+
+
+def test_boxes_by_another_name_and_files_that_nothing_reads(tmp_path: Path, work: Workspace) -> None:
+    written = write_scan(tmp_path / "scan")
+    (tmp_path / "scan" / "train_boxes.npy").rename(tmp_path / "scan" / "train_ims_bbx.npy")
+    (tmp_path / "scan" / "train_precaps_stan.txt").write_text("x")
+    result = import_scan(work, tmp_path / "scan")
+    assert np.array_equal(regions(work).read_all("boxes"), written["boxes"])
+    assert "train_precaps_stan.txt" in result.notes[0] and "bbx" not in result.notes[0]

@@ -17,6 +17,7 @@ from itmkit.job import Job
 from itmkit.parse_text.parse import parse_text
 from itmkit.parse_text.shipped import ShippedBackend
 from itmkit.parse_text.store import TextCache
+from itmkit.progress import SILENT
 from itmkit.workspace import Workspace
 
 MakeWorkspace = Callable[..., Workspace]
@@ -198,3 +199,16 @@ def test_command(make_workspace: MakeWorkspace, untrained: Path) -> None:
     assert json.loads(done.stdout)["parsed"] == 2
     again = CliRunner().invoke(command, ["-w", str(workspace.root), "--model", str(untrained)])
     assert again.exit_code == 0
+
+
+def test_captions_without_spaces_get_a_note(make_workspace: MakeWorkspace, untrained: Path) -> None:
+    told: list[str] = []
+    progress = type("Notes", (type(SILENT),), {"note": lambda self, text: told.append(text)})()
+
+    for texts, noted in (
+        (["一只棕色的狗在沙滩上奔跑", "両親が子供と遊んでいる。", "สุนัขวิ่งเล่นบนชายหาด", "a dog"], True),
+        (["一 只 棕色 的 狗", "Donaudampfschiff", "a dog runs ."], False),
+    ):
+        told.clear()
+        parse_text(make_workspace(texts), model=str(untrained), job=Job(progress=progress, force=True))
+        assert any("--parser stanza" in text for text in told) == noted

@@ -180,3 +180,12 @@ def test_every_nasty_file_is_a_picture_or_a_reason() -> None:
     assert all(expected[name] in reason for name, reason in refused.items())
     upright = {load_image(path).size for path in files if path.name.startswith("Landscape_")}
     assert len(upright) == 1 and next(iter(upright))[0] > next(iter(upright))[1]
+
+
+@pytest.mark.parametrize(("white", "scale"), [(255, 255), (1000, 1023), (4095, 4095), (16000, 16383), (60000, 65535)])
+def test_grey_of_10_to_16_bits_uses_the_whole_range(tmp_path: Path, white: int, scale: int) -> None:
+    values = np.linspace(0, white, 256).astype(np.uint16).reshape(16, 16)
+    path = tmp_path / "a.png"
+    Image.fromarray(values).save(path)
+    read = np.asarray(load_image(path))[..., 0]
+    assert np.abs(read - values * 255.0 / scale).max() <= 0.51

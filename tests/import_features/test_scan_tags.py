@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from itmkit.errors import ItmkitError
-from itmkit.import_features.scan_layout import read_tags
+from itmkit.import_features.scan_tags import read_tags
 
 
 def test_tags_are_read_row_by_row_across_blocks(tmp_path: Path) -> None:
