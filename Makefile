@@ -2,7 +2,7 @@
 # make test         installs into .venv and runs every check: lint, types, tests (which try the examples too)
 # make clean        removes .venv and what the checks left
 #
-# Both need Python 3.10, 3.11 or 3.12 and nothing else. `make test PYTHON=python3.10` picks one.
+# Both need Python 3.10 to 3.14 and nothing else. `make test PYTHON=python3.10` picks one.
 
 PYTHON ?=
 VENV ?= .venv
@@ -41,13 +41,13 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/.made
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.made:
-	@for python in $(or $(PYTHON),python3 python3.12 python3.11 python3.10 python); do \
-	  if "$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then \
+	@for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python3.10 python); do \
+	  if "$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then \
 	    echo "$$python -m venv $(VENV)"; \
 	    "$$python" -m venv $(VENV) && touch $@ && exit 0; \
 	    echo "making $(VENV) failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
 	  fi; \
 	done; \
-	echo "Python 3.10, 3.11 or 3.12 is needed;" \
+	echo "Python 3.10 to 3.14 is needed;" \
 	  "$(if $(PYTHON),$(PYTHON) is not one of them,none was found; name one: make ... PYTHON=/path/to/python3.12)" >&2; \
 	exit 1
