@@ -10,6 +10,7 @@ from itmkit.cache import Manifest, read_manifest
 from itmkit.cache.name import CacheName
 from itmkit.cache.parts import part_manifest, parts_in
 from itmkit.dataset import Dataset
+from itmkit.dataset_index import DatasetFacts
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
 
@@ -47,7 +48,7 @@ def require(workspace: Workspace, *caches: str, dataset: Dataset | None = None) 
         raise ItmkitError(problems)
 
 
-def cache_state(workspace: Workspace, cache: str, dataset: Dataset | None) -> StageState:
+def cache_state(workspace: Workspace, cache: str, dataset: Dataset | DatasetFacts | None) -> StageState:
     """Whether a cache is done, partial, missing, stale (its inputs changed since) or damaged.
 
     Args:
@@ -73,7 +74,7 @@ def cache_state(workspace: Workspace, cache: str, dataset: Dataset | None) -> St
     return StageState(cache, path, "done", **facts)
 
 
-def _stale(workspace: Workspace, cache: str, manifest: Manifest, dataset: Dataset) -> str:
+def _stale(workspace: Workspace, cache: str, manifest: Manifest, dataset: Dataset | DatasetFacts) -> str:
     """What has changed since the cache was made; empty if nothing has."""
     base = CacheName.of(cache).base
     below = cache_state(workspace, base, dataset).state if base else "done"

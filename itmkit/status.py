@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itmkit.cache.name import PIPELINE
-from itmkit.dataset import Dataset
+from itmkit.dataset_index import DatasetFacts
 from itmkit.errors import ItmkitError
 from itmkit.runs.facts import RunFacts, run_names
 from itmkit.stages import StageState, State, cache_state
@@ -18,10 +18,10 @@ def status(workspace: Workspace) -> list[StageState]:
     return [first, *caches, *(_run_state(workspace, name, dataset) for name in run_names(workspace))]
 
 
-def _dataset_state(workspace: Workspace) -> tuple[StageState, Dataset | None]:
+def _dataset_state(workspace: Workspace) -> tuple[StageState, DatasetFacts | None]:
     path = workspace.dataset_path
     try:
-        dataset = workspace.dataset()
+        facts = workspace.dataset_facts()
     except ItmkitError as error:
         state: State = "damaged" if path.exists() else "missing"
         detail = error.problems[0] if state == "damaged" else ""
@@ -29,12 +29,11 @@ def _dataset_state(workspace: Workspace) -> tuple[StageState, Dataset | None]:
             detail = f"there is no folder {workspace.root}"
         command = "itmkit prepare --force" if state == "damaged" else "itmkit prepare"
         return StageState("dataset", path, state, detail, command=command), None
-    counts = dataset.info["counts"].items()
-    detail = ", ".join(f"{split} {c['images']} images {c['captions']} captions" for split, c in counts)
-    return StageState("dataset", path, "done", detail, len(dataset.images), bytes=path.stat().st_size), dataset
+    detail = ", ".join(f"{split} {c['images']} images {c['captions']} captions" for split, c in facts.counts.items())
+    return StageState("dataset", path, "done", detail, facts.images, bytes=path.stat().st_size), facts
 
 
-def _run_state(workspace: Workspace, name: str, dataset: Dataset | None) -> StageState:
+def _run_state(workspace: Workspace, name: str, dataset: DatasetFacts | None) -> StageState:
     folder, stage = workspace.run(name), f"run {name}"
     try:
         facts = RunFacts.read(folder)
