@@ -1,5 +1,7 @@
 # make quickstart   installs into .venv and runs the whole pipeline once on drawn scenes: a few minutes
 # make test         installs into .venv and runs every check: lint, types, tests (which try the examples too)
+# make wheel        builds dist/itmkit-*.whl and the source archive
+# make test-gpu     runs every command on a CUDA device and measures it; says so where there is none
 # make clean        removes .venv and what the checks left
 #
 # Both need Python 3.10 to 3.14 and nothing else. `make test PYTHON=python3.10` picks one.
@@ -9,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test lint types tests clean
+.PHONY: quickstart test lint types tests test-gpu wheel clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/itmkit quickstart $(QUICKSTART)
@@ -28,6 +30,15 @@ types: $(VENV)/.installed-test
 # process, so that what its tests share (a trained matcher, a workspace) is made once.
 tests: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+
+# In an environment of its own: what builds a package is no part of what runs or tests it.
+wheel: $(VENV)/.made
+	$(BIN)/python -m venv $(VENV)/build
+	$(VENV)/build/bin/python -m pip install --disable-pip-version-check build
+	$(VENV)/build/bin/python -m build --outdir dist .
+
+test-gpu: $(VENV)/.installed
+	$(BIN)/python -m tests.gpu.check $(GPU)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
