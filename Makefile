@@ -1,15 +1,17 @@
 # make quickstart   installs into .venv and runs the whole pipeline once on drawn scenes: a few minutes
 # make test         installs into .venv and runs every check: lint, types, tests (which try the examples too)
+# make wheel        builds dist/itmkit-*.whl and the source archive
+# make test-gpu     runs every command on a CUDA device and measures it; says so where there is none
 # make clean        removes .venv and what the checks left
 #
-# Both need Python 3.10, 3.11 or 3.12 and nothing else. `make test PYTHON=python3.10` picks one.
+# Both need Python 3.10 to 3.14 and nothing else. `make test PYTHON=python3.10` picks one.
 
 PYTHON ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test lint types tests clean
+.PHONY: quickstart test lint types tests test-gpu wheel clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/itmkit quickstart $(QUICKSTART)
@@ -29,6 +31,15 @@ types: $(VENV)/.installed-test
 tests: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
+# In an environment of its own: what builds a package is no part of what runs or tests it.
+wheel: $(VENV)/.made
+	$(BIN)/python -m venv $(VENV)/build
+	$(VENV)/build/bin/python -m pip install --disable-pip-version-check build
+	$(VENV)/build/bin/python -m build --outdir dist .
+
+test-gpu: $(VENV)/.installed
+	$(BIN)/python -m tests.gpu.check $(GPU)
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -41,13 +52,13 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/.made
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.made:
-	@for python in $(or $(PYTHON),python3 python3.12 python3.11 python3.10 python); do \
-	  if "$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then \
+	@for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python3.10 python); do \
+	  if "$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then \
 	    echo "$$python -m venv $(VENV)"; \
 	    "$$python" -m venv $(VENV) && touch $@ && exit 0; \
 	    echo "making $(VENV) failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
 	  fi; \
 	done; \
-	echo "Python 3.10, 3.11 or 3.12 is needed;" \
+	echo "Python 3.10 to 3.14 is needed;" \
 	  "$(if $(PYTHON),$(PYTHON) is not one of them,none was found; name one: make ... PYTHON=/path/to/python3.12)" >&2; \
 	exit 1

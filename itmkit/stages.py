@@ -13,6 +13,7 @@ from itmkit.cache.command import command_of
 from itmkit.cache.manifest import part_manifest, parts_in
 from itmkit.cache.name import CacheName
 from itmkit.dataset import Dataset
+from itmkit.dataset_index import DatasetFacts
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
 
@@ -50,7 +51,7 @@ def require(workspace: Workspace, *caches: str, dataset: Dataset | None = None) 
         raise ItmkitError(problems)
 
 
-def cache_state(workspace: Workspace, cache: str, dataset: Dataset | None) -> StageState:
+def cache_state(workspace: Workspace, cache: str, dataset: Dataset | DatasetFacts | None) -> StageState:
     """Whether a cache is done, partial, missing, stale (its inputs changed since) or damaged.
 
     Args:
@@ -79,7 +80,7 @@ def cache_state(workspace: Workspace, cache: str, dataset: Dataset | None) -> St
     return StageState(cache, path, "done", suffix.removeprefix("; "), **facts)
 
 
-def _stale(workspace: Workspace, cache: str, manifest: Manifest, dataset: Dataset) -> str:
+def _stale(workspace: Workspace, cache: str, manifest: Manifest, dataset: Dataset | DatasetFacts) -> str:
     """What has changed since the cache was made; empty if nothing has."""
     base = CacheName.of(cache).base
     below = cache_state(workspace, base, dataset).state if base else "done"

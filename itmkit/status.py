@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from itmkit.cache.name import PIPELINE
-from itmkit.dataset import Dataset
+from itmkit.dataset_index import DatasetFacts
 from itmkit.errors import ItmkitError
 from itmkit.runs.facts import RunFacts, evaluated_on, run_names
 from itmkit.stages import StageState, State, cache_state
@@ -20,10 +20,10 @@ def status(workspace: Workspace) -> list[StageState]:
     return [first, *caches, *(_run_state(workspace, name, dataset) for name in run_names(workspace))]
 
 
-def _dataset_state(workspace: Workspace) -> tuple[StageState, Dataset | None]:
+def _dataset_state(workspace: Workspace) -> tuple[StageState, DatasetFacts | None]:
     path = workspace.dataset_path
     try:
-        dataset = workspace.dataset()
+        facts = workspace.dataset_facts()
     except ItmkitError as error:
         state: State = "damaged" if path.exists() else "missing"
         detail = error.problems[0] if state == "damaged" else ""
@@ -31,12 +31,11 @@ def _dataset_state(workspace: Workspace) -> tuple[StageState, Dataset | None]:
             detail = f"there is no folder {workspace.root}"
         command = "itmkit prepare --help" if state == "damaged" else "itmkit quickstart"
         return StageState("dataset", path, state, detail, command=command), None
-    counts = dataset.info["counts"].items()
-    detail = ", ".join(f"{split} {c['images']} images {c['captions']} captions" for split, c in counts)
-    return StageState("dataset", path, "done", detail, len(dataset.images), bytes=path.stat().st_size), dataset
+    detail = ", ".join(f"{split} {c['images']} images {c['captions']} captions" for split, c in facts.counts.items())
+    return StageState("dataset", path, "done", detail, facts.images, bytes=path.stat().st_size), facts
 
 
-def _run_state(workspace: Workspace, name: str, dataset: Dataset | None) -> StageState:
+def _run_state(workspace: Workspace, name: str, dataset: DatasetFacts | None) -> StageState:
     folder, stage = workspace.run(name), f"run {name}"
     again = f"itmkit train --run {shlex.quote(name)}"
     try:

@@ -1,6 +1,7 @@
 """A workspace: where the files of each stage lie, and what each cache there is made from.
 
 dataset.jsonl, dataset.info.json     the data set              (prepare, import-features)
+dataset.index.json                   its counts and digests    (the first command that reads it)
 workspace.toml                       optional settings, one table a stage
 caches/regions/                      region features           (extract-regions, import-features)
 caches/text/                         parsed captions           (parse-text)
@@ -24,6 +25,7 @@ from itmkit.cache.anew import NEW
 from itmkit.cache.begin import begun_manifest
 from itmkit.cache.name import CacheName, Kind
 from itmkit.dataset import Dataset, read_dataset
+from itmkit.dataset_index import DatasetFacts, dataset_state, read_index, write_index
 from itmkit.dataset_info import info_path
 from itmkit.errors import ItmkitError
 from itmkit.files import read_text
@@ -40,6 +42,7 @@ class Workspace:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
+        self._read: tuple[tuple[int, ...], Dataset] | None = None  # the state of the files, and what they hold
 
     @property
     def dataset_path(self) -> Path:
@@ -82,7 +85,17 @@ class Workspace:
         return self.root / file
 
     def dataset(self) -> Dataset:
-        return read_dataset(self.dataset_path)
+        """The data set. It is read and checked once, and again only if its files have changed since."""
+        path, state = self.dataset_path, dataset_state(self.dataset_path)
+        if self._read is None or self._read[0] != state:
+            self._read = state, read_dataset(path)
+            if read_index(path) != DatasetFacts.of(self._read[1]):
+                write_index(path, self._read[1], state)
+        return self._read[1]
+
+    def dataset_facts(self) -> DatasetFacts:
+        """Counts and digests of the data set, from its index if that is of this very file, else by reading it all."""
+        return read_index(self.dataset_path) or DatasetFacts.of(self.dataset())
 
     def settings(self, stage: str) -> dict[str, Any]:
         """The table `[stage]` of workspace.toml; empty if there is none."""
@@ -99,7 +112,7 @@ class Workspace:
 
     # What each cache was made from, as it is now. A stage writes the same values into its manifest.
 
-    def inputs(self, cache: str, dataset: Dataset) -> dict[str, str]:
+    def inputs(self, cache: str, dataset: Dataset | DatasetFacts) -> dict[str, str]:
         """The current inputs of a cache: digests of the data set, fingerprints of earlier caches."""
         name = CacheName.of(cache)
         if name.base is not None:
@@ -107,7 +120,7 @@ class Workspace:
         digests = {"images": dataset.images_digest, "captions": dataset.captions_digest}
         return {name.reads: digests[name.reads]}
 
-    def stale_inputs(self, cache: str, manifest: Manifest, dataset: Dataset) -> list[str]:
+    def stale_inputs(self, cache: str, manifest: Manifest, dataset: Dataset | DatasetFacts) -> list[str]:
         """Names of the inputs that differ from those the cache was made from."""
         now = self.inputs(cache, dataset)
         return [name for name, value in now.items() if manifest.made_by.inputs.get(name) != value]

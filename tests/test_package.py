@@ -13,6 +13,11 @@ from packaging.requirements import Requirement
 
 import itmkit
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(itmkit.__file__).parent.parent
 pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="needs a checkout")
 
@@ -56,6 +61,15 @@ def test_weights_recipes_and_licences_are_in_the_wheel(wheel: dict[str, int]) ->
         assert 100_000 < size < 12_000_000, f"{folder}: {size:,} bytes"
     assert any(re.fullmatch(r"itmkit/methods/recipes/[a-z]+/[a-z]+\.toml", name) for name in wheel)
     assert not any("__pycache__" in name or name.startswith("tests/") for name in wheel)
+
+
+def test_every_file_that_is_no_code_is_named_as_data() -> None:
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        data = tomllib.load(file)["tool"]["setuptools"]["package-data"]["itmkit"]
+    package = ROOT / "itmkit"
+    named = {path for pattern in data for path in package.glob(pattern)}
+    others = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert len(others) > 20 and sorted(others - named) == []
 
 
 def test_every_direct_requirement_has_a_tested_version_within_its_range() -> None:

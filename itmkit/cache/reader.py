@@ -1,14 +1,15 @@
 """Reads any cache: rows by id, in any order, without loading a shard.
 
-Files are opened lazily per process: a forked or pickled reader opens its own handles. Every data set is checked before
-its first byte is read. Rows are read at their place in the file (`itmkit.cache.stored_rows`), or with `read_direct` if
-a filter forbids that. Fancy indexing of a chunked HDF5 data set would be 18 to 35 times slower.
+Files are opened lazily per process, a few at a time (`itmkit.cache.open_shards`): a forked or pickled reader opens its
+own handles. Every data set is checked before its first byte is read. Rows are read at their place in the file
+(`itmkit.cache.stored_rows`), or with `read_direct` if a filter forbids that. Fancy indexing of a chunked HDF5 data set
+would be 18 to 35 times slower.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ import h5py
 import numpy as np
 
 from itmkit.cache.manifest import Column, Manifest, read_manifest
-from itmkit.cache.shard_check import DAMAGE, check_shard_file, naming, unsafe
+from itmkit.cache.open_shards import OpenShards
+from itmkit.cache.shard_check import naming
 from itmkit.cache.stored_rows import UNKNOWN, StoredColumn, StoredRows
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
@@ -31,9 +33,11 @@ class CacheReader:
         self.manifest = manifest
         counts = [int(shard["count"]) for shard in manifest.shards]
         self._first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self._files: dict[int, h5py.File] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._shards = OpenShards(self.folder, self.manifest)
         self._stored: dict[str, StoredColumn] = {}
-        self._pid = os.getpid()
 
     @classmethod
     def open(cls, folder: Path, *, stage: str | None = None) -> CacheReader:
@@ -55,7 +59,11 @@ class CacheReader:
         return int(self._first[-1])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": {}, "_stored": {}}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_shards", "_stored")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
 
     @property
     def columns(self) -> Mapping[str, Column]:
@@ -75,8 +83,8 @@ class CacheReader:
         """(n,) bytes, in row order. For a million rows, an array needs a fraction of the memory of a dict."""
         shards: list[np.ndarray] = [np.empty(0, np.bytes_)]
         for shard in range(len(self.manifest.shards)):
-            with naming(self._path(shard)):
-                shards.append(self._dataset(shard, "ids")[:])
+            with self._dataset(shard, "ids") as data:
+                shards.append(data[:])
         return np.concatenate(shards)
 
     @cached_property
@@ -121,23 +129,24 @@ class CacheReader:
         out = self.empty(column, len(rows)) if out is None else out
         if len(rows) == 0:
             return out
-        stored, handles = self._located(column, rows)
-        if (handles >= 0).all():
-            stored.read_into(memoryview(out.reshape(-1).view(np.uint8)), rows)  # type: ignore[arg-type]
+        stored, places = self._located(column, rows)
+        if (places >= 0).all():
+            bytes_of = memoryview(out.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+            stored.read_into(bytes_of, rows, self._shards_of(rows), self._shards)
             return out
-        by_hdf5 = np.flatnonzero(handles < 0)
+        by_hdf5 = np.flatnonzero(places < 0)
         if len(by_hdf5) < len(rows):
-            others = np.flatnonzero(handles >= 0)
+            others = np.flatnonzero(places >= 0)
             out[others] = self.read(column, rows[others])
         for shard, place, start, length in self._runs(rows[by_hdf5]):
             values = np.empty((length, *spec.shape), spec.dtype)
-            with naming(self._path(shard)):
-                self._dataset(shard, column).read_direct(values, np.s_[start : start + length])
+            with self._dataset(shard, column) as data:
+                data.read_direct(values, np.s_[start : start + length])
             out[by_hdf5[place : place + length]] = values
         return out
 
     def prepare(self, columns: Sequence[str]) -> None:
-        """Opens all shards and finds the rows of these columns, so that several threads may `read` them at once."""
+        """Finds all rows of these columns in their files, so that several threads may `read` them at once."""
         if len(self):
             for name in columns:
                 self._located(name, np.minimum(self._first[:-1], len(self) - 1))
@@ -165,22 +174,22 @@ class CacheReader:
             raise ValueError(f"columns {list(columns)} belong to several groups {sorted(groups)}")
         group = groups.pop()
         sizes = np.empty(len(rows), np.int64)
-        runs = list(self._runs(rows))
+        runs = sorted(self._runs(rows))  # shard by shard, so that each is opened once
         for shard, place, start, length in runs:
             sizes[place : place + length] = np.diff(self._offsets(shard, group)[start : start + length + 1])
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        flat = {}
+        flat: dict[str, np.ndarray] = {}
         for name in columns:
             spec = self.columns[name]
-            out = np.empty((int(offsets[-1]), *spec.shape), dtype=spec.dtype)
-            for shard, place, start, length in runs:
-                bounds = self._offsets(shard, group)
-                source = np.s_[int(bounds[start]) : int(bounds[start + length])]
-                target = np.s_[int(offsets[place]) : int(offsets[place + length])]
-                if source.stop > source.start:
-                    with naming(self._path(shard)):
-                        self._dataset(shard, name).read_direct(out, source, target)
-            flat[name] = out
+            flat[name] = np.empty((int(offsets[-1]), *spec.shape), dtype=spec.dtype)
+        for shard, place, start, length in runs:
+            bounds = self._offsets(shard, group)
+            source = np.s_[int(bounds[start]) : int(bounds[start + length])]
+            target = np.s_[int(offsets[place]) : int(offsets[place + length])]
+            if source.stop > source.start:
+                for name, out in flat.items():
+                    with self._dataset(shard, name) as data:
+                        data.read_direct(out, source, target)
         return flat, offsets
 
     def verify(self) -> list[str]:
@@ -205,7 +214,7 @@ class CacheReader:
         if len(rows) == 0:
             return []
         self._check_range(rows)
-        shards = self._shards(rows)
+        shards = self._shards_of(rows)
         breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(shards) != 0)) + 1
         starts = np.concatenate([[0], breaks])
         lengths = np.diff(np.concatenate([starts, [len(rows)]]))
@@ -215,13 +224,13 @@ class CacheReader:
     def _offsets(self, shard: int, group: str) -> np.ndarray:
         key = (shard, group)
         if key not in self._cached_offsets:
-            with naming(self._path(shard)):
-                found = self._dataset(shard, f"{group}.offsets")[:]
+            with self._dataset(shard, f"{group}.offsets") as data:
+                found = data[:]
                 columns = [name for name, c in self.columns.items() if c.kind == "ragged" and c.group == group]
-                lengths = {len(self._dataset(shard, name)) for name in columns}
+                lengths = {len(data.parent[name]) for name in columns}
             if found[0] != 0 or (np.diff(found) < 0).any() or lengths != {int(found[-1])}:
                 raise ItmkitError(
-                    f"{self._path(shard)}: the offsets of {group!r} do not fit its columns; the file is damaged"
+                    f"{self._shards.path(shard)}: the offsets of {group!r} do not fit its columns; the file is damaged"
                 )
             self._cached_offsets[key] = found
         return self._cached_offsets[key]
@@ -231,71 +240,38 @@ class CacheReader:
         return {}
 
     def _located(self, name: str, rows: np.ndarray) -> tuple[StoredColumn, np.ndarray]:
-        """A column, and the `handles` of some of its rows. Shards that have not been checked yet are checked."""
-        self._drop_after_fork()
+        """A column, and the `places` of some of its rows. Shards that have not been looked at yet are."""
         self._check_range(rows)
-        stored = self._stored.get(name)
-        if stored is None:
+        places = self._stored_column(name).places(rows)
+        if (places == UNKNOWN).any():
+            for shard in np.unique(self._shards_of(rows[places == UNKNOWN])).tolist():
+                self._look_into(shard)
+            places = self._stored_column(name).places(rows)
+        return self._stored_column(name), places
+
+    def _look_into(self, shard: int) -> None:
+        """Finds the rows of all columns at once, since the shard may be closed before the next column is asked for."""
+        first, count = int(self._first[shard]), int(self.manifest.shards[shard]["count"])
+        for name, column in self.columns.items():
+            if column.kind == "row":
+                with self._dataset(shard, name) as data:
+                    found = StoredRows.of(data)
+                self._stored_column(name).add(found, first, count)
+
+    def _stored_column(self, name: str) -> StoredColumn:
+        if name not in self._stored:
             spec = self.columns[name]
             size = int(np.prod(spec.shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
-            stored = self._stored[name] = StoredColumn(len(self), size)
-        handles = stored.handles(rows)
-        if (handles == UNKNOWN).any():
-            for shard in np.unique(self._shards(rows[handles == UNKNOWN])).tolist():
-                with naming(self._path(shard)):
-                    found = StoredRows.of(self._path(shard), self._dataset(shard, name))
-                first = int(self._first[shard])
-                stored.add(found, first, int(self._first[shard + 1]) - first)
-            handles = stored.handles(rows)
-        return stored, handles
+            self._stored[name] = StoredColumn(len(self), size)
+        return self._stored[name]
 
-    def _shards(self, rows: np.ndarray) -> np.ndarray:
+    def _shards_of(self, rows: np.ndarray) -> np.ndarray:
         """(len(rows),) the shard of each row."""
         return np.searchsorted(self._first, rows, side="right") - 1
 
-    def _drop_after_fork(self) -> None:
-        """Handles of a parent process must not be shared after a fork."""
-        if self._pid != os.getpid():
-            self._files, self._stored, self._pid = {}, {}, os.getpid()
-
-    def _dataset(self, shard: int, name: str) -> h5py.Dataset:
-        self._drop_after_fork()
-        file = self._files.get(shard)
-        if file is None:
-            file = self._files[shard] = self._open(shard)
-        return file[name]
-
-    def _path(self, shard: int) -> Path:
-        return self.folder / self.manifest.shards[shard]["file"]
-
-    def _open(self, shard: int) -> h5py.File:
-        path = self._path(shard)
-        check_shard_file(self.folder, self.manifest.shards[shard])
-        try:
-            file = h5py.File(path, "r", locking=False)
-        except OSError as error:
-            raise ItmkitError(f"{path}: cannot be read as HDF5 ({error}); rerun the stage with --force") from None
-        try:
-            problem = self._problem(file, int(self.manifest.shards[shard]["count"]))
-        except DAMAGE as error:
-            problem = f"is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-        if problem is not None:
-            file.close()
-            raise ItmkitError(f"{path}: {problem}; refused. Restore it or rerun the stage with --force")
-        return file
-
-    def _problem(self, file: h5py.File, count: int) -> str | None:
-        """What is wrong with the data sets of a shard, before any of their data is read."""
-        groups = sorted({c.group for c in self.columns.values() if c.kind == "ragged"})
-        expected = dict(self.columns) | {f"{group}.offsets": Column("int64") for group in groups}
-        for name in ["ids", *expected]:
-            if (problem := unsafe(file, name)) is not None:
-                return problem
-            data, spec = file[name], expected.get(name)
-            rows = count + 1 if name.endswith(".offsets") else count
-            fits = (
-                data.shape[1:] == spec.shape and data.dtype == np.dtype(spec.dtype) if spec else data.dtype.kind == "S"
-            )
-            if not fits or data.ndim < 1 or (len(data) != rows and not (spec and spec.kind == "ragged")):
-                return f"{name!r} has shape {data.shape} and type {data.dtype}, not what the manifest says"
-        return None
+    @contextmanager
+    def _dataset(self, shard: int, name: str) -> Iterator[h5py.Dataset]:
+        """A data set of a shard, whose file stays open meanwhile. Errors that HDF5 raises name the file."""
+        with naming(self._shards.path(shard)):
+            file = self._shards.file(shard)
+            yield file[name]

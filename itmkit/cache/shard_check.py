@@ -6,7 +6,9 @@ sha256 is compared once; if it is right, the file is dated back, so that no late
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -39,7 +41,9 @@ def check_shard_file(folder: Path, shard: Mapping[str, Any]) -> None:
     if found.st_size != shard["bytes"]:
         raise ItmkitError(f"{path}: has {found.st_size:,} bytes, {shard['bytes']:,} were written; {advice}")
     if found.st_mtime_ns > manifest.st_mtime_ns:
-        if sha256_file(path) != shard["sha256"]:
+        with naming(path):
+            changed = sha256_file(path) != shard["sha256"]
+        if changed:
             raise ItmkitError(f"{path}: its content is not what was written; {advice}")
         with suppress(OSError):  # of another user, or on a disk that cannot be written
             os.utime(path, ns=(found.st_atime_ns, manifest.st_mtime_ns), follow_symlinks=False)
@@ -51,8 +55,22 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
+        if isinstance(error, OSError) and (too_many := too_many_open(path, error)) is not None:
+            raise too_many from None
         words = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ItmkitError(f"{path}: is damaged ({words}); restore it, or rerun the stage with --force") from None
+
+
+def too_many_open(path: Path, error: OSError) -> ItmkitError | None:
+    """What to say if `path` could not be opened because too many files are open; None for any other error."""
+    if error.errno not in (errno.EMFILE, errno.ENFILE):
+        return None
+    whose = "this process" if error.errno == errno.EMFILE else "this machine"
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return ItmkitError(
+        f"{path}: cannot be opened, since too many files are open in {whose} (`ulimit -n` allows {allowed}); nothing is"
+        f" wrong with the file. Allow more, for example with `ulimit -n {max(1024, 2 * allowed)}`, and run again"
+    )
 
 
 def unsafe(file: h5py.File, name: str) -> str | None:

@@ -51,7 +51,7 @@ def command(context: click.Context, workspace: Workspace, as_json: bool) -> None
         right=["rows", "skipped", "size"],
     )
     there = rows[0].state == "done"
-    following = next_command(rows, workspace.dataset().kind if there else "")
+    following = next_command(rows, workspace.dataset_facts().kind if there else "")
     given = context.get_parameter_source("workspace") == click.core.ParameterSource.COMMANDLINE
     where = f" -w {shlex.quote(str(workspace.root))}" if given and not following.endswith("--help") else ""
     if following:

@@ -105,7 +105,7 @@ def _cache(name: str, workspace: Workspace | None) -> Cache:
         command = f"itmkit {cache.command}"
         if workspace is None:
             return Cache(name, command)
-        state = cache_state(workspace, name, workspace.dataset() if workspace.dataset_path.exists() else None)
+        state = cache_state(workspace, name, workspace.dataset_facts() if workspace.dataset_path.exists() else None)
         return Cache(name, state.command or command, state.state)
     shown, command = str(replace(cache, name="NAME")), f"itmkit {cache.stage} --model MODEL"
     if workspace is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -239,7 +238,7 @@ def test_a_merge_of_tables_killed_at_any_move(tmp_path: Path, kill: int, monkeyp
     """While shards are written beside the old ones (0), after so many moves, and before the manifest is moved (6)."""
     for index in range(2):
         write_words(tmp_path, Part(index, 2))
-    moves, replace = [0], os.replace
+    moves, replace = [0], Path.replace
 
     def dying(source: Path, target: Path) -> None:
         if recode.STAGED in str(source) and recode.STAGED not in str(target):
@@ -251,7 +250,7 @@ def test_a_merge_of_tables_killed_at_any_move(tmp_path: Path, kill: int, monkeyp
         replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", dying)
+        patch.setattr(Path, "replace", dying)
         with pytest.raises(KeyboardInterrupt):
             merge_parts(tmp_path)
     assert read_manifest(tmp_path) is None
