@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from itmkit.cache import CacheReader
-from itmkit.dataset import info_path
+from itmkit.dataset_info import info_path
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.evaluation.protocols import protocol
 from itmkit.evaluation.results import Evaluation, EvaluationRow
