@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -16,52 +15,19 @@ from itmkit.inputs.batch import ImageBatch, Sizes
 from itmkit.inputs.needs import Needs
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.machine.device import usable_device
-from itmkit.matchers import Encoded, as_matcher, build, method
+from itmkit.matchers import as_matcher, build, method
 from itmkit.runs.checkpoint import load_weights
 from itmkit.runs.facts import RunFacts
 from itmkit.runs.settings import RunConfig, read_config
 from itmkit.scoring.matrix import ensemble_of
 from itmkit.scoring.tiles import IMAGE_TILE, WORDS_TILE
 from itmkit.trained.cached import CachedPictures
+from itmkit.trained.encoded import AnyImage, EncodedImages, EncodedTexts
+from itmkit.trained.explain import Explanation, explain
 from itmkit.trained.made import FOLDER, Made
 from itmkit.trained.pictures import NewPictures, PictureRows
 from itmkit.trained.texts import NewTexts
 from itmkit.workspace import Workspace
-
-AnyImage = str | Path | Image.Image
-
-
-@dataclass(frozen=True)
-class EncodedImages:
-    """n images, encoded by every member, in tiles.
-
-    Attributes:
-        names: id, path or "picture K" of each.
-        tiles: rows of the images, and by member what it made of them.
-        rows: what the caches hold, or would hold, of each tile's images: boxes and names of regions.
-    """
-
-    names: list[str]
-    tiles: list[tuple[slice, dict[str, Encoded]]]
-    rows: list[PictureRows]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-@dataclass(frozen=True)
-class EncodedTexts:
-    """m captions, encoded by every member, in tiles of captions with equally many words.
-
-    Attributes:
-        tiles: places of the captions, and by member what it made of them.
-    """
-
-    captions: list[str]
-    tiles: list[tuple[np.ndarray, dict[str, Encoded]]]
-
-    def __len__(self) -> int:
-        return len(self.captions)
 
 
 class Matcher:
@@ -190,6 +156,10 @@ class Matcher:
             raise ItmkitError(problems)
         rows = self.pictures.rows(pictures)
         return self.pictures.batch(rows), rows
+
+    def explain(self, image: AnyImage, text: str) -> Explanation:
+        """What the score of one image with one caption comes from. See `itmkit.trained.explain.Explanation`."""
+        return explain(self, image, text)
 
     def close(self) -> None:
         """Ends the process that decodes pictures. The matcher can go on; the next picture starts another one."""
