@@ -25,16 +25,16 @@ QUERY = "a small red dog left of the car"
 
 
 @pytest.fixture
-def matcher(scenes: Workspace) -> Matcher:
-    return itmkit.open(scenes.run("mpsm"))
+def matcher(trained: Workspace) -> Matcher:
+    return itmkit.open(trained.run("mpsm"))
 
 
 @pytest.mark.parametrize("method", RUNS)
-def test_with_all_reranked_the_order_is_that_of_the_matcher(scenes: Workspace, tmp_path: Path, method: str) -> None:
-    matcher = itmkit.open(scenes.run(method))
-    build_index(scenes, matcher, folder=tmp_path / "index", rows="float32", chunk=5)
+def test_with_all_reranked_the_order_is_that_of_the_matcher(trained: Workspace, tmp_path: Path, method: str) -> None:
+    matcher = itmkit.open(trained.run(method))
+    build_index(trained, matcher, folder=tmp_path / "index", rows="float32", chunk=5)
     searcher = Searcher(Store(tmp_path / "index"), matcher)
-    ids = [image.id for image in scenes.dataset().images]
+    ids = [image.id for image in trained.dataset().images]
     expected = matcher.score(ids, [QUERY])[:, 0]
     hits = searcher.text(QUERY, count=len(ids), rerank=len(ids))
     assert [hit.rank for hit in hits] == list(range(1, len(ids) + 1))
@@ -46,10 +46,10 @@ def test_with_all_reranked_the_order_is_that_of_the_matcher(scenes: Workspace, t
 
 @pytest.mark.parametrize(("rows", "near"), [("float16", 2e-3), ("int8", 3e-2)])
 def test_smaller_rows_give_nearly_the_same_scores(
-    scenes: Workspace, tmp_path: Path, matcher: Matcher, rows: str, near: float
+    trained: Workspace, tmp_path: Path, matcher: Matcher, rows: str, near: float
 ) -> None:
-    small = build_index(scenes, matcher, folder=tmp_path / "small", rows=rows)  # type: ignore[arg-type]
-    whole = build_index(scenes, matcher, folder=tmp_path / "whole", rows="float32")
+    small = build_index(trained, matcher, folder=tmp_path / "small", rows=rows)  # type: ignore[arg-type]
+    whole = build_index(trained, matcher, folder=tmp_path / "whole", rows="float32")
     assert small.bytes_an_image < 0.6 * whole.bytes_an_image
     texts, every = matcher.encode_texts([QUERY]), np.arange(whole.images)
     exact = Searcher(Store(tmp_path / "whole"), matcher).scores(every, texts)
@@ -83,9 +83,9 @@ def test_candidates_are_the_largest_products_and_equal_ones_in_order(tmp_path: P
 
 
 def test_an_interrupted_build_goes_on_at_its_last_chunk(
-    scenes: Workspace, tmp_path: Path, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+    trained: Workspace, tmp_path: Path, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build_index(scenes, matcher, folder=tmp_path / "whole", chunk=5)
+    build_index(trained, matcher, folder=tmp_path / "whole", chunk=5)
     real, calls = build.write_chunk, 0
 
     def dies(*args: object) -> None:
@@ -97,17 +97,17 @@ def test_an_interrupted_build_goes_on_at_its_last_chunk(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(build, "write_chunk", dies)
-        build_index(scenes, matcher, folder=tmp_path / "index", chunk=5)
+        build_index(trained, matcher, folder=tmp_path / "index", chunk=5)
     assert not (tmp_path / "index").exists()
-    result = build_index(scenes, matcher, folder=tmp_path / "index", chunk=5)
+    result = build_index(trained, matcher, folder=tmp_path / "index", chunk=5)
     assert (result.images, result.encoded) == (14, 4)
     for path in (tmp_path / "whole").rglob("*.npy"):
         assert path.read_bytes() == (tmp_path / "index" / path.relative_to(tmp_path / "whole")).read_bytes()
 
 
-def test_only_new_images_are_encoded_and_lost_ones_no_longer_found(scenes: Workspace, tmp_path: Path) -> None:
-    home = Workspace(shutil.copytree(scenes.root, tmp_path / "photos"))
-    matcher = itmkit.open(scenes.run("mpsm"))
+def test_only_new_images_are_encoded_and_lost_ones_no_longer_found(trained: Workspace, tmp_path: Path) -> None:
+    home = Workspace(shutil.copytree(trained.root, tmp_path / "photos"))
+    matcher = itmkit.open(trained.run("mpsm"))
     images = home.dataset().images
 
     def now(kept: list) -> None:  # type: ignore[type-arg]
@@ -133,17 +133,17 @@ def test_only_new_images_are_encoded_and_lost_ones_no_longer_found(scenes: Works
 
 
 def test_an_index_of_another_run_and_damaged_ones_are_refused(
-    scenes: Workspace, tmp_path: Path, matcher: Matcher
+    trained: Workspace, tmp_path: Path, matcher: Matcher
 ) -> None:
     folder = tmp_path / "index"
     with pytest.raises(ItmkitError, match="there is no index; run `itmkit index"):
         Store(folder)
-    build_index(scenes, matcher, folder=folder)
+    build_index(trained, matcher, folder=folder)
     with pytest.raises(ItmkitError, match="other weights"):
-        build_index(scenes, itmkit.open(scenes.run("glfn")), folder=folder)
+        build_index(trained, itmkit.open(trained.run("glfn")), folder=folder)
     (folder / "chunk-00000" / "rows.npy").write_bytes(b"short")
     with pytest.raises(ItmkitError, match=r"rows.npy.*--force"):
         Store(folder)
-    assert build_index(scenes, matcher, folder=folder, force=True).encoded == 14
+    assert build_index(trained, matcher, folder=folder, force=True).encoded == 14
     with pytest.raises(ItmkitError, match="the query is empty"):
         Searcher(Store(folder), matcher).text("  ")

@@ -20,9 +20,9 @@ TEXT = "a big red dog left of the car"
 
 
 @pytest.mark.parametrize("name", ["mpsm", "glfn", "mefn"])
-def test_every_word_looks_at_the_regions_that_are_there(scenes: Workspace, name: str) -> None:
-    image = scenes.dataset().split("test")[0]
-    found = itmkit.open(scenes.run(name)).explain(image.id, TEXT)
+def test_every_word_looks_at_the_regions_that_are_there(trained: Workspace, name: str) -> None:
+    image = trained.dataset().split("test")[0]
+    found = itmkit.open(trained.run(name)).explain(image.id, TEXT)
     assert found.words.words == TEXT.split() and found.words.spans[2] == (6, 9)
     assert found.attention is not None and found.attention.shape == (8, len(found.boxes))
     np.testing.assert_allclose(found.attention.sum(axis=1), 1, atol=1e-5)
@@ -32,8 +32,8 @@ def test_every_word_looks_at_the_regions_that_are_there(scenes: Workspace, name:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_importance_is_what_the_score_loses_without_the_word(scenes: Workspace, name: str) -> None:
-    matcher, image = itmkit.open(scenes.run(name)), scenes.dataset().split("test")[0].id
+def test_importance_is_what_the_score_loses_without_the_word(trained: Workspace, name: str) -> None:
+    matcher, image = itmkit.open(trained.run(name)), trained.dataset().split("test")[0].id
     found = matcher.explain(image, TEXT)
     whole, without = matcher.score([image], [TEXT, "a big dog left of the car"])[0]
     assert found.score == pytest.approx(whole, abs=1e-6)
@@ -41,14 +41,14 @@ def test_importance_is_what_the_score_loses_without_the_word(scenes: Workspace, 
     assert found.importance.shape == (8,)
 
 
-def test_a_method_without_regions_shows_none(scenes: Workspace) -> None:
-    found = itmkit.open(scenes.run("dual")).explain(scenes.dataset().split("test")[0].id, TEXT)
+def test_a_method_without_regions_shows_none(trained: Workspace) -> None:
+    found = itmkit.open(trained.run("dual")).explain(trained.dataset().split("test")[0].id, TEXT)
     assert found.attention is None and found.quantities == {} and found.boxes.shape == (0, 4)
     assert np.abs(found.importance).max() > 0
 
 
-def test_a_caption_of_one_word_keeps_it(scenes: Workspace) -> None:
-    found = itmkit.open(scenes.run("mpsm")).explain(scenes.dataset().split("test")[0].id, "dog")
+def test_a_caption_of_one_word_keeps_it(trained: Workspace) -> None:
+    found = itmkit.open(trained.run("mpsm")).explain(trained.dataset().split("test")[0].id, "dog")
     assert found.importance.tolist() == [0.0]
 
 
