@@ -5,6 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from itmkit.workspace import Workspace
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Drawn scenes with every kind of cache, and runs (`tests.trained.small_runs`). Tests change copies of it only."""
+    from tests.trained.small_runs import make_runs
+
+    return make_runs(tmp_path_factory.mktemp("trained"))
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:

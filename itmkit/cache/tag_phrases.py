@@ -22,6 +22,19 @@ def phrase(tag: str, attribute: str) -> str:
     return " ".join(word for word in (attribute, tag) if word)
 
 
+def region_names(
+    tags: np.ndarray, attributes: np.ndarray, tag_table: Sequence[str], attribute_table: Sequence[str]
+) -> list[list[str]]:
+    """The phrase of each region of n pictures, "" where it has none.
+
+    Args:
+        tags, attributes: (n, R) as a region cache stores them; the tables say what their numbers mean.
+    """
+    words, colours = [*tag_table, ""], [*attribute_table, ""]  # -1 is the last
+    pictures = zip(tags.tolist(), attributes.tolist(), strict=True)
+    return [[phrase(words[a], colours[b]) for a, b in zip(*picture, strict=True)] for picture in pictures]
+
+
 class TagPhrases:
     """All phrases of a region cache, in order of tag, then attribute; those without a tag last.
 

@@ -134,7 +134,7 @@ def _load(folder: Path, model: str | None, layer: str | int | None, job: Job) ->
     asked, precision = model is not None, job.precision
     if model is None:
         model, layer, precision = _begun_with(folder, layer, precision)
-    chosen, precision = _layer(layer), precision or "float32"
+    chosen, precision = as_layer(layer), precision or "float32"
     device = usable_device(job.device)
     job.progress.note(f"{STAGE}: {model} on {device}")
     encoder = load_language_model(model, layer=chosen, device=device, precision=precision, allow_download=asked)
@@ -266,7 +266,8 @@ def _problems(cache: str | None, only: str | None, layer: str | int | None, job:
     return problems
 
 
-def _layer(layer: str | int | None) -> Layer:
+def as_layer(layer: str | int | None) -> Layer:
+    """The layer of a language model as an option or a manifest names it; -1, the last, if it does not."""
     return LAST_FOUR if layer == LAST_FOUR else int(layer if layer is not None else -1)
 
 

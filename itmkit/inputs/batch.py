@@ -53,6 +53,16 @@ class TextBatch:
         """Some of the texts, with the padding they have."""
         return TextBatch(**_each(self, lambda value: value[which]))
 
+    def chosen(self, which: Tensor, longest: int) -> TextBatch:
+        """The texts at places `which` (n,) int64, none of which has more than `longest` words, without the padding."""
+
+        def cut(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[which][:, :longest]
+
+        edges = None if self.edges is None else self.edges[which][:, :longest, :longest]
+        sentence = None if self.sentence is None else self.sentence[which]
+        return TextBatch(cut(self.words), self.mask[which][:, :longest], edges, cut(self.vectors), sentence)
+
 
 def _each(batch: ImageBatch | TextBatch, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
     values = {field.name: getattr(batch, field.name) for field in fields(batch)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import compress
 
 import numpy as np
@@ -89,35 +89,30 @@ class ImageInputs:
     def batch(self, which: np.ndarray) -> ImageBatch:
         """The images at positions `which` (Bi,). Raises ItmkitError naming an image whose features hold NaN."""
         rows = self._rows[which]
-        features = torch.from_numpy(self.cache.read(self._feature, rows)).float()
-        features = features.view(len(which), self.regions, -1)
-        sums = features.sum(dim=(1, 2))
+        needs = self.needs
+        wanted = {"count": "count" in self.cache.columns, "attention": needs.attention, "cls": needs.whole}
+        read = {name: self.cache.read(name, rows) for name, is_wanted in wanted.items() if is_wanted}
+        if needs.polar:
+            read |= {name: self._graph(name, which) for name in ("polar_rho", "polar_theta")}
+        if needs.blocks:
+            read |= {name: self._graph(name, which) for name in ("blocks", "block_weights")}
+        batch = image_batch(
+            self.cache.read(self._feature, rows),
+            read,
+            tags=self._tags(rows) if self.needs.tags else None,
+            labels=self._labels_of(which, rows) if self.needs.labels else None,
+        )
+        sums = batch.features.sum(dim=(1, 2))
         if not torch.isfinite(sums).all():
             bad = self.images[int(which[int(torch.isfinite(sums).int().argmin())])].id
             raise ItmkitError(
                 f"{self.cache.folder}: the features of image {bad!r} hold NaN or infinity; extract it anew"
             )
-        mask = torch.ones(features.shape[:2], dtype=torch.bool)
-        if "count" in self.cache.columns:
-            count = torch.from_numpy(self.cache.read("count", rows).astype(np.int64))
-            mask = torch.arange(features.shape[1]) < count[:, None]
-        polar, blocks, needs = self.needs.polar, self.needs.blocks, self.needs
-        return ImageBatch(
-            features,
-            mask,
-            rho=self._graph("polar_rho", which).float() if polar else None,
-            theta=self._graph("polar_theta", which).float() if polar else None,
-            blocks=self._graph("blocks", which).long() if blocks else None,
-            block_weights=self._graph("block_weights", which) if blocks else None,
-            tags=self._tags(rows) if needs.tags else None,
-            attention=torch.from_numpy(self.cache.read("attention", rows)) if needs.attention else None,
-            whole=torch.from_numpy(self.cache.read("cls", rows)).float() if needs.whole else None,
-            labels=self._labels_of(which, rows) if needs.labels else None,
-        )
+        return batch
 
-    def _graph(self, column: str, which: np.ndarray) -> Tensor:
+    def _graph(self, column: str, which: np.ndarray) -> np.ndarray:
         assert self._graphs is not None and self._graph_rows is not None
-        return torch.from_numpy(self._graphs.read(column, self._graph_rows[which]))
+        return self._graphs.read(column, self._graph_rows[which])
 
     def _tags(self, rows: np.ndarray) -> Tensor:
         """(Bi, R, V). Each distinct phrase has one stored vector; regions only say which phrase they have."""
@@ -138,3 +133,38 @@ class ImageInputs:
         found = np.zeros((len(rows), len(seen)), bool)
         found[np.arange(len(rows))[:, None], numbers.reshape(tags.shape)] = True
         return torch.from_numpy(found[:, seen >= 0])
+
+
+def image_batch(
+    features: np.ndarray,
+    rows: Mapping[str, np.ndarray],
+    *,
+    tags: Tensor | None = None,
+    labels: Tensor | None = None,
+) -> ImageBatch:
+    """A batch of the rows of caches.
+
+    Args:
+        features: (Bi, R, F), or (Bi, F) of whole pictures.
+        rows: by the names of the caches' columns, whichever are wanted: count (Bi,), attention (Bi, R), cls (Bi, F),
+            polar_rho and polar_theta (Bi, R, R), blocks and block_weights (Bi, R, K). Without count, all R are real.
+    """
+    vectors = torch.from_numpy(features).float()
+    vectors = vectors[:, None] if vectors.ndim == 2 else vectors
+    mask = torch.ones(vectors.shape[:2], dtype=torch.bool)
+    if "count" in rows:
+        mask = torch.arange(vectors.shape[1]) < torch.from_numpy(rows["count"].astype(np.int64))[:, None]
+    there = {name: torch.from_numpy(values) for name, values in rows.items()}
+    floats = {name: there[name].float() for name in ("polar_rho", "polar_theta", "cls") if name in there}
+    return ImageBatch(
+        vectors,
+        mask,
+        rho=floats.get("polar_rho"),
+        theta=floats.get("polar_theta"),
+        blocks=there["blocks"].long() if "blocks" in there else None,
+        block_weights=there.get("block_weights"),
+        tags=tags,
+        attention=there.get("attention"),
+        whole=floats.get("cls"),
+        labels=labels,
+    )

@@ -72,52 +72,76 @@ class TextInputs:
 
     def batch(self, which: np.ndarray) -> TextBatch:
         """The captions at positions `which` (Bt,), padded to the longest of them."""
-        lengths = self.lengths[which]
-        longest = int(lengths.max())
-        places = np.arange(longest)[None, :]
-        mask = places < lengths[:, None]
-        words = None
+        mask = padding_mask(self.lengths[which])
+        words = edges = vectors = None
         if self._words is not None:
-            source = np.minimum(self._offsets[which][:, None] + places, max(len(self._words) - 1, 0))
-            words = np.where(mask, self._words[source], 0) if len(self._words) else np.zeros(mask.shape, np.int64)
-            words[np.diff(self._offsets)[which] == 0, 0] = Vocabulary.UNKNOWN  # a caption without any token
+            words = padded_words(self._words, self._offsets[which], np.diff(self._offsets)[which], mask)
+        if self._edges is not None:
+            starts = self._edge_offsets[which]
+            edges = adjacency(self._edges, starts, self._edge_offsets[which + 1] - starts, mask)
+        if self._vectors is not None and self.needs.pooled:
+            rows = self._vectors.read("vector", self._vector_rows[which])
+            vectors = torch.from_numpy(rows.astype(np.float32))[:, None]
+        elif self._vectors is not None:
+            flat, offsets = self._vectors.read_ragged(["vectors"], self._vector_rows[which])
+            vectors = padded_vectors(flat["vectors"], offsets, mask)
         return TextBatch(
-            None if words is None else torch.from_numpy(words.astype(np.int64)),
-            torch.from_numpy(mask),
-            self._adjacency(which, longest, mask) if self._edges is not None else None,
-            self._frozen(which, mask) if self._vectors is not None else None,
-            self._sentence(which) if self._sentences is not None else None,
+            words, torch.from_numpy(mask), edges, vectors, self._sentence(which) if self._sentences else None
         )
-
-    def _adjacency(self, which: np.ndarray, longest: int, mask: np.ndarray) -> Tensor:
-        assert self._edges is not None
-        starts, counts = self._edge_offsets[which], self._edge_offsets[which + 1] - self._edge_offsets[which]
-        batch = np.repeat(np.arange(len(which)), counts)
-        within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-        pairs = self._edges[np.repeat(starts, counts) + within]
-        inside = (pairs < longest).all(axis=1)
-        batch, a, b = batch[inside], pairs[inside, 0], pairs[inside, 1]
-        adjacency = np.zeros((len(which), longest, longest), dtype=bool)
-        adjacency[batch, a, b] = adjacency[batch, b, a] = True
-        adjacency |= np.eye(longest, dtype=bool)
-        adjacency &= mask[:, :, None] & mask[:, None, :]
-        return torch.from_numpy(adjacency)
 
     def _sentence(self, which: np.ndarray) -> Tensor:
         """(Bt, V)"""
         assert self._sentences is not None
         return torch.from_numpy(self._sentences.read("sentence", self._sentence_rows[which]).astype(np.float32))
 
-    def _frozen(self, which: np.ndarray, mask: np.ndarray) -> Tensor:
-        """(Bt, L, V); a caption without any token has one vector of zeros."""
-        assert self._vectors is not None
-        rows = self._vector_rows[which]
-        if self.needs.pooled:
-            return torch.from_numpy(self._vectors.read("vector", rows).astype(np.float32))[:, None]
-        flat, offsets = self._vectors.read_ragged(["vectors"], rows)
-        found = np.zeros((*mask.shape, self.vector_size), np.float32)
-        counts = np.minimum(np.diff(offsets), mask.sum(axis=1))
-        real = np.arange(mask.shape[1]) < counts[:, None]
-        caption, place = np.nonzero(real)
-        found[real] = flat["vectors"][offsets[:-1][caption] + place]
-        return torch.from_numpy(found)
+
+def padding_mask(lengths: np.ndarray) -> np.ndarray:
+    """(n, L) bool, True for the words of n captions with `lengths` (n,), L the longest of them."""
+    return np.asarray(np.arange(int(lengths.max()))[None, :] < lengths[:, None])
+
+
+def padded_words(flat: np.ndarray, starts: np.ndarray, counts: np.ndarray, mask: np.ndarray) -> Tensor:
+    """(n, L) int64 vocabulary numbers of n captions; a caption without any token is one unknown word.
+
+    Args:
+        flat: (T,) the numbers of all captions; those of caption k are the `counts[k]` from `starts[k]`.
+        mask: (n, L) bool, where words are wanted; longer captions are cut.
+    """
+    source = np.minimum(starts[:, None] + np.arange(mask.shape[1]), max(len(flat) - 1, 0))
+    words = np.where(mask, flat[source], 0) if len(flat) else np.zeros(mask.shape, np.int64)
+    words[counts == 0, 0] = Vocabulary.UNKNOWN
+    return torch.from_numpy(words.astype(np.int64))
+
+
+def adjacency(flat: np.ndarray, starts: np.ndarray, counts: np.ndarray, mask: np.ndarray) -> Tensor:
+    """(n, L, L) bool, the dependency graphs of n captions: undirected, with self loops, without padding.
+
+    Args:
+        flat: (E, 2) the edges of all captions; those of caption k are the `counts[k]` from `starts[k]`.
+        mask: (n, L) bool, the words; edges of words that were cut are left out.
+    """
+    batch = np.repeat(np.arange(len(mask)), counts)
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    pairs = flat[np.repeat(starts, counts) + within]
+    longest = mask.shape[1]
+    inside = (pairs < longest).all(axis=1)
+    batch, a, b = batch[inside], pairs[inside, 0], pairs[inside, 1]
+    found = np.zeros((len(mask), longest, longest), dtype=bool)
+    found[batch, a, b] = found[batch, b, a] = True
+    found |= np.eye(longest, dtype=bool)
+    found &= mask[:, :, None] & mask[:, None, :]
+    return torch.from_numpy(found)
+
+
+def padded_vectors(flat: np.ndarray, offsets: np.ndarray, mask: np.ndarray) -> Tensor:
+    """(n, L, V) float32 vectors of the words of n captions, zeros for padding and for a caption without any token.
+
+    Args:
+        flat: (T, V); offsets: (n + 1,) caption k has the rows offsets[k] .. offsets[k + 1] - 1.
+    """
+    found = np.zeros((*mask.shape, flat.shape[-1]), np.float32)
+    counts = np.minimum(np.diff(offsets), mask.sum(axis=1))
+    real = np.arange(mask.shape[1]) < counts[:, None]
+    caption, place = np.nonzero(real)
+    found[real] = flat[offsets[:-1][caption] + place]
+    return torch.from_numpy(found)

@@ -16,9 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-import itmkit
-
-FOLDER = Path(itmkit.__file__).resolve().parent.parent  # children start here, so that they find the same package
+FOLDER = Path(__file__).resolve().parents[2]  # of the package: children start here, so that they find the same package
 
 
 class Child:

@@ -31,6 +31,8 @@ and, where it differs,
     begin(stage)            what is frozen in this stage; called before each of its epochs
     after_step(stage)       called after each step of the optimizer
     training_only()         -> the modules in it that no score needs
+    explain(images, texts)  -> {quantity: tensor}  of one image and one text, what the method itself computes between
+                            them: see `explain`
 
 Training, scoring and evaluation know nothing else of a method.
 """
@@ -192,6 +194,21 @@ def loss(
     matcher = as_matcher(module)
     every = pairs(module, matcher.encode_images(images), matcher.encode_texts(texts))
     return pair_loss(module, every, image_of, triplet)
+
+
+def explain(module: nn.Module, images: Encoded, texts: Encoded) -> dict[str, Tensor]:
+    """What a method computes on the way to the score of one pair; nothing where it compares two vectors only.
+
+    Args:
+        images, texts: one of each, the text without padding.
+
+    Returns:
+        Any of: words_to_regions (L, R), each row a softmax over regions; regions_to_words (L, R), each column a softmax
+        over words; entropy (L, R), 0 to 1; nodes (L) or, with the whole pair first, (L + 1), the weight of each
+        similarity vector.
+    """
+    own: Callable[..., dict[str, Tensor]] | None = getattr(module, "explain", None)
+    return own(images, texts) if own is not None else {}
 
 
 def build(name: str, config: Any, *, sizes: Sizes, seed: int) -> dict[str, nn.Module]:

@@ -33,7 +33,7 @@ from itmkit.cache.name import is_patches
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.blocks import blocks_by_length, computed_again, numbers_kept, numbers_of_a_block
-from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
+from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, most_attended, word_needs
 from itmkit.matchers.parts.norms import barrier, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import masked_mean
 
@@ -192,6 +192,18 @@ class Matcher(nn.Module):
             nodes = nodes + messages if self.config.residual else messages
         return masked_mean(nodes, mask)
 
+    def explain(self, images: Encoded, texts: Encoded) -> dict[str, Tensor]:
+        """Figure 2: the edges across of the first layer, of what each node hears from the other side."""
+        if not self.pairwise or self.config.image_nodes:  # chosen patches are not told from the others any more
+            return {}
+        to_words = self._across(texts, images)  # (L, R)
+        return {"words_to_regions": to_words, "regions_to_words": self._across(images, texts).T}
+
+    def _across(self, mine: Encoded, other: Encoded) -> Tensor:
+        """(N, M) of the first of each, every row made to sum to one."""
+        edges = self._first(mine, other)[1][0, 0][:, -other["nodes"].shape[1] :]
+        return edges / edges.sum(dim=-1, keepdim=True).clamp_min(1e-12)
+
     def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         return (self.score(images, texts),)
 
@@ -308,11 +320,3 @@ class Matcher(nn.Module):
 def others(mask: Tensor) -> Tensor:
     """mask (..., N) -> (..., N, N), true where v is a real node and not u itself."""
     return mask.unsqueeze(-2) & ~torch.eye(mask.shape[-1], dtype=torch.bool, device=mask.device)
-
-
-def most_attended(batch: ImageBatch, count: int) -> tuple[Tensor, Tensor]:
-    """Features (Bi, count, F) and mask (Bi, count) of the patches [CLS] attends to most; of equals the first."""
-    assert batch.attention is not None
-    order = batch.attention.masked_fill(~batch.mask, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    kept = order[:, :count]  # real patches come before missing ones
-    return batch.features.take_along_dim(kept.unsqueeze(-1), dim=1), batch.mask.take_along_dim(kept, dim=1)

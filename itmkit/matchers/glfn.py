@@ -26,7 +26,17 @@ from torch import Tensor, nn
 from itmkit.cache.name import words_cache
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
-from itmkit.matchers.parts.attention import MAX_LSE, MAX_SHARPNESS, FlatWords, gram, image_to_text, text_to_image
+from itmkit.matchers.parts.attention import (
+    MAX_LSE,
+    MAX_SHARPNESS,
+    FlatWords,
+    cosines,
+    gram,
+    image_to_text,
+    text_to_image,
+    weigh_regions,
+    weigh_words,
+)
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
 
 Pool = Literal["mean", "lse"]
@@ -176,6 +186,13 @@ class Matcher(nn.Module):
             return text_to_image(*regions, images["gram"], words, lse=lse, **how)
         lse = config.lse_sharpness_i2t if config.pool_i2t == "lse" else None
         return image_to_text(*regions, words, texts["gram"], sharpness=config.sharpness_i2t, lse=lse)
+
+    def explain(self, images: Encoded, texts: Encoded) -> dict[str, Tensor]:
+        words = FlatWords.of(texts["nodes"], texts["mask"])
+        cosine = cosines(images["nodes"], words)
+        if self.member == "t2i":
+            return {"words_to_regions": weigh_regions(cosine, images["mask"], words, self.config.sharpness_t2i)[:, 0]}
+        return {"regions_to_words": weigh_words(cosine, images["mask"], words, self.config.sharpness_i2t)[:, 0]}
 
     def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         return (self.score(images, texts),)

@@ -4,7 +4,7 @@ Read top to bottom like section 3 of the paper:
 
     3.3  feature extraction            `RegionEncoder`, `WordEncoder`
     3.4  entropy-aware modelling       eq 1        `itmkit.matchers.parts.entropy`, `entropy_map` (figure 2)
-    3.5  multi-scale attention fusion  figure 3    `Matcher._local`, `Matcher._global`, `WeightedFusion`
+    3.5  multi-scale attention fusion  figure 3    `Matcher._local`, `Matcher._global`, `itmkit.matchers.parts.fusion`
     3.6  joint representation, loss    eq 2        `Matcher.pair_loss`, `itmkit.matchers.parts.losses`
 
 The paper gives two equations and names the rest, so most of this is a reading, said beside the line.
@@ -41,6 +41,7 @@ from itmkit.matchers.parts.encoders import (
     word_needs,
 )
 from itmkit.matchers.parts.entropy import Certainty, Entropy, ModalityFusionEntropy
+from itmkit.matchers.parts.fusion import SemanticConsistency, WeightedFusion, sources
 from itmkit.matchers.parts.norms import l2norm
 from itmkit.matchers.parts.pooling import MeanQueryPooling
 
@@ -109,62 +110,6 @@ def problems(config: Config, training: Any) -> list[str]:
     return found + class_problems(config.class_vectors, config.images)
 
 
-class SemanticConsistency(nn.Module):
-    """Global attention's gate: how far the image as a whole and the sentence as a whole agree (section 3.5).
-
-    A reading: `sigmoid(scale v_global . t_cls + offset)`, with a learned scale in place of 1/sqrt(D), since these are
-    sums of unit vectors, whose products do not grow with D.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(4.0))
-        self.offset = nn.Parameter(torch.zeros(()))
-
-    def forward(self, cosine: Tensor, regions: Tensor, weights: Tensor, words: FlatWords) -> Tensor:
-        """-> (Bi, Bt). cosine (T, Bi, R), and the weights (Bt or 1, Bi, R) and (Bi or 1, Bt, L) of v_global and t_cls.
-
-        `(sum_i a_i v_i) . (sum_j b_j t_j) = sum_ij a_i b_j cos_ij`: no vector of D numbers is needed.
-        """
-        every = words.scale(cosine, regions.expand(len(words.mask), -1, -1)).sum(-1)  # (T, Bi)
-        product = (words.pad(every.T, dim=1) * weights).sum(-1)
-        return torch.sigmoid(self.scale * product + self.offset)
-
-
-class WeightedFusion(nn.Module):
-    """`f = LayerNorm(g * f_local + (1 - g) * f_global)`; g a sigmoid gate that sees both."""
-
-    def __init__(self, embed: int, *, gated: bool) -> None:
-        super().__init__()
-        self.gate = nn.Linear(2 * embed, embed) if gated else None
-        self.norm = nn.LayerNorm(embed, eps=1e-8)  # the variance of a vector of about unit length is 1/D
-
-    def gate_parts(self, side: Encoded) -> Encoded:
-        """{"gates": (B, 2N or N + 1, D)}: the gate's maps of what f_local and f_global are sums of, once a side."""
-        if self.gate is None:
-            return {}
-        halves = zip(_sources(side), self.gate.weight.chunk(2, dim=1), strict=True)
-        return {"gates": torch.cat([vectors @ half.T for vectors, half in halves], dim=1)}
-
-    def forward(self, weights: list[Tensor], side: Encoded) -> Tensor:
-        """-> (B, P, D), before it is scaled to unit length.
-
-        Args:
-            weights: (B, P, N) with which P pairs sum up the nodes (B, N, D) of this side: to f_local, to f_global, or
-                to the only one there is. (B, P, 1) for an f_global from the class vector.
-        """
-        fused, *others = [every @ vectors for every, vectors in zip(weights, _sources(side), strict=False)]
-        if self.gate is not None:
-            gate = torch.sigmoid(torch.baddbmm(self.gate.bias, torch.cat(weights, dim=-1), side["gates"]))
-            fused = torch.lerp(others[0], fused, gate)
-        return self.norm(fused)  # type: ignore[no-any-return]
-
-
-def _sources(side: Encoded) -> tuple[Tensor, Tensor]:
-    """What f_local is a weighted sum of, and f_global: the nodes (B, N, D), and they or the class vector (B, 1, D)."""
-    return side["nodes"], side.get("class", side["nodes"])
-
-
 class Matcher(nn.Module):
     """MEFN. It has one member."""
 
@@ -222,6 +167,14 @@ class Matcher(nn.Module):
     def score(self, images: Encoded, texts: Encoded) -> Tensor:
         """(Bi, Bt): `-|f(v) - f(t)|^2`, from -4 to 0."""
         return self.pairs(images, texts)[0]
+
+    def explain(self, images: Encoded, texts: Encoded) -> dict[str, Tensor]:
+        words, config = FlatWords.of(texts["nodes"], texts["mask"]), self.config
+        cosine, found = cosines(images["nodes"], words), {}
+        if config.local_attention:
+            found["words_to_regions"] = weigh_regions(cosine, images["mask"], words, config.sharpness)[:, 0]
+            found["regions_to_words"] = weigh_words(cosine, images["mask"], words, config.sharpness_i2t)[:, 0]
+        return found | ({"entropy": entropy_map(self, images, texts)[0, 0].T} if config.mfe else {})
 
     def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         return (self.score(images, texts),)
@@ -294,7 +247,7 @@ class Matcher(nn.Module):
         if not self.config.local_attention:
             return pooled, mean
         if given.whole or given.sentence:
-            cosine = cosines(_sources(images)[1], whole)
+            cosine = cosines(sources(images)[1], whole)
         agree = self.consistency(cosine, pooled, mean, whole)
         return agree.T[..., None] * pooled, agree[..., None] * mean
 

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
-from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, gram
+from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, attend_regions, gram
 from itmkit.matchers.parts.blocks import each_block
 from itmkit.matchers.parts.dissemination import (
     Affinity,
@@ -288,6 +288,12 @@ class Matcher(nn.Module):
         """One (Bi, Bt) matrix of scores in 0..1 per perspective."""
         words = FlatWords.of(texts["nodes"], texts["mask"])
         return tuple(view(images, texts, words) for view in self.perspectives.values())
+
+    def explain(self, images: Encoded, texts: Encoded) -> dict[str, Tensor]:
+        if self.config.alignment == "global":
+            return {}
+        words = FlatWords.of(texts["nodes"], texts["mask"])
+        return {"words_to_regions": attend_regions(images["nodes"], images["mask"], words, self.config.sharpness)[0]}
 
     def score(self, images: Encoded, texts: Encoded) -> Tensor:
         """(Bi, Bt), the mean over perspectives."""

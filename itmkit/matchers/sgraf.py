@@ -16,7 +16,7 @@ Shape letters: see `itmkit.inputs`. M is the most nodes of a graph, N the number
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -27,9 +27,10 @@ from torch.nn import functional
 
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
-from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, gram
+from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, attend_regions, gram
 from itmkit.matchers.parts.blocks import in_blocks
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
+from itmkit.matchers.parts.graphs import Graphs
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling, Pooling
 from itmkit.matchers.parts.similarity import SimilarityRepresentation, local_similarities
@@ -84,58 +85,6 @@ def problems(config: Config, training: object) -> list[str]:
     return []
 
 
-class Graphs:
-    """Where the similarity vectors of every image-text pair lie as nodes of a graph of their own.
-
-    The nodes of all texts lie end to end, (Bi, N, S), so that no time goes into padding: first the global one of each
-    text (if there are any), then all words; or, where all texts are equally long, one text after the other, each with
-    its global node first, so that padded and flat are the same tensor.
-    """
-
-    def __init__(self, words: FlatWords, *, with_global: bool) -> None:
-        self.words, self.even = words, words.even
-        self.mask = functional.pad(words.mask, (1, 0), value=True) if with_global else words.mask  # (Bt, M)
-
-    @cached_property
-    def _unpadded(self) -> Tensor:
-        """(N,) int64: place of each node in the padded order, (Bt * M)."""
-        places = torch.arange(self.mask.numel(), device=self.mask.device).view_as(self.mask)
-        extra = self.mask.shape[1] - self.words.mask.shape[1]  # 1 with global nodes
-        return torch.cat([places[:, :extra].flatten(), places[:, extra:][self.words.mask]])
-
-    @cached_property
-    def _padded(self) -> Tensor:
-        """(Bt * M,) int64: place of each node in the flat order; 0 for padding."""
-        padded = self._unpadded.new_zeros(self.mask.numel())
-        padded[self._unpadded] = torch.arange(len(self._unpadded), device=padded.device)
-        return padded
-
-    def join(self, whole: Tensor | None, local: Tensor | None) -> Tensor:
-        """Global nodes (Bi, Bt, S) and those of words (Bi, T, S) -> (Bi, N, S)."""
-        if whole is None or local is None:
-            return whole if local is None else local  # type: ignore[return-value]
-        if not self.even:
-            return torch.cat([whole, local], dim=1)
-        return torch.cat([whole.unsqueeze(2), self.words.pad(local, dim=1)], dim=2).flatten(1, 2)
-
-    def pad(self, nodes: Tensor) -> Tensor:
-        """(Bi, N, S) -> (Bi, Bt, M, S); what lies in padded places is meaningless and must be masked."""
-        nodes = nodes if self.even else nodes.index_select(1, self._padded)
-        return torch.unflatten(nodes, 1, self.mask.shape)
-
-    def unpad(self, nodes: Tensor) -> Tensor:
-        """(Bi, Bt, M, S) -> (Bi, N, S)."""
-        flat = nodes.flatten(1, 2)
-        return flat if self.even else flat.index_select(1, self._unpadded)
-
-    def sum(self, nodes: Tensor) -> Tensor:
-        """(Bi, N, S) -> (Bi, Bt, S), the sum over the nodes of each graph."""
-        if self.even:
-            return self.pad(nodes).sum(dim=2)
-        sums = nodes.new_zeros(len(nodes), len(self.mask), nodes.shape[-1])
-        return sums.index_add(1, self._unpadded // self.mask.shape[1], nodes)
-
-
 class SimilarityReasoning(nn.Module):
     """SGR: a few steps in which nodes gather from each other. The global node then stands for its graph."""
 
@@ -160,6 +109,12 @@ class SimilarityReasoning(nn.Module):
         # Without global nodes the mean of all stands for the graph: a reading, for the ablation.
         return nodes if with_global else graphs.sum(nodes) / graphs.mask.sum(dim=1, keepdim=True)
 
+    def weights(self, nodes: Tensor, graphs: Graphs) -> Tensor:
+        """(1, N, S) of one pair -> (N,): what its first node gathers of each in the first step."""
+        first = self.steps[0]
+        assert isinstance(first, _ReasoningStep)
+        return first.edges(graphs.pad(nodes), graphs)[0, 0, 0]
+
 
 class _ReasoningStep(nn.Module):
     """`s_p <- ReLU(W sum_q e(p, q) s_q)` with `e(p, q) = softmax_q((W_in s_p) . (W_out s_q))`."""
@@ -175,16 +130,23 @@ class _ReasoningStep(nn.Module):
 
     def forward(self, nodes: Tensor, graphs: Graphs, *, only_first: bool) -> Tensor:
         """-> (Bi, N, S), or (Bi, Bt, S) where only the first node of each graph is needed."""
-        # (W_in x) . (W_out y) = (W_out^T W_in x) . y, which is one map a node instead of two.
-        weight, bias = self.answer.weight.T @ self.ask.weight, self.ask.bias @ self.answer.weight
         known = graphs.pad(nodes)  # (Bi, Bt, M, S)
         if only_first:
-            asking = functional.linear(known[:, :, :1], weight, bias)  # (Bi, Bt, 1, S)
-        else:
-            asking = graphs.pad(functional.linear(nodes, weight, bias))  # (Bi, Bt, M, S)
-        edges = masked_softmax(asking @ known.transpose(2, 3), graphs.mask[:, None, :])  # (Bi, Bt, 1 or M, M)
-        gathered = edges @ known
-        return torch.relu(self.infer(gathered.squeeze(2) if only_first else graphs.unpad(gathered)))
+            gathered = self.edges(known, graphs) @ known
+            return torch.relu(self.infer(gathered.squeeze(2)))
+        weight, bias = self._map()
+        asking = graphs.pad(functional.linear(nodes, weight, bias))  # (Bi, Bt, M, S)
+        edges = masked_softmax(asking @ known.transpose(2, 3), graphs.mask[:, None, :])  # (Bi, Bt, M, M)
+        return torch.relu(self.infer(graphs.unpad(edges @ known)))
+
+    def edges(self, known: Tensor, graphs: Graphs) -> Tensor:
+        """(Bi, Bt, M, S) -> (Bi, Bt, 1, M), those of the first node of each graph."""
+        asking = functional.linear(known[:, :, :1], *self._map())  # (Bi, Bt, 1, S)
+        return masked_softmax(asking @ known.transpose(2, 3), graphs.mask[:, None, :])
+
+    def _map(self) -> tuple[Tensor, Tensor]:
+        # (W_in x) . (W_out y) = (W_out^T W_in x) . y, which is one map a node instead of two.
+        return self.answer.weight.T @ self.ask.weight, self.ask.bias @ self.answer.weight
 
 
 class AttentionFiltration(nn.Module):
@@ -209,10 +171,19 @@ class AttentionFiltration(nn.Module):
 
     def forward(self, nodes: Tensor, graphs: Graphs) -> Tensor:
         """(Bi, N, S) -> (Bi, Bt, S), one vector a pair."""
-        real = torch.ones((), dtype=torch.bool, device=nodes.device)  # end to end, there is no padding
-        weights = torch.sigmoid(self.norm(self.weigh(nodes), real))  # (Bi, N, 1)
+        weights = self._weights(nodes)
         filtered = graphs.sum(weights * nodes) / graphs.sum(weights)
         return l2norm(filtered) if self.unit else filtered  # as the published network does; the print does not say so
+
+    def _weights(self, nodes: Tensor) -> Tensor:
+        """(Bi, N, S) -> (Bi, N, 1), before they are made to sum to one."""
+        real = torch.ones((), dtype=torch.bool, device=nodes.device)  # end to end, there is no padding
+        return torch.sigmoid(self.norm(self.weigh(nodes), real))
+
+    def weights(self, nodes: Tensor, graphs: Graphs) -> Tensor:
+        """(1, N, S) of one pair -> (N,) b of each node, summing to one."""
+        found = self._weights(nodes)[0, :, 0]
+        return found / found.sum()
 
 
 class Matcher(nn.Module):
@@ -296,6 +267,16 @@ class Matcher(nn.Module):
         else:
             pairs = nodes
         return torch.sigmoid(self.predict(pairs).squeeze(-1))  # (Bi, Bt, S) -> (Bi, Bt)
+
+    def explain(self, images: Encoded, texts: Encoded) -> dict[str, Tensor]:
+        if not self.has_local:
+            return {}
+        words = FlatWords.of(texts["nodes"], texts["mask"])
+        weights = attend_regions(images["nodes"], images["mask"], words, self.config.sharpness)
+        graphs = Graphs(words, with_global=self.has_global)
+        nodes = graphs.join(*self._similarities(images, texts, words))
+        assert isinstance(self.graph, (SimilarityReasoning, AttentionFiltration))
+        return {"words_to_regions": weights[0], "nodes": self.graph.weights(nodes, graphs)}
 
     def _similarities(self, images: Encoded, texts: Encoded, words: FlatWords) -> tuple[Tensor | None, Tensor | None]:
         """Every image with every text (Bi, Bt, S), and with every word (Bi, T, S)."""

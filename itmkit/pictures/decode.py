@@ -48,7 +48,11 @@ def decode(path: Path, sha256: str | None, square: Square | None = None) -> Pict
 
     Raises UnreadableImage or ChangedImage as `load_image` does.
     """
-    image = load_image(path, expected_sha256=sha256)
+    return reduced(load_image(path, expected_sha256=sha256), square)
+
+
+def reduced(image: Image.Image, square: Square | None = None) -> Picture:
+    """An upright RGB picture as models take it: no larger than they look at it, squashed if a square is wanted."""
     size = image.size
     if max(size) > MOST_PIXELS_A_SIDE:
         scale = MOST_PIXELS_A_SIDE / max(size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from itmkit.regions.regions import ModelInput, Regions, empty_rows, region_colum
 from itmkit.workspace import Workspace
 
 SHARD = 2000
+Numbering = Callable[[str, list[str]], np.ndarray]
 USUAL_BOTTOM_UP = BottomUpOptions()
 
 
@@ -134,14 +135,19 @@ def _steps(writer: CacheWriter, backend: Backend, choice: Choice, batch: int) ->
         with enough_memory(batch):
             return backend.detect(prepared, regions=choice.regions, labels=labels, batch=batch)
 
-    rows = partial(_rows, writer, choice.regions, backend.dim)
+    rows = partial(region_rows, writer.index, choice.regions, backend.dim)
     return Steps(backend.prepare, compute, rows, batch=batch, square=backend.square)
 
 
-def _rows(
-    writer: CacheWriter, regions: int, dim: int, pictures: Sequence[Picture], found: Sequence[Regions]
+def region_rows(
+    number: Numbering, regions: int, dim: int, pictures: Sequence[Picture], found: Sequence[Regions]
 ) -> dict[str, np.ndarray]:
-    """The rows of some pictures; places past a picture's last region hold zeros, and -1 for "none"."""
+    """The rows of some pictures; places past a picture's last region hold zeros, and -1 for "none".
+
+    Args:
+        number: the numbers of names in a table ("tags" or "attributes"), to which new ones are added.
+        regions, dim: R and D of the cache.
+    """
     sizes = [picture.size for picture in pictures]
     columns = empty_rows([len(one) for one in found], sizes, regions, dim, features=np.float32)
     for at, (picture, one) in enumerate(zip(pictures, found, strict=True)):
@@ -150,18 +156,18 @@ def _rows(
         columns["features"][at, :count] = one.features
         columns["boxes"][at, :count] = one.boxes * scale
         columns["scores"][at, :count] = one.scores
-        _name(writer, "tags", columns["tags"][at], one.tags)
+        _name(number, "tags", columns["tags"][at], one.tags)
         if one.attributes is None:
             columns["attributes"][at, :count] = region_colours(picture.image, one.boxes)
         else:
-            _name(writer, "attributes", columns["attributes"][at], one.attributes)
+            _name(number, "attributes", columns["attributes"][at], one.attributes)
     return columns
 
 
-def _name(writer: CacheWriter, table: str, row: np.ndarray, names: Sequence[str]) -> None:
+def _name(number: Numbering, table: str, row: np.ndarray, names: Sequence[str]) -> None:
     """Writes the numbers of names into a row; "" stays -1."""
     named = np.flatnonzero([bool(name) for name in names])
-    row[named] = writer.index(table, [names[place] for place in named])
+    row[named] = number(table, [names[place] for place in named])
 
 
 def _default_batch(choice: Choice, device: str) -> int:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Needs, TextBatch
-from itmkit.matchers.cmfg import Config, Layer, Matcher, members, most_attended, needs
+from itmkit.matchers.cmfg import Config, Layer, Matcher, members, needs
 from itmkit.matchers.parts import blocks
+from itmkit.matchers.parts.encoders import most_attended
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.runs.settings import resolve
 from tests.matchers import literal_cmfg as literal

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from itmkit.cache.name import vectors_cache, words_cache
-from itmkit.inputs.batch import Sizes, TextBatch
+from itmkit.inputs.batch import ImageBatch, Sizes, TextBatch
 from itmkit.matchers.parts.norms import l2norm
 
 Words = Literal["gru", "bert+gru", "bert"]
@@ -153,3 +153,11 @@ class ResidualMLPs(nn.Module):
         for block in self.blocks:
             x = x + block(x)
         return l2norm(x)
+
+
+def most_attended(batch: ImageBatch, count: int) -> tuple[Tensor, Tensor]:
+    """Features (Bi, count, F) and mask (Bi, count) of the patches [CLS] attends to most; of equals the first."""
+    assert batch.attention is not None
+    order = batch.attention.masked_fill(~batch.mask, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    kept = order[:, :count]  # real patches come before missing ones
+    return batch.features.take_along_dim(kept.unsqueeze(-1), dim=1), batch.mask.take_along_dim(kept, dim=1)

@@ -1,0 +1,51 @@
+"""The pictures of a workspace, by their ids: rows of its caches instead of a detector's work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from itmkit.cache.tag_phrases import region_names
+from itmkit.dataset import ImageRecord
+from itmkit.errors import ItmkitError
+from itmkit.inputs.batch import ImageBatch
+from itmkit.inputs.images import ImageInputs
+from itmkit.inputs.needs import Needs
+from itmkit.trained.pictures import PictureRows
+from itmkit.workspace import Workspace
+
+
+class CachedPictures:
+    """Batches of the images of a workspace."""
+
+    def __init__(self, workspace: Workspace, needs: Needs) -> None:
+        self._workspace, self._needs = workspace, needs
+
+    def __contains__(self, image: str) -> bool:
+        return image in self._records
+
+    def read(self, ids: Sequence[str]) -> tuple[ImageBatch, PictureRows]:
+        """The images as the matcher reads them, and what the caches hold of them.
+
+        Raises:
+            ItmkitError: an image has no row, since its picture could not be read.
+        """
+        inputs = ImageInputs(self._workspace, [self._records[image] for image in ids], self._needs)
+        lacking = sorted(set(ids) - {image.id for image in inputs.images})
+        if lacking:
+            raise ItmkitError(f"{inputs.cache.folder}: has no row of {', '.join(lacking)}")
+        cache, rows = inputs.cache, inputs.cache.rows(list(ids))
+        wanted = [name for name in ("boxes", "count", "size", "tags", "attributes") if name in cache.columns]
+        columns = {name: cache.read(name, rows) for name in wanted}
+        names = [[""] * inputs.regions for _ in ids]
+        if "tags" in columns and "attributes" in columns:
+            tables = [cache.tables.get(name, []) for name in ("tags", "attributes")]
+            names = region_names(columns["tags"], columns["attributes"], *tables)
+        feature = "vector" if "vector" in cache.columns else "features"
+        return inputs.batch(np.arange(len(ids))), PictureRows(cache.read(feature, rows), columns, names)
+
+    @cached_property
+    def _records(self) -> dict[str, ImageRecord]:
+        return {image.id: image for image in self._workspace.dataset().images}

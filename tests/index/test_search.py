@@ -1,0 +1,149 @@
+"""Search finds what evaluation ranks first, and an index stays true to what it was made from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import itmkit
+from itmkit.dataset import write_dataset
+from itmkit.errors import ItmkitError
+from itmkit.graphs import build_graphs
+from itmkit.index import build
+from itmkit.index.build import build_index
+from itmkit.index.search import Searcher
+from itmkit.index.store import Store
+from itmkit.regions.extract import extract_regions
+from itmkit.trained import Matcher
+from itmkit.workspace import Workspace
+from tests.trained.small_runs import RUNS
+
+QUERY = "a small red dog left of the car"
+
+
+@pytest.fixture
+def matcher(trained: Workspace) -> Matcher:
+    return itmkit.open(trained.run("mpsm"))
+
+
+@pytest.mark.parametrize("method", RUNS)
+def test_with_all_reranked_the_order_is_that_of_the_matcher(trained: Workspace, tmp_path: Path, method: str) -> None:
+    matcher = itmkit.open(trained.run(method))
+    build_index(trained, matcher, folder=tmp_path / "index", rows="float32", chunk=5)
+    searcher = Searcher(Store(tmp_path / "index"), matcher)
+    ids = [image.id for image in trained.dataset().images]
+    expected = matcher.score(ids, [QUERY])[:, 0]
+    hits = searcher.text(QUERY, count=len(ids), rerank=len(ids))
+    assert [hit.rank for hit in hits] == list(range(1, len(ids) + 1))
+    assert sorted(hit.candidate_rank for hit in hits) == [hit.rank for hit in hits]
+    found = {hit.image: hit.score for hit in hits}
+    np.testing.assert_allclose([found[image] for image in ids], expected, atol=1e-6)
+    assert [hit.score for hit in hits] == sorted(found.values(), reverse=True)
+
+
+@pytest.mark.parametrize(("rows", "near"), [("float16", 2e-3), ("int8", 3e-2)])
+def test_smaller_rows_give_nearly_the_same_scores(
+    trained: Workspace, tmp_path: Path, matcher: Matcher, rows: str, near: float
+) -> None:
+    small = build_index(trained, matcher, folder=tmp_path / "small", rows=rows)  # type: ignore[arg-type]
+    whole = build_index(trained, matcher, folder=tmp_path / "whole", rows="float32")
+    assert small.bytes_an_image < 0.6 * whole.bytes_an_image
+    texts, every = matcher.encode_texts([QUERY]), np.arange(whole.images)
+    exact = Searcher(Store(tmp_path / "whole"), matcher).scores(every, texts)
+    found = Searcher(Store(tmp_path / "small"), matcher).scores(every, texts)
+    np.testing.assert_allclose(found, exact, atol=near)
+    assert not np.array_equal(found, exact)
+
+
+def test_candidates_are_the_largest_products_and_equal_ones_in_order(tmp_path: Path, matcher: Matcher) -> None:
+    random = np.random.default_rng(0)
+    vectors = random.integers(-2, 3, (50, 4)).astype(np.float32)  # many equal products
+    searcher = Searcher.__new__(Searcher)
+
+    class Fake:
+        starts, dead = np.array([0, 20, 50]), np.arange(50) % 7 == 0
+
+        def __len__(self) -> int:
+            return 50
+
+        def candidates(self) -> list[np.ndarray]:
+            return [vectors[:20], vectors[20:]]
+
+    searcher.store = Fake()  # type: ignore[assignment]
+    query = np.array([1, -1, 2, 0], np.float32)
+    products = np.where(Fake.dead, -np.inf, vectors @ query)
+    expected = np.lexsort((np.arange(50), -products))
+    for count in (1, 5, 42, 100):
+        found, scores = searcher.nearest(query, count)
+        assert found.tolist() == expected[: min(count, 42)].tolist()
+        np.testing.assert_array_equal(scores, products[found])
+
+
+def test_an_interrupted_build_goes_on_at_its_last_chunk(
+    trained: Workspace, tmp_path: Path, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_index(trained, matcher, folder=tmp_path / "whole", chunk=5)
+    real, calls = build.write_chunk, 0
+
+    def dies(*args: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        real(*args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(build, "write_chunk", dies)
+        build_index(trained, matcher, folder=tmp_path / "index", chunk=5)
+    assert not (tmp_path / "index").exists()
+    result = build_index(trained, matcher, folder=tmp_path / "index", chunk=5)
+    assert (result.images, result.encoded) == (14, 4)
+    for path in (tmp_path / "whole").rglob("*.npy"):
+        assert path.read_bytes() == (tmp_path / "index" / path.relative_to(tmp_path / "whole")).read_bytes()
+
+
+def test_only_new_images_are_encoded_and_lost_ones_no_longer_found(trained: Workspace, tmp_path: Path) -> None:
+    home = Workspace(shutil.copytree(trained.root, tmp_path / "photos"))
+    matcher = itmkit.open(trained.run("mpsm"))
+    images = home.dataset().images
+
+    def now(kept: list) -> None:  # type: ignore[type-arg]
+        write_dataset(home.dataset_path, kept, kind="scenes", settings={})
+        extract_regions(home, regions=6)
+        build_graphs(home, parts=["images"])
+
+    for cache in ("regions", "graphs/images"):
+        shutil.rmtree(home.cache(cache))
+    now(list(images[:6]))
+    first = build_index(home, matcher, chunk=4)
+    assert (first.images, first.encoded) == (6, 6)
+    assert build_index(home, matcher, chunk=4).encoded == 0
+    for cache in ("regions", "graphs/images"):
+        shutil.rmtree(home.cache(cache))
+    now(list(images[2:9]))
+    with pytest.raises(ItmkitError, match=r"3 images are not in it and 2 of its images are gone.*--add"):
+        build_index(home, matcher)
+    result = build_index(home, matcher, add=True)
+    assert (result.images, result.encoded, result.removed) == (7, 3, 2)
+    hits = Searcher(Store(home.root / "index"), matcher).text(QUERY, count=20)
+    assert {hit.image for hit in hits} == {image.id for image in images[2:9]}
+
+
+def test_an_index_of_another_run_and_damaged_ones_are_refused(
+    trained: Workspace, tmp_path: Path, matcher: Matcher
+) -> None:
+    folder = tmp_path / "index"
+    with pytest.raises(ItmkitError, match="there is no index; run `itmkit index"):
+        Store(folder)
+    build_index(trained, matcher, folder=folder)
+    with pytest.raises(ItmkitError, match="other weights"):
+        build_index(trained, itmkit.open(trained.run("glfn")), folder=folder)
+    (folder / "chunk-00000" / "rows.npy").write_bytes(b"short")
+    with pytest.raises(ItmkitError, match=r"rows.npy.*--force"):
+        Store(folder)
+    assert build_index(trained, matcher, folder=folder, force=True).encoded == 14
+    with pytest.raises(ItmkitError, match="the query is empty"):
+        Searcher(Store(folder), matcher).text("  ")
