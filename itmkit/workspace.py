@@ -13,8 +13,8 @@ runs/<name>/                         trained models            (train, evaluate)
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,24 @@ from itmkit.cache.begin import begun_manifest
 from itmkit.cache.name import CacheName, Kind
 from itmkit.dataset import Dataset, info_path, read_dataset
 from itmkit.errors import ItmkitError
-from itmkit.files import read_text
+from itmkit.typed import read_toml
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+# What workspace.toml may hold: {stage: {setting: type}}. Which values a setting may have is said by its stage.
+SETTINGS: dict[str, dict[str, type]] = {
+    "extract-regions": {
+        "backend": str,
+        "model": str,
+        "regions": int,
+        "size": int,
+        "precision": str,
+        "config": str,
+        "vocabulary": str,
+        "selection": str,
+        "min_regions": int,
+    },
+    "parse-text": {"parser": str, "model": str},
+    "build-graphs": {"blocks": int, "keep": int},
+}
 
 
 class Workspace:
@@ -67,17 +79,23 @@ class Workspace:
     def dataset(self) -> Dataset:
         return read_dataset(self.dataset_path)
 
+    @property
+    def settings_path(self) -> Path:
+        return self.root / "workspace.toml"
+
     def settings(self, stage: str) -> dict[str, Any]:
-        """The table `[stage]` of workspace.toml; empty if there is none."""
-        path = self.root / "workspace.toml"
+        """The table `[stage]` of workspace.toml; empty if there is none.
+
+        Raises:
+            ItmkitError: everything in the file that is no setting of any stage, or not of the type of the setting.
+        """
+        path = self.settings_path
         if not path.exists():
             return {}
-        try:
-            table = tomllib.loads(read_text(path)).get(stage, {})
-        except tomllib.TOMLDecodeError as error:
-            raise ItmkitError(f"{path}: not TOML ({error})") from None
-        if not isinstance(table, dict):
-            raise ItmkitError(f"{path}: {stage!r} must be a table, written [{stage}]")
+        found = read_toml(path)
+        if problems := _wrong_settings(found):
+            raise ItmkitError([f"{path}: {problem}" for problem in problems])
+        table: dict[str, Any] = found.get(stage, {})
         return table
 
     # What each cache was made from, as it is now. A stage writes the same values into its manifest.
@@ -123,3 +141,28 @@ def result_path(run: Path, split: str, together: Sequence[str] = ()) -> Path:
     """The result file in a run's folder. For several runs together, it lies in the folder of the first."""
     suffix = "".join(f"+{Path(name).name}" for name in together[1:])
     return run / f"eval-{split}{suffix}.json"
+
+
+def _wrong_settings(found: dict[str, Any]) -> list[str]:
+    """What in workspace.toml no stage reads, or not as it is written there."""
+    problems = []
+    for stage, table in found.items():
+        if stage not in SETTINGS:
+            what = f"table [{stage}]" if isinstance(table, dict) else f"key {stage!r}"
+            problems.append(f"unknown {what}{_nearest(stage, SETTINGS, 'the tables are')}")
+        elif not isinstance(table, dict):
+            problems.append(f"{stage!r} must be a table, written [{stage}]")
+        else:
+            known = SETTINGS[stage]
+            for key, value in table.items():
+                if key not in known:
+                    problems.append(f"[{stage}] has no setting {key!r}{_nearest(key, known, 'it has')}")
+                elif type(value) is not known[key]:
+                    kind = "a text in quotes" if known[key] is str else "a whole number"
+                    problems.append(f"[{stage}] {key} is {str(value)[:60]!r}; {kind} is needed")
+    return problems
+
+
+def _nearest(name: str, known: Iterable[str], words: str) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; {words} {', '.join(known)}"

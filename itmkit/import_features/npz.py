@@ -138,7 +138,7 @@ def parse_npz(data: bytes) -> tuple[RegionSet, bool]:
         raise
     except Exception as error:  # zipfile and zlib raise dozens of kinds on damaged files
         raise WrongFile(f"not an .npz file, or a damaged one ({type(error).__name__})") from None
-    if x.ndim != 2 or x.dtype not in (np.float16, np.float32) or x.shape[0] != count:
+    if x.ndim != 2 or x.shape[1] == 0 or x.dtype not in (np.float16, np.float32) or x.shape[0] != count:
         raise WrongFile(f"x has shape {x.shape} of {x.dtype}, float32 ({count}, D) is needed for num_bbox {count}")
     if bbox.shape != (count, 4) or bbox.dtype.kind not in "fiu":
         raise WrongFile(f"bbox has shape {bbox.shape} of {bbox.dtype}, ({count}, 4) is needed for num_bbox {count}")

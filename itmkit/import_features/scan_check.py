@@ -37,7 +37,9 @@ def read_split(
         return folder / f"{name}_{what}"
 
     features = _open(path("ims.npy"), problems)
-    if features is not None and (len(features.shape) != 3 or features.dtype not in (np.float16, np.float32)):
+    if features is not None and (
+        len(features.shape) != 3 or 0 in features.shape or features.dtype not in (np.float16, np.float32)
+    ):
         problems.append(
             f"{features.path}: shape {features.shape} of {features.dtype}; (pictures, regions, width) of float16 or"
             " float32 is needed"

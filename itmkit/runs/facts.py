@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, TypeAdapter
+from typing_extensions import TypedDict  # of Python 3.12; pydantic asks for it and brings it along
 
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json, write_json
+from itmkit.files import write_json
+from itmkit.inputs.batch import Sizes
+from itmkit.typed import Count, Digest, Number, Text, read_strict_json, wrong
 from itmkit.workspace import Workspace
 
 FILE = "run.json"
+
+
+class Best(TypedDict):
+    """The epoch whose weights a member has kept, and the sum of its recalls on val."""
+
+    epoch: Count
+    rsum: Number
+
+
+def _known(sizes: dict[str, int]) -> dict[str, int]:
+    unknown = sizes.keys() - {one.name for one in fields(Sizes)}
+    if unknown:
+        raise ValueError(f"{', '.join(sorted(unknown))[:60]}: no such size")
+    return sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +47,17 @@ class RunFacts:
         core_minutes: spent so far; None for runs older than this figure.
     """
 
-    method: str
-    recipe: str
-    caches: Mapping[str, str]
-    captions: str
-    epochs: int
-    members: Mapping[str, float]
-    sizes: Mapping[str, Any]
-    epochs_done: int = 0
-    best: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    finished: bool = False
-    core_minutes: float | None = None
+    method: Text
+    recipe: Text
+    caches: Mapping[str, Text]
+    captions: Text
+    epochs: Count
+    members: Mapping[str, Number]
+    sizes: Annotated[Mapping[str, Count], AfterValidator(_known)]
+    epochs_done: Count = 0
+    best: Mapping[str, Best] = field(default_factory=dict)
+    finished: Annotated[bool, Field(strict=True)] = False
+    core_minutes: Number | None = None
 
     @classmethod
     def exist(cls, folder: Path) -> bool:
@@ -50,18 +69,16 @@ class RunFacts:
         """The facts of the run in `folder`.
 
         Raises:
-            ItmkitError: there is no such file, it is not JSON, or it is not what training writes. One line names
-                every value that is missing or has the wrong type.
+            ItmkitError: there is no such file, it is not JSON, or it is not what training writes: every value that is
+                missing or has the wrong type.
         """
-        path = folder / FILE
-        raw = read_json(path)
-        if not isinstance(raw, dict):
-            raise ItmkitError(f"{path}: is not what training writes (no object); train with --force")
-        wrong = [f"{key} is missing" for key in KINDS if key not in raw and key != "core_minutes"]
-        wrong += [f"{key} is {raw[key]!r}" for key, kind in KINDS.items() if key in raw and not _is(raw[key], kind)]
-        if wrong:
-            raise ItmkitError(f"{path}: is not what training writes ({', '.join(wrong)}); train with --force")
-        return cls(**{key: raw[key] for key in KINDS if key in raw})
+        path, advice = folder / FILE, "this is not what training writes; train with --force"
+        raw = read_strict_json(path)
+        missing = [key for key in ("epochs_done", "best", "finished") if isinstance(raw, dict) and key not in raw]
+        problems = [f"{path}: {key}: Field required" for key in missing]  # they have defaults, but not in a file
+        if problems := problems + wrong(_FORM, raw, path):
+            raise ItmkitError([f"{problem}; {advice}" for problem in problems])
+        return _FORM.validate_python(raw)
 
     def write(self, folder: Path) -> None:
         write_json(folder / FILE, self.to_json())
@@ -74,26 +91,7 @@ class RunFacts:
         return record
 
 
-# The type of each value. All are required except core_minutes, which runs of older versions lack.
-KINDS: dict[str, type] = {
-    "method": str,
-    "recipe": str,
-    "caches": dict,
-    "captions": str,
-    "epochs": int,
-    "members": dict,
-    "sizes": dict,
-    "epochs_done": int,
-    "best": dict,
-    "finished": bool,
-    "core_minutes": float,
-}
-
-
-def _is(value: Any, kind: type) -> bool:
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+_FORM: TypeAdapter[RunFacts] = TypeAdapter(RunFacts)
 
 
 def remove_facts(folder: Path) -> None:
