@@ -154,8 +154,11 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
         "a = 1\na = 2",
         "[a]\n[a]",
         "a",
-    ]
-    + ["a = " + "[" * 20_000, "a = " + "[" * 90 + "]" * 90, "[" + "a." * 200 + "a]", "a = 0x" + "f" * 60],
+        "a = " + "[" * 20_000,
+        "a = " + "[" * 90 + "]" * 90,
+        "[" + "a." * 200 + "a]",
+        "a = 0x" + "f" * 60,
+    ],
 )
 def test_toml_that_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.toml"

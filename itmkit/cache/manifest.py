@@ -89,6 +89,7 @@ class Manifest:
     shards: list[dict[str, Any]] = field(default_factory=list)
     complete: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
+    tables_sha256: str = ""  # as it was read; empty for a cache of an older version, and for one not read
 
     @property
     def count(self) -> int:
@@ -107,6 +108,11 @@ class Manifest:
         """Identifies the content: what made it and the bytes of every shard. Later stages record it."""
         return digest({"made_by": asdict(self.made_by), "shards": [shard["sha256"] for shard in self.shards]})
 
+    @property
+    def tables_digest(self) -> str:
+        """Identifies what gives the numbers in the shards a meaning: string tables and columns."""
+        return digest({"tables": self.tables, "columns": {name: one.to_json() for name, one in self.columns.items()}})
+
     def write(self, folder: Path, name: str = NAME) -> None:
         record = {
             "schema": SCHEMA,
@@ -118,6 +124,7 @@ class Manifest:
             "shards": self.shards,
             "notes": self.notes,
             "tables": self.tables,
+            "tables_sha256": self.tables_digest,
         }
         write_json(folder / name, record)
 
@@ -175,6 +182,7 @@ class _Written:
     shards: list[_Shard]
     complete: Annotated[bool, Field(strict=True)]
     notes: dict[str, Any] = field(default_factory=dict)
+    tables_sha256: Text = ""
 
 
 _FORM = TypeAdapter(_Written)
@@ -204,4 +212,5 @@ def read_manifest(folder: Path, name: str = NAME) -> Manifest | None:
         shards=raw["shards"],
         complete=found.complete,
         notes=found.notes,
+        tables_sha256=found.tables_sha256,
     )

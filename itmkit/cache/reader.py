@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from itmkit.cache.manifest import Column, Manifest, read_manifest
+from itmkit.cache.manifest import NAME, Column, Manifest, read_manifest
 from itmkit.cache.shard_check import DAMAGE, check_shard_file, naming, unsafe
 from itmkit.cache.stored_rows import UNKNOWN, StoredColumn, StoredRows
 from itmkit.errors import ItmkitError
@@ -49,6 +49,10 @@ class CacheReader:
         if not manifest.complete:
             done = f"{manifest.count + len(manifest.skipped)} of {manifest.planned} rows"
             raise ItmkitError(f"{folder}: this cache is unfinished ({done}); run {command} again to continue it")
+        if manifest.tables_sha256 not in ("", manifest.tables_digest):
+            raise ItmkitError(
+                f"{folder / NAME}: its tables or columns are not what was written; restore it or run {command} --force"
+            )
         return cls(folder, manifest)
 
     def __len__(self) -> int:

@@ -16,12 +16,13 @@ from itmkit.errors import ItmkitError
 from itmkit.evaluation.measures import Measures, Wanted
 from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
 from itmkit.evaluation.results import Evaluation, Table
-from itmkit.files import digest, write_json
+from itmkit.files import digest
 from itmkit.inputs import Inputs
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.open import Run, open_run
 from itmkit.scoring.engine import USUAL, Scoring, score_to_disk
 from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, save_scores
+from itmkit.typed import write_sealed
 from itmkit.workspace import Workspace, result_path
 
 
@@ -172,9 +173,9 @@ def _write(result: Evaluation, runs: Sequence[Run], named: Sequence[str], split:
     """Writes the result of each run, and of all together. The score matrices are then no longer needed."""
     for run in runs:
         mine = [row for row in result.rows if row.name == run.name or row.name.startswith(f"{run.name}/")]
-        write_json(result_path(run.folder, split), replace(result, rows=mine, against=None, over_runs=None).to_json())
+        write_sealed(result_path(run.folder, split), replace(result, rows=mine, against=None, over_runs=None).to_json())
     if len(runs) > 1:
-        write_json(result_path(runs[0].folder, split, together=named), result.to_json())
+        write_sealed(result_path(runs[0].folder, split, together=named), result.to_json())
     for run in runs:
         shutil.rmtree(_scores_folder(run, split), ignore_errors=True)
 

@@ -15,6 +15,7 @@ from itmkit.errors import ItmkitError
 from itmkit.files import write_json
 from itmkit.typed import Count, read_checked
 
+
 @dataclass(frozen=True)
 class _Written:
     """The JSON, as far as it is read."""

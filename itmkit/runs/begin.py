@@ -13,12 +13,13 @@ from itmkit.cache import WHOLE, Part
 from itmkit.cache.name import CacheName
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
+from itmkit.files import digest, sha256_file
 from itmkit.inputs.needs import missing, the_one
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.machine.precision import WantedProducts, precision_of
 from itmkit.matchers import method
 from itmkit.parse_text.store import TextCache
-from itmkit.runs.facts import RunFacts, remove_facts
+from itmkit.runs.facts import CONFIG, VOCABULARY, RunFacts, remove_facts
 from itmkit.runs.settings import RunConfig, read_config, resolve
 from itmkit.workspace import Workspace
 
@@ -146,6 +147,16 @@ def facts_before(workspace: Workspace, dataset: Dataset, config: RunConfig) -> R
         members=module.members(config.matcher),
         sizes={},
     )
+
+
+def begun(facts: RunFacts, config: RunConfig, folder: Path) -> RunFacts:
+    """The facts of a run whose settings and vocabulary have been written, with its id and the digests of both files."""
+    settings = {table: dict(values) for table, values in config.to_json().items() if isinstance(values, dict)}
+    for free in FREE:
+        settings["training"].pop(free, None)
+    what = {"method": config.method, "caches": dict(facts.caches), "captions": facts.captions, "settings": settings}
+    files = {name: sha256_file(folder / name) for name in (CONFIG, VOCABULARY) if (folder / name).is_file()}
+    return replace(facts, id=digest(what), files=files)
 
 
 def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | None:

@@ -11,12 +11,14 @@ from pydantic import AfterValidator, Field, TypeAdapter
 from typing_extensions import TypedDict  # of Python 3.12; pydantic asks for it and brings it along
 
 from itmkit.errors import ItmkitError
-from itmkit.files import write_json
+from itmkit.files import sha256_file, write_json
 from itmkit.inputs.batch import Sizes
 from itmkit.typed import Count, Digest, Number, Text, read_strict_json, wrong
 from itmkit.workspace import Workspace
 
 FILE = "run.json"
+CONFIG, VOCABULARY = "config.toml", "vocabulary.json"
+ADVICE = "restore it, or train the run anew with --force"
 
 
 class Best(TypedDict):
@@ -45,6 +47,9 @@ class RunFacts:
         sizes: the sizes of its inputs, as in `itmkit.inputs.Sizes`.
         best: member -> {"epoch", "rsum"} of the weights that were kept.
         core_minutes: spent so far; None for runs older than this figure.
+        id: of data and settings; the weights of the run carry it too. Empty for runs older than it.
+        files: name -> sha256 of the files that figures come from. The lines of metrics.jsonl count up to `epochs_done`.
+            Weights and states carry a digest of their own. Files of older runs have none and are not checked.
     """
 
     method: Text
@@ -58,6 +63,8 @@ class RunFacts:
     best: Mapping[str, Best] = field(default_factory=dict)
     finished: Annotated[bool, Field(strict=True)] = False
     core_minutes: Number | None = None
+    id: Text = ""
+    files: Mapping[str, Digest] = field(default_factory=dict)
 
     @classmethod
     def exist(cls, folder: Path) -> bool:
@@ -84,11 +91,22 @@ class RunFacts:
         write_json(folder / FILE, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """The contents of the file. Runs that do not know their core minutes leave them out."""
+        """The contents of the file. What older runs do not know is left out."""
         record = {"schema": 1, **asdict(self)}
-        if self.core_minutes is None:
-            del record["core_minutes"]
-        return record
+        unknown = [("core_minutes", None), ("id", ""), ("files", {})]
+        return {key: value for key, value in record.items() if (key, value) not in unknown}
+
+    def check_files(self, folder: Path, *names: str) -> None:
+        """Raises ItmkitError naming the files of the run whose content is not what training wrote."""
+        known = {name: self.files[name] for name in names if name in self.files}
+        missing = [f"{folder / name}: missing" for name in known if not (folder / name).is_file()]
+        if missing:
+            raise ItmkitError([f"{problem}; {ADVICE}" for problem in missing])
+        changed = [name for name, digest in known.items() if sha256_file(folder / name) != digest]
+        if changed:
+            raise ItmkitError(
+                [f"{folder / name}: its content is not what training wrote; {ADVICE}" for name in changed]
+            )
 
 
 _FORM: TypeAdapter[RunFacts] = TypeAdapter(RunFacts)

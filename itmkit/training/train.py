@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from itmkit.machine.device import usable_device
 from itmkit.machine.memory import keep_freed_memory
 from itmkit.matchers import Stage, begin, build, method
 from itmkit.progress import SILENT, Progress
-from itmkit.runs.begin import plan_run
-from itmkit.runs.checkpoint import load_state, save_state, save_weights
-from itmkit.runs.facts import RunFacts
+from itmkit.runs.begin import begun, plan_run
+from itmkit.runs.checkpoint import save_state, save_weights
+from itmkit.runs.facts import CONFIG, VOCABULARY, RunFacts
+from itmkit.runs.records import FILE as METRICS
 from itmkit.runs.records import append, trim
 from itmkit.runs.settings import RunConfig
 from itmkit.training.batches import PairBatch, batches_of
@@ -35,6 +36,7 @@ from itmkit.training.budget import CoreClock, cores_of, within_budget
 from itmkit.training.collapse import GRACE, CollapseWatch, advice
 from itmkit.training.feeding import Feed
 from itmkit.training.schedule import learning_rate, negatives_of, stage_of
+from itmkit.training.state import State, saved_state
 from itmkit.training.step import Learned, Learner, NotFinite
 from itmkit.training.together import broadcast, processes, wait_for_all
 from itmkit.training.validation import validate
@@ -49,21 +51,6 @@ class TrainResult:
     best: Mapping[str, Mapping[str, Any]]  # member -> {"epoch", "rsum"}
     did_nothing: bool = False
     core_minutes: float | None = None  # spent, see `itmkit.training.budget`; None of runs older than this figure
-
-
-@dataclass
-class _State:
-    """What a resume needs besides weights and moments. It is written as JSON into the header of the state file."""
-
-    epoch: int = 0  # epochs finished
-    step: int = 0  # steps done in the epoch under way
-    loss_sum: dict[str, float] = field(default_factory=dict)
-    best: dict[str, dict[str, Any]] = field(default_factory=dict)
-    watch: dict[str, int] = field(default_factory=dict)
-    pairs: int = 0
-    collapsed: list[str] = field(default_factory=list)  # members that had collapsed by the last finished epoch
-    rsum: float | None = None  # of the method by the last validation
-    core_minutes: float = 0.0  # spent; work that a kill undid and that is repeated counts once
 
 
 def train(
@@ -100,6 +87,8 @@ def train(
     with processes(part, chosen):
         plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force) if part.index == 0 else None
         config, facts, found, vocabulary = broadcast(plan)
+        if found and part.index == 0:
+            found.check_files(folder, CONFIG, VOCABULARY)
         if found and found.finished:
             return TrainResult(folder, config, found.epochs_done, found.best, True, found.core_minutes)
         needs = method(config.method).needs(config.matcher)
@@ -107,9 +96,13 @@ def train(
         validation = Inputs(workspace, dataset.split("val"), vocabulary, needs)
         members = build(config.method, config.matcher, sizes=training.sizes, seed=config.training.seed)
         facts = replace(facts, sizes=asdict(training.sizes))
-        if not found and part.index == 0:
-            config.write(folder / "config.toml")
+        if found:
+            facts = replace(facts, id=found.id, files=found.files)
+        elif part.index == 0:
+            config.write(folder / CONFIG)
+            facts = begun(facts, config, folder)
             facts.write(folder)
+        facts = broadcast(facts)
         learner = Learner(members, config.training, chosen, part)
         return _Run(config, folder, facts, learner, training, validation, tensorboard, progress).train()
 
@@ -144,7 +137,7 @@ class _Run:
         )
         self.board = Board(folder / "tensorboard") if tensorboard and self.leads else None
         members = learner.members
-        self.state = _State(loss_sum=dict.fromkeys(members, 0.0), watch=dict.fromkeys(members, -GRACE))
+        self.state = State(loss_sum=dict.fromkeys(members, 0.0), watch=dict.fromkeys(members, -GRACE))
 
     @property
     def state_path(self) -> Path:
@@ -152,23 +145,23 @@ class _Run:
 
     @property
     def metrics(self) -> Path:
-        return self.folder / "metrics.jsonl"
+        return self.folder / METRICS
 
     def train(self) -> TrainResult:
         torch.use_deterministic_algorithms(True, warn_only=True)
         if self.device.type == "cpu":
             keep_freed_memory()
         if self.state_path.exists():
-            self.state = _State(**load_state(self.state_path, self.learner.modules, self.learner.optimizer))
+            self.state = saved_state(self.state_path, self.learner.modules, self.learner.optimizer, self.facts.id)
             at = f"epoch {self.state.epoch + 1}, step {self.state.step}"
             self.progress.note(f"continuing {self.folder} at {at}")
         wait_for_all()  # all have read the state before the first one writes another
         self.clock = CoreClock(cores_of(self.device, self.part.of))
         if self.leads:
-            trim(self.metrics, self.state.epoch)
+            trim(self.metrics, self.state.epoch, self.state.metrics)
         self._stop_if_collapsed()
         if not self.epochs and not self.state.best and self.leads:
-            append(self.metrics, self._validate(0, 1, "none", 0.0))
+            self.state.metrics = append(self.metrics, self._validate(0, 1, "none", 0.0))
         while self.state.epoch < self.epochs and not self._has_waited():
             self._epoch()
         if self.leads:
@@ -229,7 +222,7 @@ class _Run:
         self.state.epoch, self.state.step, self.state.pairs = epoch, 0, 0
         self.state.loss_sum = dict.fromkeys(self.learner.members, 0.0)
         if self.leads:
-            append(self.metrics, record)
+            self.state.metrics = append(self.metrics, record)
             if self.board:
                 self.board.epoch(epoch * len(batches), record)
             self._save_state()
@@ -247,7 +240,8 @@ class _Run:
 
     def _save_state(self) -> None:
         self.state.core_minutes += self.clock.lap()
-        save_state(self.state_path, self.learner.modules, self.learner.optimizer, asdict(self.state))
+        facts = {"run": self.facts.id, **asdict(self.state)}
+        save_state(self.state_path, self.learner.modules, self.learner.optimizer, facts)
 
     def _stop_if_collapsed(self) -> None:
         if not self.state.collapsed:
@@ -288,7 +282,7 @@ class _Run:
             best = self.state.best.get(name)
             if best is None or result.rsum > best["rsum"]:
                 self.state.best[name] = {"epoch": epoch, "rsum": result.rsum}
-                facts = {"member": name, "epoch": epoch, "rsum": result.rsum}
+                facts = {"run": self.facts.id, "member": name, "epoch": epoch, "rsum": result.rsum}
                 save_weights(self.folder / f"best-{name}.safetensors", self.learner.kept[name], facts)
         if together is not None:
             record["ensemble"] = {"rsum": together.rsum, **together.to_json()}
@@ -316,4 +310,6 @@ class _Run:
     def _write_facts(self, *, finished: bool) -> None:
         self.state.core_minutes += self.clock.lap()
         done: dict[str, Any] = {"epochs_done": self.state.epoch, "best": self.state.best, "finished": finished}
-        replace(self.facts, **done, core_minutes=round(self.state.core_minutes, 4)).write(self.folder)
+        files = {**self.facts.files, METRICS: self.state.metrics} if self.state.metrics else self.facts.files
+        minutes = round(self.state.core_minutes, 4)
+        replace(self.facts, **done, files=files, core_minutes=minutes).write(self.folder)
