@@ -51,7 +51,8 @@ class CacheReader:
             raise ItmkitError(f"{folder}: this cache is unfinished ({done}); run {command} again to continue it")
         if manifest.tables_sha256 not in ("", manifest.tables_digest):
             raise ItmkitError(
-                f"{folder / NAME}: its tables or columns are not what was written; restore it or run {command} --force"
+                f"{folder / NAME}: its tables or columns are not what was written; restore it, or run {command} with"
+                " --force"
             )
         return cls(folder, manifest)
 

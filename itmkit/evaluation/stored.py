@@ -16,7 +16,7 @@ Side = Literal["i2t", "t2i"]
 Percent = Annotated[float, Field(strict=True, ge=0, le=100.001, allow_inf_nan=False)]
 Sum = Annotated[float, Field(strict=True, ge=0, le=600.006, allow_inf_nan=False)]
 _BOTH = Field(min_length=2)  # of a table that may have the keys of Side alone
-_R1 = Field(alias="R@1")
+_R1, _R5, _R10 = (Field(alias=f"R@{k}") for k in (1, 5, 10))
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class FirstRecall:
 
 @dataclass(frozen=True)
 class _Recalls(FirstRecall):
-    r5: Percent = Field(alias="R@5")
-    r10: Percent = Field(alias="R@10")
+    r5: Percent = _R5
+    r10: Percent = _R10
 
 
 @dataclass(frozen=True)

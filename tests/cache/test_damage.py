@@ -235,6 +235,7 @@ def test_offsets_that_do_not_fit(cache: Path) -> None:
 def test_columns_are_names_not_paths(cache: Path) -> None:
     manifest = json.loads((cache / "manifest.json").read_text())
     manifest["columns"]["sub/features"] = manifest["columns"]["features"]
+    del manifest["tables_sha256"]  # whoever writes such a manifest need not give it
     (cache / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ItmkitError, match="no name of a data set"):
         CacheReader.open(cache).read("sub/features", [0])
