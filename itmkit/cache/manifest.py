@@ -131,10 +131,10 @@ class Manifest:
 
 def _number_type(name: str) -> str:
     try:
-        kind = np.dtype(name).kind
+        numbers = np.dtype(name).kind in "biuf"
     except (TypeError, ValueError, SyntaxError):
-        kind = ""
-    if kind not in "biuf" or not kind:
+        numbers = False
+    if not numbers:
         raise ValueError("is no type of numbers")
     return name
 

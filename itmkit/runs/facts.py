@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict  # of Python 3.12; pydantic asks for it and brings it along
 
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file, write_json
-from itmkit.inputs.batch import Sizes
 from itmkit.typed import Count, Digest, Number, Text, read_strict_json, wrong
 from itmkit.workspace import Workspace
 
@@ -26,13 +25,6 @@ class Best(TypedDict):
 
     epoch: Count
     rsum: Number
-
-
-def _known(sizes: dict[str, int]) -> dict[str, int]:
-    unknown = sizes.keys() - {one.name for one in fields(Sizes)}
-    if unknown:
-        raise ValueError(f"{', '.join(sorted(unknown))[:60]}: no such size")
-    return sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +50,7 @@ class RunFacts:
     captions: Text
     epochs: Count
     members: Mapping[str, Number]
-    sizes: Annotated[Mapping[str, Count], AfterValidator(_known)]
+    sizes: Mapping[str, Count]
     epochs_done: Count = 0
     best: Mapping[str, Best] = field(default_factory=dict)
     finished: Annotated[bool, Field(strict=True)] = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from itmkit.inputs import Needs, Sizes
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.matchers import build, method
 from itmkit.runs.checkpoint import load_weights
-from itmkit.runs.facts import CONFIG, VOCABULARY, RunFacts, run_names
+from itmkit.runs.facts import CONFIG, FILE, VOCABULARY, RunFacts, run_names
 from itmkit.runs.settings import RunConfig, read_config
 from itmkit.stages import require
 from itmkit.workspace import Workspace
@@ -91,6 +91,9 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device, dataset: 
                 " --force"
             )
     vocabulary = Vocabulary.read(folder / VOCABULARY) if needs.words else None
+    unknown = facts.sizes.keys() - {one.name for one in fields(Sizes)}
+    if unknown:
+        raise ItmkitError(f"{folder / FILE}: sizes: {', '.join(sorted(unknown))[:60]}: no such size")
     sizes = Sizes(**facts.sizes)
     members = _built(folder, config, sizes)
     for member, matcher in members.items():

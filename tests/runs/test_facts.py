@@ -54,7 +54,7 @@ def test_the_file(tmp_path: Path) -> None:
         (json.dumps(FACTS.to_json() | {"finished": 1}), "finished: .*found 1"),
         (json.dumps(FACTS.to_json() | {"epochs_done": True}), "epochs_done: .*found True"),
         (json.dumps(FACTS.to_json() | {"core_minutes": "3"}), "core_minutes: .*found '3'"),
-        (json.dumps(FACTS.to_json() | {"sizes": {"region": 3}}), "sizes: region: no such size"),
+        (json.dumps(FACTS.to_json() | {"sizes": {"regions": "3"}}), "sizes.regions: .*found '3'"),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, text: str, says: str) -> None:
