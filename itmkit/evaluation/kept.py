@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json
+from itmkit.typed import sealed
 
 # What is measured only if it is asked for: key of a row, option.
 ASKED = {
@@ -54,7 +54,7 @@ def _note(path: Path, kept: list[str], dropped: list[str]) -> str:
 def _before(path: Path) -> dict[str, dict[str, Any]]:
     """The rows of the file by name, each with the digest of its scores. Nothing if there is no file, or no such one."""
     try:
-        found = read_json(path)
+        found = sealed(path, "evaluate the run again")
         return {row["name"]: row | {"scores_of": found.get("scores_of")} for row in found["results"]}
     except (ItmkitError, OSError, KeyError, TypeError, AttributeError):
         return {}

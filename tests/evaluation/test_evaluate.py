@@ -75,7 +75,7 @@ def test_everything_is_written_beside_the_run(workspace: Workspace) -> None:
     alone = json.loads((workspace.run("mpsm") / "eval-test.json").read_text())
     assert [row["name"] for row in alone["results"]] == ["mpsm/distance", "mpsm/direction", "mpsm"]
     written = json.loads((workspace.run("mpsm") / "eval-test+vsepp.json").read_text())
-    assert written == together | {"scores_of": written["scores_of"]}
+    assert written == together | {key: written[key] for key in ("scores_of", "sha256")}
     assert [row["kind"] for row in json.loads((workspace.run("vsepp") / "eval-test.json").read_text())["results"]] == [
         "single"
     ]
