@@ -86,8 +86,7 @@ def evaluate(
                     _save(save, together, first, ours)
         difference = table.difference(ours, opened[-1][0].name) if against is not None and leads else None
         counts = len(first.images), len(first.caption_texts), first.left_out
-        alike = [run.name for run in mine if run.method == mine[0].method]
-        seeds = alike if len(alike) == len(mine) else ()
+        seeds = [run.name for run in mine] if len({run.method for run in mine}) == 1 else ()
         result = table.summary(chosen, *counts, scoring.products, difference, runs=seeds)
         if leads:
             notes = _write(result, [run for run, _ in opened], named, split, _data_digest(first))

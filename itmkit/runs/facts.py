@@ -85,7 +85,7 @@ class RunFacts:
     def to_json(self) -> dict[str, Any]:
         """The contents of the file. What older runs do not know is left out."""
         record = {"schema": 1, **asdict(self)}
-        unknown = [("core_minutes", None), ("id", ""), ("files", {})]
+        unknown: list[tuple[str, Any]] = [("core_minutes", None), ("id", ""), ("files", {})]
         return {key: value for key, value in record.items() if (key, value) not in unknown}
 
     def check_files(self, folder: Path, *names: str) -> None:

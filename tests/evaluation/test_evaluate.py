@@ -22,6 +22,7 @@ from itmkit.scoring.matrix import score_matrix
 from itmkit.scoring.metrics import retrieval
 from itmkit.scoring.stored import InMemory, ScoreFile, save_scores
 from itmkit.training.train import train
+from itmkit.typed import write_sealed
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
 from tests.workspaces import largest_file
@@ -91,14 +92,27 @@ def test_a_plain_evaluation_keeps_what_a_fuller_one_has_measured(workspace: Work
     plain = evaluate(workspace, ["vsepp"])
     assert json.loads(path.read_text()) == full and set(full["results"][0]) >= {"curves", "slices"}
     assert plain.notes == (
-        f"{path}: keeps what was measured before with --curves, --slices, of the same weights and data",
+        f"{path}: keeps what was measured before with --curves, --intervals, --slices, of the same weights and data",
     )
     assert "curves" not in plain.rows[0].to_json()  # and tells only what was asked for
     evaluate(workspace, ["vsepp"], wanted=Wanted(intervals=True))
     assert set(json.loads(path.read_text())["results"][0]) == {*full["results"][0], "intervals"}
-    path.write_text(json.dumps(full | {"scores_of": "other weights"}))
+    del full["sha256"]
+    write_sealed(path, full | {"scores_of": "other weights"})
     (note,) = evaluate(workspace, ["vsepp"]).notes
-    assert "has lost what was measured before with --curves, --slices: weights, data or precision changed" in note
+    assert (
+        "has lost what was measured before with --curves, --intervals, --slices: weights, data or precision changed"
+        in note
+    )
+    assert "curves" not in json.loads(path.read_text())["results"][0]
+
+
+def test_what_was_changed_by_hand_is_not_kept(workspace: Workspace) -> None:
+    path = workspace.run("vsepp") / "eval-test.json"
+    evaluate(workspace, ["vsepp"], wanted=Wanted(curves=True))
+    path.write_text(path.read_text().replace('"cmc"', '"cmd"', 1))
+    (note,) = evaluate(workspace, ["vsepp"]).notes
+    assert "content is not what was written; it is written anew, without what was measured before" in note
     assert "curves" not in json.loads(path.read_text())["results"][0]
 
 
