@@ -291,7 +291,7 @@ def jsonl(workspace: Workspace, as_json: bool, **options: Any) -> None:
     Examples, with lines such as
       {"image": "a.jpg", "captions": ["A dog.", "A wet dog."], "split": "train"}
       itmkit prepare jsonl photos/captions.jsonl
-      itmkit prepare jsonl f30k_train.json f30k_val.json f30k_test.json --images flickr30k
+      itmkit prepare jsonl f30k_train.json f30k_val.json --images flickr30k
     """
     from itmkit.datasets.pairs import prepare_jsonl
 

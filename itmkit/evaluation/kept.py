@@ -52,7 +52,7 @@ def _note(path: Path, kept: list[str], dropped: list[str]) -> str:
 
 
 def _before(path: Path) -> tuple[dict[str, dict[str, Any]], str]:
-    """The rows of the file by name, each with the digest of its scores; and what is wrong with the file, if anything is."""
+    """The rows of the file by name, each with the digest of its scores; and what is wrong with the file, or ""."""
     if not path.exists():
         return {}, ""
     anew = "it is written anew, without what was measured before"
