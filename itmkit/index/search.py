@@ -52,7 +52,8 @@ class Searcher:
 
     def _ranked(self, vector: np.ndarray, texts: EncodedTexts, count: int, rerank: int) -> list[Hit]:
         positions, products = self.nearest(vector, max(count, rerank))
-        order, scores = np.arange(len(positions)), np.full(len(positions), np.nan)
+        order: np.ndarray = np.arange(len(positions))
+        scores = np.full(len(positions), np.nan)
         if rerank:
             scored = min(rerank, len(positions))
             scores[:scored] = self.scores(positions[:scored], texts)[:, 0]

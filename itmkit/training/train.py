@@ -85,7 +85,8 @@ def train(
     for split in ("train", "val"):
         dataset.split(split)
     with ExitStack() as held:
-        place, begun = Place(folder), None
+        place = Place(folder)
+        begun: tuple[Plan, Vocabulary | None] | None = None
         if part.index == 0:  # before the processes meet: it takes steps of its own
             if is_replacing(folder):
                 with place_of(folder, force=force):
