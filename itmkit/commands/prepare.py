@@ -291,7 +291,7 @@ def jsonl(workspace: Workspace, as_json: bool, **options: Any) -> None:
     Examples, with lines such as
       {"image": "a.jpg", "captions": ["A dog.", "A wet dog."], "split": "train"}
       itmkit prepare jsonl photos/captions.jsonl
-      itmkit prepare jsonl f30k_train.json f30k_val.json f30k_test.json --images flickr30k
+      itmkit prepare jsonl train.json val.json test.json --images flickr30k
     """
     from itmkit.datasets.pairs import prepare_jsonl
 
@@ -321,8 +321,8 @@ def csv(workspace: Workspace, as_json: bool, **options: Any) -> None:
     \b
     Examples:
       itmkit prepare csv photos/captions.csv --split train
-      itmkit prepare csv results.csv --images flickr30k_images        (image_name| comment_number| comment)
-      itmkit prepare csv pairs.csv --image-column url_file --caption-column en --caption-column alt --delimiter tab
+      itmkit prepare csv results.csv --images flickr30k_images
+      itmkit prepare csv pairs.csv --image-column file --caption-column en
     """
     from itmkit.datasets.pairs import prepare_csv
 

@@ -72,7 +72,7 @@ def test_folders_and_runs_with_brackets(tmp_path: Path, capsys: pytest.CaptureFi
     assert run(cli, ["status", "-w", str(root)]) == 0
     told = capsys.readouterr().out
     assert "run dual[a]" in told and "\x1b" not in told
-    assert r"""next: itmkit train --method vsepp --run 'it'"'"'s; rm \x1b[2J' -w '""" + str(root) in told
+    assert r"""next: itmkit train --run 'it'"'"'s; rm \x1b[2J' -w '""" + str(root) in told
 
 
 def test_few_characters_are_no_error(

@@ -16,7 +16,7 @@ from itmkit.commands.parse_text import command as parse_text
 from itmkit.commands.status import command
 from itmkit.files import write_json
 from itmkit.status import status as states
-from itmkit.training import train
+from itmkit.training.epochs import Epochs
 from tests.workspaces import make_dataset, make_graphs, make_regions, make_run, make_text
 
 
@@ -60,16 +60,16 @@ def test_what_is_next_runs_as_printed(
     for stage in ("extract-regions", "merge", "parse-text", "build-graphs"):
         assert follow() == stage
     assert "next: itmkit train --method mpsm --recipe scenes" in status(capsys, tmp_path)
-    epoch = train._Run._epoch
+    epoch = Epochs._epoch
 
-    def killed(self: train._Run) -> None:
+    def killed(self: Epochs) -> None:
         if self.state.epoch == 1:
             raise KeyboardInterrupt
         epoch(self)
 
     small = ["--epochs", "2", "--batch-size", "8", "--embed", "8", "--word", "6", "--seed", "3", "--run", "mine"]
     with monkeypatch.context() as patch:
-        patch.setattr(train._Run, "_epoch", killed)
+        patch.setattr(Epochs, "_epoch", killed)
         assert run(cli, ["train", "--method", "vsepp", *small, *where]) == 130
     assert "vsepp, recipe small, 1 of 2 epochs, best val rsum" in status(capsys, tmp_path)
     assert (follow(), follow(), follow()) == ("train", "evaluate", "")

@@ -91,14 +91,14 @@ def test_a_plain_evaluation_keeps_what_a_fuller_one_has_measured(workspace: Work
     plain = evaluate(workspace, ["vsepp"])
     assert json.loads(path.read_text()) == full and set(full["results"][0]) >= {"curves", "slices"}
     assert plain.notes == (
-        f"{path}: keeps what was measured before with --curves, --slices, of the same weights and data",
+        f"{path}: keeps what was measured before with --curves, --intervals, --slices, of the same weights and data",
     )
     assert "curves" not in plain.rows[0].to_json()  # and tells only what was asked for
     evaluate(workspace, ["vsepp"], wanted=Wanted(intervals=True))
     assert set(json.loads(path.read_text())["results"][0]) == {*full["results"][0], "intervals"}
     path.write_text(json.dumps(full | {"scores_of": "other weights"}))
     (note,) = evaluate(workspace, ["vsepp"]).notes
-    assert "has lost what was measured before with --curves, --slices: weights, data or precision changed" in note
+    assert "has lost what was measured before with --curves, --intervals, --slices: weights, data or precision changed" in note
     assert "curves" not in json.loads(path.read_text())["results"][0]
 
 
