@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from itmkit.dataset_info import facts_first, info_of
 from itmkit.errors import ItmkitError, nearest
-from itmkit.files import atomic_path, read_json
+from itmkit.files import atomic_path
+from itmkit.typed import Text, checked, read_strict_json
 
 SPLITS = ("train", "val", "test")
 
@@ -254,6 +257,17 @@ def _list(value: object) -> list[Any]:
     return value
 
 
+@checked_dataclass
+class _Info:
+    """What is read from dataset.info.json."""
+
+    kind: Text = "hand-made"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+_FORM = TypeAdapter(_Info)
+
+
 def read_dataset(path: Path) -> Dataset:
     """Reads a `dataset.jsonl`. Raises ItmkitError if it, or the `dataset.info.json` beside it, cannot be used."""
     if not path.exists():
@@ -283,9 +297,7 @@ def read_dataset(path: Path) -> Dataset:
     if problems:
         raise ItmkitError(problems)
     beside = info_of(path, state.hexdigest())
-    info = read_json(beside) if beside.exists() else {}
-    if not isinstance(info, dict):
-        raise ItmkitError(f"{beside}: not an object; delete it, or run `itmkit prepare --force`")
-    kind, settings = info.get("kind", "hand-made"), info.get("settings", {})
+    found = read_strict_json(beside) if beside.exists() else {}
+    info = checked(_FORM, found, beside, "delete it, or run `itmkit prepare --force`")
     # The digests are computed anew, since a user may have edited dataset.jsonl by hand.
-    return Dataset(images, dataset_info(images, kind=kind, settings=settings))
+    return Dataset(images, dataset_info(images, kind=info.kind, settings=info.settings))

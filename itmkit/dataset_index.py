@@ -13,7 +13,8 @@ from pathlib import Path
 from itmkit.dataset import Dataset
 from itmkit.dataset_info import info_path
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json, sha256_file, write_json
+from itmkit.files import sha256_file, write_json
+from itmkit.typed import read_strict_json
 
 SCHEMA = 1
 
@@ -44,7 +45,7 @@ def index_path(path: Path) -> Path:
 def read_index(path: Path) -> DatasetFacts | None:
     """The facts of the data set in `path`; None if there is no index, or not one of this very file."""
     try:
-        raw = read_json(index_path(path))
+        raw = read_strict_json(index_path(path))
         if raw["schema"] != SCHEMA or any(raw[name] != value for name, value in _sha256(path).items()):
             return None
         counts = {

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -94,9 +95,18 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
-def read_text(path: Path) -> str:
-    """The file as UTF-8 text. Errors name the file and the byte that is not UTF-8."""
+def read_text(path: Path, *, most: int | None = None) -> str:
+    """The file as UTF-8 text. Errors name the file and the byte that is not UTF-8.
+
+    Args:
+        most: bytes that the file may have; a larger one is refused without being read.
+    """
     try:
+        found = path.stat()
+        if most is not None and found.st_size > most:
+            raise ItmkitError(f"{path}: has {found.st_size:,} bytes; at most {most:,} are read")
+        if stat.S_ISFIFO(found.st_mode):  # reading it would wait for ever
+            raise ItmkitError(f"{path}: is a pipe, a file is needed")
         data = path.read_bytes()
     except FileNotFoundError:
         raise ItmkitError(f"{path}: no such file") from None
@@ -136,11 +146,14 @@ def utf8_lines(path: Path, problems: list[str]) -> Iterator[tuple[int, str]]:
             yield number, line.rstrip("\r\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, most: int | None = None) -> Any:
+    """A JSON file of whatever form, `most` as for `read_text`. Files of itmkit itself are read by `itmkit.typed`."""
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path, most=most))
     except json.JSONDecodeError as error:
         raise ItmkitError(f"{path}: line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
+    except ValueError:  # Python refuses to read a number of more than 4,300 digits
+        raise ItmkitError(f"{path}: holds a number of thousands of digits") from None
     except RecursionError:
         raise ItmkitError(f"{path}: nested too deeply to be read") from None
 

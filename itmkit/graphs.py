@@ -165,10 +165,7 @@ def build_graphs(
             graphs on disk were made otherwise (and not `force`).
     """
     settings = workspace.settings(STAGE)
-    problems = [
-        f"workspace.toml: [{STAGE}] has no setting {key!r} (blocks, keep)"
-        for key in settings.keys() - {"blocks", "keep"}
-    ]
+    problems = []
     blocks, keep = (
         settings.get(name, default) if given is None else given
         for name, given, default in (("blocks", blocks, BLOCKS), ("keep", keep, KEEP))

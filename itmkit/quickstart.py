@@ -15,10 +15,10 @@ import torch
 
 from itmkit.cache import CacheReader
 from itmkit.dataset_info import info_path
+from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.evaluation.protocols import protocol
 from itmkit.evaluation.results import Evaluation, EvaluationRow
-from itmkit.files import read_json, write_json
 from itmkit.graphs import build_graphs
 from itmkit.inputs import Inputs
 from itmkit.job import Job
@@ -32,6 +32,7 @@ from itmkit.scenes import make_scenes
 from itmkit.scoring.matrix import ensemble_of, score_matrix
 from itmkit.scoring.metrics import Direction, Retrieval
 from itmkit.training.train import train
+from itmkit.typed import read_strict_json, sealed, write_sealed
 from itmkit.workspace import Workspace
 
 # Sizes that two cores finish in a few minutes. Scenes have 3 to 7 objects, so 12 boxes hold nearly all of them.
@@ -100,7 +101,7 @@ def quickstart(workspace: Workspace, *, seed: int = 0, force: bool = False, prog
             result = evaluate(workspace, list(METHODS), split="test", progress=progress)
             by_name = {row.name: row.result.rsum for row in result.rows}
             found = Quickstart(result, by_name["mpsm"] - by_name["vsepp"], retrieve(workspace, "mpsm"))
-            write_json(workspace.root / RESULT, {"runs": _runs(workspace), **found.to_json()})
+            write_sealed(workspace.root / RESULT, {"runs": _runs(workspace), **found.to_json()})
     found.seconds = seconds
     return found
 
@@ -110,8 +111,8 @@ def _drawn(workspace: Workspace, seed: int) -> bool:
     path = info_path(workspace.dataset_path)
     if not path.exists() or not workspace.dataset_path.exists():
         return False
-    info = read_json(path)
-    if (info.get("kind"), info.get("settings")) != ("scenes", SCENES | {"seed": seed}):
+    info = read_strict_json(path)
+    if not isinstance(info, dict) or (info.get("kind"), info.get("settings")) != ("scenes", SCENES | {"seed": seed}):
         return False
     files = {workspace.image_path(str(image.file)): image.bytes for image in workspace.dataset().images}
     return all(file.is_file() and file.stat().st_size == size for file, size in files.items())
@@ -126,7 +127,10 @@ def _found_before(workspace: Workspace) -> Quickstart | None:
     path = workspace.root / RESULT
     if not path.exists():
         return None
-    known = read_json(path)
+    try:
+        known = sealed(path, "it is made anew")
+    except ItmkitError:
+        return None
     if not isinstance(known, dict) or known.get("runs") != _runs(workspace):
         return None
     rows = [EvaluationRow(row["name"], row["kind"], _retrieval(row)) for row in known["results"]]

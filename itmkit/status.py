@@ -13,11 +13,12 @@ from itmkit.workspace import Workspace
 
 
 def status(workspace: Workspace) -> list[StageState]:
-    """One row for the data set, for every cache and for every run."""
+    """One row for the data set, for every cache and for every run; what is damaged is told in its row."""
     first, dataset = _dataset_state(workspace)
+    settings = _settings_state(workspace)
     names = [*PIPELINE, *map(str, workspace.named_caches())]
     caches = [cache_state(workspace, name, dataset) for name in names]
-    return [first, *caches, *(_run_state(workspace, name, dataset) for name in run_names(workspace))]
+    return [first, *settings, *caches, *(_run_state(workspace, name, dataset) for name in run_names(workspace))]
 
 
 def _dataset_state(workspace: Workspace) -> tuple[StageState, DatasetFacts | None]:
@@ -33,6 +34,16 @@ def _dataset_state(workspace: Workspace) -> tuple[StageState, DatasetFacts | Non
         return StageState("dataset", path, state, detail, command=command), None
     detail = ", ".join(f"{split} {c['images']} images {c['captions']} captions" for split, c in facts.counts.items())
     return StageState("dataset", path, "done", detail, facts.images, bytes=path.stat().st_size), facts
+
+
+def _settings_state(workspace: Workspace) -> list[StageState]:
+    """A row for workspace.toml if stages cannot read it."""
+    path = workspace.settings_path
+    try:
+        workspace.settings("")
+    except ItmkitError as error:
+        return [StageState("settings", path, "damaged", error.problems[0], command=f"put {path.name} right")]
+    return []
 
 
 def _run_state(workspace: Workspace, name: str, dataset: DatasetFacts | None) -> StageState:

@@ -14,8 +14,7 @@ runs/<name>/                         trained models            (train, evaluate)
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,26 @@ from itmkit.cache.name import CacheName, Kind
 from itmkit.dataset import Dataset, read_dataset
 from itmkit.dataset_index import DatasetFacts, dataset_state, read_index, write_index
 from itmkit.dataset_info import info_path
-from itmkit.errors import ItmkitError
-from itmkit.files import read_text
+from itmkit.errors import ItmkitError, nearest
 from itmkit.machine.lock import lock
+from itmkit.typed import read_toml
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+# What workspace.toml may hold: {stage: {setting: type}}. Which values a setting may have is said by its stage.
+SETTINGS: dict[str, dict[str, type]] = {
+    "extract-regions": {
+        "backend": str,
+        "model": str,
+        "regions": int,
+        "size": int,
+        "precision": str,
+        "config": str,
+        "vocabulary": str,
+        "selection": str,
+        "min_regions": int,
+    },
+    "parse-text": {"parser": str, "model": str},
+    "build-graphs": {"blocks": int, "keep": int},
+}
 
 
 class Workspace:
@@ -97,17 +108,23 @@ class Workspace:
         """Counts and digests of the data set, from its index if that is of this very file, else by reading it all."""
         return read_index(self.dataset_path) or DatasetFacts.of(self.dataset())
 
+    @property
+    def settings_path(self) -> Path:
+        return self.root / "workspace.toml"
+
     def settings(self, stage: str) -> dict[str, Any]:
-        """The table `[stage]` of workspace.toml; empty if there is none."""
-        path = self.root / "workspace.toml"
+        """The table `[stage]` of workspace.toml; empty if there is none.
+
+        Raises:
+            ItmkitError: everything in the file that is no setting of any stage, or not of the type of the setting.
+        """
+        path = self.settings_path
         if not path.exists():
             return {}
-        try:
-            table = tomllib.loads(read_text(path)).get(stage, {})
-        except tomllib.TOMLDecodeError as error:
-            raise ItmkitError(f"{path}: not TOML ({error})") from None
-        if not isinstance(table, dict):
-            raise ItmkitError(f"{path}: {stage!r} must be a table, written [{stage}]")
+        found = read_toml(path)
+        if problems := _wrong_settings(found):
+            raise ItmkitError([f"{path}: {problem}" for problem in problems])
+        table: dict[str, Any] = found.get(stage, {})
         return table
 
     # What each cache was made from, as it is now. A stage writes the same values into its manifest.
@@ -154,3 +171,27 @@ def result_path(run: Path, split: str, together: Sequence[str] = ()) -> Path:
     """The result file in a run's folder. For several runs together, it lies in the folder of the first."""
     suffix = "".join(f"+{Path(name).name}" for name in together[1:])
     return run / f"eval-{split}{suffix}.json"
+
+
+def _wrong_settings(found: dict[str, Any]) -> list[str]:
+    """What in workspace.toml no stage reads, or not as it is written there."""
+    problems = []
+    for stage, table in found.items():
+        if stage not in SETTINGS:
+            what = f"table [{stage}]" if isinstance(table, dict) else f"key {stage!r}"
+            problems.append(f"unknown {what}{_nearest(stage, SETTINGS, 'the tables are')}")
+        elif not isinstance(table, dict):
+            problems.append(f"{stage!r} must be a table, written [{stage}]")
+        else:
+            known = SETTINGS[stage]
+            for key, value in table.items():
+                if key not in known:
+                    problems.append(f"[{stage}] has no setting {key!r}{_nearest(key, known, 'it has')}")
+                elif type(value) is not known[key]:
+                    kind = "a text in quotes" if known[key] is str else "a whole number"
+                    problems.append(f"[{stage}] {key} is {str(value)[:60]!r}; {kind} is needed")
+    return problems
+
+
+def _nearest(name: str, known: Iterable[str], words: str) -> str:
+    return nearest(name, known) or f"; {words} {', '.join(known)}"

@@ -186,10 +186,9 @@ def test_again_and_with_other_settings(work: Workspace) -> None:
     (work.root / "workspace.toml").write_text("[build-graphs]\nblocks = 8\nkeep = 4\n")
     assert build_graphs(work, force=True).blocks == 8
     assert CacheReader.open(work.cache("graphs/images")).columns["blocks"].shape == (3, 4)
-    (work.root / "workspace.toml").write_text("[build-graphs]\nblock = 8\nkeep = 999\n")
-    with pytest.raises(ItmkitError) as caught:
+    (work.root / "workspace.toml").write_text("[build-graphs]\nblocks = 8\nkeep = 999\n")
+    with pytest.raises(ItmkitError, match="keep is 999"):
         build_graphs(work)
-    assert len(caught.value.problems) == 2
 
 
 def test_stale_and_missing_inputs(work: Workspace, tmp_path: Path) -> None:

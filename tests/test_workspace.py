@@ -128,15 +128,37 @@ def test_a_damaged_data_set_and_damaged_runs(workspace: Workspace) -> None:
 
 def test_settings(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    assert workspace.settings("train") == {}
-    (tmp_path / "workspace.toml").write_text("[train]\nepochs = 3\n")
-    assert workspace.settings("train") == {"epochs": 3} and workspace.settings("parse-text") == {}
-    (tmp_path / "workspace.toml").write_text("train = 3\n")
-    with pytest.raises(ItmkitError, match=r"'train' must be a table, written \[train\]"):
-        workspace.settings("train")
-    (tmp_path / "workspace.toml").write_text("[train\n")
-    with pytest.raises(ItmkitError, match=r"workspace\.toml: not TOML"):
-        workspace.settings("train")
+    assert workspace.settings("parse-text") == {}
+    (tmp_path / "workspace.toml").write_text("[build-graphs]\nkeep = 3\n")
+    assert workspace.settings("build-graphs") == {"keep": 3} and workspace.settings("parse-text") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("parse-text = 3", ["'parse-text' must be a table, written [parse-text]"]),
+        ("[parse-text", ["not TOML"]),
+        ("a = " + "[" * 20_000, ["deep"]),
+        ("[parse-txt]", ["unknown table [parse-txt]; did you mean 'parse-text'?"]),
+        ("[train]\nepochs = 3", ["unknown table [train]; the tables are extract-regions, parse-text, build-graphs"]),
+        ("epochs = 3", ["unknown key 'epochs'; the tables are"]),
+        ("[build-graphs]\nblock = 3", ["[build-graphs] has no setting 'block'; did you mean 'blocks'?"]),
+        ("[parse-text]\ncolour = 3", ["[parse-text] has no setting 'colour'; it has parser, model"]),
+        ("[build-graphs]\nkeep = true", ["[build-graphs] keep is 'True'; a whole number is needed"]),
+        ("[build-graphs]\nkeep = 2.0", ["[build-graphs] keep is '2.0'; a whole number is needed"]),
+        ("[parse-text]\nmodel = ['a']\n[trian]\n", ["[parse-text] model is", "unknown table [trian]"]),
+    ],
+)
+def test_settings_that_no_stage_reads(tmp_path: Path, text: str, told: list[str]) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.settings_path.write_text(text)
+    for stage in ("parse-text", "embed"):
+        with pytest.raises(ItmkitError) as error:
+            workspace.settings(stage)
+        for problem, words in zip(error.value.problems, told, strict=True):
+            assert problem.startswith(f"{workspace.settings_path}: ") and words in problem
+    row = next(row for row in status(workspace) if row.stage == "settings")  # and the other rows
+    assert row.state == "damaged" and told[0] in row.detail and len(status(workspace)) > 3
 
 
 @pytest.mark.parametrize("name", ["", "a/b", ".hidden", ".."])

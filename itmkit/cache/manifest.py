@@ -6,11 +6,16 @@ import hashlib
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from itmkit.errors import ItmkitError
-from itmkit.files import digest, read_json, write_json
+from itmkit.files import digest, write_json
 from itmkit.machine.part import Part
+from itmkit.typed import Count, Text, checked, read_strict_json
 
 SCHEMA = 1
 NAME = "manifest.json"
@@ -87,6 +92,7 @@ class Manifest:
     shards: list[dict[str, Any]] = field(default_factory=list)
     complete: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
+    tables_sha256: str = ""  # as it was read; empty for a cache of an older version, and for one not read
 
     @property
     def count(self) -> int:
@@ -105,6 +111,11 @@ class Manifest:
         """Identifies the content: what made it and the bytes of every shard. Later stages record it."""
         return digest({"made_by": asdict(self.made_by), "shards": [shard["sha256"] for shard in self.shards]})
 
+    @property
+    def tables_digest(self) -> str:
+        """Identifies what gives the numbers in the shards a meaning: string tables and columns."""
+        return digest({"tables": self.tables, "columns": {name: one.to_json() for name, one in self.columns.items()}})
+
     def write(self, folder: Path, name: str = NAME) -> None:
         record = {
             "schema": SCHEMA,
@@ -116,6 +127,7 @@ class Manifest:
             "shards": self.shards,
             "notes": self.notes,
             "tables": self.tables,
+            "tables_sha256": self.tables_digest,
         }
         write_json(folder / name, record)
 
@@ -131,39 +143,88 @@ def parts_in(folder: Path) -> list[Part]:
     return sorted((Part(int(m[1]), int(m[2])) for m in found if m), key=lambda part: (part.of, part.index))
 
 
+def _number_type(name: str) -> str:
+    try:
+        numbers = np.dtype(name).kind in "biuf"
+    except (TypeError, ValueError, SyntaxError):
+        numbers = False
+    if not numbers:
+        raise ValueError("is no type of numbers")
+    return name
+
+
+def _plain_name(name: str) -> str:
+    if Path(name).name != name or name in ("", ".", "..") or "\0" in name:
+        raise ValueError("lies outside the cache folder; refused")
+    return name
+
+
+@checked_dataclass
+class _Column:
+    dtype: Annotated[Text, AfterValidator(_number_type)]
+    shape: list[Count]
+    kind: Literal["row", "ragged"]
+    group: Text = "tokens"
+
+
+@checked_dataclass
+class _Shard:
+    file: Annotated[Text, AfterValidator(_plain_name)]
+    count: Count
+    bytes: Count
+    sha256: Text
+    skipped: list[dict[Literal["id", "reason"], Text]] = field(default_factory=list)
+
+
+@checked_dataclass(config=ConfigDict(extra="forbid"))
+class _MadeBy:
+    stage: Text
+    settings: dict[str, Any]
+    model: dict[str, Any] | None
+    inputs: dict[str, Text]
+
+
+@checked_dataclass
+class _Written:
+    """manifest.json as it is in the file."""
+
+    made_by: _MadeBy
+    columns: dict[str, _Column]
+    tables: dict[str, list[Text]]
+    planned: Count
+    shard_size: Count
+    shards: list[_Shard]
+    complete: Annotated[bool, Field(strict=True)]
+    notes: dict[str, Any] = field(default_factory=dict)
+    tables_sha256: Text = ""
+
+
+_FORM = TypeAdapter(_Written)
+
+
 def read_manifest(folder: Path, name: str = NAME) -> Manifest | None:
     """The manifest of a cache folder, or None where there is none.
 
     Raises:
-        ItmkitError: the file is damaged, or was written by a version with another schema.
+        ItmkitError: the file is damaged (every wrong place), or was written by a version with another schema.
     """
     path = folder / name
     if not path.exists():
         return None
-    raw = read_json(path)
+    raw = read_strict_json(path)
     advice = "rerun the stage with --force"
-    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA or raw["schema"] is True:
         found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
-        raise ItmkitError(f"{path}: schema {found!r}, this version reads {SCHEMA}; {advice}")
-    try:
-        columns = {
-            name: Column(c["dtype"], tuple(c["shape"]), c["kind"], c.get("group", "tokens"))
-            for name, c in raw["columns"].items()
-        }
-        manifest = Manifest(
-            made_by=MadeBy(**raw["made_by"]),
-            columns=columns,
-            tables=raw["tables"],
-            planned=int(raw["planned"]),
-            shard_size=int(raw["shard_size"]),
-            shards=raw["shards"],
-            complete=bool(raw["complete"]),
-            notes=raw.get("notes", {}),
-        )
-        for shard in manifest.shards:
-            if Path(shard["file"]).name != shard["file"]:
-                raise ItmkitError(f"{path}: shard {shard['file']!r} lies outside the cache folder; refused")
-        _ = manifest.fingerprint, manifest.count, manifest.bytes
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ItmkitError(f"{path}: damaged manifest ({type(error).__name__}: {error}); {advice}") from None
-    return manifest
+        raise ItmkitError(f"{path}: schema {str(found)[:40]!r}, this version reads {SCHEMA}; {advice}")
+    found = checked(_FORM, raw, path, f"this manifest is damaged; {advice}")
+    return Manifest(
+        made_by=MadeBy(**raw["made_by"]),
+        columns={key: Column(c.dtype, tuple(c.shape), c.kind, c.group) for key, c in found.columns.items()},
+        tables=raw["tables"],
+        planned=found.planned,
+        shard_size=found.shard_size,
+        shards=raw["shards"],
+        complete=found.complete,
+        notes=found.notes,
+        tables_sha256=found.tables_sha256,
+    )

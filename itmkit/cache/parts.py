@@ -147,4 +147,4 @@ def _wrong(folder: Path, manifests: dict[Part, Manifest]) -> list[str]:
 
 def _of_one(manifest: Manifest) -> dict[str, object]:
     """What may differ between the parts of one cache."""
-    return {"shards": manifest.shards, "notes": manifest.notes, "complete": manifest.complete}
+    return {"shards": manifest.shards, "notes": manifest.notes, "complete": manifest.complete, "tables_sha256": ""}

@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from itmkit.cache.manifest import Column, Manifest, read_manifest
+from itmkit.cache.manifest import NAME, Column, Manifest, read_manifest
 from itmkit.cache.open_shards import OpenShards
 from itmkit.cache.shard_check import naming
 from itmkit.cache.stored_rows import UNKNOWN, StoredColumn, StoredRows
@@ -53,6 +53,11 @@ class CacheReader:
         if not manifest.complete:
             done = f"{manifest.count + len(manifest.skipped)} of {manifest.planned} rows"
             raise ItmkitError(f"{folder}: this cache is unfinished ({done}); run {command} again to continue it")
+        if manifest.tables_sha256 not in ("", manifest.tables_digest):
+            raise ItmkitError(
+                f"{folder / NAME}: its tables or columns are not what was written; restore it, or run {command} with"
+                " --force"
+            )
         return cls(folder, manifest)
 
     def __len__(self) -> int:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itmkit.errors import ItmkitError, first_line
-from itmkit.files import read_json
 from itmkit.machine.device import Precision, half
 from itmkit.models.hub import find_model, quiet_transformers, token_limit
+from itmkit.typed import model_json
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +117,7 @@ def load_dual(
         raise ItmkitError(
             f"{model}: the folder {folder} has no preprocessor_config.json, which says how to scale pictures"
         )
-    kind = read_json(folder / "config.json").get("model_type")
+    kind = model_json(folder / "config.json").get("model_type")
     network, processor, tokenizer = _loaded(model, folder, kind)
     network.eval().requires_grad_(False).to(device)
     # SigLIP reads the last token whatever it is, and was trained on captions padded to the limit, without a mask.
@@ -140,24 +140,22 @@ def load_dual(
 def _loaded(model: str | Path, folder: Path, kind: Any) -> tuple[Any, Any, Any]:
     """Network, picture settings and tokeniser as transformers loads them, with all weights."""
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
     offline: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    failures = (ImportError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
     with quiet_transformers():
         try:
             network, report = AutoModel.from_pretrained(
                 folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **offline
             )
-        except failures as error:
+        except Exception as error:  # transformers and its tokenisers raise dozens of kinds
             raise ItmkitError(f"{model}: is no model that transformers can load ({first_line(error)})") from error
         if not all(hasattr(network, name) for name in ("get_image_features", "get_text_features")):
             raise ItmkitError(f"{model}: is no dual encoder of images and texts (model type {kind!r}); {KINDS}")
         try:
             processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **offline)
             tokenizer = AutoTokenizer.from_pretrained(folder, **offline)
-        except failures as error:
+        except Exception as error:  # transformers and its tokenisers raise dozens of kinds
             raise ItmkitError(f"{model}: its tokeniser or picture settings fail ({first_line(error)})") from error
     lacking = sorted(name for name in report["missing_keys"] if "position_ids" not in name)
     if lacking or report.get("mismatched_keys"):

@@ -14,9 +14,9 @@ import numpy as np
 
 from itmkit.encode_text.alignment import Ints, Spans, means
 from itmkit.errors import ItmkitError, first_line
-from itmkit.files import read_json
 from itmkit.machine.device import Precision, half
 from itmkit.models.hub import find_model, quiet_transformers, token_limit
+from itmkit.typed import model_json
 
 if TYPE_CHECKING:
     import torch
@@ -175,20 +175,18 @@ def load_language_model(
             tokeniser that does not tell where in the text a piece stands.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
 
     folder = find_model(str(model), allow_download=allow_download, ways_out=KINDS, tokenizer=True)
-    kind = read_json(folder / "config.json").get("model_type")
+    kind = model_json(folder / "config.json").get("model_type")
     offline: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    failures = (ImportError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
     with quiet_transformers():
         try:
             network, report = AutoModel.from_pretrained(
                 folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **offline
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, **offline)
-        except failures as error:
+        except Exception as error:  # transformers and its tokenisers raise dozens of kinds
             raise ItmkitError(f"{model}: is no model that transformers can load ({first_line(error)})") from error
     lacking = sorted(name for name in report["missing_keys"] if "position_ids" not in name and "pooler" not in name)
     if lacking or report.get("mismatched_keys"):

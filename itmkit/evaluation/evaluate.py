@@ -18,7 +18,7 @@ from itmkit.evaluation.kept import with_earlier
 from itmkit.evaluation.measures import Measures, Wanted
 from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
 from itmkit.evaluation.results import Evaluation, Table
-from itmkit.files import check_replaces, digest, remove_folder, write_json
+from itmkit.files import check_replaces, digest, remove_folder
 from itmkit.inputs import Inputs
 from itmkit.machine.device import memory_for
 from itmkit.progress import SILENT, Progress
@@ -27,6 +27,7 @@ from itmkit.runs.open import Run, open_run
 from itmkit.runs.place import evaluating
 from itmkit.scoring.engine import USUAL, Scoring, score_to_disk
 from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, holds_scores, save_scores
+from itmkit.typed import write_sealed
 from itmkit.workspace import Workspace, result_path
 
 
@@ -85,8 +86,7 @@ def evaluate(
                     _save(save, together, first, ours)
         difference = table.difference(ours, opened[-1][0].name) if against is not None and leads else None
         counts = len(first.images), len(first.caption_texts), first.left_out
-        alike = [run.name for run in mine if run.method == mine[0].method]
-        seeds = alike if len(alike) == len(mine) else ()
+        seeds = [run.name for run in mine] if len({run.method for run in mine}) == 1 else ()
         result = table.summary(chosen, *counts, scoring.products, difference, runs=seeds)
         if leads:
             notes = _write(result, [run for run, _ in opened], named, split, _data_digest(first))
@@ -214,7 +214,7 @@ def _write(result: Evaluation, runs: Sequence[Run], named: Sequence[str], split:
 
 def _write_one(result: dict[str, Any], path: Path, scores_of: str) -> str:
     written, note = with_earlier(result | {"scores_of": scores_of}, path)
-    write_json(path, written)
+    write_sealed(path, written)
     return note
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json
+from itmkit.typed import sealed
 
 # What is measured only if it is asked for: key of a row, option.
 ASKED = {
@@ -29,7 +29,7 @@ def with_earlier(result: dict[str, Any], path: Path) -> tuple[dict[str, Any], st
     Returns:
         The result, and a note that says what was kept or dropped; "" if there was nothing of the kind.
     """
-    before = _before(path)
+    before, damage = _before(path)
     kept, dropped, rows = set[str](), set[str](), []
     for row in result["results"]:
         old = before.get(row["name"], {})
@@ -39,7 +39,7 @@ def with_earlier(result: dict[str, Any], path: Path) -> tuple[dict[str, Any], st
         if same and "ratings" in row:
             row = row | {"ratings": old.get("ratings", {}) | row["ratings"]}
         rows.append(row | more if same else row)
-    return result | {"results": rows}, _note(path, sorted(kept), sorted(dropped - kept))
+    return result | {"results": rows}, damage or _note(path, sorted(kept), sorted(dropped - kept))
 
 
 def _note(path: Path, kept: list[str], dropped: list[str]) -> str:
@@ -51,10 +51,15 @@ def _note(path: Path, kept: list[str], dropped: list[str]) -> str:
     return f"{path}: {'; '.join(notes)}" if notes else ""
 
 
-def _before(path: Path) -> dict[str, dict[str, Any]]:
-    """The rows of the file by name, each with the digest of its scores. Nothing if there is no file, or no such one."""
+def _before(path: Path) -> tuple[dict[str, dict[str, Any]], str]:
+    """The rows of the file by name, each with the digest of its scores; and what is wrong with the file, or ""."""
+    if not path.exists():
+        return {}, ""
+    anew = "it is written anew, without what was measured before"
     try:
-        found = read_json(path)
-        return {row["name"]: row | {"scores_of": found.get("scores_of")} for row in found["results"]}
-    except (ItmkitError, OSError, KeyError, TypeError, AttributeError):
-        return {}
+        found = sealed(path, anew)
+        return {row["name"]: row | {"scores_of": found.get("scores_of")} for row in found["results"]}, ""
+    except ItmkitError as error:
+        return {}, error.problems[0]
+    except (KeyError, TypeError, AttributeError):
+        return {}, f"{path}: is no result of an evaluation; {anew}"

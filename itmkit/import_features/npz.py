@@ -175,7 +175,7 @@ def parse_npz(data: bytes) -> tuple[RegionSet, bool]:
         raise
     except Exception as error:  # zipfile and zlib raise dozens of kinds on damaged files
         raise WrongFile(f"not an .npz file, or a damaged one ({type(error).__name__})") from None
-    if x.ndim != 2 or x.dtype not in (np.float16, np.float32) or x.shape[0] != count:
+    if x.ndim != 2 or x.shape[1] == 0 or x.dtype not in (np.float16, np.float32) or x.shape[0] != count:
         turned = "; it seems transposed" if x.ndim == 2 and x.shape[1] == count else ""
         needed = f"float32 ({count}, D) is needed for num_bbox {count}{turned}"
         raise WrongFile(f"x has shape {x.shape} of {x.dtype}, {needed}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,16 +21,15 @@ from itmkit.dataset_info import uneven_captions
 from itmkit.errors import ItmkitError
 from itmkit.files import digest
 from itmkit.import_features.region_sets import SCALED
-from itmkit.import_features.scan_blocks import block_columns, read_blocks
+from itmkit.import_features.scan_blocks import block_columns
 from itmkit.import_features.scan_check import CheckOptions, disagreements, read_split
+from itmkit.import_features.scan_columns import TagForm, Tags, columns_of
 from itmkit.import_features.scan_dataset import scan_dataset
 from itmkit.import_features.scan_layout import ScanSplit, SizeOrder, find_splits, passed_over, some
-from itmkit.import_features.scan_tags import read_tags
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.regions import region_columns
 from itmkit.workspace import Workspace
 
-TagForm = Literal["colour-class", "class"]
 STAGE = "import-features"
 
 
@@ -215,7 +214,7 @@ def _write(
 ) -> None:
     """Writes the shards that are not there yet."""
     total, start = sum(len(split) for split in splits), writer.done
-    tags = _Tags(splits)
+    tags = Tags(splits)
     with progress.task("import-features", total, done=start, unit="images") as advance:
         for number, keys in writer.pending():
             with writer.shard(number) as out:
@@ -244,7 +243,7 @@ def _write_rows(
 ) -> None:
     if not keys:
         return
-    columns = _columns(writer, split, rows, tags, tag_form)
+    columns = columns_of(writer, split, rows, tags, tag_form)
     if size is not None:
         columns["size"] = size
         if split.shares:
@@ -264,73 +263,3 @@ def _blocks(splits: list[ScanSplit], start: int, stop: int) -> Iterator[tuple[in
         for at in range(max(start, first), min(stop, last), step):
             yield at, index, split.rows[at - first : min(at + step, stop, last) - first]
         first = last
-
-
-class _Tags:
-    """The tags of ascending rows of one split after the other, read as a stream."""
-
-    def __init__(self, splits: list[ScanSplit]) -> None:
-        self._splits = splits
-        self._index = -1
-        self._stream: Iterator[tuple[int, list[str]]] = iter(())
-
-    def take(self, index: int, rows: np.ndarray) -> list[list[str]] | None:
-        path = self._splits[index].tags
-        if path is None:
-            return None
-        if index != self._index:
-            self._index, self._stream = index, enumerate(read_tags(path))
-        wanted = set(rows.tolist())
-        found: list[list[str]] = []
-        while len(found) < len(rows):
-            row, tags = next(self._stream)
-            if row in wanted:
-                found.append(tags)
-        return found
-
-
-def _columns(
-    writer: CacheWriter, split: ScanSplit, rows: np.ndarray, tags: list[list[str]] | None, tag_form: TagForm
-) -> dict[str, np.ndarray]:
-    """All columns of some rows. Sizes are zeros."""
-    features = split.features.take(rows)
-    n, regions, _ = features.shape
-    # If a picture has fewer regions, such files are filled up with zeros, which are not regions.
-    filled = (features != 0).any(axis=2)
-    count = np.where(filled.any(axis=1), regions - np.argmax(filled[:, ::-1], axis=1), 0)
-    real = np.arange(regions) < count[:, None]
-    columns = {
-        "features": features,
-        "boxes": np.zeros((n, regions, 4), np.float32),
-        "count": count.astype(np.int16),
-        "tags": np.full((n, regions), -1, np.int32),
-        "attributes": np.full((n, regions), -1, np.int16),
-        "scores": np.zeros((n, regions), np.float32),
-        "size": np.zeros((n, 2), np.int32),
-    }
-    for name in ("boxes", "scores"):
-        if name in split.arrays:
-            values = split.arrays[name].take(rows).astype(np.float32)
-            columns[name] = np.where(real[..., None] if name == "boxes" else real, values, 0)
-    if "blocks" in split.arrays:
-        numbers, shares = read_blocks(split.arrays["blocks"].take(rows))
-        columns["blocks"] = np.where(real[..., None], numbers, 0)
-        columns["block_weights"] = np.where(real[..., None], shares, 0)
-    if tags is not None:
-        pairs = [split_tag(tag, tag_form) for row in tags for tag in row]
-        for place, table in ((0, "attributes"), (1, "tags")):
-            named = [i for i, pair in enumerate(pairs) if pair[place] and real.flat[i]]
-            places = writer.index(table, [pairs[i][place] for i in named])
-            if len(places) and places.max() > np.iinfo(columns[table].dtype).max:
-                raise ItmkitError(f"{split.tags}: too many different colours; import with --tags class")
-            columns[table].flat[named] = places
-    return columns
-
-
-def split_tag(tag: str, form: TagForm) -> tuple[str, str]:
-    """("red", "traffic light") of "red traffic light"; the colour is "" where the tag is one word or a bare class."""
-    tag = " ".join(tag.split())
-    if form == "class" or " " not in tag:
-        return "", tag
-    colour, _, name = tag.partition(" ")
-    return colour, name

@@ -104,7 +104,7 @@ def _wrong_shape(features: NpyRows) -> str | None:
         return f"{needed}: save array.astype(numpy.float32)"
     if len(shape) == 2 and features.dtype in (np.float16, np.float32):
         return f"{needed}: vectors of whole pictures are one region each in array[:, None]"
-    if len(shape) != 3 or features.dtype not in (np.float16, np.float32):
+    if len(shape) != 3 or 0 in shape or features.dtype not in (np.float16, np.float32):
         return needed
     if shape[1] >= _WIDE and shape[1] > shape[2]:
         return f"{needed}: {shape[1]} regions of {shape[2]} numbers seem transposed; save array.transpose(0, 2, 1)"

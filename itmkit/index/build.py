@@ -23,6 +23,7 @@ from itmkit.matchers import Encoded, as_matcher
 from itmkit.progress import SILENT, Progress
 from itmkit.stages import require
 from itmkit.trained import Matcher
+from itmkit.typed import read_strict_json
 from itmkit.workspace import Workspace
 
 T = TypeVar("T")
@@ -160,10 +161,8 @@ def _first(
 
 def _has(index: Path, number: int, images: Sequence[tuple[str, str]]) -> bool:
     """Whether an interrupted run finished this chunk, of these very images."""
-    from itmkit.files import read_json
-
     path = chunk_folder(index, number) / "ids.json"
-    return path.is_file() and read_json(path) == [list(image) for image in images]
+    return path.is_file() and read_strict_json(path) == [list(image) for image in images]
 
 
 def _encode_chunk(

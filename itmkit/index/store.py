@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json, write_json
+from itmkit.files import write_json
 from itmkit.index.rows import RowFormat
+from itmkit.typed import Count, Text, checked, read_checked, read_strict_json
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+ADVICE = "run `itmkit index --force`"
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,14 @@ class IndexFacts:
         dead: positions that do not count any more.
     """
 
-    run: str
-    method: str
-    made_from: Mapping[str, str]
-    rows: str
-    candidates: int
+    run: Text
+    method: Text
+    made_from: Mapping[str, Text]
+    rows: Text
+    candidates: Count
     layout: list[dict[str, Any]]
-    chunks: list[int] = field(default_factory=list)
-    dead: list[int] = field(default_factory=list)
+    chunks: list[Count] = field(default_factory=list)
+    dead: list[Count] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         write_json(folder / MANIFEST, {"schema": SCHEMA, **vars(self), "made_from": dict(self.made_from)})
@@ -58,17 +61,21 @@ class IndexFacts:
         path = folder / MANIFEST
         if not path.is_file():
             raise ItmkitError(f"{folder}: there is no index; run `itmkit index --run NAME` first")
-        raw = read_json(path)
+        raw = read_strict_json(path)
+        if isinstance(raw, dict) and raw.get("schema") != SCHEMA:
+            raise ItmkitError(f"{path}: is another version's; {ADVICE}")
+        facts = checked(_FACTS, raw, path, ADVICE)
         try:
-            if raw.pop("schema") != SCHEMA:
-                raise ValueError("another version's")
-            facts = cls(**raw)
             RowFormat.from_json(facts.layout)
             if min(facts.chunks, default=1) < 1 or not all(0 <= k < sum(facts.chunks) for k in facts.dead):
                 raise ValueError("positions out of range")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ItmkitError(f"{path}: is damaged ({error}); run `itmkit index --force`") from None
+            raise ItmkitError(f"{path}: is damaged ({error}); {ADVICE}") from None
         return facts
+
+
+_FACTS: TypeAdapter[IndexFacts] = TypeAdapter(IndexFacts)
+_IDS: TypeAdapter[list[tuple[str, str]]] = TypeAdapter(list[tuple[Text, Text]])
 
 
 def chunk_folder(index: Path, number: int) -> Path:
@@ -113,10 +120,10 @@ class Store:
         found: list[tuple[str, str]] = []
         for number, count in enumerate(self.facts.chunks):
             path = chunk_folder(self.folder, number) / "ids.json"
-            raw = read_json(path)
-            if not isinstance(raw, list) or len(raw) != count:
-                raise ItmkitError(f"{path}: is damaged; run `itmkit index --force`")
-            found += [(str(one[0]), str(one[1])) for one in raw]
+            images = read_checked(path, _IDS, ADVICE)
+            if len(images) != count:
+                raise ItmkitError(f"{path}: names {len(images)} images instead of {count}; {ADVICE}")
+            found += images
         return found
 
     @cached_property

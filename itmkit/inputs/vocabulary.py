@@ -6,13 +6,25 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field, TypeAdapter
 
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json, write_json
+from itmkit.files import write_json
+from itmkit.typed import Count, read_checked
 
+
+@dataclass(frozen=True)
+class _Written:
+    """The JSON, as far as it is read."""
+
+    word2idx: dict[str, Count]
+    lower: Annotated[bool, Field(strict=True)] = True
+
+
+_FORM = TypeAdapter(_Written)
 SPECIAL = ("<pad>", "<start>", "<end>", "<unk>")
 
 
@@ -65,14 +77,11 @@ class Vocabulary:
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
         """Reads SCAN's JSON. Raises ItmkitError if the numbers have gaps or the special words are out of place."""
-        raw = read_json(path)
-        try:
-            numbers = {str(word): int(number) for word, number in raw["word2idx"].items()}
-        except (KeyError, TypeError, AttributeError, ValueError):
-            raise ItmkitError(f"{path}: not a vocabulary (needs a mapping word2idx)") from None
+        found = read_checked(path, _FORM, "this is not a vocabulary of itmkit or SCAN")
+        numbers = found.word2idx
         words = sorted(numbers, key=numbers.__getitem__)
         if [numbers[word] for word in words] != list(range(len(words))):
             raise ItmkitError(f"{path}: the numbers of the words are not 0, 1, 2, ... without gaps")
         if tuple(words[: len(SPECIAL)]) != SPECIAL:
             raise ItmkitError(f"{path}: numbers 0 to 3 must be {', '.join(SPECIAL)}")
-        return cls(tuple(words), bool(raw.get("lower", True)))
+        return cls(tuple(words), found.lower)

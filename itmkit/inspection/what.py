@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from itmkit.cache.name import PIPELINE
 from itmkit.dataset import Dataset
-from itmkit.errors import ItmkitError
-from itmkit.files import read_json, size_in_words, utf8_lines
+from itmkit.errors import ItmkitError, first_line
+from itmkit.files import size_in_words, utf8_lines
 from itmkit.inspection.caches import inspect_cache, inspect_hdf5
 from itmkit.inspection.hdf5 import is_hdf5
 from itmkit.inspection.report import Report, ReportTable, leaves, short
 from itmkit.pictures.facts import Facts, all_picture_facts
 from itmkit.progress import SILENT, Progress
-from itmkit.runs.facts import RunFacts, evaluated_on
+from itmkit.runs.checkpoint import load
+from itmkit.runs.facts import CONFIG, VOCABULARY, RunFacts, evaluated_on
+from itmkit.runs.records import FILE as METRICS
+from itmkit.runs.records import records
 from itmkit.status import status
+from itmkit.typed import parse_json, read_strict_json, sealed
 from itmkit.workspace import Workspace
 
 RECALLS = ("R@1", "R@5", "R@10")
@@ -44,7 +49,7 @@ def inspect(path: Path, *, verify: bool = False, progress: Progress = SILENT) ->
         if (path / "manifest.json").is_file():
             return inspect_cache(path, verify=verify)
         if RunFacts.exist(path):
-            return _nothing_to_verify(inspect_run(path), verify)
+            return inspect_run(path, verify=verify)
         if (path / "dataset.jsonl").is_file() or (path / "caches").is_dir():
             return inspect_workspace(Workspace(path), verify=verify, progress=progress)
         raise ItmkitError(f"{path}: not a folder of itmkit; known are {KNOWN}")
@@ -126,16 +131,23 @@ def changed_pictures(workspace: Workspace, dataset: Dataset, *, progress: Progre
     return problems
 
 
-def inspect_run(folder: Path) -> Report:
+def inspect_run(folder: Path, *, verify: bool = False) -> Report:
     """A training run: what it is and how far it has come, its evaluations, the course of its metrics, its files, and
-    the rest of run.json last."""
+    the rest of run.json last.
+
+    Args:
+        verify: compare weights, state, settings, vocabulary, metrics and evaluations with their recorded digests.
+    """
     report, facts = Report("run", folder), RunFacts.read(folder)
     report.facts = [("method", facts.method), ("recipe", facts.recipe), ("other settings", _other_settings(folder))]
     report.fact("epochs done", f"{facts.epochs_done} of {facts.epochs}{'' if facts.finished else ', not finished'}")
     for member, best in facts.best.items():
-        rsum = short(best.get("rsum", "?"))
-        report.fact(f"best of {member}", f"val rsum {rsum} after epoch {best.get('epoch', '?')}")
+        report.fact(f"best of {member}", f"val rsum {short(best['rsum'])} after epoch {best['epoch']}")
     report.fact("evaluated on", ", ".join(evaluated_on(folder)) or f"nothing; `itmkit evaluate --run {folder.name}`")
+    if verify:
+        checked, report.problems = verified_run(folder)
+        wrong = f", {len(report.problems):,} NOT as written" if report.problems else ", all as written"
+        report.fact("verified", f"{checked} files{wrong}" if checked else "nothing: the run is older than its digests")
     report.details = [(name, short(value)) for name, value in leaves(facts.to_json()) if name not in dict(report.facts)]
     evaluations = [inspect_json(path).tables for path in sorted(folder.glob("eval-*.json"))]
     report.tables += [table for tables in evaluations for table in tables[1:]]  # the results; below what they are of
@@ -153,16 +165,34 @@ def _other_settings(folder: Path) -> str:
     from itmkit.runs.settings import own_settings, read_config  # imports the methods, and with them torch
 
     try:
-        settings = own_settings(read_config(folder / "config.toml"))
+        settings = own_settings(read_config(folder / CONFIG))
     except ItmkitError as error:
         return f"not known ({error.problems[0]})"
     return ", ".join(f"{name} = {value}" for name, value in settings.items()) or "none: those of the recipe"
 
 
+def verified_run(folder: Path) -> tuple[int, list[str]]:
+    """(how many files of a run have a digest, in words what is wrong with them)"""
+    facts, problems = RunFacts.read(folder), []
+    checks: list[Callable[[], Any]] = [partial(facts.check_files, folder, name) for name in (CONFIG, VOCABULARY)]
+    checks = [check for check, name in zip(checks, (CONFIG, VOCABULARY), strict=True) if name in facts.files]
+    if METRICS in facts.files:
+        checks.append(partial(records, folder))
+    if facts.id:
+        checks += [partial(load, path) for path in sorted(folder.glob("**/*.safetensors"))]
+        checks += [partial(sealed, path, "evaluate the run again") for path in sorted(folder.glob("eval-*.json"))]
+    for check in checks:
+        try:
+            check()
+        except ItmkitError as error:
+            problems += error.problems
+    return len(checks), problems
+
+
 def inspect_json(path: Path) -> Report:
     """A .json file: its values by their names; the results of an evaluation as a table."""
     report = Report("JSON file", path)
-    record = read_json(path)
+    record = read_strict_json(path)
     results = record.pop("results", None) if isinstance(record, dict) and is_evaluation(record) else None
     rows = [(name, short(value)) for name, value in leaves(record)]
     report.tables.append(ReportTable.cut(path.name, ("name", "value"), rows))
@@ -203,9 +233,9 @@ def inspect_lines(path: Path) -> Report:
     count = 0
     for number, line in utf8_lines(path, problems):
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            problems.append(f"{path}: line {number}: not JSON")
+            record = parse_json(line, f"{path}: line {number}")
+        except ItmkitError as error:
+            problems += error.problems
             continue
         count += 1
         for name, value in leaves(record):
@@ -233,31 +263,24 @@ def _greatest(values: list[float]) -> float:
 
 def inspect_safetensors(path: Path) -> Report:
     """Weights: names, types and shapes. Only the header is read."""
+    from safetensors import SafetensorError, safe_open
+
     size = path.stat().st_size
-    with open(path, "rb") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        if size < 8 or length > min(size - 8, 100_000_000):
-            raise ItmkitError(f"{path}: not a safetensors file, or cut off (the header would be {length:,} bytes)")
-        data = handle.read(length)
     try:
-        header: dict[str, Any] = json.loads(data)
-        metadata = header.pop("__metadata__", None) or {}
-        ends = [int(tensor["data_offsets"][1]) for tensor in header.values()]
-        rows = [
-            (name, str(tensor["dtype"]), " x ".join(map(str, tensor["shape"])) or "1", math.prod(tensor["shape"]))
-            for name, tensor in header.items()
-        ]
-        facts = leaves(metadata)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise ItmkitError(f"{path}: its header is no safetensors header ({type(error).__name__}: {error})") from None
+        with safe_open(path, framework="np") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            found = [(name, one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()]
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ItmkitError(f"{path}: not a safetensors file, or cut off ({first_line(error)})") from None
     report = Report("safetensors file", path)
-    if 8 + length + max(ends, default=0) != size:
-        report.problems.append(f"{path}: has {size:,} bytes, its header says {8 + length + max(ends, default=0):,}")
-    report.fact("tensors", f"{len(rows):,}")
-    report.fact("numbers", f"{sum(row[3] for row in rows):,}")
+    report.fact("tensors", f"{len(found):,}")
+    report.fact("numbers", f"{sum(math.prod(shape) for *_, shape in found):,}")
     report.fact("size", size_in_words(size))
-    for name, value in facts if metadata else []:
+    for name, value in metadata.items():
         report.fact(f"metadata {name}", short(value))
-    told = [(name, dtype, shape, f"{count:,}") for name, dtype, shape, count in rows]
+    told = [
+        (name, str(dtype), " x ".join(map(str, shape)) or "1", f"{math.prod(shape):,}") for name, dtype, shape in found
+    ]
     report.tables.append(ReportTable.cut("tensors", ("name", "type", "shape", "numbers"), told, ("numbers",)))
     return report

@@ -38,7 +38,6 @@ from itmkit.matchers.parts.norms import barrier, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import masked_mean
 
 TENSORS = 5  # times as much as other methods keep of each number for gradients: the nodes change in every layer
-
 SUMMARY = "one graph of the patches and words of a pair, with edges within and across"
 
 
@@ -69,8 +68,7 @@ class Config:
 
 
 def needs(config: Config) -> Needs:
-    words = word_needs(config.words, config.words_cache)
-    return Needs(images=config.images, attention=config.image_nodes > 0, **words)
+    return Needs(images=config.images, attention=config.image_nodes > 0, **word_needs(config.words, config.words_cache))
 
 
 def members(config: Config) -> dict[str, float]:

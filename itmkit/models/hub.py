@@ -7,7 +7,6 @@ model is not run.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 
 from itmkit.errors import ItmkitError
 from itmkit.files import digest, sha256_file
+from itmkit.typed import model_json
 
 WANTED = (
     "config.json",
@@ -115,7 +115,12 @@ def weight_files(folder: Path) -> list[Path]:
         return [single]
     if not index.is_file():
         return []
-    parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    weight_map = model_json(index).get("weight_map")
+    parts = sorted(set(map(str, weight_map.values()))) if isinstance(weight_map, dict) else []
+    outside = [part for part in parts if Path(part).name != part or not part.endswith(".safetensors")]
+    if outside or not parts:
+        found = f"names {outside[0][:80]!r}" if outside else "has no weight_map that names files"
+        raise ItmkitError(f"{index}: {found}; safetensors files of this folder are needed")
     files = [folder / part for part in parts]
     return files if all(file.is_file() for file in files) else []
 

@@ -5,15 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import Field, TypeAdapter
 
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json
+from itmkit.typed import Number, checked, model_json
 
 if TYPE_CHECKING:
     import torch
+
+
+_ByChannel = Annotated[list[Number], Field(min_length=3, max_length=3)]
+_Switch = Annotated[bool, Field(strict=True)]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What `scaling` reads of the settings of pictures."""
+
+    do_normalize: _Switch | None = None
+    image_mean: _ByChannel | None = None
+    image_std: Annotated[list[Annotated[Number, Field(gt=0)]], Field(min_length=3, max_length=3)] | None = None
+    do_rescale: _Switch | None = None
+    rescale_factor: Number = 1 / 255
+    resample: Annotated[int, Field(strict=True, ge=0, le=5)] = 2
+
+
+_SCALING = TypeAdapter(_Written)
 
 
 @dataclass(frozen=True)
@@ -44,9 +64,8 @@ def picture_settings(folder: Path, model: str) -> dict[str, Any]:
         raise ItmkitError(
             f"{model}: the folder {folder} has no preprocessor_config.json, which says how to scale pictures"
         )
-    settings: Any = read_json(path)
-    if not isinstance(settings, dict):
-        raise ItmkitError(f"{path}: must be a JSON object")
+    settings = model_json(path)
+    checked(_SCALING, settings, path, "this says how pictures are scaled")
     return settings
 
 

@@ -115,9 +115,7 @@ def _asked(workspace: Workspace, parser: str | None, model: str | None, job: Job
     settings = workspace.settings("parse-text")
     parser = parser or settings.get("parser", "itmkit")
     model = model or settings.get("model")
-    problems = [
-        f"workspace.toml, [parse-text]: no setting {key!r}" for key in settings if key not in ("parser", "model")
-    ]
+    problems = []
     if parser not in PARSERS:
         problems.append(f"parser {parser!r} is not known; there are: {', '.join(PARSERS)}")
     numbers = {"batch": job.batch, "shard_size": job.shard_size, "workers": job.workers}

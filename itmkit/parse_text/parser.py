@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from itmkit.errors import ItmkitError
-from itmkit.files import atomic_path, read_json, write_json
+from itmkit.files import atomic_path, write_json
 from itmkit.parse_text import lemmas
 from itmkit.parse_text.network import Network, NetworkConfig
 from itmkit.parse_text.trees import best_trees
+from itmkit.typed import checked, model_json
 
 SHIPPED = Path(__file__).parent / "weights" / "parser"
 FORMAT = 1
@@ -66,6 +68,9 @@ class Labels:
         return ids, characters
 
 
+_LABELS, _NETWORK = TypeAdapter(Labels), TypeAdapter(NetworkConfig)
+
+
 def spelling(word: str) -> list[str]:
     """Characters of a word as the network sees them: boundaries added, the middle of a very long word left out."""
     half = LONGEST_WORD // 2
@@ -97,14 +102,14 @@ class Parser:
         """Reads a saved parser, by default the shipped one. Raises ItmkitError where files are missing or broken."""
         folder = Path(folder) if folder is not None else SHIPPED
         try:
-            saved = read_json(folder / "parser.json")
+            saved = model_json(folder / "parser.json")
             if saved["format"] != FORMAT:
                 raise ItmkitError(f"{folder}: parser format {saved['format']}, this version of itmkit reads {FORMAT}")
-            labels = Labels(**saved["labels"])
-            network = Network(NetworkConfig(**saved["network"]))
+            labels = checked(_LABELS, saved["labels"], folder / "parser.json")
+            network = Network(checked(_NETWORK, saved["network"], folder / "parser.json"))
             weights = load_file(folder / "parser.safetensors")
             network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, MemoryError, SafetensorError) as error:
             raise ItmkitError(f"{folder}: not a readable itmkit parser ({error}); reinstall or retrain it") from None
         return cls(network, labels, saved.get("training"))
 

@@ -113,10 +113,7 @@ def choose(workspace: Workspace, dataset: Dataset, **given: Unpack[Options]) -> 
     """
     options = {key: value for key, value in given.items() if value is not None}
     table = workspace.settings(STAGE)
-    known = Options.__annotations__
-    problems = [
-        f"workspace.toml: [{STAGE}] has no setting {key!r} ({', '.join(known)})" for key in table if key not in known
-    ]
+    problems: list[str] = []
     source, why, settled = _merged(workspace, dataset, options, table)
     _check(source, problems)
     name, model = source.get("backend", "detector"), source.get("model")

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itmkit.errors import ItmkitError, first_line
-from itmkit.files import read_json
 from itmkit.machine.device import Precision, half
 from itmkit.models.hub import find_model, quiet_transformers, weights_sha256
 from itmkit.models.pixels import Scaling, first_side, picture_settings, scaling
 from itmkit.pictures.decode import Square, squash
 from itmkit.regions.regions import ModelInput, Regions
 from itmkit.regions.windows import pooling_weights, windows
+from itmkit.typed import model_json
 
 if TYPE_CHECKING:
     import torch
@@ -154,13 +154,16 @@ def load_grid(
     import torch
 
     folder = find_model(str(model), allow_download=allow_download, ways_out=WAYS_OUT)
-    config = read_json(folder / "config.json")
-    classifier = any(str(name).endswith("ForImageClassification") for name in config.get("architectures") or [])
+    config = model_json(folder / "config.json")
+    architectures = config.get("architectures")
+    named = architectures if isinstance(architectures, list) else []
+    classifier = any(str(name).endswith("ForImageClassification") for name in named)
     network = _loaded(model, folder, classifier=classifier)
     network.eval().requires_grad_(False).to(device)
     body = network.base_model if classifier else getattr(network, "vision_model", network)
     settings = picture_settings(folder, str(model))
-    vision = config.get("vision_config") or config
+    inner = config.get("vision_config")
+    vision = inner if inner and isinstance(inner, dict) else config
     own = first_side([vision.get("image_size"), settings.get("crop_size"), settings.get("size")])
     grid = Grid(
         model_id=str(model),
@@ -195,7 +198,7 @@ def _loaded(model: str | Path, folder: Path, *, classifier: bool) -> Any:
                 local_files_only=True,
                 trust_remote_code=False,
             )
-        except (ImportError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except Exception as error:  # transformers and its tokenisers raise dozens of kinds
             raise ItmkitError(
                 f"{model}: is no vision model that transformers can load ({first_line(error)})"
             ) from error

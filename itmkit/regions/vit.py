@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itmkit.errors import ItmkitError, first_line
-from itmkit.files import read_json
 from itmkit.machine.device import Precision, half
 from itmkit.models.hub import find_model, quiet_transformers
 from itmkit.models.pixels import Scaling, first_side, picture_settings, scaling
 from itmkit.pictures.decode import Square, squash
+from itmkit.typed import model_json
 
 if TYPE_CHECKING:
     import torch
@@ -148,8 +148,9 @@ def load_patch_model(
 
     folder = find_model(str(model), allow_download=allow_download, ways_out=KINDS)
     settings = picture_settings(folder, str(model))
-    config = read_json(folder / "config.json")
-    vision = config.get("vision_config") or config
+    config = model_json(folder / "config.json")
+    inner = config.get("vision_config")
+    vision = inner if inner and isinstance(inner, dict) else config
     crop = settings.get("crop_size") if settings.get("do_center_crop") is not False else None
     network = _loaded(model, folder)
     network.eval().requires_grad_(False).to(device)
@@ -183,7 +184,6 @@ def load_patch_model(
 def _loaded(model: str | Path, folder: Path) -> Any:
     """The network as transformers loads it, with plain attention and all weights that its patches need."""
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModel
 
     with quiet_transformers():
@@ -197,7 +197,7 @@ def _loaded(model: str | Path, folder: Path) -> Any:
                 local_files_only=True,
                 trust_remote_code=False,
             )
-        except (ImportError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except Exception as error:  # transformers and its tokenisers raise dozens of kinds
             reason = first_line(error)
             raise ItmkitError(f"{model}: is no vision transformer that transformers can load ({reason})") from error
     lacking = sorted(name for name in report["missing_keys"] if "pooler" not in name and "mask_token" not in name)

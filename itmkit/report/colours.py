@@ -7,10 +7,14 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from itmkit.errors import ItmkitError
-from itmkit.files import read_json, write_json
+from pydantic import TypeAdapter
+
+from itmkit.files import write_json
 from itmkit.report.figure import MOST
+from itmkit.typed import Count, read_checked
 from itmkit.workspace import Workspace
+
+_NUMBERS: TypeAdapter[dict[str, int]] = TypeAdapter(dict[str, Count])
 
 
 class Colours:
@@ -55,7 +59,4 @@ class Colours:
 def _read(path: Path) -> dict[str, int]:
     if not path.exists():
         return {}
-    found = read_json(path)
-    if not isinstance(found, dict) or not all(type(number) is int and number >= 0 for number in found.values()):
-        raise ItmkitError(f"{path}: is not what `itmkit plot` writes; delete it, and colours are given anew")
-    return found
+    return read_checked(path, _NUMBERS, "this is not what `itmkit plot` writes; delete it, and colours are given anew")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json
 from itmkit.runs.facts import run_names
+from itmkit.typed import sealed
 from itmkit.workspace import Workspace, result_path
 
 # Figure: key of a result, and the option of `itmkit evaluate` that measures it.
@@ -36,7 +35,7 @@ def left_out(workspace: Workspace, what: Sequence[str], split: str) -> list[str]
 
 def _has(workspace: Workspace, run: str, split: str, key: str) -> bool:
     try:
-        found: Any = read_json(result_path(workspace.run(run), split))
+        found = sealed(result_path(workspace.run(run), split), "evaluate the run again")
         return any(row.get(key) for row in found["results"] if row["name"] == run)
     except (ItmkitError, OSError, KeyError, TypeError, AttributeError):
         return False

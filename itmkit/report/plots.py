@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.protocols import protocol
-from itmkit.files import read_json
 from itmkit.report import bars, curves, intervals
 from itmkit.report.colours import Colours
 from itmkit.report.figure import MOST, drawing_package, save
 from itmkit.report.results import comparison, course, evaluation
+from itmkit.typed import read_strict_json
 from itmkit.workspace import Workspace, result_path
 
 if TYPE_CHECKING:
@@ -213,9 +213,9 @@ PLOTS: dict[str, Callable[[Workspace, Choice], Drawing]] = {
 def data_name(workspace: Workspace) -> str:
     """What the data set is called: by its kind (flickr8k, scenes, ...), where that says nothing by the workspace."""
     path = workspace.dataset_info_path
-    kind = read_json(path).get("kind") if path.exists() else None
-    folder = workspace.root.resolve().name
-    return folder if kind is None or kind in NAMELESS else str(kind)
+    info = read_strict_json(path) if path.exists() else {}
+    kind = info.get("kind") if isinstance(info, dict) else None
+    return kind if isinstance(kind, str) and kind not in NAMELESS else workspace.root.resolve().name
 
 
 def _evaluated(

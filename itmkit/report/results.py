@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import field
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json, read_text
+from itmkit.evaluation.stored import FirstRecall, stored_evaluation
 from itmkit.report.curves import ENSEMBLE
+from itmkit.runs.records import records
+from itmkit.typed import Count, Number, sealed, wrong
 from itmkit.workspace import Workspace, result_path
-
-Side = Literal["i2t", "t2i"]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Percent = Annotated[float, Field(strict=True, ge=0, le=100.001, allow_inf_nan=False)]
-Count = Annotated[int, Field(strict=True, ge=0)]
-_BOTH = Field(min_length=2)  # of a table that may have the keys of Side alone
-_R1 = Field(alias="R@1")
-
-
-@dataclass(frozen=True)
-class _Recalls:
-    r1: Percent = _R1
 
 
 @dataclass(frozen=True)
@@ -35,8 +23,8 @@ class _Member:
 
     loss: Number | None = None
     rsum: Number | None = None
-    i2t: _Recalls | None = None
-    t2i: _Recalls | None = None
+    i2t: FirstRecall | None = None
+    t2i: FirstRecall | None = None
 
     def values(self) -> dict[str, float]:
         r1 = [None if side is None else side.r1 for side in (self.i2t, self.t2i)]
@@ -49,54 +37,6 @@ class _Epoch:
     epoch: Count
     stage: str = ""
     validation_images: Count | None = None
-
-
-@dataclass(frozen=True)
-class _Curves:
-    cmc: Annotated[list[Percent], Field(min_length=1)]
-    eleven: Annotated[list[Percent], Field(min_length=11, max_length=11)]
-
-
-@dataclass(frozen=True)
-class _Interval:
-    value: Number
-    low: Number | None
-    high: Number | None
-
-
-@dataclass(frozen=True)
-class _Slice:
-    side: Side
-    name: str
-    queries: Count
-    figures: dict[str, _Interval]
-
-
-@dataclass(frozen=True)
-class _Label:
-    label: str
-    queries: Count
-    r1: Percent = _R1
-
-
-@dataclass(frozen=True)
-class _Result:
-    name: str
-    kind: str
-    i2t: _Recalls
-    t2i: _Recalls
-    curves: Annotated[dict[Side, _Curves], _BOTH] | None = None
-    intervals: dict[str, _Interval] | None = None
-    slices: list[_Slice] | None = None
-    by_label: Annotated[dict[Side, list[_Label]], _BOTH] | None = None
-
-
-@dataclass(frozen=True)
-class _Evaluation:
-    images: Count
-    captions: Count
-    results: Annotated[list[_Result], Field(min_length=1)]
-    folds: Count = 1
 
 
 @dataclass(frozen=True)
@@ -115,7 +55,7 @@ class _Comparison:
     members: list[_Row] = field(default_factory=list)
 
 
-_EPOCH, _MEMBERS = TypeAdapter(_Epoch), TypeAdapter(dict[str, _Member])
+_EPOCH, _MEMBERS, _COMPARISON = TypeAdapter(_Epoch), TypeAdapter(dict[str, _Member]), TypeAdapter(_Comparison)
 
 
 def course(workspace: Workspace, run: str) -> tuple[dict[str, dict[str, list[Any]]], int]:
@@ -130,26 +70,18 @@ def course(workspace: Workspace, run: str) -> tuple[dict[str, dict[str, list[Any
         raise ItmkitError(f"{path}: no such file; `itmkit train --run {run}` writes it after the first epoch")
     lines: dict[str, dict[str, list[Any]]] = {}
     images, last, problems = 0, -1, []
-    text = read_text(path)
-    written = text.splitlines()
-    for number, line in enumerate(written, 1):
+    for number, raw in records(workspace.run(run)):
         place = f"{path}: line {number}"
-        try:
-            raw = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
-            if number < len(written) or text.endswith("\n"):  # else: cut by a kill, and written again on resuming
-                problems.append(f"{place}: not JSON; train the run anew with --force")
-            continue
-        members = {key: value for key, value in raw.items() if isinstance(value, dict)} if isinstance(raw, dict) else {}
-        wrong = [*_wrong(_EPOCH, raw, place), *_wrong(_MEMBERS, members, place)]
-        if not wrong and (not members or raw["epoch"] <= last):
-            wrong = [f"{place}: epoch {raw['epoch']} after epoch {last}" if members else f"{place}: has no member"]
-        problems += wrong
-        if wrong:
+        members = {key: value for key, value in raw.items() if isinstance(value, dict)}
+        found = [*wrong(_EPOCH, raw, place), *wrong(_MEMBERS, members, place)]
+        if not found and (not members or raw["epoch"] <= last):
+            found = [f"{place}: epoch {raw['epoch']} after epoch {last}" if members else f"{place}: has no member"]
+        problems += found
+        if found:
             continue
         last, images = raw["epoch"], raw.get("validation_images") or images
-        for name, found in _MEMBERS.validate_python(members).items():
-            values = {"epoch": last, "stage": raw.get("stage", ""), **found.values()}
+        for name, figures in _MEMBERS.validate_python(members).items():
+            values = {"epoch": last, "stage": raw.get("stage", ""), **figures.values()}
             if not last:
                 values["loss"] = math.nan  # nothing was trained
             for key, value in values.items():
@@ -171,7 +103,7 @@ def evaluation(workspace: Workspace, run: str, split: str) -> dict[str, Any]:
     path = result_path(workspace.run(run), split)
     if not path.exists():
         raise ItmkitError(f"{path}: no such file; run `itmkit evaluate --run {run} --split {split}`")
-    return _read(path, TypeAdapter(_Evaluation), f"run `itmkit evaluate --run {run} --split {split}` again")
+    return stored_evaluation(path, f"run `itmkit evaluate --run {run} --split {split}` again")
 
 
 def comparison(workspace: Workspace, prefix: str, split: str) -> dict[str, Any]:
@@ -182,25 +114,7 @@ def comparison(workspace: Workspace, prefix: str, split: str) -> dict[str, Any]:
         have = sorted(p.name.removesuffix(f"-{split}.json") for p in path.parent.glob(f"*-{split}.json"))
         there = f"; --comparison may be {', '.join(have)}" if have else ""
         raise ItmkitError(f"{path}: no such file; {command} makes it{there}")
-    return _read(path, TypeAdapter(_Comparison), f"run {command} again")
-
-
-def _read(path: Path, form: TypeAdapter, command: str) -> Any:
-    raw = read_json(path)
-    if problems := _wrong(form, raw, str(path)):
-        raise ItmkitError([f"{problem}; {command}" for problem in problems])
+    raw: dict[str, Any] = sealed(path, f"run {command} again")
+    if problems := wrong(_COMPARISON, raw, path):
+        raise ItmkitError([f"{problem}; run {command} again" for problem in problems])
     return raw
-
-
-def _wrong(form: TypeAdapter, raw: Any, place: str) -> list[str]:
-    """What of a JSON value is not of the form, each with its place in the value."""
-    try:
-        form.validate_python(raw)
-    except ValidationError as error:
-        return [f"{place}: {_place(item['loc'])}{item['msg']}" for item in error.errors()]
-    return []
-
-
-def _place(parts: tuple[int | str, ...]) -> str:
-    said = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
-    return f"{said}: " if said else ""

@@ -14,12 +14,13 @@ from itmkit.cache import WHOLE, Part
 from itmkit.cache.name import CacheName
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
+from itmkit.files import digest, sha256_file
 from itmkit.inputs.needs import missing, the_one
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.machine.precision import WantedProducts, precision_of
 from itmkit.matchers import method
 from itmkit.parse_text.store import TextCache
-from itmkit.runs.facts import RunFacts
+from itmkit.runs.facts import CONFIG, VOCABULARY, RunFacts
 from itmkit.runs.place import clear_run
 from itmkit.runs.settings import RunConfig, read_config, resolve
 from itmkit.workspace import Workspace
@@ -81,7 +82,7 @@ def settled(workspace: Workspace, config: RunConfig, folder: Path, dataset: Data
         ItmkitError: every cache that is missing or not done, and every name that has to be given, in one error.
     """
     module, chosen, problems = method(config.method), config.matcher, []
-    before = read_config(folder / "config.toml").matcher if RunFacts.exist(folder) else None
+    before = read_config(folder / CONFIG).matcher if RunFacts.exist(folder) else None
     names = [CacheName.of(name) for name in module.needs(chosen).caches]
     left_open = {name.kind for name in names if name.is_open}
     kinds: tuple[Literal["words", "vectors"], ...] = ("words", "vectors")
@@ -136,7 +137,7 @@ def with_precision(config: RunConfig, folder: Path, device: torch.device) -> Run
     """Replaces `auto` by the precision of the run in `folder`, if there is one, else by the best of this device."""
     precision: WantedProducts = config.training.precision
     if precision == "auto" and RunFacts.exist(folder):
-        precision = read_config(folder / "config.toml").training.precision
+        precision = read_config(folder / CONFIG).training.precision
     return replace(config, training=replace(config.training, precision=precision_of(precision, device)))
 
 
@@ -158,12 +159,12 @@ def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | No
     """The facts of the run in `folder`, or None: there is none, or it has other settings and has not saved anything.
 
     Raises:
-        ItmkitError: it has other data or settings.
+        ItmkitError: it has other data or settings, or its files are not those that training wrote.
     """
     if not RunFacts.exist(folder):
         return None
     found = RunFacts.read(folder)
-    before, now = read_config(folder / "config.toml").to_json(), config.to_json()
+    before, now = read_config(folder / CONFIG).to_json(), config.to_json()
     problems = []
     for table in ("matcher", "training"):
         mine, yours = before[table], now[table]
@@ -182,15 +183,31 @@ def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | No
             [f"{folder}: {problem}" for problem in problems]
             + [f"{folder} holds a run of other data or settings; use another --run NAME, or --force to replace it"]
         )
+    found.check_files(folder, CONFIG, *[name for name in (VOCABULARY,) if (folder / name).exists()])
     return found
 
 
-def begin_run(folder: Path, config: RunConfig, vocabulary: Vocabulary | None) -> None:
-    """Writes the settings and the words of a run. Leftovers of a run without a run.json are removed."""
+def begin_run(folder: Path, facts: RunFacts, config: RunConfig, vocabulary: Vocabulary | None) -> RunFacts:
+    """Writes the settings and the words of a run. Leftovers of a run without a run.json are removed.
+
+    Returns:
+        The facts with the id of the run and the digests of both files. They are not written yet.
+    """
     clear_run(folder)
-    config.write(folder / "config.toml")
+    config.write(folder / CONFIG)
     if vocabulary is not None:
-        vocabulary.write(folder / "vocabulary.json")
+        vocabulary.write(folder / VOCABULARY)
+    return _begun(facts, config, folder)
+
+
+def _begun(facts: RunFacts, config: RunConfig, folder: Path) -> RunFacts:
+    """The facts of a run whose settings and vocabulary have been written, with its id and the digests of both files."""
+    settings = {table: dict(values) for table, values in config.to_json().items() if isinstance(values, dict)}
+    for free in FREE:
+        settings["training"].pop(free, None)
+    what = {"method": config.method, "caches": dict(facts.caches), "captions": facts.captions, "settings": settings}
+    files = {name: sha256_file(folder / name) for name in (CONFIG, VOCABULARY) if (folder / name).is_file()}
+    return replace(facts, id=digest(what), files=files)
 
 
 def training_words(workspace: Workspace, dataset: Dataset, config: RunConfig) -> Counter[str] | None:

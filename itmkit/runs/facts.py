@@ -5,13 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict  # of Python 3.12; pydantic asks for it and brings it along
 
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json, write_json
+from itmkit.files import sha256_file, write_json
+from itmkit.typed import Count, Digest, Number, Text, read_strict_json, wrong
 from itmkit.workspace import Workspace
 
 FILE = "run.json"
+CONFIG, VOCABULARY = "config.toml", "vocabulary.json"
+ADVICE = "restore it, or train the run anew with --force"
+
+
+class Best(TypedDict):
+    """The epoch whose weights a member has kept, and the sum of its recalls on val."""
+
+    epoch: Count
+    rsum: Number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,19 +39,24 @@ class RunFacts:
         sizes: the sizes of its inputs, as in `itmkit.inputs.Sizes`.
         best: member -> {"epoch", "rsum"} of the weights that were kept.
         core_minutes: spent so far; None for runs older than this figure.
+        id: of data and settings; the weights of the run carry it too. Empty for runs older than it.
+        files: name -> sha256 of the files that figures come from. The lines of metrics.jsonl count up to `epochs_done`.
+            Weights and states carry a digest of their own. Files of older runs have none and are not checked.
     """
 
-    method: str
-    recipe: str
-    caches: Mapping[str, str]
-    captions: str
-    epochs: int
-    members: Mapping[str, float]
-    sizes: Mapping[str, Any]
-    epochs_done: int = 0
-    best: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    finished: bool = False
-    core_minutes: float | None = None
+    method: Text
+    recipe: Text
+    caches: Mapping[str, Text]
+    captions: Text
+    epochs: Count
+    members: Mapping[str, Number]
+    sizes: Mapping[str, Count]
+    epochs_done: Count = 0
+    best: Mapping[str, Best] = field(default_factory=dict)
+    finished: Annotated[bool, Field(strict=True)] = False
+    core_minutes: Number | None = None
+    id: Text = ""
+    files: Mapping[str, Digest] = field(default_factory=dict)
 
     @classmethod
     def exist(cls, folder: Path) -> bool:
@@ -50,50 +68,40 @@ class RunFacts:
         """The facts of the run in `folder`.
 
         Raises:
-            ItmkitError: there is no such file, it is not JSON, or it is not what training writes. One line names
-                every value that is missing or has the wrong type.
+            ItmkitError: there is no such file, it is not JSON, or it is not what training writes: every value that is
+                missing or has the wrong type.
         """
-        path = folder / FILE
-        raw = read_json(path)
-        if not isinstance(raw, dict):
-            raise ItmkitError(f"{path}: is not what training writes (no object); train with --force")
-        wrong = [f"{key} is missing" for key in KINDS if key not in raw and key != "core_minutes"]
-        wrong += [f"{key} is {raw[key]!r}" for key, kind in KINDS.items() if key in raw and not _is(raw[key], kind)]
-        if wrong:
-            raise ItmkitError(f"{path}: is not what training writes ({', '.join(wrong)}); train with --force")
-        return cls(**{key: raw[key] for key in KINDS if key in raw})
+        path, advice = folder / FILE, "this is not what training writes; train with --force"
+        raw = read_strict_json(path)
+        missing = [key for key in ("epochs_done", "best", "finished") if isinstance(raw, dict) and key not in raw]
+        problems = [f"{path}: {key}: Field required" for key in missing]  # they have defaults, but not in a file
+        if problems := problems + wrong(_FORM, raw, path):
+            raise ItmkitError([f"{problem}; {advice}" for problem in problems])
+        return _FORM.validate_python(raw)
 
     def write(self, folder: Path) -> None:
         write_json(folder / FILE, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """The contents of the file. Runs that do not know their core minutes leave them out."""
+        """The contents of the file. What older runs do not know is left out."""
         record = {"schema": 1, **asdict(self)}
-        if self.core_minutes is None:
-            del record["core_minutes"]
-        return record
+        unknown: list[tuple[str, Any]] = [("core_minutes", None), ("id", ""), ("files", {})]
+        return {key: value for key, value in record.items() if (key, value) not in unknown}
+
+    def check_files(self, folder: Path, *names: str) -> None:
+        """Raises ItmkitError naming the files of the run whose content is not what training wrote."""
+        known = {name: self.files[name] for name in names if name in self.files}
+        missing = [f"{folder / name}: missing" for name in known if not (folder / name).is_file()]
+        if missing:
+            raise ItmkitError([f"{problem}; {ADVICE}" for problem in missing])
+        changed = [name for name, digest in known.items() if sha256_file(folder / name) != digest]
+        if changed:
+            raise ItmkitError(
+                [f"{folder / name}: its content is not what training wrote; {ADVICE}" for name in changed]
+            )
 
 
-# The type of each value. All are required except core_minutes, which runs of older versions lack.
-KINDS: dict[str, type] = {
-    "method": str,
-    "recipe": str,
-    "caches": dict,
-    "captions": str,
-    "epochs": int,
-    "members": dict,
-    "sizes": dict,
-    "epochs_done": int,
-    "best": dict,
-    "finished": bool,
-    "core_minutes": float,
-}
-
-
-def _is(value: Any, kind: type) -> bool:
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+_FORM: TypeAdapter[RunFacts] = TypeAdapter(RunFacts)
 
 
 def remove_facts(folder: Path) -> None:

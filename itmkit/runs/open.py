@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from itmkit.cache.manifest import read_manifest
 from itmkit.dataset import Dataset
-from itmkit.errors import ItmkitError, nearest
+from itmkit.errors import ItmkitError, first_line, nearest
 from itmkit.files import sha256_file
 from itmkit.inputs import Needs, Sizes
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.matchers import build, method
 from itmkit.runs.checkpoint import load_weights
-from itmkit.runs.facts import RunFacts, run_names
-from itmkit.runs.settings import read_config
+from itmkit.runs.facts import CONFIG, FILE, VOCABULARY, RunFacts, run_names
+from itmkit.runs.settings import RunConfig, read_config
 from itmkit.stages import require
 from itmkit.workspace import Workspace
 
@@ -70,7 +71,9 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device, dataset: 
             f"--run {name}: no such run, nor the folder of one; there are"
             f" {', '.join(have) or 'none: run `itmkit train` first'}{nearest(name, have)}"
         )
-    config, facts = read_config(folder / "config.toml"), RunFacts.read(folder)
+    facts = RunFacts.read(folder)
+    facts.check_files(folder, CONFIG, VOCABULARY)
+    config = read_config(folder / CONFIG)
     module = method(config.method)
     needs = module.needs(config.matcher)
     require(workspace, *needs.caches, dataset=dataset)
@@ -87,16 +90,58 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device, dataset: 
                 f"--run {name}: trained on other caches ({', '.join(changed)} changed since); train it anew with"
                 " --force"
             )
-    vocabulary = Vocabulary.read(folder / "vocabulary.json") if needs.words else None
-    sizes = Sizes(**facts.sizes)
-    members = build(config.method, config.matcher, sizes=sizes, seed=config.training.seed)
-    for member, matcher in members.items():
-        load_weights(folder / f"best-{member}.safetensors", matcher)
-        matcher.to(device)
+    vocabulary = Vocabulary.read(folder / VOCABULARY) if needs.words else None
+    sizes, members = read_members(folder, config, facts, device)
     made_from = {cache: workspace.fingerprint(cache) for cache in facts.caches}
     made_from |= {f"weights of {member}": sha256_file(folder / f"best-{member}.safetensors") for member in members}
     weights: dict[str, float] = module.members(config.matcher)
     return Run(name, out, members, weights, vocabulary, needs, sizes, config.method, made_from, notes)
+
+
+def read_members(
+    folder: Path, config: RunConfig, facts: RunFacts, device: torch.device
+) -> tuple[Sizes, dict[str, torch.nn.Module]]:
+    """The sizes of the inputs of a run, and its members with the weights that they have kept.
+
+    Raises:
+        ItmkitError: weights that are missing, damaged or of another run, or sizes of which no model can be built.
+    """
+    unknown = facts.sizes.keys() - {one.name for one in fields(Sizes)}
+    if unknown:
+        raise ItmkitError(f"{folder / FILE}: sizes: {', '.join(sorted(unknown))[:60]}: no such size")
+    sizes = Sizes(**facts.sizes)
+    members = _built(folder, config, sizes)
+    for member, matcher in members.items():
+        path = folder / f"best-{member}.safetensors"
+        _check_weights(path, load_weights(path, matcher), member, facts)
+        matcher.to(device)
+    return sizes, members
+
+
+def _built(folder: Path, config: RunConfig, sizes: Sizes) -> dict[str, torch.nn.Module]:
+    try:
+        return build(config.method, config.matcher, sizes=sizes, seed=config.training.seed)
+    except (RuntimeError, MemoryError, OverflowError, TypeError, IndexError, ValueError) as error:
+        raise ItmkitError(f"{folder}: a model of these sizes cannot be built ({first_line(error)})") from None
+
+
+def _check_weights(path: Path, found: Mapping[str, Any], member: str, facts: RunFacts) -> None:
+    """Raises ItmkitError unless these are the weights that run.json speaks of, or those of a later epoch.
+
+    Weights are written before run.json, so a kill may leave those of an epoch that run.json does not know yet.
+    """
+    best = facts.best.get(member)
+    why = ""
+    if found.get("run", facts.id) != facts.id:
+        why = "are those of another run"
+    elif found.get("member", member) != member:
+        why = f"are those of the member {found['member']!r}"
+    elif best is not None and isinstance(found.get("epoch"), int):
+        same = found["epoch"] == best["epoch"]
+        if found["epoch"] < best["epoch"] or (same and found.get("rsum", best["rsum"]) != best["rsum"]):
+            why = f"are of epoch {found['epoch']} with rsum {found.get('rsum')}, run.json says {dict(best)}"
+    if why:
+        raise ItmkitError(f"{path}: these weights {why}; restore them, or train the run anew with --force")
 
 
 def _differences(here: Workspace, home: Workspace, caches: Mapping[str, str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -13,10 +15,11 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from itmkit.errors import ItmkitError, nearest
-from itmkit.files import read_text, write_text
+from itmkit.files import write_text
 from itmkit.machine.precision import WantedProducts
-from itmkit.matchers import Stage, method, preset, stages
+from itmkit.matchers import METHODS, Stage, method, preset, stages
 from itmkit.methods.recipe import SMALL, recipe_text
+from itmkit.typed import Text, checked, read_toml, toml_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -121,19 +124,11 @@ class RunConfig:
 
     def write(self, path: Path) -> None:
         """config.toml: everything the run was trained with."""
-        lines = [f'method = "{self.method}"', f'recipe = "{self.recipe}"']
-        for table in ("matcher", "training"):
-            lines += ["", f"[{table}]"]
-            lines += [f"{key} = {_toml(value)}" for key, value in self.to_json()[table].items()]
+        values = self.to_json()
+        tables = {"matcher": values.pop("matcher"), "training": values.pop("training")}
         if self.measured:
-            lines += ["", "[measured]", *(f"{key} = {_toml(value)}" for key, value in self.measured.items())]
-        write_text(path, "\n".join(lines) + "\n")
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+            tables["measured"] = dict(self.measured)
+        write_text(path, toml_text(values, tables))
 
 
 def resolve(name: str, *, recipe: str = SMALL, settings: Mapping[str, Any] | None = None) -> RunConfig:
@@ -161,6 +156,11 @@ def resolve(name: str, *, recipe: str = SMALL, settings: Mapping[str, Any] | Non
     for table, kind in (("matcher", module.Config), ("training", Training)):
         try:
             built[table] = _checked(kind, chosen.get(table, {}))
+            problems += [
+                f"setting {key!r} = {str(value)!r}: a finite number is needed"
+                for key, value in asdict(built[table]).items()
+                if isinstance(value, float) and not math.isfinite(value)
+            ]
         except ValidationError as error:
             for item in error.errors():
                 where = ".".join(str(part) for part in item["loc"])
@@ -215,15 +215,34 @@ def changed(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     return replace(config, matcher=matcher)
 
 
+@checked_dataclass(config=ConfigDict(extra="forbid"))
+class _Written:
+    """config.toml as it is in the file. The class of the method checks its own table."""
+
+    method: Text
+    recipe: Text
+    matcher: dict[str, Any]
+    training: dict[str, Any]
+    measured: dict[str, Any] = field(default_factory=dict)
+
+
 def read_config(path: Path) -> RunConfig:
-    """Reads a run's config.toml."""
-    try:
-        raw = tomllib.loads(read_text(path))
-        matcher = _checked(method(raw["method"]).Config, raw["matcher"])
-        training = _checked(Training, raw["training"])
-        return RunConfig(raw["method"], raw["recipe"], matcher, training, raw.get("measured", {}))
-    except (tomllib.TOMLDecodeError, KeyError, ValidationError) as error:
-        raise ItmkitError(f"{path}: not the configuration of a run ({error})") from None
+    """Reads a run's config.toml. Raises ItmkitError naming every place that is not of such a file."""
+    advice = "this is not the configuration of a run"
+    found = checked(TypeAdapter(_Written), read_toml(path), path, advice)
+    if found.method not in METHODS:
+        raise ItmkitError(f"{path}: method: {found.method!r} is none of {', '.join(METHODS)}; {advice}")
+    built, problems = {}, []
+    for table, kind in (("matcher", method(found.method).Config), ("training", Training)):
+        try:
+            written = json.dumps(getattr(found, table), default=str)  # as JSON: "strict" has no objects in Python
+            built[table] = TypeAdapter(kind).validate_json(written, strict=True)
+        except ValidationError as error:
+            places = [(".".join(str(part) for part in (table, *item["loc"])), item["msg"]) for item in error.errors()]
+            problems += [f"{path}: {place}: {says}; {advice}" for place, says in places]
+    if problems:
+        raise ItmkitError(problems)
+    return RunConfig(found.method, found.recipe, built["matcher"], built["training"], found.measured)
 
 
 def _names(kind: Any) -> list[str]:

@@ -1,11 +1,13 @@
 """Score matrices on disk, read a few rows at a time: those the engine keeps, and the files of `--save-scores`.
 
 A file is HDF5. It has the data sets `scores` (n_images, n_texts) float32, `images` (n_images,) and `captions`
-(n_texts,), which hold their ids, and the attribute `made_by`, in words. Anybody may write one and have it evaluated.
+(n_texts,), which hold their ids, and the attributes `made_by`, in words, and `sha256` of all three. Anybody may write
+one, without `sha256`, and have it evaluated.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,13 @@ import h5py
 import numpy as np
 
 from itmkit.cache import CacheReader
-from itmkit.cache.shard_check import DAMAGE, unsafe
+from itmkit.cache.shard_check import DAMAGE, naming, unsafe
 from itmkit.cache.shard_file import ShardFile
 from itmkit.errors import ItmkitError, first_line
-from itmkit.files import atomic_path
+from itmkit.files import atomic_path, digest
 
 ROWS = 128  # read at a time
+DIGEST = "sha256"  # the attribute of that name; files that others wrote have none
 Blocks = Iterator[tuple[int, np.ndarray]]  # (first row, (rows, n_texts))
 
 
@@ -114,6 +117,7 @@ class ScoreFile:
                     raise ItmkitError(f"{path}: {problem}; it is no file of `itmkit evaluate --save-scores`")
                 self.shape: tuple[int, int] = file["scores"].shape
                 self.images, self.captions = _strings(file["images"]), _strings(file["captions"])
+                written = file.attrs.get(DIGEST)
         except FileNotFoundError:
             raise ItmkitError(f"{path}: no such file") from None
         except DAMAGE as error:
@@ -127,12 +131,22 @@ class ScoreFile:
                 f"{path}: scores of {self.shape[0]} x {self.shape[1]}, but {len(self.images)} images and"
                 f" {len(self.captions)} captions"
             )
+        if written is not None and str(written) != self._digest():
+            raise ItmkitError(f"{path}: its content is not what was written; save the scores again")
+
+    def _digest(self) -> str:
+        state = _begun(self.images, self.captions)
+        for _, block in self.blocks():
+            state.update(np.ascontiguousarray(block).data)
+        return state.hexdigest()
 
     def blocks(self) -> Blocks:
         with h5py.File(self.path, "r") as file:
             scores = file["scores"]
             for start in range(0, self.shape[0], ROWS):
-                yield start, scores[start : start + ROWS].astype(np.float32, copy=False)
+                with naming(self.path):
+                    rows = scores[start : start + ROWS]
+                yield start, rows.astype(np.float32, copy=False)
 
     def places(self, images: Sequence[str], captions: Sequence[str]) -> Chosen:
         """The matrix in the order of a split. Raises ItmkitError where an image or a caption has no score."""
@@ -151,17 +165,26 @@ class ScoreFile:
 
 def save_scores(path: Path, scores: Scores, images: Sequence[str], captions: Sequence[str], made_by: str) -> None:
     """Writes a file of scores row by row, at first under a temporary name."""
+    state = _begun(images, captions)
     with atomic_path(path) as partial, ShardFile(partial) as sink:
         with h5py.File(sink, "w") as file:
             out = file.create_dataset("scores", scores.shape, np.float32, chunks=(1, scores.shape[1]))
             for start, block in scores.blocks():
+                block = np.ascontiguousarray(block, np.float32)
                 out[start : start + len(block)] = block
+                state.update(block.data)
                 sink.check()
             text = h5py.string_dtype("utf-8")
             file.create_dataset("images", data=np.array(list(images), object), dtype=text)
             file.create_dataset("captions", data=np.array(list(captions), object), dtype=text)
             file.attrs["made_by"] = made_by
+            file.attrs[DIGEST] = state.hexdigest()
         sink.check()
+
+
+def _begun(images: Sequence[str], captions: Sequence[str]) -> hashlib._Hash:
+    """The digest of a file of scores, as far as its ids go."""
+    return hashlib.sha256(digest([list(images), list(captions)]).encode())
 
 
 def holds_scores(path: Path) -> bool:

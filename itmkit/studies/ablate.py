@@ -9,7 +9,6 @@ from typing import Any
 
 from itmkit.errors import ItmkitError, nearest
 from itmkit.evaluation.protocols import protocol
-from itmkit.files import write_json
 from itmkit.matchers import METHODS, method
 from itmkit.methods.published import Published, published
 from itmkit.progress import SILENT, Progress
@@ -22,6 +21,7 @@ from itmkit.studies.kept_ranks import Evaluated, Folds, evaluated
 from itmkit.studies.over_runs import mean_differences
 from itmkit.training.budget import asked_for
 from itmkit.training.train import train
+from itmkit.typed import write_sealed
 from itmkit.workspace import Workspace
 
 FULL = "full"
@@ -135,7 +135,7 @@ def ablate(
         rows=[found(label, row_run(name, label), whole)[0] for label in rows],
         left_out=left_out,
     )
-    write_json(workspace.comparison(f"{name}-ablation", split), result.to_json())
+    write_sealed(workspace.comparison(f"{name}-ablation", split), result.to_json())
     return result
 
 

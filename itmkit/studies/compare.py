@@ -8,7 +8,6 @@ from typing import Any
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.protocols import protocol
-from itmkit.files import write_json
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.begin import configured
 from itmkit.runs.facts import RunFacts
@@ -18,6 +17,7 @@ from itmkit.studies.kept_ranks import evaluated
 from itmkit.studies.over_runs import mean_differences, mean_intervals
 from itmkit.training.budget import like
 from itmkit.training.train import train
+from itmkit.typed import write_sealed
 from itmkit.workspace import Workspace
 
 
@@ -129,7 +129,7 @@ def compare(
         budget=(budgets.pop() or None) if len(budgets) == 1 else None,
         against=_against(methods_rows, Contender.read(against).label) if against is not None else [],
     )
-    write_json(workspace.comparison(prefix, split), result.to_json())
+    write_sealed(workspace.comparison(prefix, split), result.to_json())
     return result
 
 
@@ -200,6 +200,12 @@ def _rows(
         for seed in each:
             name = contender.run(seed, prefix)
             found = evaluated(workspace, name, split, with_ranks=with_ranks, device=device, progress=progress)
+            counts = [(one["images"], one["captions"]) for one in (facts or found.facts, found.facts)]
+            if counts[0] != counts[1]:
+                raise ItmkitError(
+                    f"runs/{name}: was evaluated on {counts[1][0]} images and {counts[1][1]} captions, others on"
+                    f" {counts[0][0]} and {counts[0][1]}; evaluate all on the same split again"
+                )
             facts = found.facts
             for one in facts["results"]:
                 label = contender.label + one["name"].removeprefix(name)

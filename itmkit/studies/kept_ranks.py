@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,10 @@ import numpy as np
 
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.evaluation.results import EvaluationRow
-from itmkit.files import atomic_path, read_json
+from itmkit.evaluation.stored import stored_evaluation
+from itmkit.files import atomic_path
 from itmkit.progress import SILENT, Progress
+from itmkit.runs.facts import RunFacts
 from itmkit.scoring.engine import Scoring
 from itmkit.scoring.metrics import QueryRanks
 from itmkit.workspace import Workspace, result_path
@@ -41,18 +42,28 @@ def evaluated(
 
     Args:
         with_ranks: repeat an evaluation whose ranks were not kept, such as one by `itmkit evaluate`.
+
+    Raises:
+        ItmkitError: the existing evaluation is damaged, or of another run.
     """
     path = result_path(workspace.run(run), split)
     kept = path.with_name(f"ranks-{split}.npz")
+    advice = f"run `itmkit evaluate --run {run} --split {split}` again"
     if path.exists():  # training anew removes it
-        facts = read_json(path)
+        facts = stored_evaluation(path, advice, rows=_rows_of(workspace, run))
         ranks = _read(kept, {row["name"]: row["rsum"] for row in facts["results"]}) if with_ranks else {}
         if ranks is not None:
             return Evaluated(facts, ranks)
     found = evaluate(workspace, [run], split=split, scoring=Scoring(device), progress=progress)
     with atomic_path(kept) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **_arrays(found.rows))
-    return Evaluated(read_json(path), {row.name: row.ranks for row in found.rows})
+    return Evaluated(stored_evaluation(path, advice), {row.name: row.ranks for row in found.rows})
+
+
+def _rows_of(workspace: Workspace, run: str) -> list[str]:
+    """The names of the rows that an evaluation of this run alone has."""
+    members = RunFacts.read(workspace.run(run)).members
+    return [*(f"{run}/{member}" for member in members if len(members) > 1), run]
 
 
 def _arrays(rows: Sequence[EvaluationRow]) -> dict[str, Any]:
@@ -81,8 +92,8 @@ def _read(path: Any, sums: dict[str, float]) -> dict[str, Folds] | None:
                 ]
                 for row, name in enumerate(stored["names"])
             }
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        own = {name: float(np.mean([fold.retrieval().rsum for fold in ranks])) for name, ranks in found.items()}
+    except Exception:  # zipfile, zlib and numpy raise dozens of kinds on damaged files; the ranks are computed anew
         return None
-    own = {name: float(np.mean([fold.retrieval().rsum for fold in ranks])) for name, ranks in found.items()}
     same = own.keys() == sums.keys() and all(abs(own[name] - sums[name]) < 1e-6 for name in own)
     return found if same else None

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from itmkit.errors import ItmkitError
-from itmkit.inputs.batch import ImageBatch, Sizes
+from itmkit.inputs.batch import ImageBatch
 from itmkit.inputs.needs import Needs
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.machine.device import usable_device
-from itmkit.matchers import as_matcher, build, method
-from itmkit.runs.checkpoint import load_weights
-from itmkit.runs.facts import RunFacts
+from itmkit.matchers import as_matcher, method
+from itmkit.runs.facts import CONFIG, VOCABULARY, RunFacts
+from itmkit.runs.open import read_members
 from itmkit.runs.settings import RunConfig, read_config
 from itmkit.scoring.matrix import ensemble_of
 from itmkit.scoring.tiles import IMAGE_TILE, WORDS_TILE
@@ -47,12 +47,10 @@ class Matcher:
         module = method(config.method)
         self.needs: Needs = module.needs(config.matcher)
         self.weights: dict[str, float] = module.members(config.matcher)
-        self.vocabulary = Vocabulary.read(folder / "vocabulary.json") if self.needs.words else None
-        self.sizes = Sizes(**facts.sizes)
-        self.members = build(config.method, config.matcher, sizes=self.sizes, seed=config.training.seed)
-        for member, network in self.members.items():
-            load_weights(folder / f"best-{member}.safetensors", network)
-            network.to(self.device).eval()
+        self.vocabulary = Vocabulary.read(folder / VOCABULARY) if self.needs.words else None
+        self.sizes, self.members = read_members(folder, config, facts, self.device)
+        for network in self.members.values():
+            network.eval()
         self.made = Made(folder, facts.caches, models)
         self.texts = NewTexts(self.made, self.needs, self.vocabulary, device)
         self.pictures = NewPictures(self.made, self.needs, device)
@@ -185,14 +183,17 @@ def open_matcher(
             training. They must be the same ones: weights and settings are compared.
 
     Raises:
-        ItmkitError: the folder holds no run, the run has no weights yet, or its weights do not fit its settings.
+        ItmkitError: the folder holds no run, the run has no weights yet, or its files are damaged or of another
+            run.
     """
     folder = Path(path).expanduser().resolve()
     if not RunFacts.exist(folder):
         raise ItmkitError(
             f"{path}: holds no run; name the folder of a run (WORKSPACE/runs/NAME), or one that `itmkit export` made"
         )
-    config, facts = read_config(folder / "config.toml"), RunFacts.read(folder)
+    facts = RunFacts.read(folder)
+    facts.check_files(folder, CONFIG, VOCABULARY)
+    config = read_config(folder / CONFIG)
     lacking = [path for name in facts.members if not (path := folder / f"best-{name}.safetensors").is_file()]
     if lacking:
         raise ItmkitError(f"{lacking[0]} is missing: the run has no weights yet; run `itmkit train` to its first epoch")

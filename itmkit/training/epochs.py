@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from itmkit.machine.memory import keep_freed_memory
 from itmkit.machine.stop import Stop, Stopped, in_words
 from itmkit.matchers import Stage, begin
 from itmkit.progress import Progress
-from itmkit.runs.checkpoint import load_state, save_state, save_weights
+from itmkit.runs.checkpoint import save_state, save_weights
 from itmkit.runs.facts import RunFacts
 from itmkit.runs.place import Place
+from itmkit.runs.records import FILE as METRICS
 from itmkit.runs.records import append, trim
 from itmkit.runs.settings import RunConfig
 from itmkit.scoring.metrics import Retrieval, chance_of
@@ -31,24 +32,10 @@ from itmkit.training.collapse import GRACE, CollapseWatch, advice
 from itmkit.training.feeding import Feed
 from itmkit.training.prospects import about_figures
 from itmkit.training.schedule import learning_rate, negatives_of, stage_of
+from itmkit.training.state import State, saved_state
 from itmkit.training.step import Learned, Learner, NotFinite
 from itmkit.training.together import broadcast, greatest, wait_for_all
 from itmkit.training.validation import validate
-
-
-@dataclass
-class State:
-    """What a resume needs besides weights and moments. It is written as JSON into the header of the state file."""
-
-    epoch: int = 0  # epochs finished
-    step: int = 0  # steps done in the epoch under way
-    loss_sum: dict[str, float] = field(default_factory=dict)
-    best: dict[str, dict[str, Any]] = field(default_factory=dict)
-    watch: dict[str, int] = field(default_factory=dict)
-    pairs: int = 0
-    collapsed: list[str] = field(default_factory=list)  # members that had collapsed by the last finished epoch
-    rsum: float | None = None  # of the method by the last validation
-    core_minutes: float = 0.0  # spent; work that a kill undid and that is repeated counts once
 
 
 class Epochs:
@@ -91,7 +78,7 @@ class Epochs:
 
     @property
     def metrics(self) -> Path:
-        return self.place.now / "metrics.jsonl"
+        return self.place.now / METRICS
 
     def train(self, stop: Stop, *, continues: bool) -> State:
         """Trains to the end. Returns the last state.
@@ -108,16 +95,17 @@ class Epochs:
         if self.device.type == "cpu":
             keep_freed_memory()
         if continues and self.state_path.exists():
-            self.state = State(**load_state(self.state_path, self.learner.modules, self.learner.optimizer))
+            self.state = saved_state(self.state_path, self.learner.modules, self.learner.optimizer, self.facts.id)
             at = f"epoch {self.state.epoch + 1}, step {self.state.step}"
             self.progress.note(f"continuing {self.place.folder} at {at}")
         wait_for_all()  # all have read the state before the first one writes another
         self.clock = CoreClock(cores_of(self.device, self.part.of))
         if self.leads:
-            trim(self.metrics, self.state.epoch)
+            trim(self.metrics, self.state.epoch, self.state.metrics)
         self._stop_if_collapsed()
         if not self.epochs and not self.state.best and self.leads:
-            append(self.metrics, self._validate(0, 1, "none", self.settings.learning_rate, 0.0))
+            record = self._validate(0, 1, "none", self.settings.learning_rate, 0.0)
+            self.state.metrics = append(self.metrics, record)
         while self.state.epoch < self.epochs and not self._has_waited():
             self._stop_if_asked()
             self._epoch()
@@ -203,7 +191,7 @@ class Epochs:
         self.state.epoch, self.state.step, self.state.pairs = epoch, 0, 0
         self.state.loss_sum = dict.fromkeys(self.learner.members, 0.0)
         if self.leads:
-            append(self.metrics, record)
+            self.state.metrics = append(self.metrics, record)
             if self.board:
                 self.board.epoch(epoch * len(batches), record)
             self._save_state()
@@ -224,7 +212,8 @@ class Epochs:
 
     def _save_state(self) -> None:
         self.state.core_minutes += self.clock.lap()
-        save_state(self.state_path, self.learner.modules, self.learner.optimizer, asdict(self.state))
+        facts = {"run": self.facts.id, **asdict(self.state)}
+        save_state(self.state_path, self.learner.modules, self.learner.optimizer, facts)
         if self.place.now != self.place.folder:
             self._write_facts(finished=False)
             self.place.settle()
@@ -264,7 +253,7 @@ class Epochs:
             best = self.state.best.get(name)
             if best is None or result.rsum > best["rsum"]:
                 self.state.best[name] = {"epoch": epoch, "rsum": result.rsum}
-                facts = {"member": name, "epoch": epoch, "rsum": result.rsum}
+                facts = {"run": self.facts.id, "member": name, "epoch": epoch, "rsum": result.rsum}
                 save_weights(self.place.now / f"best-{name}.safetensors", self.learner.kept[name], facts)
         if together is not None:
             record["ensemble"] = {"rsum": together.rsum, **together.to_json()}
@@ -308,4 +297,6 @@ class Epochs:
     def _write_facts(self, *, finished: bool) -> None:
         self.state.core_minutes += self.clock.lap()
         done: dict[str, Any] = {"epochs_done": self.state.epoch, "best": self.state.best, "finished": finished}
-        replace(self.facts, **done, core_minutes=round(self.state.core_minutes, 4)).write(self.place.now)
+        files = {**self.facts.files, METRICS: self.state.metrics} if self.state.metrics else self.facts.files
+        minutes = round(self.state.core_minutes, 4)
+        replace(self.facts, **done, files=files, core_minutes=minutes).write(self.place.now)

@@ -6,7 +6,6 @@ a run that was not killed: (seed, epoch) decides the order of the batches, (seed
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +16,7 @@ import torch
 
 from itmkit.cache import WHOLE, Part
 from itmkit.dataset import Dataset
+from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.machine.device import memory_for, usable_device
@@ -24,8 +24,9 @@ from itmkit.machine.stop import stopping
 from itmkit.matchers import build, method
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.begin import Plan, begin_run, plan_run, training_words
-from itmkit.runs.facts import RunFacts
+from itmkit.runs.facts import VOCABULARY, RunFacts
 from itmkit.runs.place import Place, is_replacing, place_of
+from itmkit.runs.records import records
 from itmkit.runs.settings import RunConfig
 from itmkit.training.batches import batches_of
 from itmkit.training.board import Board
@@ -114,10 +115,10 @@ def train(
 
 
 def _finished(folder: Path, config: RunConfig, found: RunFacts) -> TrainResult:
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if found.best else []
     chance: float | None = None
-    with suppress(IndexError, ValueError, AttributeError):  # of an older run, or damaged: it is only told less
-        chance = json.loads(lines[-1]).get("chance_rsum")
+    with suppress(ItmkitError, IndexError):  # of a run without epochs, or damaged: it is only told less
+        last = records(folder)[-1][1].get("chance_rsum")  # runs of older versions lack it
+        chance = last if isinstance(last, float) else None
     return TrainResult(folder, config, found.epochs_done, found.best, True, found.core_minutes, chance)
 
 
@@ -135,12 +136,14 @@ def _trained(
     config, training = plan.config, inputs["train"]
     members = build(config.method, config.matcher, sizes=training.sizes, seed=config.training.seed)
     facts = replace(plan.facts, sizes=asdict(training.sizes))
+    if plan.found:
+        facts = replace(facts, id=plan.found.id, files=plan.found.files)
     learner = Learner(members, config.training, device, part)
     if part.index == 0 and not plan.found:  # all is checked: what follows writes
         steps = len(batches_of(training, config.training, 1))
         if note := about_steps(facts.epochs, steps):
             progress.note(note)
-        _begin(place, config, facts, vocabulary)
+        facts = _begin(place, config, facts, vocabulary)
     if board:
         board.move(place.now / "tensorboard")
     under_way = Epochs(config, place, facts, learner, training, inputs["val"], board, progress)
@@ -150,21 +153,26 @@ def _trained(
     return TrainResult(place.folder, config, state.epoch, state.best, False, spent, under_way.chance)
 
 
-def _begin(place: Place, config: RunConfig, facts: RunFacts, vocabulary: Vocabulary | None) -> None:
-    """Writes what a run has before its first step: beside the run that is there, if there is one."""
+def _begin(place: Place, config: RunConfig, facts: RunFacts, vocabulary: Vocabulary | None) -> RunFacts:
+    """Writes what a run has before its first step: beside the run that is there, if there is one.
+
+    Returns:
+        The facts, with the digests of what was written.
+    """
     replaces = RunFacts.exist(place.folder)
     if replaces:
         place.beside()
-    begin_run(place.now, config, vocabulary)
+    facts = begin_run(place.now, facts, config, vocabulary)
     if not replaces:
         facts.write(place.now)
+    return facts
 
 
 def _vocabulary(
     workspace: Workspace, dataset: Dataset, plan: Plan, folder: Path, progress: Progress
 ) -> Vocabulary | None:
     """The vocabulary of the run that is continued, or of the one that begins. None if the method uses none."""
-    path = folder / "vocabulary.json"
+    path = folder / VOCABULARY
     if plan.found and path.exists():
         return Vocabulary.read(path)
     counts, minimum = training_words(workspace, dataset, plan.config), plan.config.training.minimum_count
@@ -175,4 +183,5 @@ def _vocabulary(
         progress.note(note)
     if plan.found:  # somebody removed it
         vocabulary.write(path)
+        plan.found.check_files(folder, VOCABULARY)
     return vocabulary

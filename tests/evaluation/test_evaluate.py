@@ -22,6 +22,7 @@ from itmkit.scoring.matrix import score_matrix
 from itmkit.scoring.metrics import retrieval
 from itmkit.scoring.stored import InMemory, ScoreFile, save_scores
 from itmkit.training.train import train
+from itmkit.typed import write_sealed
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
 from tests.workspaces import largest_file
@@ -75,7 +76,7 @@ def test_everything_is_written_beside_the_run(workspace: Workspace) -> None:
     alone = json.loads((workspace.run("mpsm") / "eval-test.json").read_text())
     assert [row["name"] for row in alone["results"]] == ["mpsm/distance", "mpsm/direction", "mpsm"]
     written = json.loads((workspace.run("mpsm") / "eval-test+vsepp.json").read_text())
-    assert written == together | {"scores_of": written["scores_of"]}
+    assert written == together | {key: written[key] for key in ("scores_of", "sha256")}
     assert [row["kind"] for row in json.loads((workspace.run("vsepp") / "eval-test.json").read_text())["results"]] == [
         "single"
     ]
@@ -96,9 +97,22 @@ def test_a_plain_evaluation_keeps_what_a_fuller_one_has_measured(workspace: Work
     assert "curves" not in plain.rows[0].to_json()  # and tells only what was asked for
     evaluate(workspace, ["vsepp"], wanted=Wanted(intervals=True))
     assert set(json.loads(path.read_text())["results"][0]) == {*full["results"][0], "intervals"}
-    path.write_text(json.dumps(full | {"scores_of": "other weights"}))
+    del full["sha256"]
+    write_sealed(path, full | {"scores_of": "other weights"})
     (note,) = evaluate(workspace, ["vsepp"]).notes
-    assert "has lost what was measured before with --curves, --intervals, --slices: weights, data or precision changed" in note
+    assert (
+        "has lost what was measured before with --curves, --intervals, --slices: weights, data or precision changed"
+        in note
+    )
+    assert "curves" not in json.loads(path.read_text())["results"][0]
+
+
+def test_what_was_changed_by_hand_is_not_kept(workspace: Workspace) -> None:
+    path = workspace.run("vsepp") / "eval-test.json"
+    evaluate(workspace, ["vsepp"], wanted=Wanted(curves=True))
+    path.write_text(path.read_text().replace('"cmc"', '"cmd"', 1))
+    (note,) = evaluate(workspace, ["vsepp"]).notes
+    assert "content is not what was written; it is written anew, without what was measured before" in note
     assert "curves" not in json.loads(path.read_text())["results"][0]
 
 

@@ -127,6 +127,7 @@ def test_all_problems_at_once(tmp_path: Path, work: Workspace, monkeypatch: pyte
     write_npz(folder, drawn("g", dim=7))
     write_npz(folder / "more", drawn("a"))
     write_npz(folder / "other", drawn("a", 2))
+    write_npz(folder, drawn("j", dim=0))
     (folder / "h.npz").write_bytes(write_npz(folder, drawn("h")).read_bytes()[:-30])
     os.mkfifo(folder / "i.npz")
     with pytest.raises(ItmkitError) as caught:
@@ -143,6 +144,7 @@ def test_all_problems_at_once(tmp_path: Path, work: Workspace, monkeypatch: pyte
         "the name of more/a.npz again in file other/a.npz",
         "a damaged one (BadZipFile) in file h.npz",
         "no regular file in file i.npz",
+        "x has shape (3, 0) of float32, float32 (3, D) is needed for num_bbox 3 in file j.npz",
     ):
         assert part in text, part
     assert not work.cache("regions").exists()

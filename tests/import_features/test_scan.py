@@ -12,7 +12,8 @@ from itmkit.cache import CacheReader
 from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.import_features import npy
-from itmkit.import_features.scan import import_scan, split_tag
+from itmkit.import_features.scan import import_scan
+from itmkit.import_features.scan_columns import split_tag
 from itmkit.status import status
 from itmkit.workspace import Workspace
 from tests.import_features.scan_folder import write_scan

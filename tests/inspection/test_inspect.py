@@ -156,9 +156,8 @@ def test_safetensors(tmp_path: Path) -> None:
     assert facts(report)["metadata made"] == "today"
     assert set(rows(report, "tensors")) == {("w", "F16", "3 x 4", "12"), ("b", "F32", "1", "1")}
     whole = path.read_bytes()
-    path.write_bytes(whole[:-3])
-    assert "its header says" in inspect(path).problems[0]
     for damaged in (
+        whole[:-3],
         b"",
         b"1234",
         struct.pack("<Q", 1 << 60) + whole[8:],
@@ -176,6 +175,6 @@ def test_other_paths(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.txt").write_text("text")
     (tmp_path / "bad.jsonl").write_text("{}\n{\n")
     (tmp_path / "bad.json").write_text("{")
-    expected = {"no": "no such file", "bad.jsonl": "line 2: not JSON", "bad.json": "not JSON"}
+    expected = {"no": "no such file", "bad.jsonl": "line 2: column 2: not JSON", "bad.json": "not JSON"}
     with pytest.raises(ItmkitError, match=expected.get(name, "known are a workspace, a cache folder")):
         inspect(tmp_path / name)

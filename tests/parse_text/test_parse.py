@@ -153,7 +153,11 @@ def test_settings_of_the_workspace(make_workspace: MakeWorkspace, untrained: Pat
     settings.write_text('[parse-text]\nparser = "stanford"\ncolour = 1\n')
     with pytest.raises(ItmkitError) as caught:
         parse_text(workspace, job=Job(shard_size=0))
-    assert len(caught.value.problems) == 3
+    assert caught.value.problems == [f"{settings}: [parse-text] has no setting 'colour'; it has parser, model"]
+    settings.write_text('[parse-text]\nparser = "stanford"\n')
+    with pytest.raises(ItmkitError) as caught:
+        parse_text(workspace, job=Job(shard_size=0))
+    assert len(caught.value.problems) == 2
 
 
 def test_a_missing_data_set_or_cache_names_the_command(tmp_path: Path) -> None:

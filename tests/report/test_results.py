@@ -53,10 +53,10 @@ def test_a_last_line_that_a_kill_cut_is_left_out(workspace: Workspace) -> None:
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        (["{", '{"epoch": 1'], ["line 1: not JSON", "line 2: not JSON"]),
+        (["{", '{"epoch": 1'], ["line 1: column 2: not JSON", "line 2: column 12: not JSON"]),
         (["[]"], ["line 1"]),
         (['{"epoch": -1, "a": {"loss": 1}}'], ["line 1: epoch: "]),
-        (['{"epoch": 1, "a": {"loss": NaN}}'], ["line 1: a.loss: "]),
+        (['{"epoch": 1, "a": {"loss": NaN}}'], ["line 1: not JSON (NaN"]),
         (['{"epoch": 1, "a": {"i2t": {"R@1": 101}}}'], ["line 1: a.i2t.R@1: "]),
         (['{"epoch": 1, "a": {"i2t": {}}}'], ["line 1: a.i2t.R@1: Field required"]),
         (['{"epoch": 1, "loss": 0.5}'], ["line 1: has no member"]),
@@ -94,7 +94,7 @@ def test_missing_files_name_the_command(workspace: Workspace) -> None:
         (("results", 0, "curves", "t2i"), None, "results[0].curves.t2i: "),
         (("results", 0, "slices", 2, "figures", "R@1", "low"), True, "results[0].slices[2].figures.R@1.low: "),
         (("results", 0, "slices", 2, "side"), "both", "results[0].slices[2].side: "),
-        (("results", 0, "by_label", "i2t", 1, "R@1"), math.inf, "results[0].by_label.i2t[1].R@1: "),
+        (("results", 0, "by_label", "i2t", 1, "R@1"), 1e20, "results[0].by_label.i2t[1].R@1: "),
         (("results", 0, "by_label"), {"i2t": []}, "results[0].by_label: "),
         (("images",), 1.5, "images: "),
         (("results",), [], "results: "),

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,36 @@ def test_config_toml_says_everything(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "method = 'mpsm'", "not toml at all [", "method = 'mpsm'\nrecipe = 's'\n[matcher]\nembed = 0\n[training]"],
+    [
+        "",
+        "method = 'mpsm'",
+        "not toml at all [",
+        "method = 'mpsm'\nrecipe = 's'\n[matcher]\nembed = 0\n[training]",
+        "method = 'mpsm'\nrecipe = 's'\n[matcher]\nembed = true\n[training]",
+        "method = 'mpsm'\nrecipe = 's'\n[matcher]\n[training]\nmargin = '0.2'",
+        "method = 'mpsm'\nrecipe = 's'\n[matcher]\n[training]\nmargin = inf",
+        "method = 'mpsm'\nrecipe = 's'\nrecipes = 's'\n[matcher]\n[training]",
+        "method = ['mpsm']\nrecipe = 's'\n[matcher]\n[training]",
+        "method = 'clip'\nrecipe = 's'\n[matcher]\n[training]",
+        "seed = " + "9" * 5000,
+        "seed = " + "[" * 20_000,
+    ],
 )
 def test_a_damaged_config(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(text)
-    with pytest.raises(ItmkitError, match=r"config.toml: not the configuration of a run"):
+    with pytest.raises(ItmkitError, match=r"config\.toml: "):
         read_config(tmp_path / "config.toml")
+
+
+def test_numbers_that_cannot_be_settings(tmp_path: Path) -> None:
+    config = resolve("vsepp")
+    with pytest.raises(ItmkitError, match="'margin' is inf; a finite number is needed"):
+        replace(config, training=replace(config.training, margin=math.inf)).write(tmp_path / "config.toml")
+    with pytest.raises(ItmkitError, match="'speed' is nan; a finite number is needed"):
+        replace(config, measured={"speed": math.nan}).write(tmp_path / "config.toml")
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(ItmkitError, match="setting 'margin' = 'inf'"):
+        resolve("vsepp", settings={"margin": "inf"})
 
 
 def described(kind: Any) -> dict[str, tuple[str, str]]:

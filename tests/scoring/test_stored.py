@@ -114,3 +114,16 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         save_scores(tmp_path / "s.h5", Broken(), IMAGES, CAPTIONS, "x")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_changed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scores.h5"
+    for name, place, value in (("scores", (2, 1), 0.5), ("images", 0, b"c"), ("captions", 3, b"a0")):
+        save_scores(path, InMemory(MATRIX), IMAGES, CAPTIONS, "mpsm")
+        with h5py.File(path, "r+") as file:
+            file[name][place] = value
+        with pytest.raises(ItmkitError, match=r"scores\.h5: its content is not what was written"):
+            ScoreFile(path)
+        with h5py.File(path, "r+") as file:
+            del file.attrs["sha256"]  # as others write it
+        ScoreFile(path)

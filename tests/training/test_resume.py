@@ -38,6 +38,7 @@ def results(run: Path) -> dict[str, Any]:
         line.pop("pairs_per_second")
     facts = json.loads((run / "run.json").read_text())
     facts.pop("core_minutes", None)
+    facts["files"].pop("metrics.jsonl")  # its lines say how fast the epochs were
     return found | {"metrics": lines, "run": facts, "config": (run / "config.toml").read_text()}
 
 

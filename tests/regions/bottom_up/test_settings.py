@@ -134,7 +134,7 @@ def test_what_goes_together(work: Workspace, folder: Path, tmp_path: Path) -> No
         '[extract-regions]\nbackend = "detectron2"\nmodel = 3\nmin_regions = "x"\n'
     )
     text = problems(work, backend=None)
-    assert "model is 3; a path is needed" in text and "min_regions is 'x'" in text
+    assert "model is '3'; a text in quotes is needed" in text and "min_regions is 'x'" in text
 
 
 def test_vocabulary_of_visual_genome(test_data: Path) -> None:
