@@ -14,6 +14,7 @@ from typing import Any
 from itmkit.files import read_json, sha256_file, write_json
 
 SHA = "jsonl_sha256"  # in dataset.info.json: of the dataset.jsonl that was written with it
+FEWEST = 5  # pictures of a split whose number of captions tells something
 STRONG = 2.0  # times as many captions a picture in one split as in another
 
 
@@ -57,7 +58,8 @@ def uneven_captions(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     Args:
         counts: {split: {"images": n, "captions": m}}, as in `dataset.info.json`.
     """
-    rates = {split: count["captions"] / count["images"] for split, count in counts.items() if count["images"]}
+    enough = {split: count for split, count in counts.items() if count["images"] >= FEWEST}
+    rates = {split: count["captions"] / count["images"] for split, count in enough.items()}
     if not rates or max(rates.values()) < STRONG * min(rates.values()):
         return []
     each = ", ".join(f"{split} {rate:.3g} ({counts[split]['captions']:,} captions)" for split, rate in rates.items())

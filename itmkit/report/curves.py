@@ -100,12 +100,8 @@ def _over_epochs(axis: Any, line: Line, key: str, kind: dict[str, Any]) -> None:
             alone = {"marker": "o", "markersize": 2} if len(part) == 1 and "marker" not in kind else {}
             axis.plot(numbers[part], values[part], **kind, **alone, markevery=-(-len(part) // 6))
     if best is not None and not np.isnan(values[best]):
-        star: dict[str, Any] = {
-            "marker": "*",
-            "markersize": 6 if "alpha" not in kind else 4,
-            "markeredgecolor": "white",
-        }
-        star |= {"markeredgewidth": 0.3}
+        star: dict[str, Any] = {"marker": "*", "markersize": 6 if "alpha" not in kind else 4}
+        star |= {"markeredgecolor": "white", "markeredgewidth": 0.3}
         axis.plot(numbers[best], values[best], color=kind["color"], linestyle="none", zorder=3, **star)
 
 

@@ -104,14 +104,15 @@ def test_two_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_uneven_captions_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in "ab":
-        save_picture(tmp_path / f"{name}.png")
-    lines = [*(f"a.png,a dog {k},train" for k in range(5)), "b.png,a cat,val"]
+    for name in range(10):
+        save_picture(tmp_path / f"{name}.png", colour=name)
+    lines = [f"{name}.png,a dog {k},train" for name in range(5) for k in range(5)]
+    lines += [f"{name}.png,a cat,val" for name in range(5, 10)]
     (tmp_path / "t.csv").write_text("image,caption,split\n" + "\n".join(lines) + "\n")
     asked = ["csv", str(tmp_path / "t.csv"), "-w", str(tmp_path / "work")]
     for _ in range(2):  # also where there is nothing to do
         assert run(command, asked) == 0
         said = " ".join(capsys.readouterr().out.split())
-        assert "captions a picture differ between the splits: train 5 (5 captions), val 1 (1 captions)" in said
-    even = {"train": {"images": 2, "captions": 10}, "val": {"images": 1, "captions": 4}, "test": {"images": 0}}
+        assert "captions a picture differ between the splits: train 5 (25 captions), val 1 (5 captions)" in said
+    even = {"train": {"images": 20, "captions": 100}, "val": {"images": 9, "captions": 36}, "test": {"images": 0}}
     assert uneven_captions(even) == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,7 @@ def test_an_interrupted_run_leaves_no_child_and_any_number_of_workers_gives_the_
     monkeypatch.chdir(untrained.parent)  # children find a relative path too
     parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=1))
     alone = shards(workspace)
+    shutil.rmtree(workspace.cache("text"))
     append, calls = itmkit.parse_text.parse.append, 0
 
     def interrupted(*args: object) -> None:
@@ -67,7 +69,7 @@ def test_an_interrupted_run_leaves_no_child_and_any_number_of_workers_gives_the_
     with monkeypatch.context() as patch:
         patch.setattr("itmkit.parse_text.parse.append", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=3, force=True))
+            parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=3))
     assert not children()
     assert 0 < parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=1)).parsed < 62
     assert shards(workspace) == alone

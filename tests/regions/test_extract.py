@@ -181,7 +181,7 @@ def test_strict_stops_before_writing(work: Workspace, model: Model) -> None:
     prepare(work)
     with pytest.raises(ItmkitError, match=r"8\.jpg: not a picture"):
         run(work, strict=True)
-    assert cache_state(work, "regions", read_dataset(work.dataset_path)).state == "partial"
+    assert cache_state(work, "regions", read_dataset(work.dataset_path)).state == "missing"
 
 
 def test_changed_and_missing_pictures_stop_the_run(work: Workspace, model: Model) -> None:

@@ -170,7 +170,7 @@ def test_dual_is_scored_and_not_trained(workspace: Workspace) -> None:
     assert [row.name for row in rows] == ["dual"] and rows[0].result.rsum == pytest.approx(line["global"]["rsum"])
     assert train(workspace, dual()).did_nothing
     (state,) = [row for row in status(workspace) if row.stage == "run dual"]
-    assert state.state == "done" and state.detail == "dual, 0 of 0 epochs"
+    assert state.state == "done" and state.detail.startswith("dual, recipe small, 0 of 0 epochs, best val rsum")
 
 
 @pytest.mark.parametrize(

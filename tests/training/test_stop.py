@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -22,6 +23,15 @@ from tests.training.tiny import FAST, FAST_TRAINING
 CONFIG = resolve(
     "vsepp", settings={**FAST["vsepp"], **FAST_TRAINING, "dropout": 0.2, "decay_epoch": 1, "warmup_steps": 2}
 )
+
+
+@pytest.fixture(autouse=True)
+def usual_handlers() -> Iterator[None]:
+    """Tests that run in the background begin with signals ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGINT, before[0])
+    signal.signal(signal.SIGTERM, before[1])
 
 
 class Signals:
