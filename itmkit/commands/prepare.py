@@ -291,7 +291,7 @@ def jsonl(workspace: Workspace, as_json: bool, **options: Any) -> None:
     Examples, with lines such as
       {"image": "a.jpg", "captions": ["A dog.", "A wet dog."], "split": "train"}
       itmkit prepare jsonl photos/captions.jsonl
-          itmkit prepare jsonl train.json val.json test.json --images flickr30k
+      itmkit prepare jsonl train.json val.json test.json --images flickr30k
     """
     from itmkit.datasets.pairs import prepare_jsonl
 
