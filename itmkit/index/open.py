@@ -9,7 +9,7 @@ from itmkit.cache.manifest import read_manifest
 from itmkit.errors import ItmkitError, nearest
 from itmkit.index.build import made_digest, weights_of
 from itmkit.index.search import Searcher
-from itmkit.index.store import Store
+from itmkit.index.store import IndexFacts, Store
 from itmkit.runs.facts import RunFacts, run_names
 from itmkit.trained import open_matcher
 from itmkit.workspace import Workspace
@@ -31,15 +31,8 @@ def open_index(
         ItmkitError: there is no index, its run is gone, or the run's weights or the settings of the caches have changed
             since it was made.
     """
-    store = Store(workspace.root / name)
-    run = Path(store.facts.run)
-    if not RunFacts.exist(run):
-        run = workspace.root / "runs" / run.name  # where the workspace was moved
-    if not RunFacts.exist(run):
-        raise ItmkitError(
-            f"{store.folder}: was made by the run {store.facts.run}, which is gone; run `itmkit index --force --run"
-            " NAME` with one that is there"
-        )
+    store = Store(index_folder(workspace, name))
+    run = run_of(workspace, store.facts, store.folder)
     matcher = open_matcher(run, device=device, models=models)
     found = weights_of(matcher)
     changed = [what for what, value in found.items() if store.facts.made_from.get(what) != value]
@@ -56,6 +49,29 @@ def open_index(
             f" {run.name}{again}`"
         )
     return Searcher(store, matcher)
+
+
+def index_folder(workspace: Workspace, name: str) -> Path:
+    """The place of an index. Raises ItmkitError where the name is not that of a folder of its own."""
+    if not name or name.startswith(".") or Path(name).name != name or name in ("caches", "runs", "images"):
+        raise ItmkitError(f"--out {name}: an index is a folder of its own in the workspace, such as index-int8")
+    return workspace.root / name
+
+
+def run_of(workspace: Workspace, facts: IndexFacts, folder: Path) -> Path:
+    """The folder of the run that made an index: where it lay, or in the workspace, if that was moved.
+
+    Raises:
+        ItmkitError: it is gone.
+    """
+    places = [Path(facts.run), workspace.root / "runs" / Path(facts.run).name]
+    found = next((place for place in places if RunFacts.exist(place)), None)
+    if found is None:
+        raise ItmkitError(
+            f"{folder}: was made by the run {facts.run}, which is gone; run `itmkit index --force --run NAME` with one"
+            " that is there"
+        )
+    return found
 
 
 def is_behind(workspace: Workspace, store: Store) -> bool:
