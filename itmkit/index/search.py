@@ -123,7 +123,7 @@ class Searcher:
             raise ItmkitError(f"--region {image}:{region}: the index has no image {image!r}")
         query = region_vector(self.store, self.matcher.weights, own, region)
         positions, cosines, regions = nearest_regions(self.store, self.matcher.weights, query, count + 1)
-        hits = []
+        hits = list[Hit]()
         for k in np.flatnonzero(positions != own)[:count].tolist():
             place, rank = int(positions[k]), len(hits) + 1
             hits.append(Hit(self.store.ids[place], place, rank, rank, float(cosines[k]), None, int(regions[k])))

@@ -116,7 +116,7 @@ def new_chunk(
         files = {name: held.enter_context(open(partial / f"{name}.npy", "wb")) for name in columns}
         for name, (width, dtype) in columns.items():
             header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (len(keys), width)}
-            np.lib.format.write_array_header_1_0(files[name], header)
+            np.lib.format.write_array_header_1_0(files[name], header)  # type: ignore[no-untyped-call]
 
         def append(**rows: np.ndarray) -> None:
             for name, values in rows.items():
