@@ -63,14 +63,18 @@ class Searcher:
         Raises:
             ItmkitError: the query is empty, or a model that reads captions is not to be had.
         """
-        if not query.strip():
-            raise ItmkitError('the query is empty; give a few words, such as "two dogs in the snow"')
-        texts = self.matcher.encode_texts([query])
-        vector = candidate_vectors(texts.tiles[0][1], self.matcher.weights)[0]
+        texts, vector = self.encode(query)
         positions, products = self.nearest(vector, max(count, rerank))
         scores = self.scores(positions[:rerank], texts)[:, 0] if rerank and len(positions) else np.zeros(0, np.float32)
         ids = self.store.ids
         return [Hit(ids[ranked[0]], *ranked) for ranked in _ranked(positions, products, scores, count)]
+
+    def encode(self, query: str) -> tuple[EncodedTexts, np.ndarray]:
+        """A query as the matcher encodes it, and its candidate vector (C,). Raises as `text` does."""
+        if not query.strip():
+            raise ItmkitError('the query is empty; give a few words, such as "two dogs in the snow"')
+        texts = self.matcher.encode_texts([query])
+        return texts, candidate_vectors(texts.tiles[0][1], self.matcher.weights)[0]
 
     def image(self, image: AnyImage, *, count: int = 10) -> list[Hit]:
         """The images that are like a picture, by their candidate vectors; the matcher compares no image with another.
