@@ -32,6 +32,8 @@ COMMANDS = {
     "evaluate": ("evaluate", "R@1/5/10 both ways, of single runs and ensembles."),
     "compare": ("compare", "Several methods and seeds on one workspace: one table."),
     "ablate": ("ablate", "Each part of a method off, one by one: one table of differences."),
+    "index": ("index", "Encode a workspace's images and captions for search."),
+    "search": ("search", "Find pictures by words, by a picture or by a region."),
     "plot": ("plot", "Figures of runs: over epochs, by rank, method, slice and label."),
     "status": ("status", "What is done, missing or stale, and what to run next."),
     "inspect": ("inspect", "Describe any file of a workspace."),
@@ -45,6 +47,7 @@ HEADINGS = {
     "Text and graphs": ("parse-text", "encode-text", "build-graphs"),
     "Training": ("train", "compare", "ablate"),
     "Results": ("evaluate", "plot"),
+    "Search": ("index", "search"),
     "Look-up": ("methods", "status", "inspect"),
 }
 

@@ -80,6 +80,13 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
 @click.option("--compare-paper", is_flag=True, help="Add what the methods' papers report on this protocol.")
 @click.option("--slices", is_flag=True, help="R@K by length and words of the caption, by regions of the image.")
 @click.option("--curves", is_flag=True, help="CMC and precision-recall curves, for `itmkit plot`.")
+@click.option(
+    "--rerank",
+    type=click.IntRange(1),
+    default=None,
+    metavar="N",
+    help="Also as `itmkit search` finds: only N candidates of a query are scored.",
+)
 @click.option("--labels", is_flag=True, help="Retrieval by category: items that share a label match. mAP, P@k.")
 @click.option(
     "--judgements",
@@ -119,6 +126,7 @@ def command(
     against: str | None,
     compare_paper: bool,
     ratings: tuple[str, ...],
+    rerank: int | None,
     form: Format,
     device: str | None,
     as_json: bool,
@@ -136,6 +144,7 @@ def command(
       itmkit evaluate --run mpsm --split coco1k --compare-paper
       itmkit evaluate --run mpsm --against scan --intervals
       itmkit evaluate --run mpsm-seed0 --run mpsm-seed1 --split val --json
+      itmkit evaluate --run mpsm --rerank 200
       itmkit evaluate --run mpsm --save-scores mpsm.h5
       itmkit evaluate --scores mpsm.h5 --scores scan.h5
       itmkit evaluate --run ../flickr30k/runs/mpsm -w coco    # zero-shot transfer
@@ -156,7 +165,7 @@ def command(
         )
     if runs and files:
         raise ItmkitError("--run and --scores: give one of them; --save-scores turns a run into a file")
-    wanted = Wanted(**asked, ratings=_ratings(ratings))
+    wanted = Wanted(**asked, ratings=_ratings(ratings), rerank=rerank or 0)
     if compare_paper and split not in PROTOCOLS:
         raise ItmkitError(
             f"--compare-paper: papers report on {', '.join(PROTOCOLS)}; figures on --split {split} are not comparable"

@@ -35,6 +35,8 @@ def tables(
     asked = result.rows[0].more  # the same of every row
     if "intervals" in asked:
         found.append(_intervals(result.rows))
+    if any("rerank" in row.more for row in result.rows):
+        found.append(_two_stages(result.rows))
     if "slices" in asked:  # of the row of all runs together alone: one is long enough
         name = result.against.first if result.against else result.rows[-1].name
         found.append(_slices(next(row for row in result.rows if row.name == name)))
@@ -93,6 +95,32 @@ def _intervals(rows: Sequence[EvaluationRow]) -> Shown:
     names = [name for name in rows[0].more["intervals"] if not name.endswith("meanr")]
     cells = [[name, *(_interval(row.more["intervals"][name]) for row in rows)] for name in names]
     return Shown("95% intervals over images", ["figure", *(row.name for row in rows)], cells)
+
+
+def _two_stages(rows: Sequence[EvaluationRow]) -> Shown:
+    """What `itmkit search` gives up, beside all pairs scored."""
+    cells, k = [], 0
+    for row in rows:
+        found = row.more.get("rerank")
+        if found is None:  # members, and several runs together, have no index
+            continue
+        k = found["rerank"]
+        for stage, says in (
+            ("candidates", "candidates alone"),
+            ("two_stages", f"best {k:,} scored"),
+            ("", "all scored"),
+        ):
+            sides = [found[side] for side in ("i2t", "t2i")]
+            exact = [row.result.i2t, row.result.t2i]
+            six = [
+                f"{side[stage][f'R@{n}'] if stage else getattr(all_scored, f'r{n}'):.1f}"
+                for side, all_scored in zip(sides, exact, strict=True)
+                for n in (1, 5, 10)
+            ]
+            among = [f"{side['found']:.1f}" if stage == "two_stages" else "-" for side in sides]
+            cells.append([row.name, says, *six, *among])
+    title = f"as search finds: answers among the best {k:,} candidates bound what scoring them can reach"
+    return Shown(title, ["run", "ranked by", *NAMES, f"i2t in {k:,}", f"t2i in {k:,}"], cells, words=2)
 
 
 def _slices(row: EvaluationRow) -> Shown:

@@ -15,9 +15,10 @@ from itmkit.cache.parts import merge_when_done
 from itmkit.dataset import image_of_captions
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.kept import with_earlier
-from itmkit.evaluation.measures import Measures, Wanted
+from itmkit.evaluation.measures import RECALLS, Measures, Wanted
 from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
 from itmkit.evaluation.results import Evaluation, Table
+from itmkit.evaluation.two_stages import two_stages
 from itmkit.files import check_replaces, digest, remove_folder
 from itmkit.inputs import Inputs
 from itmkit.machine.device import memory_for
@@ -37,7 +38,7 @@ def evaluate(
     runs: Sequence[str],
     *,
     split: str = "test",
-    wanted: Wanted | None = None,
+    wanted: Wanted = RECALLS,
     against: str | None = None,
     save: Path | None = None,
     force: bool = False,
@@ -67,17 +68,13 @@ def evaluate(
     with _none_replaced(workspace, named):
         opened = _opened(workspace, named, chosen, scoring)
         mine, first = [run for run, _ in opened[: len(runs)]], opened[0][1]
-        measures = Measures(wanted or Wanted(), first.images, chosen, regions=first.region_counts)
+        measures = Measures(wanted, first.images, chosen, regions=first.region_counts)
         measures.notes += [note for run, _ in opened for note in run.notes]
         table, ours = Table(measures), " + ".join(run.name for run in mine)
         leads = not scoring.part.index
         for number, images in enumerate(folds_of(chosen, len(first.images))):
             fold = _Fold.of(number, images, first)
-            totals: list[Scores] = []
-            for run, inputs in opened:
-                kept = _scored(run, inputs, fold, split, scoring, progress)
-                if leads:
-                    totals.append(_add_run(table, run, kept, fold.image_of))
+            totals = _add_fold(table, opened, fold, split, wanted, scoring, progress)
             if leads:
                 together = Mean(totals[: len(runs)], [1.0] * len(runs))
                 if len(runs) > 1:
@@ -171,6 +168,28 @@ def _scored(run: Run, inputs: Inputs, fold: _Fold, split: str, scoring: Scoring,
     return {member: Kept(folder / member) for member in run.members}
 
 
+def _add_fold(
+    table: Table,
+    opened: Sequence[tuple[Run, Inputs]],
+    fold: _Fold,
+    split: str,
+    wanted: Wanted,
+    scoring: Scoring,
+    progress: Progress,
+) -> list[Scores]:
+    """Scores a fold with every run and adds their rows. Returns the scores of each run, to the first rank only."""
+    totals = []
+    for run, inputs in opened:
+        kept = _scored(run, inputs, fold, split, scoring, progress)
+        if scoring.part.index:
+            continue
+        totals.append(_add_run(table, run, kept, fold.image_of))
+        if wanted.rerank:  # refused with folds, so these are the scores of all inputs
+            found = two_stages(run, inputs, totals[-1], wanted.rerank, scoring.where, progress)
+            table.add_more(run.name, "rerank", found)
+    return totals
+
+
 def _add_run(table: Table, run: Run, kept: Mapping[str, Kept], image_of: np.ndarray) -> Scores:
     """Adds the rows of a run and of its members, and returns its scores."""
     if len(kept) > 1:
@@ -223,7 +242,7 @@ def evaluate_files(
     files: Sequence[Path],
     *,
     split: str = "test",
-    wanted: Wanted | None = None,
+    wanted: Wanted = RECALLS,
     against: Path | None = None,
     save: Path | None = None,
     force: bool = False,
@@ -238,6 +257,8 @@ def evaluate_files(
         ItmkitError: a file holds no scores, or lacks those of some image or caption of the split.
     """
     chosen = protocol(split)
+    if wanted.rerank:
+        raise ItmkitError("--rerank: a file of scores has no vectors that find candidates; give the run with --run")
     _check_save(save, chosen, files, force=force)
     records = images_of(chosen, workspace.dataset())
     named = [*files, *([against] if against is not None else [])]
@@ -249,7 +270,7 @@ def evaluate_files(
     captions = [caption.id for image in images for caption in image.captions]
     image_of = image_of_captions(images)
     whole = [one.places([image.id for image in images], captions) for one in stored]
-    table, ours = Table(Measures(wanted or Wanted(), images, chosen)), " + ".join(map(str, files))
+    table, ours = Table(Measures(wanted, images, chosen)), " + ".join(map(str, files))
     for fold in folds_of(chosen, len(images)):
         texts = np.flatnonzero(np.isin(image_of, fold))
         owners = np.searchsorted(fold, image_of[texts])

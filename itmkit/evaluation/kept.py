@@ -17,6 +17,7 @@ ASKED = {
     "by_label": "--labels",
     "judgements": "--judgements",
     "ratings": "--ratings",
+    "rerank": "--rerank",
 }
 
 

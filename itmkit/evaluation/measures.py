@@ -44,6 +44,7 @@ class Wanted:
         judgements: the folder of ECCV-Caption's ground truth (COCO); coco_captions, scan_order: how captions are
             found in it, see `itmkit.relevance.coco_ids`.
         ratings: {"expert": file, "crowdflower": file} of Flickr8k; tokens: Flickr8k.token.txt.
+        rerank: what search finds that lets the matcher score so many candidates only; 0: not asked for.
     """
 
     intervals: bool = False
@@ -55,13 +56,18 @@ class Wanted:
     scan_order: bool = False
     ratings: Mapping[Kind, Path] = field(default_factory=dict)
     tokens: Path | None = None
+    rerank: int = 0
 
     @property
     def of_whole_matrices(self) -> list[str]:
         """Options that ask for more than the ranks of queries."""
         asked = {"--curves": self.curves, "--slices": self.slices, "--labels": self.labels}
         asked |= {"--judgements": self.judgements is not None, "--ratings": bool(self.ratings)}
+        asked |= {"--rerank": bool(self.rerank)}
         return [option for option, there in asked.items() if there]
+
+
+RECALLS = Wanted()  # and nothing else
 
 
 class Measures:

@@ -87,6 +87,10 @@ class Table:
         ranks = query_ranks(scores, image_of)
         self._rows.setdefault(name, (kind, method, [], self._measures.of(scores, ranks)))[2].append(ranks)
 
+    def add_more(self, name: str, key: str, found: dict[str, Any]) -> None:
+        """Adds what else was found for a row, under a key of its JSON."""
+        self._rows[name][3][key] = found
+
     def difference(self, first: str, second: str) -> Against:
         return Against(first, second, differences(self._rows[first][2], self._rows[second][2]))
 

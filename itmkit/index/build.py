@@ -1,4 +1,4 @@
-"""Builds an index of a workspace's images with a trained matcher, and adds to one."""
+"""Builds an index of a workspace's images and captions with a trained matcher, and adds to one."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
-from itmkit.cache.manifest import read_manifest
-from itmkit.dataset import ImageRecord
+from itmkit.cache.manifest import MadeBy, read_manifest
+from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import digest, sha256_file
-from itmkit.index.candidates import candidate_vectors
-from itmkit.index.rows import RowFormat, RowType
-from itmkit.index.store import IndexFacts, Store, chunk_folder, write_chunk
+from itmkit.index.encode import Source
+from itmkit.index.engines import Engine, faiss_module, write_faiss
+from itmkit.index.rows import RowType
+from itmkit.index.store import MANIFEST, IndexFacts, Store, chunk_folder
 from itmkit.inputs.images import ImageInputs
-from itmkit.matchers import Encoded, as_matcher
+from itmkit.inputs.texts import TextInputs
+from itmkit.machine.lock import lock
 from itmkit.progress import SILENT, Progress
 from itmkit.stages import require
 from itmkit.trained import Matcher
@@ -27,20 +28,29 @@ from itmkit.typed import read_strict_json
 from itmkit.workspace import Workspace
 
 T = TypeVar("T")
-CHUNK = 10_000  # images of a chunk: the most that a kill loses
-TILE = 32  # images encoded together
+CHUNK = 10_000  # images or captions of a chunk: the most that a kill loses
 
 
 @dataclass(frozen=True)
 class IndexResult:
-    """What `build_index` did. images: in the index now; encoded: by this call; removed: no longer in it."""
+    """What `build_index` did.
+
+    Attributes:
+        images: in the index now; encoded: by this call; removed: no longer in it; left_out: without features.
+        captions: distinct ones in the index now.
+        bytes_an_image: of a row; size: bytes of all files.
+    """
 
     path: Path
     images: int
     encoded: int
     removed: int
     left_out: int
+    captions: int
     bytes_an_image: int
+    size: int
+    rows: str
+    engine: str
 
 
 def image_caches(matcher: Matcher) -> tuple[str, ...]:
@@ -50,16 +60,26 @@ def image_caches(matcher: Matcher) -> tuple[str, ...]:
     return tuple(cache for cache in matcher.needs.caches if cache not in texts)
 
 
-def made_from(workspace: Workspace, matcher: Matcher) -> dict[str, str]:
-    """Digests of the run's weights and of how the caches of images were made (not of which images are in them)."""
-    found = {
+def weights_of(matcher: Matcher) -> dict[str, str]:
+    """Digests of a run's weights."""
+    return {
         f"weights of {member}": sha256_file(matcher.folder / f"best-{member}.safetensors") for member in matcher.members
     }
+
+
+def made_digest(made_by: MadeBy) -> str:
+    """Of how a cache was made; not of which images are in it."""
+    made = asdict(made_by)
+    return digest({key: made[key] for key in ("stage", "settings", "model")})
+
+
+def made_from(workspace: Workspace, matcher: Matcher) -> dict[str, str]:
+    """Digests of the run's weights and of how the caches of images were made."""
+    found = weights_of(matcher)
     for cache in image_caches(matcher):
         manifest = read_manifest(workspace.cache(cache))
         assert manifest is not None  # `require` has seen it
-        made = asdict(manifest.made_by)
-        found[cache] = digest({key: made[key] for key in ("stage", "settings", "model")})
+        found[cache] = made_digest(manifest.made_by)
     return found
 
 
@@ -68,20 +88,22 @@ def build_index(
     matcher: Matcher,
     *,
     folder: Path | None = None,
-    rows: RowType = "float16",
+    rows: RowType | None = None,
+    engine: Engine | None = None,
     add: bool = False,
     force: bool = False,
     chunk: int = CHUNK,
     progress: Progress = SILENT,
 ) -> IndexResult:
-    """Writes `index/` in the workspace: the images of its caches, encoded by a matcher.
+    """Writes `index/` in the workspace: the images and captions of its caches, encoded by a matcher.
 
     A first index is built beside its place and renamed when it is whole; a killed run continues at its last chunk.
 
     Args:
         matcher: a run of this workspace, or of another one whose features were made in the same way.
-        rows: how numbers are stored. float16 halves the space of float32 and rounds scores by about a thousandth; int8
-            halves it again.
+        rows: how numbers are stored; None as in the index, float16 in a first one. float16 halves the space of float32
+            and rounds scores by about a thousandth; int8 halves it again.
+        engine: what finds candidates; None as in the index, exact in a first one.
         add: only images that the index lacks, or whose pictures changed, are encoded; images that the data set lost
             are no longer found.
         force: an index that is there is replaced.
@@ -91,115 +113,191 @@ def build_index(
             index already (and neither `add` nor `force`), or one of another run.
     """
     folder = folder or workspace.root / "index"
-    dataset = workspace.dataset()
-    require(workspace, *image_caches(matcher), dataset=dataset)
-    _check_made(workspace, matcher)
-    from_ = made_from(workspace, matcher)
-    inputs = ImageInputs(workspace, dataset.images, matcher.needs)
-    wanted = {image.id: image.sha256 or "" for image in inputs.images}
-    left_out = len(dataset.images) - len(inputs.images)
-    place = {image.id: number for number, image in enumerate(inputs.images)}
-    if (folder / "manifest.json").is_file() and not force:
-        store = Store(folder)
-        if store.facts.made_from != from_ or store.facts.rows != rows:
-            raise ItmkitError(
-                f"{folder}: was made with other weights, features or rows than asked for now; --force makes it anew"
-            )
-        known = {image: (k, sha) for k, (image, sha) in enumerate(store.images) if not store.dead[k]}
-        gone = [k for image, (k, sha) in known.items() if wanted.get(image) != sha]
-        new = [image for image, sha in wanted.items() if image not in known or known[image][1] != sha]
-        if (new or gone) and not add:
-            raise ItmkitError(
-                f"{folder}: {len(new)} images are not in it and {len(gone)} of its images are gone or changed; --add"
-                " brings it up to date, --force makes it anew"
-            )
-        facts = store.without(gone)
-        for number, some in enumerate(_cut(new, chunk), len(facts.chunks)):
-            _encode_chunk(folder, number, matcher, inputs, [place[image] for image in some], rows, progress)
-            facts = replace(facts, chunks=[*facts.chunks, len(some)])
-        if new or gone:
-            facts.write(folder)
-        return IndexResult(folder, len(wanted), len(new), len(gone), left_out, store.format.bytes)
-    return _first(folder, matcher, inputs, from_, rows, chunk, left_out, progress)
+    if engine == "faiss":
+        faiss_module()
+    there = (folder / MANIFEST).is_file()
+    if folder.exists() and not there:
+        raise ItmkitError(f"{folder}: is there already and is not an index; name another folder, or remove it first")
+    with lock(folder.with_name(f".{folder.name}.lock"), f"{folder}: another process is building this index"):
+        dataset = workspace.dataset()
+        require(workspace, *image_caches(matcher), dataset=dataset)
+        _check_made(workspace, matcher)
+        source = _source(workspace, matcher, dataset, progress)
+        wanted = replace(
+            IndexFacts(str(matcher.folder), matcher.method, made_from(workspace, matcher), rows or "float16", 0, []),
+            dataset=[dataset.images_digest, dataset.captions_digest],
+            engine=engine or "exact",
+        )
+        if there and not force:
+            known = Store(folder)
+            if known.facts.made_from != wanted.made_from or rows not in (None, known.facts.rows):
+                raise ItmkitError(
+                    f"{folder}: was made with other weights, features or rows than asked for now; --force makes it anew"
+                )
+            wanted = replace(known.facts, dataset=wanted.dataset, engine=engine or known.facts.engine)
+            encoded, removed = _bring_up(known, source, wanted, chunk, add=add)
+        else:
+            encoded, removed = _first(folder, source, wanted, chunk), 0
+        left_out = len(dataset.images) - len(source.images.images)
+        return _result(folder, encoded, removed, left_out)
 
 
-def _first(
-    folder: Path,
-    matcher: Matcher,
-    inputs: ImageInputs,
-    from_: dict[str, str],
-    rows: RowType,
-    chunk: int,
-    left_out: int,
-    progress: Progress,
-) -> IndexResult:
+def _result(folder: Path, encoded: int, removed: int, left_out: int) -> IndexResult:
+    store = Store(folder)
+    return IndexResult(
+        path=folder,
+        images=store.images_side.alive,
+        encoded=encoded,
+        removed=removed,
+        left_out=left_out,
+        captions=store.captions_side.alive,
+        bytes_an_image=store.format.bytes,
+        size=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        rows=store.facts.rows,
+        engine=store.facts.engine,
+    )
+
+
+def _source(workspace: Workspace, matcher: Matcher, dataset: Dataset, progress: Progress) -> Source:
+    """The images that have features, and their captions where these have been parsed as in training."""
+    images = ImageInputs(workspace, dataset.images, matcher.needs)
+    captions = list(dict.fromkeys(caption.text for image in images.images for caption in image.captions))
+    caches = [cache for cache in matcher.needs.caches if cache not in image_caches(matcher)]
+    texts = None
+    try:
+        require(workspace, *caches, dataset=dataset)
+        _check_made(workspace, matcher, caches)
+    except ItmkitError as error:
+        progress.note(f"captions are left out, so that pictures only are found: {error.problems[0]}")
+    else:
+        texts = TextInputs(workspace, captions, matcher.vocabulary, matcher.needs) if captions else None
+    return Source(matcher, images, captions, texts, progress)
+
+
+def _first(folder: Path, source: Source, wanted: IndexFacts, chunk: int) -> int:
+    """Builds a whole index. Returns how many images were encoded; an interrupted run has encoded the others."""
     partial = folder.with_name(f".{folder.name}.partial")
-    encoded = _encode(matcher, inputs, np.arange(min(1, len(inputs.images))))
-    layout = RowFormat.of(encoded, rows)
-    size = candidate_vectors(encoded, matcher.weights).shape[1]
-    facts = IndexFacts(str(matcher.folder), matcher.method, from_, rows, size, layout.to_json())
-    facts = replace(facts, chunks=[len(some) for some in _cut(inputs.images, chunk)])
-    begun = (partial / "manifest.json").is_file() and IndexFacts.read(partial) == facts
+    layout, size = source.layout(wanted.rows)  # type: ignore[arg-type]
+    places, texts = range(len(source.images.images)), range(len(source.captions) if source.texts else 0)
+    facts = replace(
+        wanted,
+        candidates=size,
+        layout=layout.to_json(),
+        regions=source.regions(layout),
+        chunks=[len(some) for some in _cut(places, chunk)],
+        captions=[len(some) for some in _cut(texts, chunk)],
+    )
+    earlier = _read_or_none(partial)
+    begun = earlier is not None and replace(earlier, engine_files={}) == facts
     if not begun:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         facts.write(partial)
     done = 0
-    for number, some in enumerate(_cut(range(len(inputs.images)), chunk)):
-        images = [(inputs.images[k].id, inputs.images[k].sha256 or "") for k in some]
-        if not (begun and _has(partial, number, images)):
-            _encode_chunk(partial, number, matcher, inputs, list(some), rows, progress)
+    for number, some in enumerate(_cut(places, chunk)):
+        if not (begun and _has(chunk_folder(partial, number), source.image_keys(some))):
+            source.write_images(partial, number, some, layout, size)
             done += len(some)
+    for number, some in enumerate(_cut(texts, chunk)):
+        keys = [(source.captions[place], "") for place in some]
+        if not (begun and _has(chunk_folder(partial, number, "captions"), keys)):
+            source.write_captions(partial, number, some, size)
+    _with_engine(partial, facts, source.progress).write(partial)
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
-    return IndexResult(folder, len(inputs.images), done, 0, left_out, layout.bytes)
+    return done
 
 
-def _has(index: Path, number: int, images: Sequence[tuple[str, str]]) -> bool:
-    """Whether an interrupted run finished this chunk, of these very images."""
-    path = chunk_folder(index, number) / "ids.json"
-    return path.is_file() and read_strict_json(path) == [list(image) for image in images]
+def _bring_up(known: Store, source: Source, wanted: IndexFacts, chunk: int, *, add: bool) -> tuple[int, int]:
+    """Adds what an index lacks and marks what is gone. Returns how many images were encoded and removed."""
+    folder, facts, size = known.folder, wanted, known.facts.candidates
+    images = source.image_keys(range(len(source.images.images)))
+    new, gone = _changes(known.images, known.dead, images)
+    texts, lost = list[int](), list[int]()
+    if source.texts is not None:
+        there = [(caption, "") for caption in known.captions]
+        texts, lost = _changes(there, known.captions_side.dead, [(caption, "") for caption in source.captions])
+    if (new or gone or texts or lost) and not add:
+        captions = f", {len(texts)} captions are new and {len(lost)} gone" if texts or lost else ""
+        raise ItmkitError(
+            f"{folder}: {len(new)} images are not in it and {len(gone)} of its images are gone or changed{captions};"
+            " --add brings it up to date, --force makes it anew"
+        )
+    for some in _cut(new, chunk):
+        source.write_images(folder, len(facts.chunks), some, known.format, size)
+        facts = replace(facts, chunks=[*facts.chunks, len(some)])
+    for some in _cut(texts, chunk):
+        source.write_captions(folder, len(facts.captions), some, size)
+        facts = replace(facts, captions=[*facts.captions, len(some)])
+    facts = replace(
+        facts,
+        dead=sorted({*facts.dead, *gone}),
+        dead_captions=sorted({*facts.dead_captions, *lost}),
+    )
+    facts = _with_engine(folder, facts, source.progress)
+    if facts != known.facts:
+        facts.write(folder)
+        needed = [name for name, _ in facts.engine_files.values()]
+        for name, _ in known.facts.engine_files.values():
+            if name not in needed:
+                (folder / name).unlink(missing_ok=True)
+    return len(new), len(gone)
 
 
-def _encode_chunk(
-    index: Path,
-    number: int,
-    matcher: Matcher,
-    inputs: ImageInputs,
-    places: Sequence[int],
-    rows: RowType,
-    progress: Progress,
-) -> None:
-    images: list[ImageRecord] = [inputs.images[place] for place in places]
-    vectors, packed = [], []
-    with progress.task(f"index: chunk {number + 1}", len(places), unit="images") as advance:
-        for start in range(0, len(places), TILE):
-            encoded = _encode(matcher, inputs, np.asarray(places[start : start + TILE]))
-            vectors.append(candidate_vectors(encoded, matcher.weights))
-            packed.append(RowFormat.of(encoded, rows).pack(encoded))
-            advance(len(vectors[-1]))
-    keys = [(image.id, image.sha256 or "") for image in images]
-    write_chunk(index, number, keys, np.concatenate(vectors), np.concatenate(packed))
+def _changes(
+    there: Sequence[tuple[str, str]], dead: np.ndarray, wanted: Sequence[tuple[str, str]]
+) -> tuple[list[int], list[int]]:
+    """Places in `wanted` that an index lacks, and positions of the index that are wanted no longer."""
+    alive = {key: k for k, key in enumerate(there) if not dead[k]}
+    keys = set(wanted)
+    new = [place for place, key in enumerate(wanted) if key not in alive]
+    return new, [k for key, k in alive.items() if key not in keys]
 
 
-def _encode(matcher: Matcher, inputs: ImageInputs, places: np.ndarray) -> dict[str, Encoded]:
-    batch = inputs.batch(places).to(matcher.device)
-    with torch.inference_mode():
-        return {name: as_matcher(network).encode_images(batch) for name, network in matcher.members.items()}
+def _with_engine(folder: Path, facts: IndexFacts, progress: Progress) -> IndexFacts:
+    """The facts with the files of faiss, which are written where they are lacking; old ones stay for now."""
+    if facts.engine == "exact":
+        return replace(facts, engine_files={})
+    store, files = Store(folder, facts), dict[str, list[Any]]()
+    for side, vectors in (("images", store.images_side), ("captions", store.captions_side)):
+        if not len(vectors):
+            continue
+        name = f"{side}-{len(vectors)}.faiss"
+        before = store.engine_file(side)
+        if before is None or before.name != name:
+            write_faiss(folder / name, vectors, before=before, progress=progress)
+        files[side] = [name, (folder / name).stat().st_size]
+    return replace(facts, engine_files=files)
+
+
+def _has(chunk: Path, keys: Sequence[tuple[str, str]]) -> bool:
+    """Whether an interrupted run finished this chunk, of these very images or captions."""
+    path = chunk / "ids.json"
+    return path.is_file() and read_strict_json(path) == [list(key) for key in keys]
+
+
+def _read_or_none(folder: Path) -> IndexFacts | None:
+    try:
+        return IndexFacts.read(folder)
+    except ItmkitError:  # there is none, or a damaged one
+        return None
 
 
 def _cut(things: Sequence[T], size: int) -> list[Sequence[T]]:
     return [things[start : start + size] for start in range(0, len(things), size)]
 
 
-def _check_made(workspace: Workspace, matcher: Matcher) -> None:
-    """Raises ItmkitError where the caches were made otherwise than those the run was trained on."""
+def _check_made(workspace: Workspace, matcher: Matcher, caches: Sequence[str] | None = None) -> None:
+    """Raises ItmkitError where the caches were made otherwise than those the run was trained on.
+
+    caches: by default those of images.
+    """
     problems = []
-    for cache in image_caches(matcher):
+    for cache in image_caches(matcher) if caches is None else caches:
         here, training = read_manifest(workspace.cache(cache)), matcher.made.manifest(cache)
         assert here is not None
         for line in training.made_by.differences(here.made_by):

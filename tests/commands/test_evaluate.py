@@ -149,3 +149,17 @@ def test_further_figures_that_cannot_be(
     arguments = arguments if "--run" in arguments else ["--run", "seed0", *arguments]
     assert run(command, ["-w", str(root), *arguments]) == 2
     assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_search_gives_up_stands_beside_all_pairs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, ["-w", str(root), "--run", "seed0", "--rerank", "12", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)["results"][0]
+    for side in ("i2t", "t2i"):  # one vector each: its product is the score, and all are candidates
+        assert row["rerank"][side]["two_stages"] == {key: row[side][key] for key in ("R@1", "R@5", "R@10")}
+        assert row["rerank"][side]["found"] == 100
+    assert run(command, ["-w", str(root), "--run", "seed0", "--run", "seed1", "--rerank", "2"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("candidates alone") == told.count("best 2 scored") == told.count("all scored") == 2
+    assert "t2i in 2" in told and "answers among the best 2 candidates" in told
+    assert run(command, ["-w", str(root), "--scores", "a.h5", "--rerank", "2"]) == 2
+    assert "give the run with --run" in capsys.readouterr().err

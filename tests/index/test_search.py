@@ -12,8 +12,8 @@ import itmkit
 from itmkit.dataset import write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.graphs import build_graphs
-from itmkit.index import build
 from itmkit.index.build import build_index
+from itmkit.index.encode import Source
 from itmkit.index.search import Searcher
 from itmkit.index.store import Store
 from itmkit.regions.extract import extract_regions
@@ -58,35 +58,11 @@ def test_smaller_rows_give_nearly_the_same_scores(
     assert not np.array_equal(found, exact)
 
 
-def test_candidates_are_the_largest_products_and_equal_ones_in_order(tmp_path: Path, matcher: Matcher) -> None:
-    random = np.random.default_rng(0)
-    vectors = random.integers(-2, 3, (50, 4)).astype(np.float32)  # many equal products
-    searcher = Searcher.__new__(Searcher)
-
-    class Fake:
-        starts, dead = np.array([0, 20, 50]), np.arange(50) % 7 == 0
-
-        def __len__(self) -> int:
-            return 50
-
-        def candidates(self) -> list[np.ndarray]:
-            return [vectors[:20], vectors[20:]]
-
-    searcher.store = Fake()  # type: ignore[assignment]
-    query = np.array([1, -1, 2, 0], np.float32)
-    products = np.where(Fake.dead, -np.inf, vectors @ query)
-    expected = np.lexsort((np.arange(50), -products))
-    for count in (1, 5, 42, 100):
-        found, scores = searcher.nearest(query, count)
-        assert found.tolist() == expected[: min(count, 42)].tolist()
-        np.testing.assert_array_equal(scores, products[found])
-
-
 def test_an_interrupted_build_goes_on_at_its_last_chunk(
     trained: Workspace, tmp_path: Path, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_index(trained, matcher, folder=tmp_path / "whole", chunk=5)
-    real, calls = build.write_chunk, 0
+    real, calls = Source.write_images, 0
 
     def dies(*args: object) -> None:
         nonlocal calls
@@ -96,7 +72,7 @@ def test_an_interrupted_build_goes_on_at_its_last_chunk(
         real(*args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(build, "write_chunk", dies)
+        patch.setattr(Source, "write_images", dies)
         build_index(trained, matcher, folder=tmp_path / "index", chunk=5)
     assert not (tmp_path / "index").exists()
     result = build_index(trained, matcher, folder=tmp_path / "index", chunk=5)

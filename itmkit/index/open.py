@@ -1,0 +1,107 @@
+"""Opens an index with the run it was made by, and makes sure that the two still belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from itmkit.cache.manifest import read_manifest
+from itmkit.errors import ItmkitError, nearest
+from itmkit.index.build import made_digest, weights_of
+from itmkit.index.search import Searcher
+from itmkit.index.store import IndexFacts, Store
+from itmkit.runs.facts import RunFacts, run_names
+from itmkit.trained import open_matcher
+from itmkit.workspace import Workspace
+
+
+def open_index(
+    workspace: Workspace,
+    name: str = "index",
+    *,
+    device: str | None = None,
+    models: Mapping[str, str | Path] | None = None,
+) -> Searcher:
+    """The index of a workspace, ready for queries.
+
+    Args:
+        name: its folder; device, models: as in `itmkit.open`.
+
+    Raises:
+        ItmkitError: there is no index, its run is gone, or the run's weights or the settings of the caches have changed
+            since it was made.
+    """
+    store = Store(index_folder(workspace, name))
+    run = run_of(workspace, store.facts, store.folder)
+    matcher = open_matcher(run, device=device, models=models)
+    found = weights_of(matcher)
+    changed = [what for what, value in found.items() if store.facts.made_from.get(what) != value]
+    for cache, value in store.facts.made_from.items():
+        if cache.startswith("weights of "):
+            continue
+        manifest = read_manifest(workspace.cache(cache))  # a search needs no cache; one that is gone tells nothing
+        if manifest is not None and made_digest(manifest.made_by) != value:
+            changed.append(f"how caches/{cache} was made")
+    if changed:
+        again = f" --out {name}" if name != "index" else ""
+        raise ItmkitError(
+            f"{store.folder}: is stale, since {' and '.join(changed)} changed; run `itmkit index --force --run"
+            f" {run.name}{again}`"
+        )
+    return Searcher(store, matcher)
+
+
+def index_folder(workspace: Workspace, name: str) -> Path:
+    """The place of an index. Raises ItmkitError where the name is not that of a folder of its own."""
+    if not name or name.startswith(".") or Path(name).name != name or name in ("caches", "runs", "images"):
+        raise ItmkitError(f"--out {name}: an index is a folder of its own in the workspace, such as index-int8")
+    return workspace.root / name
+
+
+def run_of(workspace: Workspace, facts: IndexFacts, folder: Path) -> Path:
+    """The folder of the run that made an index: where it lay, or in the workspace, if that was moved.
+
+    Raises:
+        ItmkitError: it is gone.
+    """
+    places = [Path(facts.run), workspace.root / "runs" / Path(facts.run).name]
+    found = next((place for place in places if RunFacts.exist(place)), None)
+    if found is None:
+        raise ItmkitError(
+            f"{folder}: was made by the run {facts.run}, which is gone; run `itmkit index --force --run NAME` with one"
+            " that is there"
+        )
+    return found
+
+
+def is_behind(workspace: Workspace, store: Store) -> bool:
+    """Whether the data set has changed since the index was made or brought up to date."""
+    if not store.facts.dataset or not workspace.dataset_path.is_file():
+        return False
+    now = workspace.dataset_facts()
+    return store.facts.dataset != [now.images_digest, now.captions_digest]
+
+
+def run_folder(workspace: Workspace, name: str | None) -> Path:
+    """The folder of a run: of this workspace by its name, or any by its path; None: the only one of the workspace.
+
+    Raises:
+        ItmkitError: there is none, or several and no name says which.
+    """
+    have = run_names(workspace)
+    if name is None and len(have) != 1:
+        raise ItmkitError(
+            f"--run NAME says which run to index with; there are {', '.join(have)}"
+            if have
+            else "there is no trained run yet; run `itmkit train --method mpsm` first"
+        )
+    given = have[0] if name is None else name
+    own = workspace.root / "runs" / given
+    if Path(given).name == given and RunFacts.exist(own):
+        return own
+    if RunFacts.exist(Path(given)):
+        return Path(given).resolve()
+    raise ItmkitError(
+        f"--run {given}: no such run, nor the folder of one; there are"
+        f" {', '.join(have) or 'none: run `itmkit train` first'}{nearest(given, have)}"
+    )
