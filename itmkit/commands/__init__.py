@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "R@1/5/10 both ways, of single runs and ensembles."),
     "compare": ("compare", "Several methods and seeds on one workspace: one table."),
     "ablate": ("ablate", "Each part of a method off, one by one: one table of differences."),
+    "serve": ("serve", "A page on this machine for searching the indexed images."),
     "plot": ("plot", "Figures of runs: over epochs, by rank, method, slice and label."),
     "status": ("status", "What is done, missing or stale, and what to run next."),
     "inspect": ("inspect", "Describe any file of a workspace."),
@@ -45,6 +46,7 @@ HEADINGS = {
     "Text and graphs": ("parse-text", "encode-text", "build-graphs"),
     "Training": ("train", "compare", "ablate"),
     "Results": ("evaluate", "plot"),
+    "Search": ("serve",),
     "Look-up": ("methods", "status", "inspect"),
 }
 
