@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.util import find_spec
 
 import click
@@ -68,7 +69,6 @@ def command(
         images = len(answers.images.positions)
         out.print(f"{images:,} images, run {answers.matcher.name}: {url_of(listening)} (Ctrl-C ends)")
         serving = server(answers, host)
-        try:
+        with suppress(KeyboardInterrupt):  # uvicorn has ended in good order and passes the signal on
             serving.run([listening])
-        except KeyboardInterrupt:  # uvicorn has ended in good order and passes the signal on
-            err.print("ended")
+        err.print("ended")

@@ -29,7 +29,7 @@ from itmkit.workspace import Workspace
 
 Order = Literal["matcher", "candidates"]
 Box = tuple[float, float, float, float]
-WEIGHED = 24  # of the shown images: those over which the importance of words is averaged
+BEST = 3  # images over which the importance of words is averaged: it means little where the query does not fit
 KEPT_PICTURES = 4  # given pictures whose regions are kept, for a second question about them
 NO_REGIONS = "this method compares whole pictures: it knows no regions"
 
@@ -47,17 +47,13 @@ class Answers:
         self.facts = self._facts(workspace, store)
 
     def search(self, query: str, count: int, rerank: int, order: Order) -> dict[str, Any]:
-        """The images of a caption, and how much each of its words matters to the first of them."""
+        """The images of a caption, and how much each of its words matters to the best of them."""
         hits = self._hits(query, max(count, rerank), rerank)
         if order == "candidates":
             hits = sorted(hits, key=lambda hit: hit.candidate_rank)
         shown = hits[:count]
         words = self._texts.words(query)
-        weights = np.zeros(len(words), np.float32)
-        if shown:
-            positions = np.array([hit.position for hit in shown[:WEIGHED]])
-            scores = self.searcher.scores(positions, self._texts.with_each_word_left_out(query))
-            weights = (scores[:, :1] - scores[:, 1:]).mean(axis=0)
+        weights = self._importance(query, [hit.position for hit in hits if hit.rank <= BEST])
         unknown = set(self.matcher.texts.unknown([query]))
         return {
             "query": query,
@@ -137,6 +133,14 @@ class Answers:
                 self._region_hit(hit, regions_json(rows, number)) for number, hit in enumerate(hits) if rows is not None
             ],
         }
+
+    def _importance(self, query: str, positions: list[int]) -> np.ndarray:
+        """(L,) by how much the score falls without each word, the mean over the images at some positions."""
+        texts = self._texts.with_each_word_left_out(query)
+        if not positions:
+            return np.zeros(len(texts) - 1, np.float32)
+        scores = self.searcher.scores(np.array(positions), texts)
+        return (scores[:, :1] - scores[:, 1:]).mean(axis=0)  # type: ignore[no-any-return]
 
     def _like(self, encoded: EncodedImages, count: int) -> list[dict[str, Any]]:
         vector = candidate_vectors(encoded.tiles[0][1], self.matcher.weights)[0]

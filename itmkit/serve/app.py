@@ -41,7 +41,7 @@ class App:
         self.answers = answers
         self.matcher = Worker("matcher", WAITING)
         self.thumbnails = Thumbnails(answers.images.workspace.image_path)
-        self.given = GivenPictures()
+        self.given = GivenPictures(answers.matcher.pictures.load)
         facts = {**answers.facts, "count": COUNT, "most": MOST_RESULTS, "rerank": RERANK, "longest": LONGEST}
         self.facts = {**facts, "upload": MOST_BYTES}
         pages = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
@@ -107,7 +107,7 @@ class App:
     def _image(self, request: Request) -> str:
         image = request.query_params.get("image", "")
         if image not in self.answers.images.positions:
-            raise HTTPException(404, "image: the index has no image of this id")
+            raise HTTPException(404, f"image: the index has none of the id {image[:80]!r}")
         return image
 
     @asynccontextmanager

@@ -76,18 +76,25 @@ class Thumbnails:
 
 
 class GivenPictures:
-    """Decodes pictures that the user gives, apart from the thumbnails: a slow one holds up only the next of its kind."""
+    """Decodes pictures that the user gives, apart from thumbnails: a slow one holds up only its kind."""
 
-    def __init__(self) -> None:
+    def __init__(self, prepare: Callable[[Image.Image], object]) -> None:
+        """prepare: called with each picture in this thread, so that nobody else waits while it loads a detector."""
         self._worker, self._decoder = Worker("given pictures", 8), Decoder(timeout=TIMEOUT)
+        self._prepare = prepare
 
     async def read(self, data: bytes) -> Image.Image:
         """The upright picture, at most 2,000 pixels a side. Raises NoPicture, and Busy as `Worker.run` does."""
-        return await self._worker.run(self._decode, data)
+        return await self._worker.run(self._read, data)
 
     def close(self) -> None:
         self._worker.close()
         self._decoder.close()
+
+    def _read(self, data: bytes) -> Image.Image:
+        image = self._decode(data)
+        self._prepare(image)
+        return image
 
     def _decode(self, data: bytes) -> Image.Image:
         with tempfile.NamedTemporaryFile(prefix="itmkit-") as file:

@@ -54,7 +54,7 @@ function place() {
   return next;
 }
 
-function go(next, { push = true } = {}) {
+function go(next, { push = true, focus } = {}) {
   if (asked.url && asked.url !== next.url) URL.revokeObjectURL(asked.url);
   asked = { k: COUNT, order: "matcher", ...next };
   if (push && !asked.file) {
@@ -66,10 +66,10 @@ function go(next, { push = true } = {}) {
   } else if (push) {
     history.pushState(null, "", "/"); // a picture of the user's own is nowhere that an address could name
   }
-  return run();
+  return run(focus);
 }
 
-async function run() {
+async function run(focus) {
   running.abort();
   running = new AbortController();
   const { signal } = running;
@@ -83,6 +83,10 @@ async function run() {
   $("error").hidden = true;
   if (nothing) return show(null);
   $("status").textContent = "Searching…";
+  if (file) setTimeout(() => {
+    if (!signal.aborted && $("results").hasAttribute("aria-busy"))
+      $("status").textContent = "Searching… The first picture takes longer: its detector has to be loaded.";
+  }, 2000);
   $("results").classList.add("old");
   $("results").setAttribute("aria-busy", "true");
   try {
@@ -92,6 +96,7 @@ async function run() {
     else if (like) found = await ask(part ? "/api/region" : "/api/like", { image: like, region, box, k }, { signal });
     else found = await ask(part ? "/api/region" : "/api/like", { region, box, k }, { signal, method: "POST", body: file });
     show(found);
+    if (focus !== undefined) focusResult(focus);
     if (q) await explainAll(signal);
   } catch (error) {
     if (error.name !== "AbortError") fail(error.message);
@@ -100,7 +105,7 @@ async function run() {
 
 function fail(message) {
   show(null);
-  $("status").textContent = "";
+  $("asked").hidden = true;
   $("error").textContent = message;
   $("error").hidden = false;
 }
@@ -108,10 +113,12 @@ function fail(message) {
 // ---- showing the answer
 
 function show(found) {
-  answer = found;
-  explained = new Map();
   const results = found?.results ?? [], words = found?.words ?? [];
-  chosen = words.reduce((best, word, k) => ((word.importance ?? 0) > (words[best].importance ?? 0) ? k : best), 0);
+  if (!found || found.query !== answer?.query) {
+    explained = new Map();
+    chosen = words.reduce((best, word, k) => ((word.importance ?? 0) > (words[best].importance ?? 0) ? k : best), 0);
+  }
+  answer = found;
   $("results").classList.remove("old");
   $("results").removeAttribute("aria-busy");
   $("results").replaceChildren(...results.map(card));
@@ -150,8 +157,10 @@ function picture(address, alt) {
 
 function card(result, k) {
   const marks = make("span", { class: "marks" }, make("span", { class: "rank" }, `${k + 1}`), change(result));
-  const score = result.score ?? result.candidate_score;
-  if (score !== null && score !== undefined) marks.append(make("span", { class: "score", title: "score; higher fits better" }, score.toFixed(3)));
+  const byVector = result.score === null || asked.order === "candidates";
+  const score = byVector ? result.candidate_score ?? result.score : result.score;
+  const title = result.candidate_rank === undefined ? "similarity" : byVector ? "product of the two vectors" : "score of the matcher";
+  if (typeof score === "number") marks.append(make("span", { class: "score", title }, score.toFixed(3)));
   const button = make("button", { type: "button", class: "result", tabindex: k ? -1 : 0, "data-image": result.image,
     "aria-label": `Result ${k + 1}: ${result.caption || result.image}` },
     picture(result.thumb, result.caption || result.image),
@@ -178,7 +187,7 @@ function light(frame, size, region) {
   if (!region || !size[0] || !size[1]) return;
   const [x1, y1, x2, y2] = region.box, [width, height] = size;
   const svg = make("svg:svg", { class: "spot", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
-    make("svg:path", { class: "dim", d: `M0 0H${width}V${height}H0ZM${x1} ${y1}V${y2}H${x2}V${y1}Z` }),
+    make("svg:path", { class: "dim", d: `M-1 -1H${width + 1}V${height + 1}H-1ZM${x1} ${y1}V${y2}H${x2}V${y1}Z` }),
     make("svg:rect", { class: "lit", x: x1, y: y1, width: x2 - x1, height: y2 - y1 }));
   frame.append(svg);
   if (region.name) frame.append(make("span", { class: "named" }, region.name));
@@ -192,7 +201,8 @@ function spotOf(explanation, word) {
 }
 
 async function explainAll(signal) {
-  const waiting = answer.results.map((result) => result.image);
+  answer.results.forEach((result) => lightResult(result.image));
+  const waiting = answer.results.map((result) => result.image).filter((image) => !explained.has(image));
   const { query } = answer;
   const one = async () => {
     for (let image = waiting.shift(); image !== undefined; image = waiting.shift()) {
@@ -280,7 +290,7 @@ function showTree(words) {
 // ---- a picture whose regions can be asked for
 
 // onPart gets {region} for a region that was clicked and {box} for a box that was drawn.
-function asker(address, alt, size, regions, onPart) {
+function asker(address, alt, size, regions, height, onPart) {
   const image = make("img", { src: address, alt });
   image.draggable = false;
   const svg = make("svg:svg", { viewBox: `0 0 ${size[0] || 1} ${size[1] || 1}`, preserveAspectRatio: "none" });
@@ -325,7 +335,12 @@ function asker(address, alt, size, regions, onPart) {
   };
   svg.addEventListener("pointerup", end);
   svg.addEventListener("pointercancel", end);
-  return make("div", { class: "asker" }, image, svg);
+  const frame = make("div", { class: "asker" }, image, svg);
+  if (size[0] && size[1]) {
+    frame.style.width = `min(100%, calc(${height} * ${size[0] / size[1]}))`;
+    image.style.aspectRatio = `${size[0]} / ${size[1]}`;
+  }
+  return frame;
 }
 
 const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
@@ -345,9 +360,9 @@ async function showGiven(found) {
     if (asked !== mine || !seen) return;
     asked.seen = seen;
   }
-  const { like, file, url, k } = asked;
-  const part = (chosenPart) => go({ like, file, url, seen, k, ...chosenPart });
-  const shown = asker(seen.picture, "The picture that is searched by", seen.size, seen.regions, part);
+  const { like, file, url } = asked;
+  const part = (chosenPart) => go({ like, file, url, seen, ...chosenPart });
+  const shown = asker(seen.picture, "The picture that is searched by", seen.size, seen.regions, "15rem", part);
   if (found.box) light(shown, seen.size, { box: found.box, name: found.name });
   const whole = make("button", { type: "button" }, "The whole picture");
   whole.addEventListener("click", () => part({}));
@@ -372,7 +387,7 @@ async function open(result) {
     if (opened !== mine) return;
     opened.seen = seen;
     const part = (chosenPart) => { $("one").close(); go({ like: result.image, ...chosenPart }); };
-    $("one-picture").replaceChildren(asker(seen.picture, result.caption || result.image, seen.size, seen.regions, part));
+    $("one-picture").replaceChildren(asker(seen.picture, result.caption || result.image, seen.size, seen.regions, "55dvh", part));
     $("one-hint").textContent = seen.regions.length ? HOW : "";
     $("one-captions").replaceChildren(...seen.captions.map((caption) => make("li", {}, make("bdi", {}, caption))));
     showOne();
@@ -383,7 +398,8 @@ async function open(result) {
 
 function showOne() {
   const explanation = explained.get(opened.image);
-  showChips($("one-words"), explanation?.words ?? []);
+  const words = explanation?.words ?? [];
+  showChips($("one-words"), words.map((word, k) => ({ ...word, unknown: answer?.words?.[k]?.unknown })));
   const score = opened.result.score ?? opened.result.candidate_score;
   $("one-score").textContent = explanation
     ? `Score ${explanation.score.toFixed(3)}` + (Object.keys(explanation.members).length > 1
@@ -411,12 +427,7 @@ $("form").addEventListener("submit", (event) => {
 });
 $("choose").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", () => { givePicture($("file").files[0]); $("file").value = ""; });
-$("more").addEventListener("click", () => {
-  const at = $("results").children.length;
-  go({ ...asked, k: Math.min(MOST, asked.k + COUNT) }).then(() => {});
-  const seen = new MutationObserver(() => { seen.disconnect(); focusResult(at); });
-  seen.observe($("results"), { childList: true });
-});
+$("more").addEventListener("click", () => go({ ...asked, k: Math.min(MOST, asked.k + COUNT) }, { focus: $("results").children.length }));
 $("order").addEventListener("change", (event) => go({ ...asked, order: event.target.value }));
 $("one-close").addEventListener("click", () => $("one").close());
 $("one-like").addEventListener("click", () => { const { image } = opened; $("one").close(); go({ like: image }); });
