@@ -48,11 +48,11 @@ class Answers:
 
     def search(self, query: str, count: int, rerank: int, order: Order) -> dict[str, Any]:
         """The images of a caption, and how much each of its words matters to the best of them."""
+        words = self._texts.words(query)
         hits = self._hits(query, max(count, rerank), rerank)
         if order == "candidates":
             hits = sorted(hits, key=lambda hit: hit.candidate_rank)
         shown = hits[:count]
-        words = self._texts.words(query)
         weights = self._importance(query, [hit.position for hit in hits if hit.rank <= BEST])
         unknown = set(self.matcher.texts.unknown([query]))
         return {
@@ -72,8 +72,8 @@ class Answers:
 
     def explain(self, image: str, query: str) -> dict[str, Any]:
         """Where each word of a caption looks in an image, and what the score loses without it."""
-        encoded = self._indexed(image)
-        found = explain(self._texts, encoded, query).to_json()
+        self._texts.words(query)
+        found = explain(self._texts, self._indexed(image), query).to_json()
         del found["quantities"]  # of the methods, for who reads papers: `Matcher.explain` has them
         return found
 

@@ -7,11 +7,13 @@ from functools import lru_cache
 
 import numpy as np
 
+from itmkit.errors import ItmkitError
 from itmkit.trained import EncodedImages, EncodedTexts, Matcher
 from itmkit.trained.encoded import AnyImage
 from itmkit.trained.explain import Words, words_of
 
 KEPT = 16  # queries
+MOST_WORDS = 48  # of a query: it is scored again without each of them, which takes the time of their square
 
 
 class AskedTexts:
@@ -25,8 +27,11 @@ class AskedTexts:
         self._words = lru_cache(maxsize=KEPT)(lambda text: words_of(matcher, text))
 
     def words(self, text: str) -> Words:
-        """The words of a caption as the matcher reads them."""
-        return self._words(text)
+        """The words of a caption as the matcher reads them. Raises ItmkitError if it has more than `MOST_WORDS`."""
+        found = self._words(text)
+        if len(found) > MOST_WORDS:
+            raise ItmkitError(f"the query has {len(found)} words, at most {MOST_WORDS} are read; shorten it")
+        return found
 
     def with_each_word_left_out(self, text: str) -> EncodedTexts:
         """The caption itself, and then without its first word, without its second one, and so on."""

@@ -26,6 +26,7 @@ def bound(host: str, port: int) -> socket.socket:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             found.bind(address)
+            found.listen(CONNECTIONS)  # at once: who comes before the server is ready waits a moment
         except OSError:
             found.close()
             raise
