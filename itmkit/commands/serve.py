@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from importlib.util import find_spec
+from importlib import import_module
 
 import click
 
@@ -46,9 +46,11 @@ def command(
     from itmkit.commands.console import err, out
     from itmkit.errors import ItmkitError
 
-    lacking = [name for name in NEEDED if find_spec(name) is None]
-    if lacking:
-        raise ItmkitError(f"serving needs the packages {', '.join(lacking)}: pip install 'itmkit[serve]'")
+    for name in NEEDED:
+        try:
+            import_module(name)
+        except ImportError:
+            raise ItmkitError(f"serving needs the package {name}: pip install 'itmkit[serve]'") from None
     wrong = [given for given in models if "=" not in given]
     if wrong:
         raise ItmkitError(
