@@ -41,7 +41,7 @@ def test_it_serves_until_ctrl_c(trained: Workspace, tmp_path: Path, capsys: pyte
 
     visitor = threading.Thread(target=visit)
     visitor.start()
-    code = run(cli, ["serve", "-w", str(home.root), "--port", str(port), "--host", "localhost"])
+    code = run(cli, ["serve", "-w", str(home.root), "--port", str(port)])
     visitor.join()
     told = capsys.readouterr()
     assert code == 0 and len(pages) == 1 and "run <bdi>dual</bdi>" in pages[0]
