@@ -34,6 +34,7 @@ COMMANDS = {
     "ablate": ("ablate", "Each part of a method off, one by one: one table of differences."),
     "index": ("index", "Encode a workspace's images and captions for search."),
     "search": ("search", "Find pictures by words, by a picture or by a region."),
+    "serve": ("serve", "A page on this machine for searching the indexed images."),
     "plot": ("plot", "Figures of runs: over epochs, by rank, method, slice and label."),
     "status": ("status", "What is done, missing or stale, and what to run next."),
     "inspect": ("inspect", "Describe any file of a workspace."),
@@ -47,7 +48,7 @@ HEADINGS = {
     "Text and graphs": ("parse-text", "encode-text", "build-graphs"),
     "Training": ("train", "compare", "ablate"),
     "Results": ("evaluate", "plot"),
-    "Search": ("index", "search"),
+    "Search": ("index", "search", "serve"),
     "Look-up": ("methods", "status", "inspect"),
 }
 
