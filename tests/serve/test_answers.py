@@ -37,7 +37,7 @@ def test_an_index_of_another_run_is_refused_and_a_moved_workspace_opened(trained
     with safe_open(weights, "pt") as file:
         notes = file.metadata()
     save_file({name: value + 0.5 for name, value in load_file(weights).items()}, weights, notes)
-    with pytest.raises(ItmkitError, match="other weights"):
+    with pytest.raises(ItmkitError, match="content is not what was written"):
         open_answers(moved)
 
 
