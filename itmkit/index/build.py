@@ -21,6 +21,7 @@ from itmkit.index.store import IndexFacts, Store, chunk_folder, write_chunk
 from itmkit.inputs.images import ImageInputs
 from itmkit.matchers import Encoded, as_matcher
 from itmkit.progress import SILENT, Progress
+from itmkit.runs.made import made_otherwise
 from itmkit.stages import require
 from itmkit.trained import Matcher
 from itmkit.workspace import Workspace
@@ -42,19 +43,12 @@ class IndexResult:
     bytes_an_image: int
 
 
-def image_caches(matcher: Matcher) -> tuple[str, ...]:
-    """The caches that hold what the matcher reads of images."""
-    texts = {"text", "graphs/texts", matcher.needs.sentence}
-    texts |= {None if matcher.needs.vectors is None else matcher.needs.vectors}
-    return tuple(cache for cache in matcher.needs.caches if cache not in texts)
-
-
 def made_from(workspace: Workspace, matcher: Matcher) -> dict[str, str]:
     """Digests of the run's weights and of how the caches of images were made (not of which images are in them)."""
     found = {
         f"weights of {member}": sha256_file(matcher.folder / f"best-{member}.safetensors") for member in matcher.members
     }
-    for cache in image_caches(matcher):
+    for cache in matcher.needs.image_caches:
         manifest = read_manifest(workspace.cache(cache))
         assert manifest is not None  # `require` has seen it
         made = asdict(manifest.made_by)
@@ -91,7 +85,7 @@ def build_index(
     """
     folder = folder or workspace.root / "index"
     dataset = workspace.dataset()
-    require(workspace, *image_caches(matcher), dataset=dataset)
+    require(workspace, *matcher.needs.image_caches, dataset=dataset)
     _check_made(workspace, matcher)
     from_ = made_from(workspace, matcher)
     inputs = ImageInputs(workspace, dataset.images, matcher.needs)
@@ -200,11 +194,10 @@ def _cut(things: Sequence[T], size: int) -> list[Sequence[T]]:
 def _check_made(workspace: Workspace, matcher: Matcher) -> None:
     """Raises ItmkitError where the caches were made otherwise than those the run was trained on."""
     problems = []
-    for cache in image_caches(matcher):
+    for cache in matcher.needs.image_caches:
         here, training = read_manifest(workspace.cache(cache)), matcher.made.manifest(cache)
         assert here is not None
-        for line in training.made_by.differences(here.made_by):
-            if not line.startswith("inputs."):
-                problems.append(f"{workspace.cache(cache)}: made otherwise than in training: {line}")
+        for line in made_otherwise(training, here):
+            problems.append(f"{workspace.cache(cache)}: made otherwise than in training: {line}")
     if problems:
         raise ItmkitError(problems)

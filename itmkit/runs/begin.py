@@ -20,6 +20,7 @@ from itmkit.machine.precision import WantedProducts, precision_of
 from itmkit.matchers import method
 from itmkit.parse_text.store import TextCache
 from itmkit.runs.facts import RunFacts
+from itmkit.runs.made import write_made
 from itmkit.runs.place import clear_run
 from itmkit.runs.settings import RunConfig, read_config, resolve
 from itmkit.workspace import Workspace
@@ -185,9 +186,15 @@ def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | No
     return found
 
 
-def begin_run(folder: Path, config: RunConfig, vocabulary: Vocabulary | None) -> None:
-    """Writes the settings and the words of a run. Leftovers of a run without a run.json are removed."""
+def begin_run(
+    workspace: Workspace, folder: Path, config: RunConfig, facts: RunFacts, vocabulary: Vocabulary | None
+) -> None:
+    """Writes the settings and the words of a run, and what made its caches: all but its facts.
+
+    Leftovers of a run without a run.json are removed.
+    """
     clear_run(folder)
+    write_made(workspace, folder, facts.caches)
     config.write(folder / "config.toml")
     if vocabulary is not None:
         vocabulary.write(folder / "vocabulary.json")

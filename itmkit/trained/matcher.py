@@ -18,13 +18,14 @@ from itmkit.machine.device import usable_device
 from itmkit.matchers import as_matcher, build, method
 from itmkit.runs.checkpoint import load_weights
 from itmkit.runs.facts import RunFacts
+from itmkit.runs.hub import PREFIX, fetch
 from itmkit.runs.settings import RunConfig, read_config
 from itmkit.scoring.matrix import ensemble_of
 from itmkit.scoring.tiles import IMAGE_TILE, WORDS_TILE
 from itmkit.trained.cached import CachedPictures
 from itmkit.trained.encoded import AnyImage, EncodedImages, EncodedTexts
 from itmkit.trained.explain import Explanation, explain
-from itmkit.trained.made import FOLDER, Made
+from itmkit.trained.made import Made
 from itmkit.trained.pictures import NewPictures, PictureRows
 from itmkit.trained.texts import NewTexts
 from itmkit.workspace import Workspace
@@ -57,9 +58,9 @@ class Matcher:
         self.texts = NewTexts(self.made, self.needs, self.vocabulary, device)
         self.pictures = NewPictures(self.made, self.needs, device)
         home = Workspace(folder.parent.parent)
-        exported = (folder / FOLDER).is_dir()
-        self.workspace = home if not exported and home.dataset_path.is_file() else None
-        self._cached = CachedPictures(self.workspace, self.needs) if self.workspace is not None else None
+        in_workspace = folder.parent.name == "runs" and home.dataset_path.is_file()
+        self.workspace = home if in_workspace else None
+        self._cached = CachedPictures(self.workspace, self.needs, self.made) if self.workspace is not None else None
 
     def score(self, images: Sequence[AnyImage] | EncodedImages, texts: Sequence[str] | EncodedTexts) -> np.ndarray:
         """Scores of all images with all captions, higher for what belongs together.
@@ -180,6 +181,7 @@ def open_matcher(
     """Opens a trained matcher: the folder of a run, or what `itmkit export` made of one.
 
     Args:
+        path: the folder; or "hf:owner/name", perhaps with "@revision", which fetches an export from the hub.
         device: as torch names it; None means cuda where there is one, else cpu.
         models: where the models of the caches lie now, by cache ("regions", "text", "words-bert"), if they moved since
             training. They must be the same ones: weights and settings are compared.
@@ -187,7 +189,8 @@ def open_matcher(
     Raises:
         ItmkitError: the folder holds no run, the run has no weights yet, or its weights do not fit its settings.
     """
-    folder = Path(path).expanduser().resolve()
+    on_hub = isinstance(path, str) and path.startswith(PREFIX)
+    folder = fetch(str(path)) if on_hub else Path(path).expanduser().resolve()
     if not RunFacts.exist(folder):
         raise ItmkitError(
             f"{path}: holds no run; name the folder of a run (WORKSPACE/runs/NAME), or one that `itmkit export` made"
@@ -197,7 +200,10 @@ def open_matcher(
     if lacking:
         raise ItmkitError(f"{lacking[0]} is missing: the run has no weights yet; run `itmkit train` to its first epoch")
     places = {name: str(place) for name, place in (models or {}).items()}
-    return Matcher(folder, config, facts, device=usable_device(device), models=places)
+    matcher = Matcher(folder, config, facts, device=usable_device(device), models=places)
+    if on_hub:  # the folder is named after a commit
+        matcher.name = str(path).removeprefix(PREFIX)
+    return matcher
 
 
 def _several(given: object, what: str) -> None:

@@ -109,7 +109,7 @@ def train(
         needs = method(plan.config.method).needs(plan.config.matcher)
         inputs = {split: Inputs(workspace, dataset.split(split), vocabulary, needs) for split in ("train", "val")}
         board = Board() if tensorboard and part.index == 0 else None
-        return _trained(plan, place, inputs, vocabulary, board, chosen, part, progress)
+        return _trained(workspace, plan, place, inputs, vocabulary, board, chosen, part, progress)
 
 
 def _finished(folder: Path, config: RunConfig, found: RunFacts) -> TrainResult:
@@ -121,6 +121,7 @@ def _finished(folder: Path, config: RunConfig, found: RunFacts) -> TrainResult:
 
 
 def _trained(
+    workspace: Workspace,
     plan: Plan,
     place: Place,
     inputs: Mapping[str, Inputs],
@@ -139,7 +140,7 @@ def _trained(
         steps = len(batches_of(training, config.training, 1))
         if note := about_steps(facts.epochs, steps):
             progress.note(note)
-        _begin(place, config, facts, vocabulary)
+        _begin(workspace, place, config, facts, vocabulary)
     if board:
         board.move(place.now / "tensorboard")
     under_way = Epochs(config, place, facts, learner, training, inputs["val"], board, progress)
@@ -149,12 +150,14 @@ def _trained(
     return TrainResult(place.folder, config, state.epoch, state.best, False, spent, under_way.chance)
 
 
-def _begin(place: Place, config: RunConfig, facts: RunFacts, vocabulary: Vocabulary | None) -> None:
+def _begin(
+    workspace: Workspace, place: Place, config: RunConfig, facts: RunFacts, vocabulary: Vocabulary | None
+) -> None:
     """Writes what a run has before its first step: beside the run that is there, if there is one."""
     replaces = RunFacts.exist(place.folder)
     if replaces:
         place.beside()
-    begin_run(place.now, config, vocabulary)
+    begin_run(workspace, place.now, config, facts, vocabulary)
     if not replaces:
         facts.write(place.now)
 
