@@ -43,15 +43,18 @@ class _Handler(BaseHTTPRequestHandler):
             name = "/".join(filter(None, (body[0].get("organization"), body[0]["name"])))
             self.server.files.setdefault(name if "/" in name else f"me/{name}", {})
             self._json({"url": f"{self.server.address}/me/{body[0]['name']}"})
-        elif parts[4] == "preupload":
+        elif parts == ["api", "validate-yaml"]:  # of the card
+            self._json({"errors": [], "warnings": []})
+        elif parts[4:5] == ["preupload"]:
             modes = [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in body[0]["files"]]
             self._json({"files": modes})
-        elif parts[4] == "commit":
+        elif parts[4:5] == ["commit"]:
             held = self.server.files["/".join(parts[2:4])]
             for line in body[1:]:
                 held[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
             commit = self.server.commit("/".join(parts[2:4]))
-            self._json({"success": True, "commitOid": commit, "commitUrl": f"{self.server.address}/commit/{commit}"})
+            address = f"{self.server.address}/{'/'.join(parts[2:4])}/commit/{commit}"
+            self._json({"success": True, "commitOid": commit, "commitUrl": address})
         else:
             self._json({"error": "unknown"}, 404)
 
@@ -60,9 +63,13 @@ class _Handler(BaseHTTPRequestHandler):
         parts = self.path.partition("?")[0].strip("/").split("/")
         if parts[0] == "api":
             held = self.server.files.get("/".join(parts[2:4]))
-            known = len(parts) < 6 or parts[5] in REVISIONS
+            known = parts[4:5] != ["revision"] or parts[5] in REVISIONS
             if held is None or not known:
                 self._json({"error": "Repository not found"}, 404)
+                return
+            if parts[4:5] == ["tree"]:
+                tree = [{"type": "file", "path": file, "size": len(data), "oid": "0"} for file, data in held.items()]
+                self._json(tree)
                 return
             name = "/".join(parts[2:4])
             files = [{"rfilename": file} for file in held]
