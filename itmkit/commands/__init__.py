@@ -18,6 +18,7 @@ from itmkit.errors import nearest
 # In the order of the pipeline: name -> (module, what it does).
 COMMANDS = {
     "quickstart": ("quickstart", "The whole pipeline once, on drawn scenes."),
+    "photos": ("photos", "Your photographs, ready to be searched: no captions, one command."),
     "prepare": ("prepare", "Read a data set: Karpathy, Flickr8k, COCO, MIRFLICKR, NUS-WIDE, JSON, CSV."),
     "extract-regions": ("extract_regions", "Boxes, features, tags and colours of every picture."),
     "extract-patches": ("extract_patches", "Patch vectors of a vision transformer, with [CLS]."),
@@ -41,7 +42,7 @@ COMMANDS = {
 
 # Headings of `itmkit --help`; a command that none names comes last.
 HEADINGS = {
-    "Data": ("quickstart", "prepare"),
+    "Data": ("quickstart", "photos", "prepare"),
     "Features of pictures": ("extract-regions", "extract-patches", "import-features", "embed", "merge"),
     "Text and graphs": ("parse-text", "encode-text", "build-graphs"),
     "Training": ("train", "compare", "ablate"),

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from itmkit.cache.manifest import read_manifest
-from itmkit.dataset import ImageRecord
+from itmkit.dataset import PICTURES, ImageRecord
 from itmkit.errors import ItmkitError
 from itmkit.files import digest, sha256_file
 from itmkit.index.candidates import candidate_vectors
@@ -88,9 +88,11 @@ def build_index(
     require(workspace, *matcher.needs.image_caches, dataset=dataset)
     _check_made(workspace, matcher)
     from_ = made_from(workspace, matcher)
-    inputs = ImageInputs(workspace, dataset.images, matcher.needs)
+    # Pictures that `prepare images --add` did not find any more have rows in caches, and no file.
+    images = [image for image in dataset.images if image.file or dataset.kind != PICTURES]
+    inputs = ImageInputs(workspace, images, matcher.needs)
     wanted = {image.id: image.sha256 or "" for image in inputs.images}
-    left_out = len(dataset.images) - len(inputs.images)
+    left_out = len(images) - len(inputs.images)
     place = {image.id: number for number, image in enumerate(inputs.images)}
     if (folder / "manifest.json").is_file() and not force:
         store = Store(folder)

@@ -67,6 +67,8 @@ def missing(workspace: Workspace, needs: Needs, method: str, dataset: Dataset | 
             " detector that names them, import features with tags, or train with --tags false"
         )
     try:
+        dataset = dataset or workspace.dataset()
+        dataset.check_captions("`itmkit train`")
         require(workspace, *(name for name in needs.caches if name not in passed), dataset=dataset)
     except ItmkitError as error:
         told = list(error.problems)
