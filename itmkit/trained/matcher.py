@@ -196,7 +196,7 @@ def open_matcher(
             f"{path}: holds no run; name the folder of a run (WORKSPACE/runs/NAME), or one that `itmkit export` made"
         )
     config, facts = read_config(folder / "config.toml"), RunFacts.read(folder)
-    lacking = [path for name in facts.members if not (path := folder / f"best-{name}.safetensors").is_file()]
+    lacking = [file for name in facts.members if not (file := folder / f"best-{name}.safetensors").is_file()]
     if lacking:
         raise ItmkitError(f"{lacking[0]} is missing: the run has no weights yet; run `itmkit train` to its first epoch")
     places = {name: str(place) for name, place in (models or {}).items()}

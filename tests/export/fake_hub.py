@@ -15,7 +15,7 @@ REVISIONS = ("main", "first")
 
 
 class Hub(ThreadingHTTPServer):
-    """files: name -> content, of every repository. asked: the paths of all requests. tokens: what those that write carried."""
+    """files: name -> content, of every repository. asked: all requests. tokens: what requests that write carried."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
