@@ -18,12 +18,15 @@ import numpy as np
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from itmkit.dataset_digests import Digests
 from itmkit.dataset_info import facts_first, info_of
 from itmkit.errors import ItmkitError, nearest
 from itmkit.files import atomic_path
 from itmkit.typed import Text, checked, read_strict_json
 
 SPLITS = ("train", "val", "test")
+PICTURES = "images"  # the kind of a data set of pictures without captions
+ALL = "all"  # the split of all its pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,25 @@ class Dataset:
         """Every caption text once, in order of first appearance: the rows of the caches of captions."""
         return list(dict.fromkeys(caption.text for image in self.images for caption in image.captions))
 
+    @property
+    def has_captions(self) -> bool:
+        """Whether there are any: a data set of the kind `PICTURES` has none."""
+        return any(image.captions for image in self.images)
+
+    def check_captions(self, what: str) -> None:
+        """Raises ItmkitError saying that `what` ("`itmkit train`") needs captions, if there are none."""
+        if not self.has_captions:
+            raise ItmkitError(
+                f"{what} needs captions, and this data set has pictures alone (`itmkit prepare images`); read pictures"
+                " with captions instead (`itmkit prepare csv --force`), or search these with `itmkit photos`"
+            )
+
     def split(self, name: str) -> list[ImageRecord]:
         """The images of one split, in file order. Raises ItmkitError for a split that has no images."""
         chosen = [image for image in self.images if image.split == name]
         if not chosen:
+            if name in SPLITS:
+                self.check_captions(f"the split {name!r}")
             counts = Counter(i.split for i in self.images)
             have = ", ".join(f"{split} ({n})" for split, n in counts.items())
             close = nearest(name, counts)
@@ -105,22 +123,19 @@ def label_matrix(images: Sequence[ImageRecord]) -> tuple[list[str], np.ndarray]:
 def dataset_info(images: Sequence[ImageRecord], *, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Counts per split, and digests of what later stages depend on: the pictures, and the captions."""
     counts: dict[str, dict[str, int]] = {}
-    pictures, captions = hashlib.sha256(), hashlib.sha256()
+    digests = Digests()
     for image in images:
         count = counts.setdefault(image.split, {"images": 0, "captions": 0})
         count["images"] += 1
         count["captions"] += len(image.captions)
-        pictures.update(f"{image.id}\0{image.sha256 or image.file}\n".encode())
-        captions.update(f"{image.id}\0{image.split}\n".encode())
-        for caption in image.captions:
-            captions.update(f"{caption.id}\0{caption.text}\0".encode())
+        digests.add(image)
     return {
         "schema": 1,
         "kind": kind,
         "settings": settings,
         "counts": counts,
-        "images_digest": pictures.hexdigest(),
-        "captions_digest": captions.hexdigest(),
+        "images_digest": digests.images,
+        "captions_digest": digests.captions,
     }
 
 
@@ -148,13 +163,18 @@ class Described(Protocol):
 
 
 def check_described(
-    images: Sequence[Described], *, splits: Iterable[str] = SPLITS, places: Sequence[str] | None = None
+    images: Sequence[Described],
+    *,
+    splits: Iterable[str] = SPLITS,
+    places: Sequence[str] | None = None,
+    captionless: bool = False,
 ) -> list[str]:
     """Finds impossible or repeated ids, unknown splits, images without captions and captions without text.
 
     Args:
         splits: the known splits.
         places: where each image is described (a file and a line in it). If given, messages begin with the place.
+        captionless: images need no captions.
     """
     problems: list[str] = []
     seen_images: dict[str, str] = {}
@@ -169,7 +189,7 @@ def check_described(
         seen_images.setdefault(image.id, place)
         if image.split not in splits:
             problems.append(f"{where}: unknown split {image.split!r}; known are {', '.join(splits)}")
-        if not image.captions:
+        if not image.captions and not captionless:
             problems.append(f"{where}: has no caption")
         for caption in image.captions:
             if not caption.text.strip():
@@ -194,14 +214,20 @@ def _at(place: str) -> str:
     return f", at {place}" if place else ""
 
 
-def check_records(images: Sequence[ImageRecord], places: Sequence[str] | None = None) -> list[str]:
-    """Everything wrong with finished records, whatever their source; `places` as for `check_described`."""
+def check_records(images: Sequence[ImageRecord], places: Sequence[str] | None = None, *, kind: str = "") -> list[str]:
+    """Everything wrong with finished records, whatever their source; `places` as for `check_described`.
+
+    Args:
+        kind: of the data set. Images of the kind `PICTURES` need no captions, and their split may be `ALL`.
+    """
     unwritable = [
         f"{_where(image, number, places)}: its file name or a label contains NUL or half a surrogate pair"
         for number, image in enumerate(images)
         if any(NOT_TEXT.search(text) for text in (image.file or "", *image.labels))
     ]
-    return check_described(images, places=places) + unwritable
+    alone = kind == PICTURES
+    splits = (*SPLITS, ALL) if alone else SPLITS
+    return check_described(images, splits=splits, places=places, captionless=alone) + unwritable
 
 
 def write_dataset(path: Path, images: Iterable[ImageRecord], *, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -211,7 +237,7 @@ def write_dataset(path: Path, images: Iterable[ImageRecord], *, kind: str, setti
         ItmkitError: every problem of the data set, before anything is written.
     """
     records = list(images)
-    if problems := check_records(records):
+    if problems := check_records(records, kind=kind):
         raise ItmkitError(problems)
     info = dataset_info(records, kind=kind, settings=settings)
     lines = [json.dumps(image.to_json(), ensure_ascii=False) + "\n" for image in records]
@@ -293,11 +319,12 @@ def read_dataset(path: Path) -> Dataset:
                 places.append(place)
     if not images and not problems:
         problems.append(f"{path}: holds no images; run `itmkit prepare --force`")
-    problems = problems or check_records(images, places)
     if problems:
         raise ItmkitError(problems)
     beside = info_of(path, state.hexdigest())
     found = read_strict_json(beside) if beside.exists() else {}
     info = checked(_FORM, found, beside, "delete it, or run `itmkit prepare --force`")
+    if problems := check_records(images, places, kind=info.kind):
+        raise ItmkitError(problems)
     # The digests are computed anew, since a user may have edited dataset.jsonl by hand.
     return Dataset(images, dataset_info(images, kind=info.kind, settings=info.settings))

@@ -60,7 +60,8 @@ def uneven_captions(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     """
     enough = {split: count for split, count in counts.items() if count["images"] >= FEWEST}
     rates = {split: count["captions"] / count["images"] for split, count in enough.items()}
-    if not rates or max(rates.values()) < STRONG * min(rates.values()):
+    most = max(rates.values(), default=0)
+    if not most or most < STRONG * min(rates.values()):
         return []
     each = ", ".join(f"{split} {rate:.3g} ({counts[split]['captions']:,} captions)" for split, rate in rates.items())
     few = min(rates, key=lambda split: rates[split])

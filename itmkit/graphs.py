@@ -149,7 +149,7 @@ def build_graphs(
     *,
     blocks: int | None = None,
     keep: int | None = None,
-    parts: Sequence[GraphSide] = PARTS,
+    parts: Sequence[GraphSide] | None = None,
     shard_size: int = 2000,
     force: bool = False,
     progress: Progress = SILENT,
@@ -158,7 +158,7 @@ def build_graphs(
 
     Args:
         blocks, keep: see `block_positions`; default: workspace.toml `[build-graphs]`, else 16 and 15.
-        parts: which of the two.
+        parts: which of the two; by default both, or those of images alone if there are no captions.
 
     Raises:
         ItmkitError: an earlier cache is missing, unfinished, stale, or has neither boxes nor block positions; the
@@ -180,6 +180,10 @@ def build_graphs(
         raise ItmkitError(problems)
     assert isinstance(blocks, int) and isinstance(keep, int)
     dataset = workspace.dataset()
+    if parts is None:
+        parts = PARTS if dataset.has_captions else ("images",)
+    if "texts" in parts:
+        dataset.check_captions("`itmkit build-graphs --only texts`")
     needed = [cache for part, cache in (("images", "regions"), ("texts", "text")) if part in parts]
     require(workspace, *needed, dataset=dataset)
     if "images" in parts:

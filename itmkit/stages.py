@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from itmkit.cache import Manifest, read_manifest
+from itmkit.cache import WHOLE, MadeBy, Manifest, Part, read_manifest
 from itmkit.cache.anew import NEW
 from itmkit.cache.begin import begun_manifest
 from itmkit.cache.command import command_of
+from itmkit.cache.grow import grow
 from itmkit.cache.manifest import part_manifest, parts_in
 from itmkit.cache.name import CacheName
-from itmkit.dataset import Dataset
+from itmkit.dataset import PICTURES, Dataset
 from itmkit.dataset_index import DatasetFacts
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
@@ -71,6 +72,8 @@ def cache_state(workspace: Workspace, cache: str, dataset: Dataset | DatasetFact
     suffix = "" if anew.state == "missing" else f"; a new one is begun, {anew.detail}"
     again = anew.command if suffix else f"{command} --force"
     if dataset is not None and (why := _stale(workspace, cache, manifest, dataset)):
+        if not suffix and _images_added(workspace, cache, manifest, dataset.kind):
+            return StageState(cache, path, "partial", "images were added since", **facts, command=command)
         return StageState(cache, path, "stale", why + suffix, **facts, command=again)
     if why := _damaged(path, manifest):
         return StageState(cache, path, "damaged", why + suffix, **facts, command=again)
@@ -78,6 +81,43 @@ def cache_state(workspace: Workspace, cache: str, dataset: Dataset | DatasetFact
         done = f"{manifest.count + len(manifest.skipped)} of {manifest.planned}"
         return StageState(cache, path, "partial", done + suffix, **facts, command=anew.command if suffix else command)
     return StageState(cache, path, "done", suffix.removeprefix("; "), **facts)
+
+
+def admit_added(
+    workspace: Workspace,
+    cache: str,
+    made_by: MadeBy,
+    dataset: Dataset,
+    *,
+    planned: int,
+    shard_size: int,
+    part: Part,
+    force: bool,
+) -> None:
+    """If images were added to the end of the data set, the cache may go on with them; its finished rows stay.
+
+    Args:
+        made_by: by what the stage makes it now; planned: how many rows it should have.
+        part, force: of the stage. A cache in parts, or one that is made anew, is left as it is.
+    """
+    if part == WHOLE and not force:
+        grow(
+            workspace.cache(cache),
+            made_by,
+            planned=planned,
+            shard_size=shard_size,
+            is_beginning=lambda found: workspace.has_grown(cache, found, dataset),
+        )
+
+
+def _images_added(workspace: Workspace, cache: str, manifest: Manifest, kind: str) -> bool:
+    """Whether a cache only lacks images that were added, as `itmkit prepare images --add` does."""
+    if kind != PICTURES or parts_in(workspace.cache(cache)):
+        return False
+    try:
+        return workspace.has_grown(cache, manifest, workspace.dataset())
+    except ItmkitError:
+        return False
 
 
 def _stale(workspace: Workspace, cache: str, manifest: Manifest, dataset: Dataset | DatasetFacts) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from itmkit.cache.name import PIPELINE
+from itmkit.dataset import PICTURES
 from itmkit.dataset_index import DatasetFacts
 from itmkit.errors import ItmkitError
 from itmkit.runs.facts import RunFacts, evaluated_on, run_names
@@ -16,9 +17,16 @@ def status(workspace: Workspace) -> list[StageState]:
     """One row for the data set, for every cache and for every run; what is damaged is told in its row."""
     first, dataset = _dataset_state(workspace)
     settings = _settings_state(workspace)
-    names = [*PIPELINE, *map(str, workspace.named_caches())]
+    names = [*_pipeline(workspace, dataset), *map(str, workspace.named_caches())]
     caches = [cache_state(workspace, name, dataset) for name in names]
     return [first, *settings, *caches, *(_run_state(workspace, name, dataset) for name in run_names(workspace))]
+
+
+def _pipeline(workspace: Workspace, dataset: DatasetFacts | None) -> list[str]:
+    """The caches that have a row, made or not. Pictures without captions are not on the way to a training."""
+    if dataset is None or dataset.kind != PICTURES:
+        return list(PIPELINE)
+    return [name for name in PIPELINE if workspace.cache(name).is_dir()]
 
 
 def _dataset_state(workspace: Workspace) -> tuple[StageState, DatasetFacts | None]:
@@ -83,6 +91,8 @@ def next_command(rows: list[StageState], kind: str) -> str:
     unfinished = [row.command for row in rows if row.state != "done" and row.command]
     if unfinished:
         return unfinished[0]
+    if kind == PICTURES:
+        return ""
     runs = [row.path for row in rows if row.stage.startswith("run ")]
     if not runs:
         return "itmkit train --method mpsm" + (" --recipe scenes" if kind == "scenes" else "")

@@ -24,6 +24,7 @@ from itmkit.cache.anew import NEW
 from itmkit.cache.begin import begun_manifest
 from itmkit.cache.name import CacheName, Kind
 from itmkit.dataset import Dataset, read_dataset
+from itmkit.dataset_digests import digests_of_beginnings
 from itmkit.dataset_index import DatasetFacts, dataset_state, read_index, write_index
 from itmkit.dataset_info import info_path
 from itmkit.errors import ItmkitError, nearest
@@ -141,6 +142,15 @@ class Workspace:
         """Names of the inputs that differ from those the cache was made from."""
         now = self.inputs(cache, dataset)
         return [name for name, value in now.items() if manifest.made_by.inputs.get(name) != value]
+
+    def has_grown(self, cache: str, manifest: Manifest, dataset: Dataset) -> bool:
+        """Whether a cache was made from the images that come first in the data set, before others were added."""
+        name, before = CacheName.of(cache), manifest.made_by.inputs
+        if name.base is not None or before == self.inputs(cache, dataset):
+            return False
+        beginnings = digests_of_beginnings(dataset.images)
+        now = (each.images if name.reads == "images" else each.captions for each in beginnings)
+        return any(digest == before.get(name.reads) for digest in now)
 
     def fingerprint(self, cache: str) -> str:
         manifest = read_manifest(self.cache(cache))

@@ -31,6 +31,11 @@ def shard_name(number: int, *, other: bool) -> str:
     return f"shard-{number:05d}{'b' if other else ''}.h5"
 
 
+def is_other_name(file: str) -> bool:
+    """Whether this is the second of the two names of a shard."""
+    return file.endswith("b.h5")
+
+
 def other_names(folder: Path) -> bool:
     """Whether the new shards of the cache in `folder` take the second of their two names."""
     manifests = [read_manifest(folder, name) for name in _names(folder)]

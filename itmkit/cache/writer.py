@@ -22,7 +22,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from itmkit.cache.anew import discard_new, other_names, place_to_write, shard_name, take_over
+from itmkit.cache.anew import discard_new, is_other_name, other_names, place_to_write, shard_name, take_over
 from itmkit.cache.begin import clear, manifest_to_continue
 from itmkit.cache.manifest import NAME, Column, MadeBy, Manifest, part_manifest
 from itmkit.cache.parts import writing
@@ -138,7 +138,8 @@ class CacheWriter:
     ) -> None:
         self.folder = folder
         self._place = place  # `folder`, or the folder in it where the cache is made anew
-        self._other_names = place != folder and other_names(folder)
+        other = any(is_other_name(shard["file"]) for shard in manifest.shards)
+        self._other_names = other or (place != folder and other_names(folder))
         self._replaces = False  # the old part in `folder`, with the first shard
         self.manifest = manifest
         self.part = part

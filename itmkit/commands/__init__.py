@@ -18,6 +18,7 @@ from itmkit.errors import nearest
 # In the order of the pipeline: name -> (module, what it does).
 COMMANDS = {
     "quickstart": ("quickstart", "The whole pipeline once, on drawn scenes."),
+    "photos": ("photos", "Your photographs, ready to be searched: no captions, one command."),
     "prepare": ("prepare", "Read a data set: Karpathy, Flickr8k, COCO, MIRFLICKR, NUS-WIDE, JSON, CSV."),
     "extract-regions": ("extract_regions", "Boxes, features, tags and colours of every picture."),
     "extract-patches": ("extract_patches", "Patch vectors of a vision transformer, with [CLS]."),
@@ -35,6 +36,7 @@ COMMANDS = {
     "index": ("index", "Encode a workspace's images and captions for search."),
     "search": ("search", "Find pictures by words, by a picture or by a region."),
     "serve": ("serve", "A page on this machine for searching the indexed images."),
+    "export": ("export", "A trained run as a folder that opens anywhere, with a card."),
     "plot": ("plot", "Figures of runs: over epochs, by rank, method, slice and label."),
     "status": ("status", "What is done, missing or stale, and what to run next."),
     "inspect": ("inspect", "Describe any file of a workspace."),
@@ -43,11 +45,11 @@ COMMANDS = {
 
 # Headings of `itmkit --help`; a command that none names comes last.
 HEADINGS = {
-    "Data": ("quickstart", "prepare"),
+    "Data": ("quickstart", "photos", "prepare"),
     "Features of pictures": ("extract-regions", "extract-patches", "import-features", "embed", "merge"),
     "Text and graphs": ("parse-text", "encode-text", "build-graphs"),
     "Training": ("train", "compare", "ablate"),
-    "Results": ("evaluate", "plot"),
+    "Results": ("evaluate", "plot", "export"),
     "Search": ("index", "search", "serve"),
     "Look-up": ("methods", "status", "inspect"),
 }

@@ -28,13 +28,13 @@ def command(
     Example: itmkit build-graphs -w work
     """
     from itmkit.commands import console
-    from itmkit.graphs import PARTS, build_graphs
+    from itmkit.graphs import build_graphs
 
     result = build_graphs(
         workspace,
         blocks=blocks,
         keep=keep,
-        parts=PARTS if only is None else [only],  # type: ignore[list-item]
+        parts=None if only is None else [only],  # type: ignore[list-item]
         force=force,
         progress=console.ConsoleProgress(),
     )

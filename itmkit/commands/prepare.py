@@ -10,7 +10,7 @@ import click
 
 from itmkit.commands.console import ConsoleProgress, out, print_json, table
 from itmkit.commands.options import Path_, force_option, json_option, workspace_option
-from itmkit.dataset import SPLITS
+from itmkit.dataset import ALL, SPLITS
 from itmkit.datasets.prepared import LEFT_OUT, PreparedDataset
 from itmkit.workspace import Workspace
 
@@ -331,6 +331,28 @@ def csv(workspace: Workspace, as_json: bool, **options: Any) -> None:
     _show(result, as_json)
 
 
+@command.command("images")
+@click.argument("folder", metavar="DIR", type=Path_)
+@click.option("--add", is_flag=True, help="Add what the data set lacks, as its last images.")
+@skip_damaged_option
+@_common
+def images(workspace: Workspace, as_json: bool, **options: Any) -> None:
+    """Your own photographs without captions: every picture in DIR and in the folders below it.
+
+    They can be extracted from, indexed and searched; `itmkit photos` does all of it. What trains or evaluates needs
+    captions. All images are in one split, `all`. Hidden files are passed over, and a picture that is there twice, byte
+    for byte, is taken once. With --add, rows that caches have stay, and stages work on the new images alone.
+
+    \b
+    Examples:
+      itmkit prepare images ~/Pictures -w photos
+      itmkit prepare images ~/Pictures --add -w photos
+    """
+    from itmkit.datasets.pictures import prepare_images
+
+    _show(prepare_images(workspace, **options, progress=ConsoleProgress()), as_json)
+
+
 @command.command("scenes")
 @click.option("--train", default=1000, show_default=True, help="Pictures to make for training.")
 @click.option("--val", default=200, show_default=True, help="Pictures to make for validation.")
@@ -355,7 +377,8 @@ def _show(result: PreparedDataset, as_json: bool) -> None:
         return
     rows = [(split, f"{c['images']:,}", f"{c['captions']:,}") for split, c in result.counts.items()]
     images, captions = (sum(c[what] for c in result.counts.values()) for what in ("images", "captions"))
-    rows.append(("all", f"{images:,}", f"{captions:,}"))
+    if list(result.counts) != [ALL]:
+        rows.append(("all", f"{images:,}", f"{captions:,}"))
     table(None, ["split", "images", "captions"], rows, right=["images", "captions"])
     for note in result.notes:
         out.print(f"note: {note}")

@@ -27,7 +27,7 @@ from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
 
 _ENDINGS = (".jpg", ".jpeg", ".png")  # tried where the name of a picture has none
-_KNOWN_ENDINGS = (*_ENDINGS, ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
+PICTURE_ENDINGS = (*_ENDINGS, ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 
 
 def prepare_jsonl(
@@ -176,7 +176,7 @@ def _common_folder(files: Sequence[Path]) -> Path | None:
 
 def _candidates(folder: Path, image: str) -> list[Path]:
     path = folder / image
-    if path.suffix.lower() in _KNOWN_ENDINGS:
+    if path.suffix.lower() in PICTURE_ENDINGS:
         return [path]
     return [path, *(folder / f"{image}{ending}" for ending in _ENDINGS)]
 

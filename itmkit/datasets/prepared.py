@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from itmkit.caption_text import evenly_spelled
-from itmkit.dataset import Caption, Dataset, ImageRecord, read_dataset, write_dataset
+from itmkit.dataset import PICTURES, Caption, Dataset, ImageRecord, read_dataset, write_dataset
 from itmkit.dataset_info import SHA, settle, uneven_captions
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json, write_text
@@ -60,7 +60,7 @@ def write_or_keep(
 ) -> PreparedDataset:
     """Writes the data set unless an equal one is there. Raises ItmkitError for a different one without `force`."""
     path = workspace.dataset_path
-    old = None if force else _present(workspace)
+    old = None if force else present(workspace)
     if old is not None and old.images != records and [_respelled(image) for image in old.images] != records:
         raise _other(workspace, old)
     if old is None:
@@ -104,7 +104,7 @@ def prepare_scenes(
     from itmkit.scenes import make_scenes
 
     settings = {"train": train, "val": val, "test": test, "seed": seed}
-    old = None if force else _present(workspace)
+    old = None if force else present(workspace)
     if old is not None:
         settle(workspace.dataset_path)
         written = read_json(workspace.dataset_info_path) if workspace.dataset_info_path.exists() else {}
@@ -117,7 +117,8 @@ def prepare_scenes(
     return PreparedDataset(workspace.dataset_path, "scenes", info["counts"])
 
 
-def _present(workspace: Workspace) -> Dataset | None:
+def present(workspace: Workspace) -> Dataset | None:
+    """The data set of the workspace; None where there is none. Raises ItmkitError for a damaged one."""
     if not workspace.dataset_path.exists():
         return None
     try:
@@ -128,8 +129,9 @@ def _present(workspace: Workspace) -> Dataset | None:
 
 
 def _other(workspace: Workspace, old: Dataset) -> ItmkitError:
+    also = "" if old.kind != PICTURES else " `itmkit prepare images --add` adds pictures to it."
     inside = ", ".join(f"{split} {n}" for split, n in Counter(image.split for image in old.images).items())
     return ItmkitError(
-        f"{workspace.dataset_path}: another data set is there already ({old.kind}: {inside}). --force replaces it; the"
-        " caches and runs made from it then become stale. Or name another workspace with -w"
+        f"{workspace.dataset_path}: another data set is there already ({old.kind}: {inside}).{also} --force"
+        " replaces it; the caches and runs made from it then become stale. Or name another workspace with -w"
     )

@@ -24,6 +24,7 @@ from itmkit.pictures.decode import Picture
 from itmkit.pictures.skipped import check_files, check_skipped
 from itmkit.pictures.stage import Steps, extract_pictures
 from itmkit.progress import Progress
+from itmkit.stages import admit_added
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def embed(
     name = _cache_name(workspace, model, cache)
     sides = SIDES if only is None else (only,)
     dataset = workspace.dataset()
+    if only == "texts":
+        dataset.check_captions("`itmkit embed --only texts`")
     if "images" in sides:
         check_files(workspace, dataset)
     loaded = _load(workspace, name, model, job)
@@ -99,7 +102,7 @@ def embed(
         done_now, images, skipped = now, manifest.count, manifest.skipped
         check_skipped(workspace, dataset.images, skipped, strict=job.strict)
     if "texts" in sides:
-        now, manifest = _texts(dataset, dual, options("texts"), batch, job.progress)
+        now, manifest = _texts(workspace, dataset, dual, options("texts"), batch, job.progress)
         done_now, captions = done_now + now, manifest.count
         truncated = cut_captions(workspace.cache(str(CacheName("vectors", name)))) if job.part == WHOLE else None
     return EmbedResult(
@@ -187,6 +190,7 @@ def _images(
     def rows(pictures: list[Picture], vectors: np.ndarray) -> dict[str, np.ndarray]:
         return {"vector": vectors}
 
+    _admit_added(workspace, dataset, options, len(dataset.images))
     with CacheWriter.open(
         columns={"vector": Column("float32", (dual.dim,))}, keys=[image.id for image in dataset.images], **options
     ) as writer:
@@ -202,11 +206,18 @@ def _images(
     return now, writer.manifest
 
 
+def _admit_added(workspace: Workspace, dataset: Dataset, options: dict[str, Any], planned: int) -> None:
+    cache = options["folder"].relative_to(workspace.cache("")).as_posix()
+    kept = {key: options[key] for key in ("made_by", "shard_size", "part", "force")}
+    admit_added(workspace, cache, dataset=dataset, planned=planned, **kept)
+
+
 def _texts(
-    dataset: Dataset, dual: DualEncoder, options: dict[str, Any], batch: int, progress: Progress
+    workspace: Workspace, dataset: Dataset, dual: DualEncoder, options: dict[str, Any], batch: int, progress: Progress
 ) -> tuple[int, Manifest]:
     """Returns how many captions were embedded now, and the cache's manifest."""
     texts = dataset.distinct_texts
+    _admit_added(workspace, dataset, options, len(texts))
     columns = {"vector": Column("float32", (dual.dim,)), "tokens": Column("int32")}
     with (
         CacheWriter.open(columns=columns, keys=[text_key(text) for text in texts], **options) as writer,

@@ -94,6 +94,8 @@ def encode_text(
     folder = workspace.cache(str(CacheName("words", name)))
     sides = SIDES if only is None else (only,)
     dataset = workspace.dataset()
+    if "texts" in sides:
+        dataset.check_captions("`itmkit encode-text` (without `--only tags`)")
     sides = _possible(workspace, dataset, sides, only)
     loaded = _load(folder, model, layer, job)
     encoder, device, layer = loaded.encoder, loaded.device, str(loaded.layer)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from itmkit.cache.manifest import MadeBy, read_manifest
-from itmkit.dataset import Dataset
+from itmkit.dataset import PICTURES, Dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import digest, sha256_file
 from itmkit.index.encode import Source
@@ -22,6 +22,7 @@ from itmkit.inputs.images import ImageInputs
 from itmkit.inputs.texts import TextInputs
 from itmkit.machine.lock import lock
 from itmkit.progress import SILENT, Progress
+from itmkit.runs.made import made_otherwise
 from itmkit.stages import require
 from itmkit.trained import Matcher
 from itmkit.typed import read_strict_json
@@ -53,13 +54,6 @@ class IndexResult:
     engine: str
 
 
-def image_caches(matcher: Matcher) -> tuple[str, ...]:
-    """The caches that hold what the matcher reads of images."""
-    texts = {"text", "graphs/texts", matcher.needs.sentence}
-    texts |= {None if matcher.needs.vectors is None else matcher.needs.vectors}
-    return tuple(cache for cache in matcher.needs.caches if cache not in texts)
-
-
 def weights_of(matcher: Matcher) -> dict[str, str]:
     """Digests of a run's weights."""
     return {
@@ -76,7 +70,7 @@ def made_digest(made_by: MadeBy) -> str:
 def made_from(workspace: Workspace, matcher: Matcher) -> dict[str, str]:
     """Digests of the run's weights and of how the caches of images were made."""
     found = weights_of(matcher)
-    for cache in image_caches(matcher):
+    for cache in matcher.needs.image_caches:
         manifest = read_manifest(workspace.cache(cache))
         assert manifest is not None  # `require` has seen it
         found[cache] = made_digest(manifest.made_by)
@@ -120,7 +114,7 @@ def build_index(
         raise ItmkitError(f"{folder}: is there already and is not an index; name another folder, or remove it first")
     with lock(folder.with_name(f".{folder.name}.lock"), f"{folder}: another process is building this index"):
         dataset = workspace.dataset()
-        require(workspace, *image_caches(matcher), dataset=dataset)
+        require(workspace, *matcher.needs.image_caches, dataset=dataset)
         _check_made(workspace, matcher)
         source = _source(workspace, matcher, dataset, progress)
         wanted = replace(
@@ -160,17 +154,21 @@ def _result(folder: Path, encoded: int, removed: int, left_out: int) -> IndexRes
 
 def _source(workspace: Workspace, matcher: Matcher, dataset: Dataset, progress: Progress) -> Source:
     """The images that have features, and their captions where these have been parsed as in training."""
-    images = ImageInputs(workspace, dataset.images, matcher.needs)
+    # Pictures that `prepare images --add` did not find any more have rows in caches, and no file.
+    there = [image for image in dataset.images if image.file or dataset.kind != PICTURES]
+    images = ImageInputs(workspace, there, matcher.needs)
     captions = list(dict.fromkeys(caption.text for image in images.images for caption in image.captions))
-    caches = [cache for cache in matcher.needs.caches if cache not in image_caches(matcher)]
+    caches = [cache for cache in matcher.needs.caches if cache not in matcher.needs.image_caches]
     texts = None
+    if not captions:
+        return Source(matcher, images, captions, None, progress)
     try:
         require(workspace, *caches, dataset=dataset)
         _check_made(workspace, matcher, caches)
     except ItmkitError as error:
         progress.note(f"captions are left out, so that pictures only are found: {error.problems[0]}")
     else:
-        texts = TextInputs(workspace, captions, matcher.vocabulary, matcher.needs) if captions else None
+        texts = TextInputs(workspace, captions, matcher.vocabulary, matcher.needs)
     return Source(matcher, images, captions, texts, progress)
 
 
@@ -297,11 +295,10 @@ def _check_made(workspace: Workspace, matcher: Matcher, caches: Sequence[str] | 
     caches: by default those of images.
     """
     problems = []
-    for cache in image_caches(matcher) if caches is None else caches:
+    for cache in matcher.needs.image_caches if caches is None else caches:
         here, training = read_manifest(workspace.cache(cache)), matcher.made.manifest(cache)
         assert here is not None
-        for line in training.made_by.differences(here.made_by):
-            if not line.startswith("inputs."):
-                problems.append(f"{workspace.cache(cache)}: made otherwise than in training: {line}")
+        for line in made_otherwise(training, here):
+            problems.append(f"{workspace.cache(cache)}: made otherwise than in training: {line}")
     if problems:
         raise ItmkitError(problems)

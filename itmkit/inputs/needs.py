@@ -45,6 +45,12 @@ class Needs:
         names += ["graphs/texts"] if self.edges else []
         return tuple(dict.fromkeys(names))
 
+    @property
+    def image_caches(self) -> tuple[str, ...]:
+        """Those of them that hold what is read of images."""
+        texts = {"text", "graphs/texts", self.sentence, self.vectors}
+        return tuple(cache for cache in self.caches if cache not in texts)
+
 
 def missing(workspace: Workspace, needs: Needs, method: str, dataset: Dataset | None = None) -> list[str]:
     """What is missing, each with the command to run. Names that are still open ("words-/texts") are skipped.
@@ -61,6 +67,8 @@ def missing(workspace: Workspace, needs: Needs, method: str, dataset: Dataset | 
             " detector that names them, import features with tags, or train with --tags false"
         )
     try:
+        dataset = dataset or workspace.dataset()
+        dataset.check_captions("`itmkit train`")
         require(workspace, *(name for name in needs.caches if name not in passed), dataset=dataset)
     except ItmkitError as error:
         told = list(error.problems)

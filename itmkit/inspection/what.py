@@ -99,7 +99,9 @@ def inspect_dataset(workspace: Workspace, *, verify: bool, progress: Progress) -
     for name, value in leaves(dataset.info["settings"], "settings") if dataset.info["settings"] else []:
         report.fact(name, short(value))
     lengths = [len(caption.text.split()) for image in dataset.images for caption in image.captions]
-    report.fact("words in a caption", f"{sum(lengths) / max(1, len(lengths)):.1f} on average, {max(lengths)} at most")
+    report.fact(
+        "words in a caption", f"{sum(lengths) / max(1, len(lengths)):.1f} on average, {max(lengths, default=0)} at most"
+    )
     report.fact("size of pictures", size_in_words(sum(image.bytes or 0 for image in dataset.images)))
     report.fact("digest of pictures", dataset.images_digest)
     report.fact("digest of captions", dataset.captions_digest)

@@ -74,6 +74,7 @@ def parse_text(
     """
     parser, model = _asked(workspace, parser, model, job)
     dataset = workspace.dataset()
+    dataset.check_captions("`itmkit parse-text`")
     texts = dataset.distinct_texts
     backend = load_backend(parser, model, texts)
     job.progress.note(f"parser: {parser}, {backend.model['id']}")

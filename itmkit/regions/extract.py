@@ -22,6 +22,7 @@ from itmkit.regions.bottom_up.settings import BottomUpOptions
 from itmkit.regions.choose import SCENES, Backend, Choice, choose, load, made_by
 from itmkit.regions.colours import COLOUR_NAMES, region_colours
 from itmkit.regions.regions import ModelInput, Regions, empty_rows, region_columns
+from itmkit.stages import admit_added
 from itmkit.workspace import Workspace
 
 SHARD = 2000
@@ -113,13 +114,18 @@ def _extract(
 ) -> tuple[Manifest, int]:
     """Returns the cache's manifest, and how many pictures were processed now."""
     folder = workspace.cache("regions")
+    made, size = made_by(choice, loaded, workspace.inputs("regions", dataset)), job.rows_a_shard(folder, SHARD)
+    admit_added(
+        workspace, "regions", made, dataset,
+        planned=len(dataset.images), shard_size=size, part=job.part, force=job.force,
+    )  # fmt: skip
     with CacheWriter.open(
         folder,
-        made_by=made_by(choice, loaded, workspace.inputs("regions", dataset)),
+        made_by=made,
         columns=region_columns(choice.regions, loaded.dim),
         keys=[image.id for image in dataset.images],
         tables={"tags": loaded.names, "attributes": loaded.attribute_names or list(COLOUR_NAMES)},
-        shard_size=job.rows_a_shard(folder, SHARD),
+        shard_size=size,
         notes={**choice.notes, "device": device},
         part=job.part,
         force=job.force,

@@ -23,6 +23,7 @@ from itmkit.pictures.decode import Picture
 from itmkit.pictures.skipped import check_files, check_skipped
 from itmkit.pictures.stage import Steps, extract_pictures
 from itmkit.regions.vit import KINDS, PatchModel, load_patch_model
+from itmkit.stages import admit_added
 from itmkit.workspace import Workspace
 
 STAGE = "extract-patches"
@@ -141,12 +142,17 @@ def _extract(
     job: Job,
 ) -> tuple[Manifest, int]:
     """Returns the cache's manifest, and how many pictures were processed now."""
+    size = job.rows_a_shard(folder, SHARD)
+    admit_added(
+        workspace, folder.name, made_by, dataset,
+        planned=len(dataset.images), shard_size=size, part=job.part, force=job.force,
+    )  # fmt: skip
     with CacheWriter.open(
         folder,
         made_by=made_by,
         columns=patch_columns(loaded.patches, loaded.dim),
         keys=[image.id for image in dataset.images],
-        shard_size=job.rows_a_shard(folder, SHARD),
+        shard_size=size,
         notes=notes,
         part=job.part,
         force=job.force,

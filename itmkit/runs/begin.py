@@ -21,6 +21,7 @@ from itmkit.machine.precision import WantedProducts, precision_of
 from itmkit.matchers import method
 from itmkit.parse_text.store import TextCache
 from itmkit.runs.facts import CONFIG, VOCABULARY, RunFacts
+from itmkit.runs.made import write_made
 from itmkit.runs.place import clear_run
 from itmkit.runs.settings import RunConfig, read_config, resolve
 from itmkit.workspace import Workspace
@@ -187,13 +188,18 @@ def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | No
     return found
 
 
-def begin_run(folder: Path, facts: RunFacts, config: RunConfig, vocabulary: Vocabulary | None) -> RunFacts:
-    """Writes the settings and the words of a run. Leftovers of a run without a run.json are removed.
+def begin_run(
+    workspace: Workspace, folder: Path, facts: RunFacts, config: RunConfig, vocabulary: Vocabulary | None
+) -> RunFacts:
+    """Writes the settings and the words of a run, and what made its caches: all but its facts.
+
+    Leftovers of a run without a run.json are removed.
 
     Returns:
         The facts with the id of the run and the digests of both files. They are not written yet.
     """
     clear_run(folder)
+    write_made(workspace, folder, facts.caches)
     config.write(folder / CONFIG)
     if vocabulary is not None:
         vocabulary.write(folder / VOCABULARY)

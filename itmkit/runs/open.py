@@ -18,6 +18,7 @@ from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.matchers import build, method
 from itmkit.runs.checkpoint import load_weights
 from itmkit.runs.facts import CONFIG, FILE, VOCABULARY, RunFacts, run_names
+from itmkit.runs.made import made_in_training, made_otherwise
 from itmkit.runs.settings import RunConfig, read_config
 from itmkit.stages import require
 from itmkit.workspace import Workspace
@@ -54,8 +55,8 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device, dataset: 
     """Loads the best weights of every member of a run.
 
     Args:
-        name: a run of this workspace, or the path of a run's folder in another one. A run from another workspace
-            reads the caches of this one, and its results go to `transfer/` here.
+        name: a run of this workspace, or the path of a run's folder in another one or of an export. A run from
+            elsewhere reads the caches of this workspace, and its results go to `transfer/` here.
         dataset: the workspace's data set, if it has been read already.
 
     Raises:
@@ -79,9 +80,10 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device, dataset: 
     require(workspace, *needs.caches, dataset=dataset)
     notes: tuple[str, ...] = ()
     if foreign:
-        home = folder.parent.parent  # WORKSPACE/runs/NAME
-        name, out = f"{home.name}/{folder.name}", workspace.root / "transfer" / f"{home.name}-{folder.name}"
-        notes = tuple(_differences(workspace, Workspace(home), facts.caches))
+        # WORKSPACE/runs/NAME, or an export, which lies anywhere
+        parts = (folder.parent.parent.name, folder.name) if folder.parent.name == "runs" else (folder.name,)
+        name, out = "/".join(parts), workspace.root / "transfer" / "-".join(parts)
+        notes = tuple(_differences(workspace, folder, facts.caches))
     else:
         out = folder
         changed = [cache for cache, value in facts.caches.items() if workspace.fingerprint(cache) != value]
@@ -144,14 +146,16 @@ def _check_weights(path: Path, found: Mapping[str, Any], member: str, facts: Run
         raise ItmkitError(f"{path}: these weights {why}; restore them, or train the run anew with --force")
 
 
-def _differences(here: Workspace, home: Workspace, caches: Mapping[str, str]) -> list[str]:
-    """How the caches here differ from those of training in the way they were made."""
+def _differences(workspace: Workspace, run: Path, caches: Mapping[str, str]) -> list[str]:
+    """How the caches of a workspace differ from those that the run was trained on in the way they were made."""
     notes = []
     for cache, fingerprint in caches.items():
-        mine, theirs = read_manifest(here.cache(cache)), read_manifest(home.cache(cache))
-        if theirs is None or theirs.fingerprint != fingerprint:
-            notes.append(f"{cache}: not known how that of training was made; {home.root} no longer has it")
-        elif mine is not None:
-            other = [line for line in theirs.made_by.differences(mine.made_by) if not line.startswith("inputs.")]
-            notes += [f"{cache}: made otherwise than in training: {line}" for line in other]
+        here = read_manifest(workspace.cache(cache))
+        try:
+            training = made_in_training(run, cache, fingerprint)
+        except ItmkitError:
+            notes.append(f"{cache}: not known how that of training was made; {run} no longer says")
+            continue
+        other = made_otherwise(training, here) if here is not None else []
+        notes += [f"{cache}: made otherwise than in training: {line}" for line in other]
     return notes

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+from itmkit.files import remove_folder
 from itmkit.machine.lock import Owner, lock
 from itmkit.runs.facts import FILE, RunFacts, remove_facts
+from itmkit.runs.made import FOLDER as MADE
 
 NEW, MOVING = ".new", ".moving"
 
@@ -96,7 +98,7 @@ def finish_replacing(folder: Path) -> None:
     files = [path for path in moving.rglob("*") if path.is_file()]
     for path in sorted(files, key=lambda path: path == moving / FILE):
         target = folder / path.relative_to(moving)
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
     shutil.rmtree(moving)
 
@@ -107,3 +109,4 @@ def clear_run(folder: Path) -> None:
     for pattern in (*made, "config.toml", "metrics.jsonl", "vocabulary.json"):
         for old in folder.glob(pattern):
             old.unlink()
+    remove_folder(folder / MADE)

@@ -15,7 +15,7 @@ from PIL import Image
 
 import itmkit
 from itmkit.errors import ItmkitError
-from itmkit.index.build import image_caches, made_from
+from itmkit.index.build import made_from
 from itmkit.index.candidates import candidate_vectors
 from itmkit.index.search import Hit, Searcher
 from itmkit.index.store import Store
@@ -226,7 +226,7 @@ def open_answers(
     if run is None and not place.is_dir():  # the workspace was moved or copied
         place = workspace.root / "runs" / place.name
     matcher = open_matcher(place, device=device, models=models)
-    require(workspace, *image_caches(matcher), dataset=workspace.dataset())
+    require(workspace, *matcher.needs.image_caches, dataset=workspace.dataset())
     if dict(store.facts.made_from) != made_from(workspace, matcher):
         raise ItmkitError(
             f"{folder}: was made by another run than {place}, or by other weights or features than there are now; run"

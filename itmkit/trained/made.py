@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itmkit.cache.manifest import MadeBy, Manifest, read_manifest
-from itmkit.cache.name import CacheName
+from itmkit.cache.manifest import MadeBy, Manifest
 from itmkit.errors import ItmkitError
-
-FOLDER = "made"  # of an exported matcher: the manifests of the caches of its run
+from itmkit.runs.made import made_in_training
 
 
 @dataclass(frozen=True)
@@ -28,28 +26,9 @@ class Made:
     fingerprints: Mapping[str, str]
     places: Mapping[str, str]
 
-    def caches_folder(self) -> Path:
-        exported = self.folder / FOLDER
-        return exported if exported.is_dir() else self.folder.parent.parent / "caches"
-
     def manifest(self, cache: str) -> Manifest:
-        """Of a cache that the run was trained on.
-
-        Raises:
-            ItmkitError: it is not there any more, or was made again otherwise.
-        """
-        place = self.caches_folder() / cache
-        found = read_manifest(place)
-        if found is None:
-            raise ItmkitError(
-                f"{place} is gone, so it is not known how the run in {self.folder} reads new pictures and captions;"
-                f" run `itmkit {CacheName.of(cache).command}` again, or open what `itmkit export` made of the run"
-            )
-        if found.fingerprint != self.fingerprints.get(cache):
-            raise ItmkitError(
-                f"{place} changed since the run in {self.folder} was trained on it; train it anew with --force"
-            )
-        return found
+        """Of a cache that the run was trained on. Raises ItmkitError if it is gone or was made otherwise since."""
+        return made_in_training(self.folder, cache, self.fingerprints.get(cache))
 
     def model(self, cache: str, manifest: Manifest) -> str:
         """Where the model of a cache lies: as `places` says, else where it lay when the cache was made."""

@@ -17,6 +17,7 @@ from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.machine.device import usable_device
 from itmkit.matchers import as_matcher, method
 from itmkit.runs.facts import CONFIG, VOCABULARY, RunFacts
+from itmkit.runs.hub import PREFIX, fetch
 from itmkit.runs.open import read_members
 from itmkit.runs.settings import RunConfig, read_config
 from itmkit.scoring.matrix import ensemble_of
@@ -24,7 +25,7 @@ from itmkit.scoring.tiles import IMAGE_TILE, WORDS_TILE
 from itmkit.trained.cached import CachedPictures
 from itmkit.trained.encoded import AnyImage, EncodedImages, EncodedTexts
 from itmkit.trained.explain import Explanation, explain
-from itmkit.trained.made import FOLDER, Made
+from itmkit.trained.made import Made
 from itmkit.trained.pictures import NewPictures, PictureRows
 from itmkit.trained.texts import NewTexts
 from itmkit.workspace import Workspace
@@ -55,9 +56,9 @@ class Matcher:
         self.texts = NewTexts(self.made, self.needs, self.vocabulary, device)
         self.pictures = NewPictures(self.made, self.needs, device)
         home = Workspace(folder.parent.parent)
-        exported = (folder / FOLDER).is_dir()
-        self.workspace = home if not exported and home.dataset_path.is_file() else None
-        self._cached = CachedPictures(self.workspace, self.needs) if self.workspace is not None else None
+        in_workspace = folder.parent.name == "runs" and home.dataset_path.is_file()
+        self.workspace = home if in_workspace else None
+        self._cached = CachedPictures(self.workspace, self.needs, self.made) if self.workspace is not None else None
 
     def score(self, images: Sequence[AnyImage] | EncodedImages, texts: Sequence[str] | EncodedTexts) -> np.ndarray:
         """Scores of all images with all captions, higher for what belongs together.
@@ -178,6 +179,7 @@ def open_matcher(
     """Opens a trained matcher: the folder of a run, or what `itmkit export` made of one.
 
     Args:
+        path: the folder; or "hf:owner/name", perhaps with "@revision", which fetches an export from the hub.
         device: as torch names it; None means cuda where there is one, else cpu.
         models: where the models of the caches lie now, by cache ("regions", "text", "words-bert"), if they moved since
             training. They must be the same ones: weights and settings are compared.
@@ -186,7 +188,8 @@ def open_matcher(
         ItmkitError: the folder holds no run, the run has no weights yet, or its files are damaged or of another
             run.
     """
-    folder = Path(path).expanduser().resolve()
+    on_hub = isinstance(path, str) and path.startswith(PREFIX)
+    folder = fetch(str(path)) if on_hub else Path(path).expanduser().resolve()
     if not RunFacts.exist(folder):
         raise ItmkitError(
             f"{path}: holds no run; name the folder of a run (WORKSPACE/runs/NAME), or one that `itmkit export` made"
@@ -194,11 +197,14 @@ def open_matcher(
     facts = RunFacts.read(folder)
     facts.check_files(folder, CONFIG, VOCABULARY)
     config = read_config(folder / CONFIG)
-    lacking = [path for name in facts.members if not (path := folder / f"best-{name}.safetensors").is_file()]
+    lacking = [file for name in facts.members if not (file := folder / f"best-{name}.safetensors").is_file()]
     if lacking:
         raise ItmkitError(f"{lacking[0]} is missing: the run has no weights yet; run `itmkit train` to its first epoch")
     places = {name: str(place) for name, place in (models or {}).items()}
-    return Matcher(folder, config, facts, device=usable_device(device), models=places)
+    matcher = Matcher(folder, config, facts, device=usable_device(device), models=places)
+    if on_hub:  # the folder is named after a commit
+        matcher.name = str(path).removeprefix(PREFIX)
+    return matcher
 
 
 def _several(given: object, what: str) -> None:

@@ -111,7 +111,7 @@ def train(
         needs = method(plan.config.method).needs(plan.config.matcher)
         inputs = {split: Inputs(workspace, dataset.split(split), vocabulary, needs) for split in ("train", "val")}
         board = Board() if tensorboard and part.index == 0 else None
-        return _trained(plan, place, inputs, vocabulary, board, chosen, part, progress)
+        return _trained(workspace, plan, place, inputs, vocabulary, board, chosen, part, progress)
 
 
 def _finished(folder: Path, config: RunConfig, found: RunFacts) -> TrainResult:
@@ -123,6 +123,7 @@ def _finished(folder: Path, config: RunConfig, found: RunFacts) -> TrainResult:
 
 
 def _trained(
+    workspace: Workspace,
     plan: Plan,
     place: Place,
     inputs: Mapping[str, Inputs],
@@ -143,7 +144,7 @@ def _trained(
         steps = len(batches_of(training, config.training, 1))
         if note := about_steps(facts.epochs, steps):
             progress.note(note)
-        facts = _begin(place, config, facts, vocabulary)
+        facts = _begin(workspace, place, config, facts, vocabulary)
     if board:
         board.move(place.now / "tensorboard")
     under_way = Epochs(config, place, facts, learner, training, inputs["val"], board, progress)
@@ -153,7 +154,9 @@ def _trained(
     return TrainResult(place.folder, config, state.epoch, state.best, False, spent, under_way.chance)
 
 
-def _begin(place: Place, config: RunConfig, facts: RunFacts, vocabulary: Vocabulary | None) -> RunFacts:
+def _begin(
+    workspace: Workspace, place: Place, config: RunConfig, facts: RunFacts, vocabulary: Vocabulary | None
+) -> RunFacts:
     """Writes what a run has before its first step: beside the run that is there, if there is one.
 
     Returns:
@@ -162,7 +165,7 @@ def _begin(place: Place, config: RunConfig, facts: RunFacts, vocabulary: Vocabul
     replaces = RunFacts.exist(place.folder)
     if replaces:
         place.beside()
-    facts = begin_run(place.now, facts, config, vocabulary)
+    facts = begin_run(workspace, place.now, facts, config, vocabulary)
     if not replaces:
         facts.write(place.now)
     return facts

@@ -65,8 +65,10 @@ def test_caches_made_otherwise_are_told(homes: tuple[Path, Path], other: Workspa
     run = open_run(other, str(homes[0] / "runs" / "vsepp"), device=CPU)
     (note,) = run.notes
     assert note.startswith("regions: made otherwise than in training: settings.regions is ")
-    shutil.copytree(homes[0] / "runs" / "vsepp", other.root / "moved" / "runs" / "alone")
-    notes = open_run(other, str(other.root / "moved" / "runs" / "alone"), device=CPU).notes
+    moved = shutil.copytree(homes[0] / "runs" / "vsepp", other.root / "moved" / "runs" / "alone")
+    assert open_run(other, str(moved), device=CPU).notes == (note,)  # the run says itself how its caches were made
+    shutil.rmtree(moved / "made")
+    notes = open_run(other, str(moved), device=CPU).notes
     assert notes and all("not known how that of training was made" in note for note in notes)
 
 

@@ -1,0 +1,78 @@
+"""The files of an exported run. All are safetensors, TOML, JSON or the card."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from itmkit.cache.manifest import NAME
+from itmkit.cache.name import CacheName
+from itmkit.files import read_json, write_json
+from itmkit.runs.facts import FILE as FACTS
+from itmkit.runs.made import FOLDER as MADE
+from itmkit.runs.made import place_of_made
+
+CARD = "README.md"
+
+
+def copy_run(run: Path, members: Sequence[str], caches: Sequence[str], folder: Path) -> None:
+    """Copies what opens a run, its figures and the manifests of its caches into an empty folder.
+
+    Args:
+        members: names of its networks. caches: those that it reads.
+    """
+    names = ["config.toml", "vocabulary.json", "metrics.jsonl", *(f"best-{member}.safetensors" for member in members)]
+    names += sorted(path.name for path in run.glob("eval-*.json") if "+" not in path.stem)
+    for name in names:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, folder / name)
+    for cache in caches:
+        place = folder / MADE / cache / NAME
+        place.parent.mkdir(parents=True)
+        record = read_json(place_of_made(run, cache) / NAME)
+        if CacheName.of(cache).kind != "regions":
+            record["tables"] = {}  # of a run that reads the manifests of its workspace
+        record.pop("tables_sha256", None)
+        write_json(place, record)
+    shutil.copyfile(run / FACTS, folder / FACTS)
+
+
+def without_local_places(folder: Path, target: Path) -> list[str]:
+    """Copies an export, without what only this machine has: places of models, and ids of pictures left out.
+
+    Returns:
+        The caches whose models lie on this machine. Who opens the copy has to say where they lie there.
+    """
+    shutil.copytree(folder, target)
+    local = []
+    for place in sorted((target / MADE).rglob(NAME)):
+        record = read_json(place)
+        kept = {key: value for key, value in record["notes"].items() if not _is_path(value)}
+        if "model" in record["notes"] and "model" not in kept:
+            kept["model"] = (record["made_by"]["model"] or {}).get("id", "unknown")
+            local.append(place.parent.relative_to(target / MADE).as_posix())
+        record["notes"] = kept
+        for shard in record["shards"]:
+            shard["skipped"] = []
+        write_json(place, record)
+    return local
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and Path(value).expanduser().is_absolute()
+
+
+def differing(first: Path, second: Path) -> list[str]:
+    """The names of the files in which two exports differ, apart from the card."""
+    names = {
+        path.relative_to(folder).as_posix()
+        for folder in (first, second)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    return sorted(name for name in names - {CARD} if not _equal(first / name, second / name))
+
+
+def _equal(first: Path, second: Path) -> bool:
+    return first.is_file() and second.is_file() and first.read_bytes() == second.read_bytes()

@@ -1,0 +1,144 @@
+"""An exported run opens anywhere, says what it is, and goes to the hub and back only when asked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import itmkit
+from itmkit.commands import cli
+from itmkit.commands.console import run
+from itmkit.errors import ItmkitError
+from itmkit.evaluation.evaluate import evaluate
+from itmkit.evaluation.measures import Wanted
+from itmkit.export.export import export_run, push
+from itmkit.workspace import Workspace
+from tests.export.fake_hub import Hub, fake_hub
+
+CAPTIONS = ["a small red dog left of the car", "a blue ball"]
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "glfn"
+    home = Workspace(shutil.copytree(trained.root, folder.parent / "work"))
+    evaluate(home, ["glfn"], wanted=Wanted(intervals=True))
+    export_run(home, "glfn", folder)
+    shutil.rmtree(home.root)
+    return folder
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    from huggingface_hub import constants
+
+    with fake_hub() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        yield server
+
+
+def test_an_export_scores_as_the_run_does(trained: Workspace, exported: Path) -> None:
+    files = [trained.image_path(image.file or "") for image in trained.dataset().split("test")][:2]
+    with itmkit.open(trained.run("glfn")) as matcher:
+        expected = matcher.score(files, CAPTIONS)
+    with itmkit.open(exported) as matcher:
+        assert matcher.workspace is None
+        np.testing.assert_array_equal(matcher.score(files, CAPTIONS), expected)
+
+
+def test_evaluate_takes_an_export(trained: Workspace, exported: Path, tmp_path: Path) -> None:
+    home = Workspace(shutil.copytree(trained.root, tmp_path / "work"))
+    shutil.rmtree(home.root / "runs")
+    found = evaluate(home, [str(exported)])
+    written = json.loads((home.root / "transfer/glfn/eval-test.json").read_text())
+    here = json.loads((exported / "eval-test.json").read_text())
+    assert written["results"][-1]["rsum"] == here["results"][-1]["rsum"] == found.rows[-1].result.rsum
+    assert found.notes == () and not list(exported.glob("*.lock*"))
+
+
+def test_it_holds_no_pickle_and_its_card_says_what_it_is(exported: Path) -> None:
+    kinds = {path.suffix for path in exported.rglob("*") if path.is_file()}
+    assert kinds == {".json", ".jsonl", ".toml", ".safetensors", ".md"}
+    card = (exported / "README.md").read_text()
+    header = card.split("---")[1]
+    assert "library_name: itmkit" in header and "- glfn" in header and "# license:" in header
+    regions = json.loads((exported / "made/regions/manifest.json").read_text())
+    assert f"`{regions['made_by']['model']['sha256']}`" in card and "scenes-detector" in card
+    assert "| train | 8 |" in card and "Data set of the kind scenes." in card
+    assert "epochs 1" in card and "words_cache bert" in card  # what differs from the recipe
+    assert "On `test`, 4 images and" in card and "intervals of a bootstrap" in card and " to " in card
+    assert "val rsum" in card and "## Limits" in card and "## Licence" in card
+    assert 'itmkit.open("path/to/glfn")' in card
+
+
+def test_a_second_export_keeps_an_edited_card_and_another_run_is_not_replaced(
+    trained: Workspace, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kept"
+    assert run(cli, ["export", "dual", str(folder), "-w", str(trained.root)]) == 0
+    (folder / "README.md").write_text("license: mit")
+    assert export_run(trained, "dual", folder).unchanged
+    assert (folder / "README.md").read_text() == "license: mit"
+    with pytest.raises(ItmkitError, match="holds an export of another run or state"):
+        export_run(trained, str(trained.run("mpsm")), folder)
+    assert (folder / "README.md").read_text() == "license: mit"
+    assert not export_run(trained, "mpsm", folder, force=True).unchanged
+    assert "## Licence" in (folder / "README.md").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_what_cannot_be_exported_is_one_clear_error(trained: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(ItmkitError, match="no such run.*did you mean 'mpsm'"):
+        export_run(trained, "mpms", tmp_path / "new")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years")
+    with pytest.raises(ItmkitError, match="is there already and is no export"):
+        export_run(trained, "mpsm", tmp_path / "mine", force=True)
+    broken = Path(shutil.copytree(trained.run("mpsm"), tmp_path / "broken"))
+    (broken / "best-distance.safetensors").unlink()
+    shutil.rmtree(broken / "made/text")
+    with pytest.raises(ItmkitError) as error:
+        export_run(trained, str(broken), tmp_path / "new")
+    assert "best-distance.safetensors: is missing" in error.value.problems[0] and "text" in error.value.problems[1]
+    assert not (tmp_path / "new").exists()
+
+
+def test_to_the_hub_and_back(trained: Workspace, exported: Path, hub: Hub) -> None:
+    address, notes = push(exported, "me/glfn")
+    assert address == f"{hub.address}/me/glfn" and hub.tokens == {"Bearer hf_secret"}
+    assert any("words-bert/texts lies on this machine" in note for note in notes)
+    there = hub.files["me/glfn"]
+    assert {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()} == set(there)
+    secret = str(trained.root.parent).encode()
+    assert not [name for name, content in there.items() if secret in content]  # no place of this machine
+    there["code.py"], there["weights.pkl"] = b"import os", b"pickle"
+
+    models = {"words-bert": trained.root.parent / "bert"}
+    matcher = itmkit.open("hf:me/glfn@first", models=models)
+    assert matcher.name == "me/glfn@first" and not list(matcher.folder.glob("*.p*"))
+    files = [trained.image_path(trained.dataset().split("test")[0].file or "")]
+    with matcher, itmkit.open(exported) as local:
+        np.testing.assert_array_equal(matcher.score(files, CAPTIONS), local.score(files, CAPTIONS))
+
+
+def test_the_hub_says_no(exported: Path, hub: Hub) -> None:
+    with pytest.raises(ItmkitError, match="hf:me/none: cannot be fetched"):
+        itmkit.open("hf:me/none")
+    with pytest.raises(ItmkitError, match="is written hf:owner/name"):
+        itmkit.open("hf:../../etc")
+    hub.asked.clear()
+    with pytest.raises(ItmkitError, match="is written owner/name"):
+        push(exported, "glfn")
+    with pytest.raises(ItmkitError, match="holds no run"):
+        itmkit.open("me/none")  # a path: nobody asked for the hub
+    assert not hub.asked
