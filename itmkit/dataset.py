@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from pydantic import TypeAdapter
-from pydantic.dataclasses import dataclass as checked_dataclass
 
 from itmkit.dataset_digests import Digests
-from itmkit.dataset_info import facts_first, info_of
+from itmkit.dataset_info import INFO, facts_first, info_of
 from itmkit.errors import ItmkitError, nearest
 from itmkit.files import atomic_path
-from itmkit.typed import Text, checked, read_strict_json
+from itmkit.typed import checked, read_strict_json
 
 SPLITS = ("train", "val", "test")
 PICTURES = "images"  # the kind of a data set of pictures without captions
@@ -283,17 +281,6 @@ def _list(value: object) -> list[Any]:
     return value
 
 
-@checked_dataclass
-class _Info:
-    """What is read from dataset.info.json."""
-
-    kind: Text = "hand-made"
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-_FORM = TypeAdapter(_Info)
-
-
 def read_dataset(path: Path) -> Dataset:
     """Reads a `dataset.jsonl`. Raises ItmkitError if it, or the `dataset.info.json` beside it, cannot be used."""
     if not path.exists():
@@ -323,7 +310,7 @@ def read_dataset(path: Path) -> Dataset:
         raise ItmkitError(problems)
     beside = info_of(path, state.hexdigest())
     found = read_strict_json(beside) if beside.exists() else {}
-    info = checked(_FORM, found, beside, "delete it, or run `itmkit prepare --force`")
+    info = checked(INFO, found, beside, "delete it, or run `itmkit prepare --force`")
     if problems := check_records(images, places, kind=info.kind):
         raise ItmkitError(problems)
     # The digests are computed anew, since a user may have edited dataset.jsonl by hand.

@@ -8,14 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass as checked_dataclass
+
 from itmkit.files import read_json, sha256_file, write_json
+from itmkit.typed import Text
 
 SHA = "jsonl_sha256"  # in dataset.info.json: of the dataset.jsonl that was written with it
 FEWEST = 5  # pictures of a split whose number of captions tells something
 STRONG = 2.0  # times as many captions a picture in one split as in another
+
+
+@checked_dataclass
+class _Info:
+    """What is read from dataset.info.json."""
+
+    kind: Text = "hand-made"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+INFO = TypeAdapter(_Info)
 
 
 def info_path(path: Path) -> Path:

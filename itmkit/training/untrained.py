@@ -49,9 +49,10 @@ def write_untrained(workspace: Workspace, config: RunConfig, run: str) -> Path:
             place.beside()
         sizes = Inputs(workspace, dataset.images, None, needs).sizes
         members = build(config.method, config.matcher, sizes=sizes, seed=config.training.seed)
-        begin_run(workspace, place.now, config, facts, None)
+        facts = begin_run(workspace, place.now, facts, config, None)
         for name, network in members.items():
-            save_weights(place.now / f"best-{name}.safetensors", network, {"member": name, "epoch": 0})
+            notes = {"run": facts.id, "member": name, "epoch": 0}
+            save_weights(place.now / f"best-{name}.safetensors", network, notes)
         replace(facts, sizes=asdict(sizes), finished=True).write(place.now)
         place.settle()
     return folder
