@@ -51,8 +51,8 @@ def write_untrained(workspace: Workspace, config: RunConfig, run: str) -> Path:
         members = build(config.method, config.matcher, sizes=sizes, seed=config.training.seed)
         facts = begin_run(workspace, place.now, facts, config, None)
         for name, network in members.items():
-            notes = {"run": facts.id, "member": name, "epoch": 0}
-            save_weights(place.now / f"best-{name}.safetensors", network, notes)
+            # Without the id of the run, which changes with the pictures: an index of the same weights stays good.
+            save_weights(place.now / f"best-{name}.safetensors", network, {"member": name, "epoch": 0})
         replace(facts, sizes=asdict(sizes), finished=True).write(place.now)
         place.settle()
     return folder
