@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -46,10 +47,22 @@ def gathered(chunks: Sequence[np.ndarray], starts: np.ndarray, positions: np.nda
     width = chunks[0].shape[1] if chunks else 0
     found = np.empty((len(positions), width), chunks[0].dtype if chunks else np.float32)
     number = np.searchsorted(starts, positions, side="right") - 1
-    for place in np.argsort(positions, kind="stable").tolist():
-        k = int(number[place])
-        found[place] = chunks[k][int(positions[place]) - int(starts[k])]
+    order = np.argsort(positions, kind="stable").tolist()
+    places = [(int(number[place]), int(positions[place] - starts[number[place]])) for place in order]
+    for k, row in places:
+        _ask_for(chunks[k], row)
+    for place, (k, row) in zip(order, places, strict=True):
+        found[place] = chunks[k][row]
     return found
+
+
+def _ask_for(chunk: np.ndarray, row: int) -> None:
+    """Asks the system to read a row of a mapped file soon: a disk reads many at once faster than one by one."""
+    if isinstance(chunk, np.memmap) and isinstance(chunk.base, mmap.mmap) and hasattr(mmap, "MADV_WILLNEED"):
+        size = chunk.shape[1] * chunk.itemsize
+        begin = chunk.offset + row * size
+        first = begin // mmap.PAGESIZE * mmap.PAGESIZE
+        chunk.base.madvise(mmap.MADV_WILLNEED, first, begin + size - first)
 
 
 def largest(products: np.ndarray, count: int) -> np.ndarray:

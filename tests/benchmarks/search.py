@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,26 +152,27 @@ def told(name: str, times: list[float]) -> None:
     print(f"{name:34} p50 {p50:8.1f} ms   p95 {p95:8.1f} ms")
 
 
-def bare_read(store: Store, positions: np.ndarray) -> np.ndarray:
-    """The rows by one read each, in the order of the files."""
-    found = np.empty((len(positions), store.format.bytes), np.uint8)
+def bare_read(folder: Path, size: int, positions: np.ndarray) -> np.ndarray:
+    """The rows, of `size` bytes, by one read each, in the order of the files."""
+    found = np.empty((len(positions), size), np.uint8)
     handles = {}
     for place, position in enumerate(np.sort(positions).tolist()):
         number, within = position // CHUNK, position % CHUNK
         if number not in handles:
-            handles[number] = os.open(chunk_folder(store.folder, number) / "rows.npy", os.O_RDONLY)
-        os.preadv(handles[number], [found[place]], 128 + within * store.format.bytes)
+            handles[number] = os.open(chunk_folder(folder, number) / "rows.npy", os.O_RDONLY)
+        os.preadv(handles[number], [found[place]], 128 + within * size)
     for handle in handles.values():
         os.close(handle)
     return found
 
 
-def one_query(store: Store, matcher: Matcher, number: int, warm: bool) -> dict[str, float]:
+def one_query(store: Store, matcher: Matcher, number: int, warm: bool) -> dict[str, Any]:
+    """Milliseconds of each part, and the positions of the candidates."""
     searcher = Searcher(store, matcher)
     query = "q" * (number + 1)
     texts = matcher.encode_texts([query])
     vector = candidate_vectors(texts.tiles[0][1], matcher.weights)[0]
-    found = {}
+    found: dict[str, Any] = {}
     if warm:
         found["search"], _ = timed(lambda: searcher.text(query, rerank=RERANK))
     found["candidates"], (positions, _) = timed(lambda: searcher.nearest(vector, RERANK))
@@ -186,10 +188,7 @@ def one_query(store: Store, matcher: Matcher, number: int, warm: bool) -> dict[s
                     as_matcher(network).score(tile[member], texts.tiles[0][1][member])
 
     found["bare scoring"], _ = timed(bare_scores)
-    if not warm:
-        del searcher, tensors
-        drop_pages(store.folder)
-    found["bare read"], _ = timed(lambda: bare_read(store, positions))
+    found["positions"] = positions
     return found
 
 
@@ -203,7 +202,14 @@ def measured(folder: Path, matcher: Matcher, queries: int, *, warm: bool) -> Non
             del store
             drop_pages(folder)
             store = Store(folder)
-        for name, value in one_query(store, matcher, number, warm).items():
+        found, size = one_query(store, matcher, number, warm), store.format.bytes
+        positions = found.pop("positions")
+        if not warm:
+            del store  # pages that are mapped cannot be dropped
+            drop_pages(folder)
+        found["bare read"], _ = timed(partial(bare_read, folder, size, positions))
+        store = Store(folder)
+        for name, value in found.items():
             times.setdefault(name, []).append(value)
     print("warm" if warm else "cold")
     for name, each in times.items():

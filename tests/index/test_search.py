@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 
 import itmkit
 from itmkit.dataset import write_dataset
+from itmkit.embed.embed import embed
 from itmkit.errors import ItmkitError
 from itmkit.graphs import build_graphs
 from itmkit.index.build import build_index
 from itmkit.index.encode import Source
 from itmkit.index.search import Searcher
 from itmkit.index.store import Store
+from itmkit.progress import SILENT
 from itmkit.regions.extract import extract_regions
 from itmkit.trained import Matcher
 from itmkit.workspace import Workspace
@@ -123,3 +126,58 @@ def test_an_index_of_another_run_and_damaged_ones_are_refused(
     assert build_index(trained, matcher, folder=folder, force=True).encoded == 14
     with pytest.raises(ItmkitError, match="the query is empty"):
         Searcher(Store(folder), matcher).text("  ")
+
+
+def test_captions_are_indexed_from_their_caches_and_follow_the_data_set(trained: Workspace, tmp_path: Path) -> None:
+    home = Workspace(shutil.copytree(trained.root, tmp_path / "photos"))
+    matcher, notes = itmkit.open(trained.run("dual")), list[str]()
+
+    class Notes:
+        task = staticmethod(SILENT.task)
+        note = staticmethod(notes.append)
+
+    texts = home.cache("vectors-clip/texts")
+    texts.rename(tmp_path / "texts")
+    assert build_index(home, matcher, progress=Notes()).captions == 0
+    assert "captions are left out" in notes[0] and "caches/vectors-clip/texts is missing" in notes[0]
+    searcher, images = Searcher(Store(home.root / "index"), matcher), home.dataset().images
+    with pytest.raises(ItmkitError, match=r"has no captions; run `itmkit parse-text` and then `itmkit index --add`"):
+        searcher.captions(images[0].id)
+    (tmp_path / "texts").rename(texts)
+    with pytest.raises(ItmkitError, match=r"0 images are not in it.*captions are new and 0 gone; --add"):
+        build_index(home, matcher)
+    distinct = list(dict.fromkeys(caption.text for image in images for caption in image.captions))
+    assert build_index(home, matcher, add=True, chunk=30).captions == len(distinct)
+    expected = matcher.score([images[0].id], distinct)[0]
+    hits = Searcher(Store(home.root / "index"), matcher).captions(images[0].id, count=5)
+    assert [hit.caption for hit in hits] == [distinct[k] for k in np.argsort(-expected, kind="stable")[:5]]
+    fewer = [replace(image, captions=image.captions[1:]) for image in images]
+    write_dataset(home.dataset_path, fewer, kind="scenes", settings={})
+    shutil.rmtree(texts)
+    embed(home, model=str(trained.root.parent / "clip"), cache="clip", only="texts")
+    left = {caption.text for image in fewer for caption in image.captions}
+    assert build_index(home, matcher, add=True).captions == len(left)
+    hits = Searcher(Store(home.root / "index"), matcher).captions(images[0].id, count=1000)
+    assert {hit.caption for hit in hits} == left
+
+
+def test_faiss_grows_with_the_index(trained: Workspace, tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    home = Workspace(shutil.copytree(trained.root, tmp_path / "photos"))
+    matcher, images = itmkit.open(trained.run("dual")), home.dataset().images
+    write_dataset(home.dataset_path, images[:9], kind="scenes", settings={})
+    for side in ("images", "texts"):
+        shutil.rmtree(home.cache(f"vectors-clip/{side}"))
+    embed(home, model=str(trained.root.parent / "clip"), cache="clip")
+    assert build_index(home, matcher, engine="faiss").engine == "faiss"
+    write_dataset(home.dataset_path, images[2:], kind="scenes", settings={})
+    for side in ("images", "texts"):
+        shutil.rmtree(home.cache(f"vectors-clip/{side}"))
+    embed(home, model=str(trained.root.parent / "clip"), cache="clip")
+    result = build_index(home, matcher, add=True)
+    assert (result.engine, result.encoded, result.removed) == ("faiss", 5, 2)
+    assert [path.name for path in (home.root / "index").glob("images-*.faiss")] == ["images-14.faiss"]
+    found = Searcher(Store(home.root / "index"), matcher).text(QUERY, count=20)
+    build_index(home, matcher, folder=tmp_path / "exact")
+    exact = Searcher(Store(tmp_path / "exact"), matcher).text(QUERY, count=20)
+    assert [hit.image for hit in found] == [hit.image for hit in exact] and len(found) == 12
