@@ -19,7 +19,7 @@ from itmkit.files import read_json, sha256_file, write_json
 from itmkit.typed import Text
 
 SHA = "jsonl_sha256"  # in dataset.info.json: of the dataset.jsonl that was written with it
-FEWEST = 5  # pictures of a split whose number of captions tells something
+FEWEST = 4  # pictures of a split whose number of captions tells something
 STRONG = 2.0  # times as many captions a picture in one split as in another
 
 

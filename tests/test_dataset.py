@@ -150,7 +150,7 @@ def test_digests_are_computed_not_believed(tmp_path: Path) -> None:
     workspace.dataset_info_path.unlink()
     assert read_dataset(workspace.dataset_path).kind == "hand-made"
     workspace.dataset_info_path.write_text("[]")
-    with pytest.raises(ItmkitError, match="not an object"):
+    with pytest.raises(ItmkitError, match="should be an object"):
         read_dataset(workspace.dataset_path)
 
 
