@@ -41,7 +41,7 @@ def command(
     Examples:
       itmkit serve -w work
       itmkit serve -w work --port 8080 --device cpu
-      ssh -L 8000:127.0.0.1:8000 server      (then itmkit serve there, the page here)
+      ssh -L 8000:127.0.0.1:8000 server      (serve there, open the page here)
     """
     from itmkit.commands.console import err, out
     from itmkit.errors import ItmkitError

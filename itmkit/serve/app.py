@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -32,6 +32,7 @@ COUNT, MOST_RESULTS = 24, 200
 MOST_RERANKED = 1000
 LONGEST = 500  # characters of a query
 WAITING = 64  # questions to the matcher
+MOST_ARRIVING = 8  # pictures that are sent at once: each may take `MOST_BYTES` of memory
 
 
 class App:
@@ -41,6 +42,7 @@ class App:
         self.answers = answers
         self.matcher = Worker("matcher", WAITING)
         self.thumbnails = Thumbnails(answers.images.workspace.image_path)
+        self.arriving = 0
         self.given = GivenPictures(answers.matcher.pictures.load)
         facts = {**answers.facts, "count": COUNT, "most": MOST_RESULTS, "rerank": RERANK, "longest": LONGEST}
         self.facts = {**facts, "upload": MOST_BYTES}
@@ -101,8 +103,14 @@ class App:
 
     async def _given(self, request: Request) -> tuple[Image.Image, str]:
         """The picture in the body of a request, and its digest."""
-        data = await body_of(request)
-        return await self.given.read(data), hashlib.sha256(data).hexdigest()
+        if self.arriving >= MOST_ARRIVING:
+            raise Busy
+        self.arriving += 1
+        try:
+            data = await body_of(request)
+            return await self.given.read(data), hashlib.sha256(data).hexdigest()
+        finally:
+            self.arriving -= 1
 
     def _image(self, request: Request) -> str:
         image = request.query_params.get("image", "")
@@ -133,7 +141,8 @@ def create_app(answers: Answers, host: str = "127.0.0.1") -> Guard:
         Route("/api/like", app.like, methods=["GET", "POST"]),
         Route("/api/region", app.region, methods=["GET", "POST"]),
     ]
-    handled = (HTTPException, ItmkitError, NoPicture, Busy, TooLarge, TimeoutError, asyncio.TimeoutError, Exception)
+    known = (HTTPException, ItmkitError, NoPicture, Busy, TooLarge, TimeoutError, asyncio.TimeoutError)
+    handled = (*known, ClientDisconnect, Exception)
     inner = Starlette(routes=routes, exception_handlers=dict.fromkeys(handled, failed), lifespan=app.life)
     return Guard(inner, host)  # outermost, so that errors carry its headers, too
 
@@ -152,6 +161,8 @@ async def failed(request: Request, error: Exception) -> Response:
         return problem(413, f"the picture is larger than {MOST_BYTES // 1_000_000} MB", connection="close")
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):  # not the same before Python 3.11
         return problem(408, "the picture did not arrive in time", connection="close")
+    if isinstance(error, ClientDisconnect):
+        return problem(400, "the sender has gone")  # which nobody reads, but it is no fault
     return problem(500, "itmkit failed; the terminal in which it runs says how")
 
 

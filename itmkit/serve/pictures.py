@@ -80,7 +80,7 @@ class GivenPictures:
 
     def __init__(self, prepare: Callable[[Image.Image], object]) -> None:
         """prepare: called with each picture in this thread, so that nobody else waits while it loads a detector."""
-        self._worker, self._decoder = Worker("given pictures", 8), Decoder(timeout=TIMEOUT)
+        self._worker, self._decoder = Worker("given pictures", WAITING), Decoder(timeout=TIMEOUT)
         self._prepare = prepare
 
     async def read(self, data: bytes) -> Image.Image:

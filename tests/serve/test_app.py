@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import socket
 import struct
 import threading
 import time
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
@@ -22,6 +24,15 @@ from itmkit.serve.pictures import SIDES
 from tests.serve.conftest import MARKUP, ODD_CAPTION, ODD_ID, Site
 
 QUERY = "a small red dog left of the car"
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What the server prints to its terminal."""
+    log = logging.getLogger("uvicorn.error")
+    log.addHandler(caplog.handler)
+    yield caplog
+    log.removeHandler(caplog.handler)
 
 
 def test_the_page_and_what_it_says(site: Site) -> None:
@@ -243,6 +254,21 @@ def test_uploads_are_read_no_further_than_the_limit(site: Site) -> None:
         assert connection.recv(100).split()[1] == b"413"
 
 
+def test_of_pictures_that_never_arrive_only_some_are_awaited(site: Site, told: pytest.LogCaptureFixture) -> None:
+    held = [socket.create_connection(("127.0.0.1", site.port), timeout=10) for _ in range(8)]
+    for one in held:
+        one.sendall(b"POST /api/like HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nbegun")
+    until, answer = time.monotonic() + 20, site.ask("/api/like", method="POST", body=b"no picture")
+    while answer.status != 503 and time.monotonic() < until:
+        answer = site.ask("/api/like", method="POST", body=b"no picture")
+    assert answer.status == 503 and site.ask("/api/info").status == 200
+    for one in held:
+        one.close()
+    while answer.status == 503 and time.monotonic() < until:
+        answer = site.ask("/api/like", method="POST", body=b"no picture")
+    assert answer.status == 422 and told.records == []
+
+
 def test_a_slow_question_holds_up_neither_page_nor_pictures_and_too_many_are_refused(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,7 +325,7 @@ def test_fifty_clients_at_once_get_what_one_gets(site: Site) -> None:
 
 
 def test_a_fault_is_told_without_its_inside(
-    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Site, monkeypatch: pytest.MonkeyPatch, told: pytest.LogCaptureFixture
 ) -> None:
     def fails(*_: object) -> list[Hit]:
         raise ZeroDivisionError("a secret of /home/user")
@@ -308,4 +334,5 @@ def test_a_fault_is_told_without_its_inside(
     answer = site.ask("/api/image", image=site.answers.searcher.store.ids[0])
     assert answer.status == 500 and "itmkit failed" in answer.problem() and b"secret" not in answer.body
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "a secret of /home/user" in told.text  # in the terminal
     assert json.loads(site.ask("/api/info").body)["images"] == 14

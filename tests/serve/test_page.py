@@ -117,7 +117,7 @@ def test_captions_and_names_are_text(page: Any, site: Site) -> None:
     next(one for one in page.locator(".result").all() if one.get_attribute("data-image") == ODD_ID).click()
     page.wait_for_selector("#one .asker img")
     assert page.locator("#one-name").inner_text() == ODD_ID
-    assert page.evaluate("document.querySelector('#one .asker img').complete")
+    assert page.locator("#one .asker img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     page.keyboard.press("Escape")
     other = site.workspace.dataset().images[0].id
     next(one for one in page.locator(".result").all() if one.get_attribute("data-image") == other).click()
