@@ -15,6 +15,7 @@ from itmkit.inputs import ImageBatch, TextBatch
 from itmkit.matchers import METHODS, as_matcher, begin, build, count_parameters, loss, method, preset, stages
 from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.losses import triplet_loss
+from itmkit.runs.settings import Training
 from tests.matchers.batches import (
     POOLED,
     SIZES,
@@ -120,6 +121,12 @@ def test_a_method_module_has_what_the_contract_asks(name: str) -> None:
     assert module.SUMMARY and "\n" not in module.SUMMARY and "|" not in module.SUMMARY
     for setting in module.Config.__dataclass_fields__.values():
         assert setting.default.description, f"{setting.name} is explained nowhere"
+
+
+@every_method
+def test_no_setting_has_the_name_of_a_training_setting(name: str) -> None:
+    """An option of that name could only mean one of them."""
+    assert not set(method(name).Config.__dataclass_fields__) & set(Training.__dataclass_fields__)
 
 
 @every_method
