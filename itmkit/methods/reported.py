@@ -55,7 +55,8 @@ class Reported:
     @property
     def kind_in_words(self) -> str:
         """single, chosen on dev"""
-        return self.kind + (f", chosen on {self.selected}" if self.selected else "")
+        chosen = f"chosen on {self.selected}" if self.selected else ""
+        return ", ".join(says for says in (self.kind, chosen) if says)
 
     @property
     def figures_in_words(self) -> str:

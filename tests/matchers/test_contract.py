@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -220,6 +221,19 @@ def test_the_order_of_regions_does_not_change_scores(case: Case) -> None:
         pytest.skip("one vector has no order")
     images, texts, matcher = image_batch([4, 4, 4]), text_batch(), matcher_of(case)
     close(scores(matcher, take_regions(images, [2, 0, 3, 1]), texts), scores(matcher, images, texts))
+
+
+@handful
+def test_a_region_may_be_missing_in_the_middle(case: Case) -> None:
+    """As training leaves them out (`--drop-regions`): it is as if it had never been there."""
+    if case[0] == "scl":
+        pytest.skip("SCL learns a position for every place")
+    if pooled(case[0], case[2]):
+        pytest.skip("one vector has no middle")
+    images, texts, matcher = image_batch([4, 4, 4]), text_batch(), matcher_of(case)
+    hole = replace(images, mask=torch.tensor([[True, False, True, True]] * 3))
+    last = replace(take_regions(images, [0, 2, 3, 1]), mask=torch.tensor([[True, True, True, False]] * 3))
+    close(scores(matcher, hole, texts), scores(matcher, last, texts))
 
 
 @handful
