@@ -65,7 +65,7 @@ def _recalls(result: Evaluation, papers: Sequence[Reported], wide: bool) -> Show
     for paper in papers:
         six = [f"{paper.figures[name]:.1f}" if name in paper.figures else "-" for name in NAMES]
         rsum = f"{paper.rsum:.1f}" if paper.rsum is not None else "-"
-        kind = f"reported, {paper.kind or 'single or ensemble not said'}"
+        kind = f"reported, {paper.kind_in_words or 'single or ensemble not said'}"
         rows.append([f"{paper.model} ({paper.source})", kind, *six, rsum, *(["-"] * 3 if wide else [])])
     folds = f", mean of {result.protocol.folds} folds" if result.protocol.folds > 1 else ""
     title = f"{result.protocol.says}: {result.images:,} images, {result.captions:,} captions{folds}"

@@ -67,13 +67,13 @@ def _show(found: About) -> None:
         return
     six = [one for one in found.reported if NAMES[0] in one.figures and one.kind]
     if six:
-        cells = [
-            (one.model, one.kind, one.protocol, *(f"{one.figures[n]:.1f}" if n in one.figures else "-" for n in NAMES))
-            for one in six
-        ]
+        cells = []
+        for one in six:
+            figures = [f"{one.figures[name]:.1f}" if name in one.figures else "-" for name in NAMES]
+            cells.append((one.model, one.kind, one.selected or "-", one.protocol, *figures))
         title = f"reported, not measured by itmkit ({'; '.join(dict.fromkeys(one.source for one in six))})"
         out.print()
-        table(title, ["in the paper", "kind", "protocol", *NAMES], cells, right=NAMES)
+        table(title, ["in the paper", "kind", "chosen on", "protocol", *NAMES], cells, right=NAMES)
     other = [one for one in found.reported if one not in six]
     if other:
         title = f"reported, not measured by itmkit ({'; '.join(dict.fromkeys(one.source for one in other))})"

@@ -64,6 +64,8 @@ METHODS = {
     "mefn": "itmkit.matchers.mefn",
     "cmfg": "itmkit.matchers.cmfg",
     "scl": "itmkit.matchers.scl",
+    "chan": "itmkit.matchers.chan",
+    "vseinf": "itmkit.matchers.vseinf",
     "vsepp": "itmkit.matchers.vsepp",
     "dual": "itmkit.matchers.dual",
 }

@@ -26,6 +26,8 @@ class Reported:
         settings: options of `itmkit train` that give this row; empty for the method as it is.
         protocol: a name of `itmkit.evaluation.protocols`, or a data set in words where the paper's is none of those.
         kind: "single" or "ensemble of N"; empty where the paper does not say.
+        selected: "dev" or "test", on which the epoch was chosen; empty where neither paper nor code says. Chosen on the
+            test images, figures are too good.
         figures: in percent, by name ("i2t R@1"); what the paper leaves out is missing.
         of: for a member or an ablation, the model that it is a part of; empty for a whole one.
         switched: the settings that differ from that model, by name.
@@ -37,6 +39,7 @@ class Reported:
     settings: str
     protocol: str
     kind: str
+    selected: str
     figures: Mapping[str, float]
     source: str
     of: str
@@ -48,6 +51,12 @@ class Reported:
         """The sum of the six recalls; None where one of them is missing."""
         values = [self.figures.get(name) for name in NAMES]
         return None if None in values else round(sum(value or 0 for value in values), 1)
+
+    @property
+    def kind_in_words(self) -> str:
+        """single, chosen on dev"""
+        chosen = f"chosen on {self.selected}" if self.selected else ""
+        return ", ".join(says for says in (self.kind, chosen) if says)
 
     @property
     def figures_in_words(self) -> str:
@@ -105,6 +114,7 @@ def _rows(raw: dict[str, Any], others: Sequence[dict[str, Any]], caveats: Mappin
             settings=" ".join(options),
             protocol=protocol,
             kind=raw.get("kind", ""),
+            selected=raw.get("selected", ""),
             figures=figures,
             source=raw["source"],
             of=raw.get("of", ""),

@@ -63,6 +63,12 @@ class Training:
         default=False, description="under torchrun: negatives from all processes, not from each one's share of a batch"
     )
     learning_rate: float = Field(default=2e-4, gt=0, description="of Adam")
+    weight_decay: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="of AdamW: times the rate, what each step takes off a weight; 0 = Adam",
+    )
     schedule: Literal["step", "cosine", "linear"] = Field(
         default="step", description="how the learning rate falls: in steps (below), or to zero at the end"
     )
@@ -78,6 +84,12 @@ class Training:
     warmup_epochs: int = Field(default=1, ge=0, le=MOST, description="epochs on all negatives before `hardest` begins")
     temperature: float = Field(default=0.1, gt=0, description="tau of soft negatives")
     clip: float = Field(default=2.0, gt=0, description="gradient norm, clipped per member")
+    drop_regions: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the regions that a training batch leaves out, at random"
+    )
+    drop_words: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the words that a training batch masks, changes or leaves out"
+    )
     ema: float = Field(
         default=0.0, ge=0, lt=1, description="what is validated and kept is a moving average of the weights; 0 = not"
     )
@@ -168,6 +180,8 @@ def resolve(name: str, *, recipe: str = SMALL, settings: Mapping[str, Any] | Non
                 problems.append(f"setting {where!r} = {item.get('input')!r}: {says}")
     if len(built) == 2 and hasattr(module, "problems"):
         problems += module.problems(built["matcher"], built["training"])
+    if len(built) == 2:
+        problems += _beside_whole_vectors(name, module.needs(built["matcher"]).pooled, built["training"])
     if "training" in built and built["training"].budget:
         problems += _beside_a_budget(recipe, settings or {})
     if problems:
@@ -202,6 +216,16 @@ def _beside_a_budget(recipe: str, settings: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _beside_whole_vectors(name: str, pooled: bool, training: Training) -> list[str]:
+    """Why nothing can be dropped from a picture, or a caption, that is one vector."""
+    options = {"--drop-regions": training.drop_regions, "--drop-words": training.drop_words}
+    return [
+        f"{option} {share:g}: {name} reads one vector a picture and one a caption, of which nothing can be left out"
+        for option, share in options.items()
+        if pooled and share
+    ]
+
+
 def changed(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     """The same run with other settings of its method. Raises ItmkitError if they cannot be combined."""
     module = method(config.method)
@@ -210,6 +234,7 @@ def changed(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         raise ItmkitError([f"setting {item['loc'][0]!r}: {item['msg']}" for item in error.errors()]) from None
     problems = module.problems(matcher, config.training) if hasattr(module, "problems") else []
+    problems += _beside_whole_vectors(config.method, module.needs(matcher).pooled, config.training)
     if problems:
         raise ItmkitError(problems)
     return replace(config, matcher=matcher)

@@ -11,6 +11,7 @@ from itmkit.cache import WHOLE, Part
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Inputs, TextBatch
 from itmkit.runs.settings import Training
+from itmkit.training.thinning import Thinning
 from itmkit.training.together import Together
 
 
@@ -91,19 +92,28 @@ def batches_of(inputs: Inputs, settings: Training, epoch: int) -> list[np.ndarra
 
 
 def pair_batch(
-    inputs: Inputs, captions: np.ndarray, *, part: Part = WHOLE, global_negatives: bool = False
+    inputs: Inputs,
+    captions: np.ndarray,
+    *,
+    part: Part = WHOLE,
+    global_negatives: bool = False,
+    thinning: Thinning | None = None,
 ) -> PairBatch:
     """Reads the captions at the given positions and their images, each image once.
 
     Args:
         part: which of several processes this is. Each has a share of the images, with their captions.
         global_negatives: whether pairs are formed across processes rather than within each.
+        thinning: which regions and words are left out; None = all are there.
     """
     images, image_of = np.unique(inputs.image_of[captions], return_inverse=True)
     image_of = image_of.reshape(-1).astype(np.int64)
     if part.of == 1:
         pairs = len(images) * len(captions)
-        return PairBatch(inputs.image_batch(images), inputs.text_batch(captions), _tensor(image_of), captions, pairs)
+        mine, texts = inputs.image_batch(images), inputs.text_batch(captions)
+        if thinning is not None:
+            mine, texts = thinning.images(mine), thinning.texts(texts, inputs.sizes.vocabulary)
+        return PairBatch(mine, texts, _tensor(image_of), captions, pairs)
     if len(images) < part.of:
         raise ItmkitError(f"a batch has captions of {len(images)} images, fewer than processes: raise --batch-size")
     by_image = np.argsort(image_of, kind="stable")
@@ -112,7 +122,11 @@ def pair_batch(
     image_counts, text_counts = np.diff(ends, prepend=0), np.diff(np.searchsorted(image_of, ends), prepend=0)
     my_images, my_texts = _nth(image_counts, part.index), _nth(text_counts, part.index)
     mine = inputs.image_batch(images[my_images])
-    texts = inputs.text_batch(captions).rows(my_texts)  # as long as the longest of all
+    texts = inputs.text_batch(captions)
+    if thinning is not None:
+        mine = thinning.images(mine, first=my_images.start)
+        texts = thinning.texts(texts, inputs.sizes.vocabulary)
+    texts = texts.rows(my_texts)  # as long as the longest of all
     if global_negatives:
         together = Together(part, image_counts.tolist(), text_counts.tolist())
         return PairBatch(mine, texts, _tensor(image_of), captions, len(images) * len(captions), together)

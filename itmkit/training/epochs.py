@@ -34,6 +34,7 @@ from itmkit.training.prospects import about_figures
 from itmkit.training.schedule import learning_rate, negatives_of, stage_of
 from itmkit.training.state import State, saved_state
 from itmkit.training.step import Learned, Learner, NotFinite
+from itmkit.training.thinning import Thinning
 from itmkit.training.together import broadcast, greatest, wait_for_all
 from itmkit.training.validation import validate
 
@@ -68,6 +69,7 @@ class Epochs:
             device=self.device,
             part=self.part,
             global_negatives=self.settings.global_negatives,
+            thinning=Thinning.of(self.settings),
         )
         members = learner.members
         self.state = State(loss_sum=dict.fromkeys(members, 0.0), watch=dict.fromkeys(members, -GRACE))
@@ -157,7 +159,8 @@ class Epochs:
         rate = self._rate(stage, within, len(batches) - 1, len(batches))  # of the last step
         known = f", val rsum {self.state.rsum:.1f}" if self.state.rsum is not None else ""
         with self.progress.task(title, len(batches), done=self.state.step, unit="steps") as advance:
-            for number, batch in enumerate(self.feed.batches(batches[self.state.step :]), self.state.step):
+            first = self.state.step
+            for number, batch in enumerate(self.feed.batches(batches[first:], epoch=epoch, first=first), first):
                 done = (epoch - 1) * len(batches) + number
                 rate = self._rate(stage, within, number, len(batches))
                 try:

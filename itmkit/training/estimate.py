@@ -25,6 +25,7 @@ from itmkit.training.batches import batches_of
 from itmkit.training.feeding import Feed
 from itmkit.training.schedule import learning_rate, negatives_of
 from itmkit.training.step import Learner, NotFinite
+from itmkit.training.thinning import Thinning
 from itmkit.training.validation import validate
 from itmkit.workspace import Workspace
 
@@ -116,7 +117,14 @@ def estimate(
     stages = []
     with progress.task("trying", steps * len(config.stages), unit="steps") as advance:
         for stage in config.stages:
-            feed = Feed(training, workers=settings.workers, device=chosen, part=learner.part, global_negatives=False)
+            feed = Feed(
+                training,
+                workers=settings.workers,
+                device=chosen,
+                part=learner.part,
+                global_negatives=False,
+                thinning=Thinning.of(settings),
+            )
             stages.append(_try(learner, stage, feed, some, len(order), advance))
     seconds = _validation_seconds(learner, method(config.method).members(config.matcher), validation, settings)
     counts = {name: count_parameters(matcher, config.stages) for name, matcher in members.items()}

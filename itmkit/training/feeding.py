@@ -16,7 +16,9 @@ from itmkit.inputs import Inputs
 from itmkit.machine.ahead import threads_beside, work_ahead
 from itmkit.machine.stop import leave_signals_to_the_parent
 from itmkit.training.batches import PairBatch, pair_batch
+from itmkit.training.thinning import Thinning
 
+Wanted = tuple[np.ndarray, Thinning | None]  # the captions of a batch, and what is left out of it
 AHEAD = 2  # batches that wait, of each process or of the thread
 
 
@@ -24,16 +26,25 @@ class Feed:
     """Delivers the batches of any order of captions, in that order, whoever reads them."""
 
     def __init__(
-        self, inputs: Inputs, *, workers: int, device: torch.device, part: Part, global_negatives: bool
+        self,
+        inputs: Inputs,
+        *,
+        workers: int,
+        device: torch.device,
+        part: Part,
+        global_negatives: bool,
+        thinning: Thinning | None = None,
     ) -> None:
         """
         Args:
             workers: processes that read; 0 = a thread of this one. They live as long as this object.
             device: where the batches will be needed.
+            thinning: of regions and words, by epoch and step.
         """
         self._read = partial(_read, inputs, part, global_negatives)
         self._pinned = device.type == "cuda"
-        self._order: list[np.ndarray] = []
+        self._thinning = thinning
+        self._order: list[Wanted] = []
         self._loader: DataLoader[PairBatch | ItmkitError] | None = None
         if workers:
             self._loader = DataLoader(
@@ -47,14 +58,27 @@ class Feed:
                 worker_init_fn=_begin,
             )
 
-    def batches(self, order: Sequence[np.ndarray]) -> Iterator[PairBatch]:
-        """order: positions of the captions of each batch. Raises ItmkitError where something cannot be read."""
+    def batches(self, order: Sequence[np.ndarray], *, epoch: int = 1, first: int = 0) -> Iterator[PairBatch]:
+        """Reads batches.
+
+        Args:
+            order: positions of the captions of each batch.
+            epoch: they are of; first: the number of the first one in it.
+
+        Raises:
+            ItmkitError: something cannot be read.
+        """
+        thinning = self._thinning
+        wanted = [
+            (captions, thinning.at(epoch, step) if thinning is not None else None)
+            for step, captions in enumerate(order, first)
+        ]
         if self._loader is None:
-            yield from self._by_thread(order)
+            yield from self._by_thread(wanted)
             return
-        self._order[:] = order  # what the loader's processes are sent, from its next start on
+        self._order[:] = wanted  # what the loader's processes are sent, from its next start on
         coming = iter(self._loader)
-        for _ in order:
+        for _ in wanted:
             try:
                 batch = next(coming)
             except RuntimeError as error:
@@ -66,9 +90,9 @@ class Feed:
                 raise batch
             yield batch
 
-    def _by_thread(self, order: Sequence[np.ndarray]) -> Iterator[PairBatch]:
+    def _by_thread(self, wanted: Sequence[Wanted]) -> Iterator[PairBatch]:
         # One thread: the inputs open their files as they go.
-        with threads_beside(1) as pool, closing(work_ahead(pool, self._read, order, ahead=AHEAD)) as coming:
+        with threads_beside(1) as pool, closing(work_ahead(pool, self._read, wanted, ahead=AHEAD)) as coming:
             for batch in coming:
                 if isinstance(batch, ItmkitError):
                     raise batch
@@ -79,19 +103,20 @@ def _begin(_: int) -> None:
     leave_signals_to_the_parent()
 
 
-def _read(inputs: Inputs, part: Part, global_negatives: bool, captions: np.ndarray) -> PairBatch | ItmkitError:
+def _read(inputs: Inputs, part: Part, global_negatives: bool, wanted: Wanted) -> PairBatch | ItmkitError:
     """A batch, or what is wrong with it. An error raised in another process would lose its form on the way here."""
     try:
-        return pair_batch(inputs, captions, part=part, global_negatives=global_negatives)
+        captions, thinning = wanted
+        return pair_batch(inputs, captions, part=part, global_negatives=global_negatives, thinning=thinning)
     except ItmkitError as error:
         return error
 
 
 class _Reading(Dataset[PairBatch | ItmkitError]):
-    """Batches, each addressed by the captions it is made of."""
+    """Batches, each addressed by the captions it is made of, and by what is left out of it."""
 
     def __init__(self, read: partial[PairBatch | ItmkitError]) -> None:
         self._read = read
 
-    def __getitem__(self, captions: np.ndarray) -> PairBatch | ItmkitError:
-        return self._read(captions)
+    def __getitem__(self, wanted: Wanted) -> PairBatch | ItmkitError:
+        return self._read(wanted)

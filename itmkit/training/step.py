@@ -54,7 +54,9 @@ class Learner:
         parameters = [p for matcher in self.members.values() for p in matcher.parameters()]
         # A method without parameters is not trained, but Adam wants something to hold.
         parameters = parameters or [nn.Parameter(torch.zeros(1))]
-        self.optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
+        # Without decay this is Adam, to the last bit.
+        rate, decay = settings.learning_rate, settings.weight_decay
+        self.optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
         self._products = precision_of(settings.precision, device)
         # What is validated and kept: the members themselves, or with `ema` a moving average of their weights.
         self.kept = deepcopy(self.members) if settings.ema else self.members

@@ -26,15 +26,15 @@ OneCaption = Callable[[Any, Encoded, Tensor, Encoded], Tensor]
 def literal_scores(name: str, member: str, matcher: nn.Module, images: Encoded, texts: Encoded) -> Tensor:
     """(Bi, Bt) by loops. images and texts: as the matcher encodes them."""
     one = METHODS[name, member]
-    count_images, count_texts = len(images["mask"]), len(texts["mask"])
+    count_images, count_texts = (len(next(iter(side.values()))) for side in (images, texts))
     out = torch.zeros(count_images, count_texts)
     for i in range(0, count_images, SHARD):
         some = {key: value[i : i + SHARD] for key, value in images.items()}
         for t in range(0, count_texts, SHARD):
             for text in range(t, min(t + SHARD, count_texts)):
-                length = int(texts["mask"][text].sum())
                 mine = {key: value[text] for key, value in texts.items()}
-                out[i : i + SHARD, text] = one(matcher, some, texts["nodes"][text, :length], mine)
+                words = mine["nodes"][: int(mine["mask"].sum())] if "nodes" in mine else mine["vector"][None]
+                out[i : i + SHARD, text] = one(matcher, some, words, mine)
     return out
 
 
@@ -138,6 +138,17 @@ def cmfg(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
     return functional.cosine_similarity(nodes[:, :count].mean(dim=1), nodes[:, count:].mean(dim=1), dim=1)
 
 
+def chan(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
+    best = torch.bmm(images["nodes"], _repeated(words, images).transpose(1, 2)).amax(dim=1)  # (n, L)
+    if matcher.config.pool == "mean":
+        return best.mean(dim=1)
+    return torch.logsumexp(matcher.config.lse_sharpness * best, dim=1)
+
+
+def vseinf(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
+    return functional.cosine_similarity(images["vector"], words, dim=1)
+
+
 def _normed(norm: Any, x: Tensor) -> Tensor:
     """Batch normalisation; in training by the statistics of this caption with all images, as SGRAF's published code."""
     if norm.training:
@@ -154,4 +165,6 @@ METHODS: dict[tuple[str, str], OneCaption] = {
     ("sgraf", "saf"): saf,
     ("mefn", "fusion"): mefn,
     ("cmfg", "graph"): cmfg,
+    ("chan", "local"): chan,
+    ("vseinf", "global"): vseinf,
 }

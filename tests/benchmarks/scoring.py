@@ -71,6 +71,10 @@ FLOPS: dict[tuple[str, str], Callable[[float, int, Any], float]] = {
         + (c.layers - 1)
         * (4 * (REGIONS + w) * d * c.query + 2 * (REGIONS + w) ** 2 * (c.query + d) + 2 * (REGIONS + w) * d**2)
     ),
+    # Cosines; their maxima and means are no products.
+    ("chan", "local"): lambda w, d, c: 2 * w * REGIONS * d,
+    # One vector an image, one a caption.
+    ("vseinf", "global"): lambda w, d, c: 2 * d,
 }
 
 SETTINGS: dict[str, dict[str, Any]] = {"mefn": {"words": "gru"}, "cmfg": {"words": "gru", "images": "regions"}}
@@ -100,19 +104,20 @@ def select(captions: TextBatch, rows: torch.Tensor, length: int) -> TextBatch:
 
 
 def image_tiles(encoded: Encoded) -> list[tuple[slice, Encoded]]:
-    rows = [slice(start, start + IMAGE_TILE) for start in range(0, len(encoded["mask"]), IMAGE_TILE)]
+    count = len(next(iter(encoded.values())))
+    rows = [slice(start, start + IMAGE_TILE) for start in range(0, count, IMAGE_TILE)]
     return [(row, {name: value[row].clone() for name, value in encoded.items()}) for row in rows]
 
 
-def text_tiles(encoded: list[Encoded]) -> list[tuple[np.ndarray, Encoded]]:
+def text_tiles(encoded: list[tuple[int, Encoded]]) -> list[tuple[np.ndarray, Encoded]]:
     """Tiles as the engine cuts them, of captions that come sorted by length and encoded length by length."""
     tiles, first = [], 0
-    for same in encoded:
-        count, length = same["mask"].shape
-        for start in range(0, count, WORDS_TILE // length):
-            some = {name: value[start : start + WORDS_TILE // length].clone() for name, value in same.items()}
-            tiles.append((np.arange(first, first + len(some["mask"])), some))
-            first += len(some["mask"])
+    for length, same in encoded:
+        count, size = len(next(iter(same.values()))), WORDS_TILE // length
+        for start in range(0, count, size):
+            some = {name: value[start : start + size].clone() for name, value in same.items()}
+            tiles.append((np.arange(first, first + min(size, count - start)), some))
+            first += min(size, count - start)
     return tiles
 
 
@@ -160,9 +165,10 @@ def measure(
     images = parts.encode_images(pictures)
     rows = image_tiles(images)
     same = [
-        select(captions, torch.from_numpy(lengths == length).nonzero()[:, 0], length) for length in np.unique(lengths)
+        (int(length), select(captions, torch.from_numpy(lengths == length).nonzero()[:, 0], length))
+        for length in np.unique(lengths)
     ]
-    columns = text_tiles([parts.encode_texts(batch) for batch in same])
+    columns = text_tiles([(length, parts.encode_texts(batch)) for length, batch in same])
     step = max(1, args.captions // LITERAL_CAPTIONS)
     some_images = {k: v[:LITERAL_IMAGES] for k, v in images.items()}
     some_texts = parts.encode_texts(select(captions, torch.arange(0, args.captions, step), int(lengths.max())))

@@ -132,6 +132,8 @@ def test_rows_of_papers_that_do_not_compare_stand_below() -> None:
     assert len(table.rows) == 1  # of the run alone
     assert "direction and number of test images are not said" in below.title
     assert ["MEFN (Liu and Fan, table 1)", "Flickr30K", "R@1 82.5, R@5 94.3, mAP 76.2"] in below.rows
+    (with_papers,) = tables(result, reported("chan", "flickr1k"))
+    assert [cells[1] for cells in with_papers.rows] == ["single", *["reported, single, chosen on dev"] * 2]
 
 
 @pytest.mark.parametrize(

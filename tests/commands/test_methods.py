@@ -47,3 +47,10 @@ def test_in_a_workspace_it_says_which_caches_are_there(tmp_path: Path, capsys: p
 def test_an_unknown_method(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(cli, ["methods", "scam"]) == 2
     assert "no such method; there are mpsm" in capsys.readouterr().err
+
+
+def test_on_what_papers_chose_their_epoch(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(cli, ["methods", "chan"]) == 0
+    printed = capsys.readouterr().out
+    assert "chosen on" in printed and re.search(r"CHAN \(BiGRU\) +│ single +│ dev +│ flickr1k +│ +79.7", printed)

@@ -55,17 +55,18 @@ def encode_image(weights: Weights, config: Any, image: Image) -> list[Vector]:
     return region_vectors(below(weights, "regions."), np.array(fused))  # eq 14
 
 
-def encode_text(weights: Weights, config: Any, text: Text) -> list[Vector]:
+def encode_text(weights: Weights, config: Any, text: Text, *, normalised: bool = True) -> list[Vector]:
     """Eqs 15 to 27, or the words of the ablations."""
     mine = below(weights, "words.")
     if config.words == "gru":
-        return word_vectors(mine, text.words)
+        return word_vectors(mine, text.words, normalised=normalised)
     reduced = [mine["reduce.weight"] @ vector + mine["reduce.bias"] for vector in text.vectors]  # eq 16
     if config.words == "bert":
-        return [unit(vector) for vector in reduced]
+        return [unit(vector) if normalised else vector for vector in reduced]
     forward = gru(below(mine, "gru."), reduced, "")
     backward = gru(below(mine, "gru."), reduced[::-1], "_reverse")[::-1]
-    return [unit((a + b) / 2) for a, b in zip(forward, backward, strict=True)]  # eq 27
+    means = [(a + b) / 2 for a, b in zip(forward, backward, strict=True)]
+    return [unit(mean) if normalised else mean for mean in means]  # eq 27
 
 
 def cosine(x: Vector, y: Vector) -> float:

@@ -76,6 +76,8 @@ HANDFUL: dict[str, list[Settings]] = {
         {"image_nodes": 2},
     ],
     "scl": [{}, {"words": "learned"}, {"class_vectors": "both"}, {"inputs": "pooled"}],
+    "chan": [{}, {"pool": "lse"}, {"self_attention": False, "words": "bert"}],
+    "vseinf": [{}, {"pooling": "esa"}, {"pooling": "top2"}, {"pooling": "mean", "words": "bert"}],
     "vsepp": [{}, {"words": "bert"}],
 }
 
@@ -179,6 +181,14 @@ REST: dict[str, list[Settings]] = {
         {"inputs": "pooled", "layers": 1, "width": 5},
         {"inputs": "pooled", "backup": False, "loss": "printed"},
         {"inputs": "pooled", "text_epochs": 0, "image_epochs": 0},
+    ],
+    "chan": [{"pool": "lse", "lse_sharpness": 4.0, "self_attention": False}, {"words": "bert+gru", "heads": 3}],
+    "vseinf": [
+        {"region_mlp": False},
+        {"words": "bert"},
+        {"pooling": "mean", "region_mlp": False},
+        {"pooling": "top2", "heads": 4, "words": "bert+gru"},
+        {"pooling": "esa", "region_mlp": False},
     ],
     "vsepp": [{"words": "bert+gru"}],
 }

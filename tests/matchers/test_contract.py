@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from itmkit.inputs import ImageBatch, TextBatch
 from itmkit.matchers import METHODS, as_matcher, begin, build, count_parameters, loss, method, preset, stages
 from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.losses import triplet_loss
+from itmkit.runs.settings import Training
 from tests.matchers.batches import (
     POOLED,
     SIZES,
@@ -123,6 +125,12 @@ def test_a_method_module_has_what_the_contract_asks(name: str) -> None:
 
 
 @every_method
+def test_no_setting_has_the_name_of_a_training_setting(name: str) -> None:
+    """An option of that name could only mean one of them."""
+    assert not set(method(name).Config.__dataclass_fields__) & set(Training.__dataclass_fields__)
+
+
+@every_method
 def test_shapes(name: str) -> None:
     images, texts = batches(name)
     one_text = pooled_texts(1) if pooled(name) else text_batch([1])
@@ -213,6 +221,19 @@ def test_the_order_of_regions_does_not_change_scores(case: Case) -> None:
         pytest.skip("one vector has no order")
     images, texts, matcher = image_batch([4, 4, 4]), text_batch(), matcher_of(case)
     close(scores(matcher, take_regions(images, [2, 0, 3, 1]), texts), scores(matcher, images, texts))
+
+
+@handful
+def test_a_region_may_be_missing_in_the_middle(case: Case) -> None:
+    """As training leaves them out (`--drop-regions`): it is as if it had never been there."""
+    if case[0] == "scl":
+        pytest.skip("SCL learns a position for every place")
+    if pooled(case[0], case[2]):
+        pytest.skip("one vector has no middle")
+    images, texts, matcher = image_batch([4, 4, 4]), text_batch(), matcher_of(case)
+    hole = replace(images, mask=torch.tensor([[True, False, True, True]] * 3))
+    last = replace(take_regions(images, [0, 2, 3, 1]), mask=torch.tensor([[True, True, True, False]] * 3))
+    close(scores(matcher, hole, texts), scores(matcher, last, texts))
 
 
 @handful

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from itmkit.inputs import ImageBatch, Inputs, TextBatch
 from itmkit.matchers import METHODS, as_matcher, build, method, preset
+from itmkit.matchers.parts.norms import l2norm
+from itmkit.matchers.parts.pooling import masked_mean
 from itmkit.runs.settings import resolve
 from itmkit.scoring.metrics import retrieval
 from tests.matchers.test_overfit import NO_TRAINING, SMALL, learn, make_workspace
@@ -35,6 +37,8 @@ RUNS: dict[str, tuple[dict[str, Any], int]] = {
     "mefn": (SMALL["mefn"], 20),
     "cmfg": (SMALL["cmfg"], 15),
     "scl": (SMALL["scl"], 20),
+    "chan": (SMALL["chan"], 15),
+    "vseinf": (SMALL["vseinf"], 15),
     "vsepp": (SMALL["vsepp"], 15),
 }
 
@@ -208,6 +212,18 @@ def gate(bias: float) -> Take:
     return take
 
 
+def mean_of_regions(it: Trained) -> None:
+    """Every region of an image becomes their mean, so that no word has a best one."""
+    encode = it.matcher.encode_images
+
+    def even(batch: ImageBatch) -> dict[str, Tensor]:
+        found = encode(batch)
+        mean = l2norm(masked_mean(found["nodes"], found["mask"]))
+        return {**found, "nodes": mean.unsqueeze(1) * found["mask"].unsqueeze(-1)}
+
+    it.matcher.encode_images = even
+
+
 def cut_cross_edges(it: Trained) -> None:
     settings(edges="intra")(it)
     it.matcher.pairwise = False
@@ -273,6 +289,13 @@ PARTS = [
     pytest.param("scl", initial("encoders.image"), CARRIES, id="scl: image stage"),
     pytest.param("scl", initial("maps"), CARRIES, id="scl: shared stage"),
     pytest.param("scl", zero(r"encoders\.\w+\.positions"), CARRIES, id="scl: positions"),
+    pytest.param("chan", zero(r"attention\.attention\.out_proj"), REFINES, id="chan: self-attention"),
+    pytest.param("chan", mean_of_regions, CARRIES, id="chan: the mean region instead of the best"),
+    pytest.param("chan", shuffle_words, REFINES, id="chan: order of words"),
+    pytest.param("vseinf", zero(r"image_pooling\.weigh"), CARRIES, id="vseinf: mean of regions"),
+    pytest.param("vseinf", zero(r"text_pooling\.weigh"), REFINES, id="vseinf: mean of words"),
+    pytest.param("vseinf", zero(r"regions\.leave"), CARRIES, id="vseinf: MLP of regions"),
+    pytest.param("vseinf", shuffle_regions, CARRIES, id="vseinf: regions"),
     pytest.param("vsepp", shuffle_regions, CARRIES, id="vsepp: regions"),
     pytest.param("vsepp", shuffle_words, REFINES, id="vsepp: order of words"),
 ]

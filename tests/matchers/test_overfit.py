@@ -46,6 +46,8 @@ SMALL: dict[str, dict[str, Any]] = {
     | {"text_epochs": 30, "image_epochs": 15, "dropout": 0.0, "backup_decay": 0.9},
     "sgraf": {"embed": 64, "word": 50, "similarity": 32, "modules": "saf", "saf_dropout": 0.0, "plain_start": True},
     "mefn": {"words": "gru", "embed": 64, "word": 50, "dropout": 0.0},
+    "chan": {"embed": 64, "word": 50},
+    "vseinf": {"embed": 128, "word": 50},
     "vsepp": {"embed": 128, "word": 50},
 }
 EPOCHS, BATCH, RATE, CAPTIONS = 120, 64, 3e-3, 2

@@ -18,6 +18,7 @@ def test_rows_fit_the_method(name: str) -> None:
         # Either a known protocol and whether it is an ensemble, or words on why the row compares with nothing.
         assert bool(row.kind) == (row.protocol in PROTOCOLS) == (not row.caveat)
         assert bool(row.of) == bool(row.switched) == bool(row.settings)
+        assert row.selected in ("", "dev", "test")
         if row.kind:
             assert set(row.figures) <= set(NAMES)
             assert row.kind == "single" or row.kind.startswith("ensemble of ")
@@ -42,6 +43,9 @@ def test_figures_by_name() -> None:
         ("glfn", "Only-Bert t2i", "table 3", "flickr1k", "45.2 78.6 87.7 44.7 72.4 81.8"),
         ("sgraf", "SGR", "README", "flickr1k", "76.6 93.7 96.6 56.1 80.9 87.0"),
         ("sgraf", "SAF", "README", "coco5k", "55.5 83.8 91.8 40.1 69.7 80.4"),
+        ("vseinf", "VSE∞ (BiGRU)", "README", "flickr1k", "76.5 94.2 56.4 83.4"),
+        ("vseinf", "ESA (BERT, fine-tuned)", "README", "coco5k", "61.1 86.6 43.9 74.1"),
+        ("chan", "CHAN (BERT, fine-tuned)", "README", "flickr1k", "80.6 96.1 63.9 87.5"),
         ("mefn", "SCAN", "table 1", "Flickr30K", "80.0 93.1 74.5"),
         ("mefn", "VSE++", "table 2", "COCO", "80.5 93.9 75.3"),
         ("mefn", "MEFN-Global Attention", "table 3", "COCO", "76.3 87.1 70.2"),
@@ -54,6 +58,13 @@ def test_figures_by_name() -> None:
 def test_as_printed(method: str, model: str, source: str, protocol: str, printed: str) -> None:
     (row,) = (row for row in reported(method, protocol) if row.model == model and source in row.source)
     assert list(row.figures.values()) == [float(value) for value in printed.split()]
+
+
+def test_on_what_the_epoch_was_chosen_is_said_where_it_is_known() -> None:
+    (known,) = (row for row in reported("sgraf", "flickr1k") if row.model == "SAF" and "README" in row.source)
+    assert known.selected == "dev" and known.kind_in_words == "single, chosen on dev"
+    (silent,) = (row for row in reported("mpsm", "flickr1k") if row.model == "MPSM*")
+    assert silent.selected == "" and silent.kind_in_words == "ensemble of 2"
 
 
 def test_ablations_by_what_was_switched() -> None:

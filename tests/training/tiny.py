@@ -40,6 +40,8 @@ FAST = {
     "mefn": {"embed": 8, "word": 6},
     "cmfg": {"embed": 8, "query": 4, "images": "regions"},
     "vsepp": {"embed": 8, "word": 6},
+    "vseinf": {"embed": 8, "word": 6},
+    "chan": {"embed": 8, "word": 6, "heads": 2},
     "scl": {"embed": 8, "width": 8, "layers": 1, "heads": 2, "text_epochs": 1, "image_epochs": 1},
     "dual": {},
 }

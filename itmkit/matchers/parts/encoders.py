@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from itmkit.cache.name import vectors_cache, words_cache
 from itmkit.inputs.batch import ImageBatch, Sizes, TextBatch
-from itmkit.matchers.parts.norms import l2norm
+from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm
 
 Words = Literal["gru", "bert+gru", "bert"]
 ClassVectors = Literal["none", "text", "image", "both"]  # whose stored [CLS] vectors are read
@@ -56,6 +56,27 @@ class RegionEncoder(nn.Module):
         if self.unit:
             regions = l2norm(regions)
         return regions * mask.unsqueeze(-1)
+
+
+class ResidualRegionEncoder(nn.Module):
+    """`W x + MLP(x)`, the MLP with D/2 hidden numbers and batch normalisation: the region encoder since VSE-infinity.
+
+    In the published code rows of padding take part in the statistics once regions are dropped; here they do not.
+    """
+
+    def __init__(self, feature_size: int, embed: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(feature_size, embed)
+        self.enter = nn.Linear(feature_size, embed // 2, bias=False)  # the norm would take a bias out again
+        self.norm = MaskedBatchNorm(embed // 2)
+        self.leave = nn.Linear(embed // 2, embed, bias=False)  # `project` has one
+        nn.init.xavier_uniform_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """features (Bi, R, F), mask (Bi, R) -> (Bi, R, D), not of unit length; rows of missing regions are zero."""
+        hidden = torch.relu(self.norm(self.enter(features), mask.unsqueeze(-1)))
+        return (self.project(features) + self.leave(hidden)) * mask.unsqueeze(-1)
 
 
 class WordEncoder(nn.Module):

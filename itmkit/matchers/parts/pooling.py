@@ -6,6 +6,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from itmkit.matchers.parts.norms import MaskedBatchNorm, masked_softmax
 
@@ -16,6 +18,81 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """x (B, N, D), mask (B, N) bool -> (B, D), the mean over real entries."""
     weights = mask.to(x.dtype).unsqueeze(-1)
     return (x * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1)
+
+
+def descending(x: Tensor, mask: Tensor) -> Tensor:
+    """x (B, N, D), mask (B, N) bool -> (B, N, D): each of the D numbers sorted by itself; zeros at the end."""
+    ordered = x.masked_fill(~mask.unsqueeze(-1), -torch.inf).sort(dim=1, descending=True).values
+    real = torch.arange(x.shape[1], device=x.device) < mask.sum(dim=1, keepdim=True)
+    return ordered.masked_fill(~real.unsqueeze(-1), 0)
+
+
+class GeneralizedPooling(nn.Module):
+    """GPO, the generalized pooling operator of VSE-infinity: number by number, a weighted mean of the sorted values.
+
+    The weight of the k-th largest of n values follows from k and n alone: a GRU reads the positions 1..n, and a softmax
+    of what it says of each, sharpened tenfold, gives the weights. All mass on the first is the maximum, equal weights
+    are the mean.
+    """
+
+    def __init__(self, size: int = 32, *, temperature: float = 0.1) -> None:
+        """size: of a position's vector and of the states of the GRU."""
+        super().__init__()
+        self.size, self.temperature = size, temperature
+        self.gru = nn.GRU(size, size, batch_first=True, bidirectional=True)
+        self.weigh = nn.Linear(size, 1, bias=False)  # a bias would fall out of the softmax
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B, N, D), mask (B, N) bool -> (B, D), not of unit length; zero for an empty set."""
+        # Sets of one size have one row of weights, so it is computed once a size and not once a set.
+        sizes, which = torch.unique(mask.sum(dim=1).clamp_min(1), return_inverse=True)
+        weights = self.weights(sizes, x.shape[1])[which]
+        return torch.einsum("bn,bnd->bd", weights, descending(x, mask))
+
+    def weights(self, sizes: Tensor, longest: int) -> Tensor:
+        """sizes (n,) int64, from 1 to `longest` -> (n, longest), of each place in the order; rows sum to one."""
+        positions = self._positions(longest, sizes.device).expand(len(sizes), -1, -1)
+        packed = pack_padded_sequence(positions, sizes.cpu(), batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=longest)
+        forward, backward = states.chunk(2, dim=-1)
+        logits = self.weigh((forward + backward) / 2).squeeze(-1) / self.temperature
+        return masked_softmax(logits, torch.arange(longest, device=sizes.device) < sizes[:, None])
+
+    def _positions(self, count: int, device: torch.device) -> Tensor:
+        """(count, size), the sines and cosines of Vaswani et al."""
+        wave = 10_000 ** -(torch.arange(0, self.size, 2, device=device) / self.size)
+        angles = torch.arange(count, device=device)[:, None] * wave
+        return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+class ElementwiseAttention(nn.Module):
+    """ESA's pooling: each of the D numbers has a softmax of its own over the set."""
+
+    def __init__(self, embed: int) -> None:
+        super().__init__()
+        self.weigh = nn.Linear(embed, embed, bias=False)  # a bias would fall out of the softmax
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B, N, D), mask (B, N) bool -> (B, D), not of unit length; zero for an empty set."""
+        return (masked_softmax(self.weigh(x), mask.unsqueeze(-1), dim=1) * x).sum(dim=1)
+
+
+class TopTwoPooling(nn.Module):
+    """HREM's pooling: 0.8 of the mean of the two largest values, number by number, and 0.2 of the mean of the set after
+    one layer of a transformer."""
+
+    def __init__(self, embed: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(embed, heads, embed, dropout, batch_first=True)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B, N, D), mask (B, N) bool -> (B, D), not of unit length; zero for an empty set."""
+        largest = descending(x, mask)[:, :2].sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(1, 2)
+        hidden = ~mask & mask.any(dim=1, keepdim=True)  # nothing is hidden in an empty set: a softmax needs something
+        # A resume must repeat gradients bit for bit. The fast kernel that a GPU takes with a mask does not promise to.
+        with sdpa_kernel(SDPBackend.MATH):
+            related = self.layer(x, src_key_padding_mask=hidden)
+        return 0.8 * largest + 0.2 * masked_mean(related, mask)
 
 
 class MeanQueryPooling(nn.Module):
