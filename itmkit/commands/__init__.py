@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "R@1/5/10 both ways, of single runs and ensembles."),
     "compare": ("compare", "Several methods and seeds on one workspace: one table."),
     "ablate": ("ablate", "Each part of a method off, one by one: one table of differences."),
+    "explain": ("explain", "Which regions each word of a caption looks at, and what it counts for."),
     "plot": ("plot", "Figures of runs: over epochs, by rank, method, slice and label."),
     "status": ("status", "What is done, missing or stale, and what to run next."),
     "inspect": ("inspect", "Describe any file of a workspace."),
@@ -44,7 +45,7 @@ HEADINGS = {
     "Features of pictures": ("extract-regions", "extract-patches", "import-features", "embed", "merge"),
     "Text and graphs": ("parse-text", "encode-text", "build-graphs"),
     "Training": ("train", "compare", "ablate"),
-    "Results": ("evaluate", "plot"),
+    "Results": ("evaluate", "explain", "plot"),
     "Look-up": ("methods", "status", "inspect"),
 }
 

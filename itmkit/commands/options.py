@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -94,3 +95,24 @@ def shard_option(function: F) -> F:
 
 
 Path_ = click.Path(path_type=Path)
+
+
+def models_option(function: F) -> F:
+    """`--model-of CACHE=FOLDER`, any number of times."""
+    return click.option(
+        "--model-of",
+        "models",
+        multiple=True,
+        metavar="CACHE=FOLDER",
+        help="Where the model of a cache lies now, if it moved since training. May be repeated.",
+    )(function)
+
+
+def places_of(models: tuple[str, ...]) -> dict[str, str]:
+    """What `--model-of` says. Raises ItmkitError where one is not written CACHE=FOLDER."""
+    wrong = [given for given in models if "=" not in given]
+    if wrong:
+        raise ItmkitError(
+            [f"--model-of {given}: is written CACHE=FOLDER, such as words-bert=models/bert" for given in wrong]
+        )
+    return dict(given.split("=", 1) for given in models)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -45,6 +46,17 @@ class CachedPictures:
             names = region_names(columns["tags"], columns["attributes"], *tables)
         feature = "vector" if "vector" in cache.columns else "features"
         return inputs.batch(np.arange(len(ids))), PictureRows(cache.read(feature, rows), columns, names)
+
+    def file(self, image: str) -> tuple[Path, str | None]:
+        """The place of an image's picture, and the sha256 that it had when it was prepared.
+
+        Raises:
+            ItmkitError: only features of it were imported.
+        """
+        record = self._records[image]
+        if record.file is None:
+            raise ItmkitError(f"{image}: its features were imported without the picture")
+        return self._workspace.image_path(record.file), record.sha256
 
     @cached_property
     def _records(self) -> dict[str, ImageRecord]:
