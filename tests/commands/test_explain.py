@@ -44,7 +44,7 @@ def test_all_numbers_as_json_printed_and_in_a_file(
     told = capsys.readouterr()
     printed = json.loads(told.out)
     assert printed == json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
-    assert [word["word"] for word in printed["words"]] == "a zebra left of the car".split()
+    assert [word["word"] for word in printed["words"]] == ["a", "zebra", "left", "of", "the", "car"]
     np.testing.assert_allclose(np.sum(printed["attention"], axis=1), 1, atol=1e-4)
     assert "training did not see" in told.err and "zebra" in told.err
 
