@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,10 @@ def test_a_second_call_shows_the_table_again_and_does_nothing(
     assert run(cli, ["quickstart", "-w", str(tmp_path)]) == 0
     first = capsys.readouterr().out
     assert "mpsm" in first and "vsepp" in first and "MPSM over VSE++" in first and "1. scene-" in first
+    assert "  itmkit index -w " in first and "  itmkit search -w " in first
+    (explain,) = [line for line in first.splitlines() if line.startswith("  itmkit explain")]
+    assert run(cli, [*shlex.split(explain)[1:-2], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["image"].startswith("scene-")
     with monkeypatch.context() as patch:
         for work in ("make_scenes", "evaluate", "retrieve", "open_run"):
             patch.setattr(quickstart, work, never)

@@ -37,6 +37,7 @@ COMMANDS = {
     "search": ("search", "Find pictures by words, by a picture or by a region."),
     "serve": ("serve", "A page on this machine for searching the indexed images."),
     "export": ("export", "A trained run as a folder that opens anywhere, with a card."),
+    "explain": ("explain", "Which regions each word of a caption looks at, and what it counts for."),
     "plot": ("plot", "Figures of runs: over epochs, by rank, method, slice and label."),
     "status": ("status", "What is done, missing or stale, and what to run next."),
     "inspect": ("inspect", "Describe any file of a workspace."),
@@ -49,7 +50,7 @@ HEADINGS = {
     "Features of pictures": ("extract-regions", "extract-patches", "import-features", "embed", "merge"),
     "Text and graphs": ("parse-text", "encode-text", "build-graphs"),
     "Training": ("train", "compare", "ablate"),
-    "Results": ("evaluate", "plot", "export"),
+    "Results": ("evaluate", "explain", "plot", "export"),
     "Search": ("index", "search", "serve"),
     "Look-up": ("methods", "status", "inspect"),
 }

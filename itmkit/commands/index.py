@@ -79,8 +79,9 @@ def command(
     from itmkit.files import size_in_words
     from itmkit.index.build import build_index
     from itmkit.index.export import write_parquet
-    from itmkit.index.open import index_folder, run_folder, run_of
+    from itmkit.index.open import index_folder, run_of
     from itmkit.index.store import IndexFacts, Store
+    from itmkit.runs.facts import run_folder
     from itmkit.trained import open_matcher
 
     folder, progress = index_folder(workspace, out), console.ConsoleProgress()

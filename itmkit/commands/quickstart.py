@@ -46,4 +46,11 @@ def command(workspace: Workspace, seed: int, force: bool, as_json: bool) -> None
             out.print(styled(f"  {place}. {text}", *([("  right", "green")] if right else [])))
     rows = [(stage, f"{seconds:.0f}") for stage, seconds in result.seconds.items()]
     table("seconds", ["stage", "s"], [*rows, ("all", f"{sum(result.seconds.values()):.0f}")], right=["s"])
-    out.print(f"files: {workspace.root}; next: itmkit status -w {shlex.quote(str(workspace.root))}")
+    place = shlex.quote(str(workspace.root))
+    out.print(f"files: {workspace.root}; what is there: itmkit status -w {place}")
+    caption = shlex.quote(next(example.query for example in result.examples if example.direction == "t2i"))
+    image = shlex.quote(next(example.query for example in result.examples if example.direction == "i2t").split()[0])
+    out.print("search the scenes, and see why a caption and a picture score as they do:")
+    out.print(f"  itmkit index -w {place} --run mpsm")
+    out.print(f"  itmkit search -w {place} {caption}")
+    out.print(f"  itmkit explain -w {place} --run mpsm --image {image} {caption} -o explained.svg")

@@ -1,34 +1,15 @@
-"""Text of others - captions, ids, names, paths, messages of libraries - as characters that only show."""
+"""What `itmkit.visible` does to text, for text and for JSON documents that go to a terminal."""
 
 from __future__ import annotations
 
-import re
+from itmkit.visible import NOT_SHOWN, visible
 
-# What a terminal obeys, what hides or reorders text, and what no encoding can write:
-_NOT_SHOWN = re.compile(
-    "[\x00-\x1f\x7f-\x9f"  # controls, which begin escape sequences and links
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that turn the direction of writing
-    "\u200b\u2028\u2029\u2060-\u2064\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # invisible characters, line separators
-    "\ud800-\udfff]"  # bytes of a file name that are no UTF-8
-)
-
-
-def visible(text: str, *, keep: str = "") -> str:
-    r"""The text with every character that would not show written as Python writes it: `\x1b`, `\n`, `\u202e`.
-
-    Args:
-        keep: characters that stay as they are, such as line breaks of a file.
-    """
-    return _NOT_SHOWN.sub(lambda found: _written(found[0]) if found[0] not in keep else found[0], text)
+__all__ = ["visible", "visible_json"]
 
 
 def visible_json(text: str) -> str:
     """The same for a JSON document with line breaks: it still means the same, since escapes stand only in strings."""
-    return _NOT_SHOWN.sub(lambda found: found[0] if found[0] == "\n" else _json_escape(found[0]), text)
-
-
-def _written(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+    return NOT_SHOWN.sub(lambda found: found[0] if found[0] == "\n" else _json_escape(found[0]), text)
 
 
 def _json_escape(character: str) -> str:

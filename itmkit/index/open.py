@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from itmkit.cache.manifest import read_manifest
-from itmkit.errors import ItmkitError, nearest
+from itmkit.errors import ItmkitError
 from itmkit.index.build import made_digest, weights_of
 from itmkit.index.search import Searcher
 from itmkit.index.store import IndexFacts, Store
-from itmkit.runs.facts import RunFacts, run_names
+from itmkit.runs.facts import RunFacts
 from itmkit.trained import open_matcher
 from itmkit.workspace import Workspace
 
@@ -80,28 +80,3 @@ def is_behind(workspace: Workspace, store: Store) -> bool:
         return False
     now = workspace.dataset_facts()
     return store.facts.dataset != [now.images_digest, now.captions_digest]
-
-
-def run_folder(workspace: Workspace, name: str | None) -> Path:
-    """The folder of a run: of this workspace by its name, or any by its path; None: the only one of the workspace.
-
-    Raises:
-        ItmkitError: there is none, or several and no name says which.
-    """
-    have = run_names(workspace)
-    if name is None and len(have) != 1:
-        raise ItmkitError(
-            f"--run NAME says which run to index with; there are {', '.join(have)}"
-            if have
-            else "there is no trained run yet; run `itmkit train --method mpsm` first"
-        )
-    given = have[0] if name is None else name
-    own = workspace.root / "runs" / given
-    if Path(given).name == given and RunFacts.exist(own):
-        return own
-    if RunFacts.exist(Path(given)):
-        return Path(given).resolve()
-    raise ItmkitError(
-        f"--run {given}: no such run, nor the folder of one; there are"
-        f" {', '.join(have) or 'none: run `itmkit train` first'}{nearest(given, have)}"
-    )

@@ -207,7 +207,7 @@ def explain(module: nn.Module, images: Encoded, texts: Encoded) -> dict[str, Ten
     Returns:
         Any of: words_to_regions (L, R), each row a softmax over regions; regions_to_words (L, R), each column a softmax
         over words; entropy (L, R), 0 to 1; nodes (L) or, with the whole pair first, (L + 1), the weight of each
-        similarity vector.
+        similarity vector. Columns of missing regions hold zeros, or NaN in entropy.
     """
     own: Callable[..., dict[str, Tensor]] | None = getattr(module, "explain", None)
     return own(images, texts) if own is not None else {}

@@ -195,7 +195,7 @@ class Matcher(nn.Module):
         if not self.pairwise or self.config.image_nodes:  # chosen patches are not told from the others any more
             return {}
         to_words = self._across(texts, images)  # (L, R)
-        return {"words_to_regions": to_words, "regions_to_words": self._across(images, texts).T}
+        return {"words_to_regions": to_words, "regions_to_words": self._across(images, texts).T * images["mask"]}
 
     def _across(self, mine: Encoded, other: Encoded) -> Tensor:
         """(N, M) of the first of each, every row made to sum to one."""

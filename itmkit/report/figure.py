@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,16 +193,18 @@ def save(figure: Figure, path: Path, *, transparent: bool = False) -> None:
     if kind not in METADATA:
         raise ItmkitError(f"{path}: figures are written as {' or '.join('.' + one for one in METADATA)}")
     out = io.BytesIO()
-    with style() as matplotlib:
+    with style() as matplotlib, warnings.catch_warnings():
         if transparent:
             _in_grey(matplotlib, figure)
+        # Letters that the font lacks: an SVG keeps them as text, a PNG has boxes in their place.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(out, format=kind, metadata=METADATA[kind], transparent=transparent)
-    check_replaces(path, _is_figure, "a figure")
+    check_replaces(path, is_figure, "a figure")
     with atomic_path(path) as partial:
         partial.write_bytes(out.getvalue())
 
 
-def _is_figure(path: Path) -> bool:
+def is_figure(path: Path) -> bool:
     """Whether a file is an SVG or a PNG, by its first bytes."""
     with open(path, "rb") as file:
         head = file.read(16)

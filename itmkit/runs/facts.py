@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict  # of Python 3.12; pydantic asks for it and brings it along
 
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, nearest
 from itmkit.files import sha256_file, write_json
 from itmkit.typed import Count, Digest, Number, Text, read_strict_json, wrong
 from itmkit.workspace import Workspace
@@ -117,3 +117,28 @@ def evaluated_on(folder: Path) -> list[str]:
 def run_names(workspace: Workspace) -> list[str]:
     """The names of all runs of a workspace, including those under way."""
     return sorted(path.parent.name for path in (workspace.root / "runs").glob(f"*/{FILE}"))
+
+
+def run_folder(workspace: Workspace, name: str | None) -> Path:
+    """The folder of a run: of this workspace by its name, or any by its path; None: the only one of the workspace.
+
+    Raises:
+        ItmkitError: there is none, or several and no name says which.
+    """
+    have = run_names(workspace)
+    if name is None and len(have) != 1:
+        raise ItmkitError(
+            f"--run NAME says which run; there are {', '.join(have)}"
+            if have
+            else f"{workspace.root}: holds no trained run; run `itmkit train` first, or name the folder of one"
+        )
+    given = have[0] if name is None else name
+    own = workspace.root / "runs" / given
+    if Path(given).name == given and RunFacts.exist(own):
+        return own
+    if RunFacts.exist(Path(given)):
+        return Path(given).resolve()
+    raise ItmkitError(
+        f"--run {given}: no such run, nor the folder of one; there are"
+        f" {', '.join(have) or 'none: run `itmkit train` first'}{nearest(given, have)}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -66,6 +67,17 @@ class CachedPictures:
             raise ItmkitError(
                 [*problems, "give the files of the pictures instead of their ids, or make the caches anew"]
             )
+
+    def file(self, image: str) -> tuple[Path, str | None]:
+        """The place of an image's picture, and the sha256 that it had when it was prepared.
+
+        Raises:
+            ItmkitError: only features of it were imported.
+        """
+        record = self._records[image]
+        if record.file is None:
+            raise ItmkitError(f"{image}: its features were imported without the picture")
+        return self._workspace.image_path(record.file), record.sha256
 
     @cached_property
     def _records(self) -> dict[str, ImageRecord]:

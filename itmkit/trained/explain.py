@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from itmkit.caption_text import has_words
+from itmkit.errors import ItmkitError
 from itmkit.inputs import MAX_WORDS, Needs
 from itmkit.matchers import explain as quantities_of
 from itmkit.trained.encoded import AnyImage, EncodedImages, EncodedTexts
@@ -123,8 +125,10 @@ def explain(matcher: Scorer, image: AnyImage | EncodedImages, text: str) -> Expl
         image: a path, a PIL image, an id of the run's workspace, or what `encode_images` made of one image.
 
     Raises:
-        ItmkitError: as `Matcher.score` does.
+        ItmkitError: the caption holds no word; or as `Matcher.score` does.
     """
+    if not has_words(text):
+        raise ItmkitError("the caption holds no word, so there is nothing to explain")
     images = image if isinstance(image, EncodedImages) else matcher.encode_images([image])
     words = words_of(matcher, text)
     without = [_left_out(text, span) for span in words.spans]

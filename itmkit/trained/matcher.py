@@ -26,7 +26,7 @@ from itmkit.trained.cached import CachedPictures
 from itmkit.trained.encoded import AnyImage, EncodedImages, EncodedTexts
 from itmkit.trained.explain import Explanation, explain
 from itmkit.trained.made import Made
-from itmkit.trained.pictures import NewPictures, PictureRows
+from itmkit.trained.pictures import NewPictures, PictureRows, look
 from itmkit.trained.texts import NewTexts
 from itmkit.workspace import Workspace
 
@@ -159,6 +159,16 @@ class Matcher:
     def explain(self, image: AnyImage, text: str) -> Explanation:
         """What the score of one image with one caption comes from. See `itmkit.trained.explain.Explanation`."""
         return explain(self, image, text)
+
+    def picture(self, image: AnyImage) -> Image.Image:
+        """The picture that the boxes of an explanation belong to: upright, RGB, at most 2,000 pixels a side.
+
+        Raises:
+            ItmkitError: it is gone, was changed or cannot be read, or only its features were imported.
+        """
+        if self._cached is not None and isinstance(image, str) and self._is_id(image):
+            return look(*self._cached.file(image))
+        return look(image)
 
     def close(self) -> None:
         """Ends the process that decodes pictures. The matcher can go on; the next picture starts another one."""

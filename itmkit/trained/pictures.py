@@ -146,6 +146,29 @@ class NewPictures:
             raise ItmkitError([*error.problems, option(cache)]) from None
 
 
+def look(picture: str | Path | Image.Image, sha256: str | None = None) -> Image.Image:
+    """The picture itself, upright, RGB and at most 2,000 pixels a side, for showing what was found in it.
+
+    Args:
+        sha256: what its file had when its regions were found; None: not known.
+
+    Raises:
+        ItmkitError: there is no such file any more, it was changed, or it cannot be read as a picture.
+    """
+    if isinstance(picture, Image.Image):
+        return reduced((ImageOps.exif_transpose(picture) or picture).convert("RGB")).image
+    decoder = Decoder()
+    try:
+        return decoder.decode(Path(picture), sha256).image
+    except UnreadableImage as error:
+        raise ItmkitError(f"{picture}: {error.reason}") from None
+    except ChangedImage as error:
+        why = "no such file" if error.what == "missing" else "has changed since its regions were found"
+        raise ItmkitError(f"{picture}: {why}") from None
+    finally:
+        decoder.close()
+
+
 @dataclass(frozen=True)
 class _Reader:
     """read: the rows of some pictures. square: what they are squashed to where they are decoded."""
