@@ -98,7 +98,10 @@ def test_a_plain_evaluation_keeps_what_a_fuller_one_has_measured(workspace: Work
     assert set(json.loads(path.read_text())["results"][0]) == {*full["results"][0], "intervals"}
     path.write_text(json.dumps(full | {"scores_of": "other weights"}))
     (note,) = evaluate(workspace, ["vsepp"]).notes
-    assert "has lost what was measured before with --curves, --intervals, --slices: weights, data or precision changed" in note
+    assert (
+        "has lost what was measured before with --curves, --intervals, --slices: weights, data or precision changed"
+        in note
+    )
     assert "curves" not in json.loads(path.read_text())["results"][0]
 
 
