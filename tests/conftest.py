@@ -9,7 +9,6 @@ import pytest
 from itmkit.pictures.decode import Decoder, Picture, decode
 from itmkit.workspace import Workspace
 
-
 DECODE_IN_A_CHILD = Decoder.decode
 
 
