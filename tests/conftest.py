@@ -1,11 +1,35 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from itmkit.pictures.decode import Decoder, Picture, decode
 from itmkit.workspace import Workspace
+
+DECODE_IN_A_CHILD = Decoder.decode
+
+
+def decode_here(self: Decoder, path: Path, sha256: str | None) -> Picture:
+    """As the child of a `Decoder` would. Starting one takes longer than most tests."""
+    return decode(path, sha256, self._square)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_tests() -> Iterator[None]:
+    """Pictures are decoded in the process of the test, and nothing is flushed to disk: no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Decoder, "decode", decode_here)
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture
+def decoding_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are decoded in children, as they are outside these tests."""
+    monkeypatch.setattr(Decoder, "decode", DECODE_IN_A_CHILD)
 
 
 @pytest.fixture(scope="session")

@@ -42,8 +42,8 @@ def command(workspace: Workspace, seed: int, force: bool, as_json: bool) -> None
     out.print()
     for example in result.examples:
         out.print(styled(("picture" if example.direction == "i2t" else "caption", "bold"), f" {example.query}"))
-        for place, (text, right) in enumerate(zip(example.found, example.right, strict=True), 1):
-            out.print(styled(f"  {place}. {text}", *([("  right", "green")] if right else [])))
+        for number, (text, right) in enumerate(zip(example.found, example.right, strict=True), 1):
+            out.print(styled(f"  {number}. {text}", *([("  right", "green")] if right else [])))
     rows = [(stage, f"{seconds:.0f}") for stage, seconds in result.seconds.items()]
     table("seconds", ["stage", "s"], [*rows, ("all", f"{sum(result.seconds.values()):.0f}")], right=["s"])
     place = shlex.quote(str(workspace.root))

@@ -127,23 +127,27 @@ def _told(reader: Any, place: int) -> dict[str, Any]:
     return {"row": place, "id": reader.ids[place], "columns": columns}
 
 
-def main(arguments: list[str]) -> int:
+def answer(arguments: list[str]) -> dict[str, Any]:
+    """What a request such as ["walk", FILE] finds, or {"problems": [...]}."""
     from itmkit.errors import ItmkitError
 
+    answers: dict[str, Callable[..., dict[str, Any]]] = {"walk": walk, "row": row, "number": number}
+    try:
+        return answers[arguments[0]](*arguments[1:])
+    except ItmkitError as error:
+        return {"problems": error.problems}
+    except Exception as error:
+        return {"problems": [f"{arguments[1]}: cannot be read as HDF5 ({_words(error)})"]}
+
+
+def main(arguments: list[str]) -> int:
     with suppress(ImportError, ValueError, OSError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        answers: dict[str, Callable[..., dict[str, Any]]] = {"walk": walk, "row": row, "number": number}
-        result = answers[arguments[0]](*arguments[1:])
-    except ItmkitError as error:
-        result = {"problems": error.problems}
-    except Exception as error:
-        result = {"problems": [f"{arguments[1]}: cannot be read as HDF5 ({_words(error)})"]}
-    sys.stdout.write(json.dumps(result, ensure_ascii=True))
+    sys.stdout.write(json.dumps(answer(arguments), ensure_ascii=True))
     return 0
 
 

@@ -192,7 +192,7 @@ def test_missing_pictures_can_be_left_out(tmp_path: Path) -> None:
 
 
 def test_real_lists(tmp_path: Path, test_data: Path) -> None:
-    """20,015 images with the 1,386 tags and 24 labels; both files of labels say the same."""
+    """20,015 images with the 1,386 tags and 24 labels; of the other file of labels, the first 500."""
     folder = test_data / "mirflickr25k_text"
     for number in (1, 2, 13368):
         save_picture(tmp_path / f"pictures/im{number}.jpg", colour=number % 256)
@@ -205,11 +205,14 @@ def test_real_lists(tmp_path: Path, test_data: Path) -> None:
     )
     named = tmp_path / "named"
     named.mkdir()
-    for name in ("all_imgs.txt", "all_tags.txt", "TagList.txt"):
-        (named / name).symlink_to(folder / name)
-    (named / "labels_annotation.txt").symlink_to(folder / "MATH/labels_annotation.txt")
-    prepare_mirflickr(Workspace(tmp_path / "b"), named, images=tmp_path / "pictures", skip=Skip(missing=True))
-    assert records(Workspace(tmp_path / "b")) == first
+    for name, file in (
+        *((name, name) for name in ("all_imgs.txt", "all_tags.txt", "TagList.txt")),
+        ("labels_annotation.txt", "MATH/labels_annotation.txt"),
+    ):
+        lines = (folder / file).read_bytes().splitlines(keepends=True)
+        (named / name).write_bytes(b"".join(lines if name == "TagList.txt" else lines[:500]))
+    prepare(tmp_path / "b", named, min_count=None, images=tmp_path / "pictures", skip=Skip(missing=True), val=0)
+    assert records(Workspace(tmp_path / "b" / "work")) == {name: first[name] for name in ("im1.jpg", "im2.jpg")}
     result = prepare_mirflickr(
         Workspace(tmp_path / "c"),
         folder,
@@ -222,10 +225,13 @@ def test_real_lists(tmp_path: Path, test_data: Path) -> None:
 
 
 def test_real_columns_have_these_names(test_data: Path) -> None:
-    """The 24 named columns among the 38 of the lists are the same images' labels."""
+    """The 24 named columns among the 38 of the lists are the same images' labels, as are those of all_labels.txt."""
     folder = test_data / "mirflickr25k_text"
     names = [line.strip().rpartition("/")[2] for line in (folder / "all_imgs.txt").read_text().splitlines()]
     labels = [set(line.split(",")) for line in (folder / "MATH/labels_annotation.txt").read_text().splitlines()]
+    columns = [line.split() for line in (folder / "all_labels.txt").read_text().splitlines()]
+    for marks, expected in zip(columns, labels, strict=True):
+        assert {label for label, mark in zip(COLUMNS[24], marks, strict=True) if mark == "1"} == expected
     rows = {
         name: marks
         for split in ("train", "test", "database")

@@ -254,7 +254,7 @@ def test_blocks_and_what_is_computed_again_change_nothing(case: Case, monkeypatc
         return score.detach().numpy(), [p.grad for p in matcher.parameters() if p.grad is not None]
 
     plain, gradients = found(1 << 21, 1 << 40)
-    for block, keep in ((1, 1 << 40), (600, 0), (3000, 0)):
+    for block, keep in ((1, 1 << 40), (600, 0)):
         score, again = found(block, keep)
         close(score, plain)
         for value, expected in zip(again, gradients, strict=True):
@@ -289,14 +289,22 @@ def without_say(name: str, config: Any, part: str) -> bool:
     return lonely and ".relations." in part and (".outgoing" in part or ".incoming" in part)
 
 
-@every_case
-def test_an_image_without_regions_has_finite_scores_and_gradients(case: Case) -> None:
+def finite_with(images: ImageBatch, case: Case) -> None:
     name, _, settings = case
     if pooled(name, settings):
         pytest.skip("there is one vector of every image")
-    for images in (image_batch([0, 1, 4]), image_batch([0, 0, 0])):
-        matcher = matcher_of(case)
-        assert np.isfinite(scores(matcher, images, text_batch())).all()
-        for stage in stages(name, config_of(name, settings), 1):
-            for part, gradient in trained_with(matcher, images, text_batch(), stage.name).items():
-                assert gradient is None or torch.isfinite(gradient).all(), part
+    matcher = matcher_of(case)
+    assert np.isfinite(scores(matcher, images, text_batch())).all()
+    for stage in stages(name, config_of(name, settings), 1):
+        for part, gradient in trained_with(matcher, images, text_batch(), stage.name).items():
+            assert gradient is None or torch.isfinite(gradient).all(), part
+
+
+@every_case
+def test_an_image_without_regions_has_finite_scores_and_gradients(case: Case) -> None:
+    finite_with(image_batch([0, 1, 4]), case)
+
+
+@handful
+def test_a_batch_without_any_region_has_finite_scores_and_gradients(case: Case) -> None:
+    finite_with(image_batch([0, 0, 0]), case)

@@ -1,4 +1,4 @@
-"""Every method can learn: 16 scenes by heart, R@1 = 100 both ways."""
+"""Every method can learn: 8 scenes by heart, R@1 = 100 both ways."""
 
 from __future__ import annotations
 
@@ -92,11 +92,11 @@ def learn(
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return make_workspace(tmp_path_factory.mktemp("overfit"), scenes=16)
+    return make_workspace(tmp_path_factory.mktemp("overfit"), scenes=8)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in NO_TRAINING])
-def test_16_scenes_by_heart(name: str, workspace: Workspace) -> None:
+def test_8_scenes_by_heart(name: str, workspace: Workspace) -> None:
     config = method(name).Config(**preset(name), **SMALL.get(name, {}))
     found: Retrieval | None = None
     for epoch, (members, inputs, last) in enumerate(learn(name, config, workspace, EPOCHS)):

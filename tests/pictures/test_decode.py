@@ -19,6 +19,8 @@ from itmkit.pictures import decode as decoding
 from itmkit.pictures.decode import Decoder, Square
 from itmkit.pictures.load import ChangedImage, UnreadableImage
 
+pytestmark = pytest.mark.usefixtures("decoding_children")
+
 
 @pytest.fixture
 def decoder() -> Iterator[Decoder]:

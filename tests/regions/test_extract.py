@@ -105,7 +105,7 @@ def run(work: Workspace, **options: object) -> extract.ExtractResult:
     )
 
 
-def test_rows(work: Workspace, model: Model) -> None:
+def test_rows(work: Workspace, model: Model, decoding_children: None) -> None:
     result = run(work)
     assert (result.images, result.regions, result.dim, result.skipped, result.unchanged) == (9, 3, DIM, [], False)
     reader = CacheReader.open(work.cache("regions"))

@@ -58,7 +58,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(PatchModel, "describe", dying)
 
 
-def test_columns(work: Workspace, vit: Path) -> None:
+def test_columns(work: Workspace, vit: Path, decoding_children: None) -> None:
     result = run(work, vit)
     assert (result.images, result.patches, result.dim, result.size, result.skipped) == (9, 16, 16, 32, [])
     assert result.path == work.cache("patches") and not result.unchanged and result.done_now == 9

@@ -16,8 +16,7 @@ from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING
 
 
-@pytest.mark.parametrize("name", ["mpsm", "scl"])
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("name", "workers"), [("mpsm", 1), ("scl", 0)])
 def test_of_a_few_steps(name: str, workers: int, workspace: Workspace) -> None:
     settings = {**FAST[name], **FAST_TRAINING, "workers": workers, "ema": 0.9, "captions_per_image": 2}
     if name == "scl":

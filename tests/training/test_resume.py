@@ -27,7 +27,7 @@ STEPS, EPOCHS = 3, 3  # 24 captions in batches of 8
 
 def configured(**settings: Any) -> RunConfig:
     # Dropout: the random numbers of a step must be those of an undisturbed run too.
-    return resolve("mpsm", settings={**FAST["mpsm"], **FAST_TRAINING, "dropout": 0.2, "checkpoint_steps": 2} | settings)
+    return resolve("scan", settings={**FAST["scan"], **FAST_TRAINING, "dropout": 0.2, "checkpoint_steps": 2} | settings)
 
 
 def results(run: Path) -> dict[str, Any]:
@@ -75,17 +75,13 @@ def undisturbed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     [
         ("step", 1, False),  # before anything is saved
         ("step", 3, False),  # after a state within the first epoch
-        ("step", 5, True),
-        ("step", 8, False),
         ("step", 9, True),  # the last step
         ("save_state", 1, False),
         ("save_state", 1, True),
         ("save_state", 2, False),  # epoch 1 has its best weights and its line of metrics, but no state
-        ("save_state", 4, True),
         ("save_weights", 1, True),  # one member saved, the other not
         ("save_weights", 2, False),
         ("write", 1, True),
-        ("write", 4, False),
         ("write", 5, False),  # all done but for the last word
         ("validate", 2, False),
     ],
@@ -126,7 +122,7 @@ def test_a_torn_line_of_metrics_is_written_again(
         interrupt(patch, "step", 4, after=False)  # in epoch 2
         with pytest.raises(KeyboardInterrupt):
             train(workspace, configured())
-    with open(workspace.run("mpsm") / "metrics.jsonl", "a", encoding="utf-8") as out:
+    with open(workspace.run("scan") / "metrics.jsonl", "a", encoding="utf-8") as out:
         out.write('{"epoch": 2, "neg')
     assert results(train(workspace, configured()).run) == undisturbed
 
@@ -142,11 +138,11 @@ def test_a_disk_that_fills_up_leaves_the_last_state_whole(
         interrupt(patch, "step", 5, after=True)
         with pytest.raises(KeyboardInterrupt):
             train(workspace, configured())
-    state = workspace.run("mpsm") / "last" / "state.safetensors"
+    state = workspace.run("scan") / "last" / "state.safetensors"
     before, limit = state.read_bytes(), state.stat().st_size // 2
-    settings = {**FAST["mpsm"], **FAST_TRAINING, "dropout": 0.2, "checkpoint_steps": 2}
+    settings = {**FAST["scan"], **FAST_TRAINING, "dropout": 0.2, "checkpoint_steps": 2}
     options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    arguments = ["train", "-w", str(workspace.root), "--method", "mpsm", *options]
+    arguments = ["train", "-w", str(workspace.root), "--method", "scan", *options]
     capsys.readouterr()
     with largest_file(limit):
         assert run_command(cli, arguments) == 2
@@ -160,7 +156,7 @@ def test_a_finished_run_is_left_alone(workspace: Workspace, undisturbed: dict[st
     run = train(workspace, configured()).run
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     result = train(workspace, configured())
-    assert result.did_nothing and result.epochs == EPOCHS and set(result.best) == {"distance", "direction"}
+    assert result.did_nothing and result.epochs == EPOCHS and set(result.best) == {"t2i", "i2t"}
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     (run / "eval-test.json").write_text("{}")
     again = train(workspace, configured(), force=True)
@@ -174,7 +170,7 @@ def test_leftovers_of_a_removed_run_do_not_count(workspace: Workspace, undisturb
         interrupt(patch, "step", 4, after=False)
         with pytest.raises(KeyboardInterrupt):
             train(workspace, configured(seed=7, minimum_count=10))
-    run = workspace.run("mpsm")
+    run = workspace.run("scan")
     assert (run / "last" / "state.safetensors").exists()
     (run / "run.json").unlink()
     assert results(train(workspace, configured()).run) == undisturbed
@@ -182,13 +178,13 @@ def test_leftovers_of_a_removed_run_do_not_count(workspace: Workspace, undisturb
 
 def test_a_run_of_other_settings_is_not_continued(workspace: Workspace) -> None:
     train(workspace, configured(epochs=1))
-    run = workspace.run("mpsm")
+    run = workspace.run("scan")
     before = results(run)
     with pytest.raises(ItmkitError) as error:
         train(workspace, configured(embed=12, learning_rate=0.5, epochs=1))
     told = str(error.value)
     assert "setting embed was 8, is 12 now" in told and "setting learning_rate was 0.01, is 0.5 now" in told
     assert "--run NAME" in told and "--force" in told and len(error.value.problems) == 3
-    with pytest.raises(ItmkitError, match="method was mpsm, is vsepp now"):
-        train(workspace, resolve("vsepp", settings={**FAST["vsepp"], **FAST_TRAINING}), run="mpsm")
+    with pytest.raises(ItmkitError, match="method was scan, is vsepp now"):
+        train(workspace, resolve("vsepp", settings={**FAST["vsepp"], **FAST_TRAINING}), run="scan")
     assert results(run) == before
