@@ -142,7 +142,7 @@ def test_two_runs_are_the_same_and_another_seed_is_not(workspace: Workspace) -> 
 
 def test_mpsm_learns_its_training_images_by_heart(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path, train=8, val=8, test=1, repeat=True)
-    settings = {"embed": 32, "word": 16, "similarity": 16, "epochs": 45, "batch_size": 16, "learning_rate": 0.005}
+    settings = {"embed": 32, "word": 16, "similarity": 16, "epochs": 30, "batch_size": 16, "learning_rate": 0.005}
     result = train(workspace, configured(**settings, negatives="soft", decay_epoch=0))
     first = json.loads((result.run / "metrics.jsonl").read_text().splitlines()[0])
     assert first["distance"]["rsum"] < 500
