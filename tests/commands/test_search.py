@@ -141,7 +141,7 @@ def test_a_stale_index_is_refused_and_says_what_to_do(
         return str(told(capsys, *arguments, "-w", str(work.root))["error"]["problems"][0])
 
     assert "there is no index; run `itmkit index" in problem("search", "a dog")
-    assert "--run NAME says which run to index with; there are dual, glfn" in problem("index")
+    assert "--run NAME says which run; there are dual, glfn" in problem("index")
     assert run(cli, ["index", "-w", str(work.root), "--run", "dual", "--out", "small", "--rows", "int8"]) == 0
     assert told(capsys, "search", "-w", str(work.root), "a dog", "--index", "small")["run"] == "dual"
     assert "small: was made with other weights, features or rows" in problem(

@@ -63,6 +63,7 @@ def test_files_of_a_run(method: str, workspace: Workspace) -> None:
         [
             ".lock",
             "config.toml",
+            "made",
             "run.json",
             "metrics.jsonl",
             "vocabulary.json",
