@@ -131,9 +131,7 @@ def test_the_run_is_one_of_so_many_epochs(workspace: Workspace, speed: list[str]
     assert config.measured["asked_epochs"] == of and config.measured["asked_decay_epoch"] == 4
     settings = {**FAST["vsepp"], **TRAINING, "epochs": 6, "decay_epoch": config.training.decay_epoch}
     plain = train(workspace, resolve("vsepp", settings=settings), run="plain")
-    same, found = (
-        load_file(run / "best-global.safetensors") for run in (result.run, plain.run)
-    )  # headers name runs
+    same, found = (load_file(run / "best-global.safetensors") for run in (result.run, plain.run))  # headers name runs
     assert same.keys() == found.keys() and all(torch.equal(same[key], found[key]) for key in same)
 
 
