@@ -53,3 +53,9 @@ def test_from_a_folder_of_pictures_to_a_table_and_figures(
     told = capsys.readouterr().out
     assert "rsum" in told and "mpsm/distance" in told
     assert {path.name for path in Path("work/plots").glob("*.png")} == {"epochs.png", "cmc-test.png"}
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address, *_: opened.append(address))
+    Path("photos/images").rename("more")
+    for command in commands("others"):
+        assert run(cli, command) == 0, capsys.readouterr().err
+    assert "the best 40 candidates scored by mpsm" in capsys.readouterr().out and len(opened) == 1
