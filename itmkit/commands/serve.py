@@ -25,10 +25,7 @@ HERE = ("127.0.0.1", "localhost", "::1")
     "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
     help="Where to listen. With any other address, everyone who reaches it sees your pictures.",
 )  # fmt: skip
-@click.option(
-    "--model-of", "models", multiple=True, metavar="CACHE=FOLDER",
-    help="Where the model of a cache lies now, if it moved since training. May be repeated.",
-)  # fmt: skip
+@options.models_option
 @options.device_option
 def command(
     workspace: Workspace, run: str | None, port: int, host: str, models: tuple[str, ...], device: str | None
@@ -51,16 +48,11 @@ def command(
             import_module(name)
         except ImportError:
             raise ItmkitError(f"serving needs the package {name}: pip install 'itmkit[serve]'") from None
-    wrong = [given for given in models if "=" not in given]
-    if wrong:
-        raise ItmkitError(
-            [f"--model-of {given}: is written CACHE=FOLDER, such as words-bert=models/bert" for given in wrong]
-        )
+    places = options.places_of(models)
 
     from itmkit.serve.answers import open_answers
     from itmkit.serve.run import bound, server, url_of
 
-    places = dict(given.split("=", 1) for given in models)
     with bound(host, port) as listening:
         answers = open_answers(workspace, run=run, device=device, models=places)
         if host not in HERE:

@@ -5,7 +5,7 @@ A cosine is the weighted mean of those of the members. All rows of the index are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def region_vector(store: Store, weights: Mapping[str, float], position: int, reg
             f"{store.folder}: {store.facts.method} keeps no vectors of regions; index a method that compares regions,"
             " such as mpsm or scan"
         )
-    vectors, real = _regions(store.format.unpack(store.read(np.array([position]))), weights)
+    vectors, real = vectors_of_regions(store.format.unpack(store.read(np.array([position]))), weights)
     count = int(real[0].sum())
     if not 0 <= region < len(real[0]) or not real[0, region]:
         raise ItmkitError(f"--region {store.ids[position]}:{region}: the image has the regions 0 to {count - 1}")
@@ -36,34 +36,54 @@ def region_vector(store: Store, weights: Mapping[str, float], position: int, reg
 
 
 def nearest_regions(
-    store: Store, weights: Mapping[str, float], query: np.ndarray, count: int
+    store: Store,
+    weights: Mapping[str, float],
+    query: np.ndarray,
+    count: int,
+    *,
+    among: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions, cosines and region numbers, (n,) each, of the images with the regions most like `query` (D,).
 
     Of each image its most similar region counts; of equal cosines the earlier position and region.
+
+    Args:
+        among: positions, in order, of the images that are compared; all by default.
     """
-    best = np.full(len(store), -np.inf, np.float32)
-    which = np.zeros(len(store), np.int64)
+    here = np.arange(len(store)) if among is None else among
+    best = np.empty(len(here), np.float32)
+    which = np.empty(len(here), np.int64)
+    done = 0
+    for rows in _blocks(store, among):
+        vectors, real = vectors_of_regions(store.format.unpack(rows), weights)
+        cosines = np.where(real, vectors @ query, -np.inf)
+        places = slice(done, done + len(rows))
+        which[places], best[places] = cosines.argmax(axis=1), cosines.max(axis=1)
+        done += len(rows)
+    best[store.dead[here]] = -np.inf
+    found = largest(best, min(count, int(np.isfinite(best).sum())))
+    return here[found], best[found], which[found]
+
+
+def _blocks(store: Store, among: np.ndarray | None) -> Iterator[np.ndarray]:
+    """(n, bytes) uint8 rows, about `BLOCK_BYTES` at a time."""
     size = max(1, BLOCK_BYTES // store.format.bytes)
-    for first, rows in store.rows():
-        for at in range(0, len(rows), size):
-            vectors, real = _regions(store.format.unpack(np.asarray(rows[at : at + size])), weights)
-            cosines = np.where(real, vectors @ query, -np.inf)
-            here = slice(first + at, first + at + len(cosines))
-            which[here] = cosines.argmax(axis=1)
-            best[here] = cosines.max(axis=1)
-    best[store.dead] = -np.inf
-    positions = largest(best, min(count, int(np.isfinite(best).sum())))
-    return positions, best[positions], which[positions]
+    if among is not None:
+        for start in range(0, len(among), size):
+            yield store.read(among[start : start + size])
+        return
+    for rows in store.rows():
+        for start in range(0, len(rows), size):
+            yield np.asarray(rows[start : start + size])
 
 
-def _regions(encoded: Mapping[str, Encoded], weights: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
-    """(n, R, D) float32 and (n, R) bool, True where a region is real."""
+def vectors_of_regions(encoded: Mapping[str, Encoded], weights: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
+    """(n, R, D) float32, the members side by side, and (n, R) bool, True where a region is real."""
     total = sum(weights[member] for member in encoded)
     parts = []
     for member, each in encoded.items():
-        nodes = each["nodes"].numpy()
+        nodes = each["nodes"].float().cpu().numpy()
         length = np.sqrt(np.einsum("nrd,nrd->nr", nodes, nodes))[..., None]
         parts.append(nodes / np.maximum(length, 1e-12) * (weights[member] / total) ** 0.5)
-    real = next(iter(encoded.values()))["mask"].numpy()
+    real = next(iter(encoded.values()))["mask"].cpu().numpy()
     return np.concatenate(parts, axis=2), real

@@ -208,9 +208,9 @@ class Store:
             raise ItmkitError(f"{path}: is missing or has not the size it was written with; run `itmkit index --force`")
         return path
 
-    def rows(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(position of the first, (n, bytes) uint8) of the rows of each chunk, mapped from disk."""
-        return zip(self.starts[:-1].tolist(), self._rows, strict=True)
+    def rows(self) -> Sequence[np.ndarray]:
+        """The rows of each chunk, (n, bytes) uint8, mapped from disk."""
+        return self._rows
 
     def read(self, positions: np.ndarray) -> np.ndarray:
         """(n, bytes) uint8 rows at some positions, in their order; read in the order of the files."""

@@ -17,9 +17,10 @@ import itmkit
 from itmkit.errors import ItmkitError
 from itmkit.index.build import made_from
 from itmkit.index.candidates import candidate_vectors
+from itmkit.index.open import run_of
+from itmkit.index.regions import nearest_regions, vectors_of_regions
 from itmkit.index.search import Hit, Searcher
 from itmkit.index.store import Store
-from itmkit.serve.alike import RegionHit, images_with_region, region_vectors
 from itmkit.serve.asking import AskedTexts
 from itmkit.serve.indexed import IndexedImages, best_overlap, regions_json
 from itmkit.stages import require
@@ -30,6 +31,7 @@ from itmkit.workspace import Workspace
 Order = Literal["matcher", "candidates"]
 Box = tuple[float, float, float, float]
 BEST = 3  # images over which the importance of words is averaged: it means little where the query does not fit
+READ = 256 << 20  # bytes of rows whose regions are compared with one
 KEPT_PICTURES = 4  # given pictures whose regions are kept, for a second question about them
 NO_REGIONS = "this method compares whole pictures: it knows no regions"
 
@@ -124,7 +126,7 @@ class Answers:
         if chosen is None:
             what = f"has no region {region}" if isinstance(region, int) else "has no region in this box"
             raise ItmkitError(f"the picture {what}; {len(regions)} are known of it")
-        hits = images_with_region(self.searcher, region_vectors(encoded.tiles[0][1], chosen), count)
+        hits = self._region_hits(encoded, chosen, count)
         rows = self.images.rows([hit.image for hit in hits]) if hits else None
         return {
             "region": chosen,
@@ -133,6 +135,19 @@ class Answers:
                 self._region_hit(hit, regions_json(rows, number)) for number, hit in enumerate(hits) if rows is not None
             ],
         }
+
+    def _region_hits(self, encoded: EncodedImages, region: int, count: int) -> list[Hit]:
+        """The images with the region most like one of an encoded image.
+
+        Exact up to `READ` bytes of rows; of a larger index, the images nearest by their vector are compared.
+        """
+        store, weights = self.searcher.store, self.matcher.weights
+        query = vectors_of_regions(encoded.tiles[0][1], weights)[0][0, region]
+        most = max(count, READ // store.format.bytes)
+        among = np.sort(self.searcher.nearest(query, most)[0])  # in the order of the files
+        found = nearest_regions(store, weights, query, count, among=among)
+        ranked = enumerate(zip(*(each.tolist() for each in found), strict=True), 1)
+        return [Hit(store.ids[place], place, rank, rank, score, None, which) for rank, (place, score, which) in ranked]
 
     def _importance(self, query: str, positions: list[int]) -> np.ndarray:
         """(L,) by how much the score falls without each word, the mean over the images at some positions."""
@@ -176,9 +191,9 @@ class Answers:
         ranks = {"place": place, "rank": hit.rank, "candidate_rank": hit.candidate_rank}
         return {**ranks, **scores, **self._shown(hit.image)}
 
-    def _region_hit(self, hit: RegionHit, regions: dict[str, Any]) -> dict[str, Any]:
+    def _region_hit(self, hit: Hit, regions: dict[str, Any]) -> dict[str, Any]:
         box = regions["regions"][hit.region] if hit.region < len(regions["regions"]) else None
-        found = {"rank": hit.rank, "score": _number(hit.score), **self._shown(hit.image)}
+        found = {"rank": hit.rank, "score": _number(hit.candidate_score), **self._shown(hit.image)}
         return {**found, "region": box, "size": regions["size"]}
 
     def _shown(self, image: str) -> dict[str, Any]:
@@ -222,9 +237,7 @@ def open_answers(
     """
     folder = workspace.root / "index"
     store = Store(folder)
-    place = workspace.run(run) if run is not None else Path(store.facts.run)
-    if run is None and not place.is_dir():  # the workspace was moved or copied
-        place = workspace.root / "runs" / place.name
+    place = workspace.run(run) if run is not None else run_of(workspace, store.facts, folder)
     matcher = open_matcher(place, device=device, models=models)
     require(workspace, *matcher.needs.image_caches, dataset=workspace.dataset())
     if dict(store.facts.made_from) != made_from(workspace, matcher):
