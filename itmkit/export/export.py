@@ -8,12 +8,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from itmkit.errors import ItmkitError, nearest
+from itmkit.errors import ItmkitError
 from itmkit.export.card import card_of
 from itmkit.export.files import CARD, copy_run, differing, without_local_places
 from itmkit.files import remove_folder, write_text
 from itmkit.matchers import method
-from itmkit.runs.facts import RunFacts, run_names
+from itmkit.runs.facts import RunFacts, find_run, no_such_run
 from itmkit.runs.hub import upload
 from itmkit.runs.made import made_in_training
 from itmkit.runs.place import evaluating
@@ -48,7 +48,10 @@ def export_run(workspace: Workspace, run: str, folder: Path, *, force: bool = Fa
         ItmkitError: there is no such run; it has no weights yet; it is not known what made its caches; the folder holds
             something else.
     """
-    source = _folder_of(workspace, run)
+    found = find_run(workspace, run)
+    if found is None:
+        raise no_such_run(workspace, run, option="")
+    source = found.resolve()
     _check_target(folder)
     with evaluating(source) if source == workspace.root.resolve() / "runs" / source.name else nullcontext():
         config, facts = read_config(source / "config.toml"), RunFacts.read(source)
@@ -91,15 +94,6 @@ def push(folder: Path, repository: str, *, private: bool = False) -> tuple[str, 
         address = upload(published, repository, private=private)
     notes = [f"the model of {cache} lies on this machine; who opens the matcher says where it lies" for cache in local]
     return address, notes
-
-
-def _folder_of(workspace: Workspace, run: str) -> Path:
-    for folder in ([workspace.run(run)] if Path(run).name == run else []) + [Path(run)]:
-        if RunFacts.exist(folder):
-            return folder.resolve()
-    have = run_names(workspace)
-    there = ", ".join(have) or "none: run `itmkit train` first"
-    raise ItmkitError(f"{run}: no such run, nor the folder of one; there are {there}{nearest(run, have)}")
 
 
 def _check_target(folder: Path) -> None:

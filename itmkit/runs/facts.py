@@ -119,8 +119,22 @@ def run_names(workspace: Workspace) -> list[str]:
     return sorted(path.parent.name for path in (workspace.root / "runs").glob(f"*/{FILE}"))
 
 
+def find_run(workspace: Workspace, name: str) -> Path | None:
+    """The folder of a run: of this workspace by its name, or any by its path; None where there is none."""
+    if Path(name).name == name and RunFacts.exist(workspace.root / "runs" / name):
+        return workspace.run(name)
+    return Path(name).resolve() if RunFacts.exist(Path(name)) else None
+
+
+def no_such_run(workspace: Workspace, name: str, option: str = "--run ") -> ItmkitError:
+    """What to raise where `find_run` finds none: the runs there are, and the nearest name."""
+    have = run_names(workspace)
+    there = ", ".join(have) or "none: run `itmkit train` first"
+    return ItmkitError(f"{option}{name}: no such run, nor the folder of one; there are {there}{nearest(name, have)}")
+
+
 def run_folder(workspace: Workspace, name: str | None) -> Path:
-    """The folder of a run: of this workspace by its name, or any by its path; None: the only one of the workspace.
+    """The folder of a run, by name or path as in `find_run`; None: the only one of the workspace.
 
     Raises:
         ItmkitError: there is none, or several and no name says which.
@@ -133,12 +147,7 @@ def run_folder(workspace: Workspace, name: str | None) -> Path:
             else f"{workspace.root}: holds no trained run; run `itmkit train` first, or name the folder of one"
         )
     given = have[0] if name is None else name
-    own = workspace.root / "runs" / given
-    if Path(given).name == given and RunFacts.exist(own):
-        return own
-    if RunFacts.exist(Path(given)):
-        return Path(given).resolve()
-    raise ItmkitError(
-        f"--run {given}: no such run, nor the folder of one; there are"
-        f" {', '.join(have) or 'none: run `itmkit train` first'}{nearest(given, have)}"
-    )
+    found = find_run(workspace, given)
+    if found is None:
+        raise no_such_run(workspace, given)
+    return found

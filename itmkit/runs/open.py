@@ -11,13 +11,13 @@ import torch
 
 from itmkit.cache.manifest import read_manifest
 from itmkit.dataset import Dataset
-from itmkit.errors import ItmkitError, first_line, nearest
+from itmkit.errors import ItmkitError, first_line
 from itmkit.files import sha256_file
 from itmkit.inputs import Needs, Sizes
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.matchers import build, method
 from itmkit.runs.checkpoint import load_weights
-from itmkit.runs.facts import CONFIG, FILE, VOCABULARY, RunFacts, run_names
+from itmkit.runs.facts import CONFIG, FILE, VOCABULARY, RunFacts, find_run, no_such_run
 from itmkit.runs.made import made_in_training, made_otherwise
 from itmkit.runs.settings import RunConfig, read_config
 from itmkit.stages import require
@@ -62,16 +62,11 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device, dataset: 
     Raises:
         ItmkitError: there is no such run, it has no weights yet, or the caches are not those it was trained on.
     """
-    path = Path(name)
-    own = path.name == name and RunFacts.exist(workspace.root / "runs" / name)
-    foreign = not own and RunFacts.exist(path)
-    folder = path.resolve() if foreign else workspace.run(name)
-    if not RunFacts.exist(folder):
-        have = run_names(workspace)
-        raise ItmkitError(
-            f"--run {name}: no such run, nor the folder of one; there are"
-            f" {', '.join(have) or 'none: run `itmkit train` first'}{nearest(name, have)}"
-        )
+    folder = find_run(workspace, name)
+    if folder is None:
+        workspace.run(name)  # a name that no run can have is told as that
+        raise no_such_run(workspace, name)
+    foreign = Path(name).name != name or folder != workspace.run(name)
     facts = RunFacts.read(folder)
     facts.check_files(folder, CONFIG, VOCABULARY)
     config = read_config(folder / CONFIG)

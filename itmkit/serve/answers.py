@@ -192,6 +192,7 @@ class Answers:
         return {**ranks, **scores, **self._shown(hit.image)}
 
     def _region_hit(self, hit: Hit, regions: dict[str, Any]) -> dict[str, Any]:
+        assert hit.region is not None  # `_region_hits` says which
         box = regions["regions"][hit.region] if hit.region < len(regions["regions"]) else None
         found = {"rank": hit.rank, "score": _number(hit.candidate_score), **self._shown(hit.image)}
         return {**found, "region": box, "size": regions["size"]}
