@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from itmkit.cache import CacheReader
+from itmkit.cache.begin import begun_manifest
 from itmkit.dataset_info import info_path
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
@@ -86,7 +87,10 @@ def quickstart(workspace: Workspace, *, seed: int = 0, force: bool = False, prog
             make_scenes(workspace, **SCENES, seed=seed, progress=progress)
     job = Job(force=force, progress=progress)
     with timed("extract-regions"):
-        extract_regions(workspace, regions=REGIONS, job=job)
+        # Of a finished cache nothing is asked, so that the detector is not loaded to look at its weights.
+        begun = begun_manifest(workspace.cache("regions"))
+        known = begun is not None and begun.made_by.settings.get("regions") == REGIONS and not force
+        extract_regions(workspace, regions=None if known else REGIONS, job=job)
     with timed("parse-text"):
         parse_text(workspace, job=job)
     with timed("build-graphs"):
