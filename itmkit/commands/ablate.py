@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from itmkit.commands import complete
-from itmkit.commands.options import device_option, force_option, json_option, workspace_option
+from itmkit.commands.options import device_option, force_option, json_option, split_option, workspace_option
 from itmkit.commands.train import read_settings
 from itmkit.workspace import Workspace
 
@@ -21,14 +21,7 @@ if TYPE_CHECKING:
 @workspace_option
 @click.option("--recipe", metavar="NAME", show_default="of the run, else small", help="As in train.")
 @click.option("--only", multiple=True, metavar="ROW", help="One row of the table (may be repeated); default: all.")
-@click.option(
-    "--split",
-    default="test",
-    show_default=True,
-    metavar="NAME",
-    shell_complete=complete.splits,
-    help="As in evaluate.",
-)
+@split_option()
 @device_option
 @force_option
 @json_option

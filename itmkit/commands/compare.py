@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from itmkit.commands import complete
-from itmkit.commands.options import device_option, force_option, json_option, workspace_option
+from itmkit.commands.options import device_option, force_option, json_option, split_option, workspace_option
 from itmkit.commands.train import read_settings
 from itmkit.workspace import Workspace
 
@@ -29,14 +29,7 @@ if TYPE_CHECKING:
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Runs of each method, with seeds 0, 1, ..."
 )
 @click.option("--recipe", default="small", show_default=True, metavar="NAME", help="As in train.")
-@click.option(
-    "--split",
-    default="test",
-    show_default=True,
-    metavar="NAME",
-    shell_complete=complete.splits,
-    help="As in evaluate.",
-)
+@split_option()
 @click.option("--prefix", default="compare", show_default=True, metavar="NAME", help="Start of the names of the runs.")
 @click.option("--intervals", is_flag=True, help="95% intervals of the means over seeds, by bootstrap over images.")
 @click.option("--against", metavar="METHOD", help="One of --methods: differences of the others from it, with p-values.")

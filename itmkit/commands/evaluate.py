@@ -11,7 +11,7 @@ import click
 
 from itmkit.commands import complete
 from itmkit.commands.formats import FORMATS, Format, formatted
-from itmkit.commands.options import Path_, device_option, json_option, workspace_option
+from itmkit.commands.options import Path_, device_option, json_option, split_option, workspace_option
 from itmkit.commands.visible import visible
 from itmkit.methods.reported import PROTOCOLS, Reported, not_comparable, reported
 from itmkit.progress import SILENT
@@ -35,14 +35,7 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
     shell_complete=complete.runs,
     help="A trained run; several are averaged (ensemble).",
 )
-@click.option(
-    "--split",
-    shell_complete=complete.splits,
-    default="test",
-    show_default=True,
-    metavar="NAME",
-    help="train, val, test, or a protocol: coco5k, coco1k (five folds), flickr1k, f8k.",
-)
+@split_option(help="train, val, test, or a protocol: coco5k, coco1k (five folds), flickr1k, f8k.")
 @click.option(
     "--scores",
     "files",

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from itmkit.commands import complete
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
 
@@ -45,6 +46,22 @@ def force_option(function: F) -> F:
 
 def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for machines.")(function)
+
+
+def split_option(*, help: str = "As in evaluate.") -> Callable[[F], F]:
+    """`--split NAME`, with completion."""
+
+    def decorate(function: F) -> F:
+        return click.option(
+            "--split",
+            default="test",
+            show_default=True,
+            metavar="NAME",
+            shell_complete=complete.splits,
+            help=help,
+        )(function)
+
+    return decorate
 
 
 def device_option(function: F) -> F:

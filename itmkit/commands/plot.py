@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from itmkit.commands import complete
-from itmkit.commands.options import Path_, json_option, workspace_option
+from itmkit.commands.options import Path_, json_option, split_option, workspace_option
 from itmkit.workspace import Workspace
 
 WHAT = ("epochs", "compare", "cmc", "precision", "slices", "labels")
@@ -25,14 +25,7 @@ WHAT = ("epochs", "compare", "cmc", "precision", "slices", "labels")
     shell_complete=complete.runs,
     help="A run to draw (default: every one that has what is drawn).",
 )
-@click.option(
-    "--split",
-    default="test",
-    show_default=True,
-    metavar="NAME",
-    shell_complete=complete.splits,
-    help="As in evaluate; epochs are of val.",
-)
+@split_option(help="As in evaluate; epochs are of val.")
 @click.option(
     "--comparison",
     default="compare",
