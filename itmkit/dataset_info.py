@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from itmkit.files import read_json, sha256_file, write_json
-from itmkit.typed import Text
+from itmkit.files import sha256_file, write_json
+from itmkit.typed import Text, read_strict_json
 
 SHA = "jsonl_sha256"  # in dataset.info.json: of the dataset.jsonl that was written with it
 FEWEST = 4  # pictures of a split whose number of captions tells something
@@ -64,7 +64,7 @@ def settle(path: Path) -> None:
 def info_of(path: Path, sha256: str) -> Path:
     """The file with the facts of the images in `path`, which has this digest. There may be none at that place."""
     following = _next_path(path)
-    info = read_json(following) if following.is_file() else None
+    info = read_strict_json(following) if following.is_file() else None
     return following if isinstance(info, dict) and info.get(SHA) == sha256 else info_path(path)
 
 

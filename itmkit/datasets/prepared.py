@@ -11,8 +11,9 @@ from itmkit.caption_text import evenly_spelled
 from itmkit.dataset import PICTURES, Caption, Dataset, ImageRecord, read_dataset, write_dataset
 from itmkit.dataset_info import SHA, settle, uneven_captions
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json, write_text
+from itmkit.files import write_text
 from itmkit.progress import SILENT, Progress
+from itmkit.typed import read_strict_json
 from itmkit.workspace import Workspace
 
 LEFT_OUT = "dataset.left-out.txt"  # in the workspace: a line for everything that an option left out
@@ -107,7 +108,7 @@ def prepare_scenes(
     old = None if force else present(workspace)
     if old is not None:
         settle(workspace.dataset_path)
-        written = read_json(workspace.dataset_info_path) if workspace.dataset_info_path.exists() else {}
+        written = read_strict_json(workspace.dataset_info_path) if workspace.dataset_info_path.exists() else {}
         written.pop(SHA, None)
         # Equal digests: nobody has edited dataset.jsonl since. The pictures themselves are not looked at.
         if old.info == written and old.kind == "scenes" and old.info["settings"] == settings:

@@ -10,11 +10,11 @@ from typing import Any
 import itmkit
 from itmkit.cache.manifest import Manifest, read_manifest
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json
 from itmkit.matchers import method
 from itmkit.runs.facts import RunFacts, evaluated_on
 from itmkit.runs.made import FOLDER as MADE
 from itmkit.runs.settings import RunConfig, own_settings
+from itmkit.typed import sealed
 from itmkit.workspace import Workspace
 
 RECALLS = [(side, k) for side in ("i2t", "t2i") for k in ("R@1", "R@5", "R@10")]
@@ -41,7 +41,9 @@ def card_of(export: Path, name: str, workspace: Workspace, config: RunConfig, fa
         workspace: where the run was trained. If its data set is still that of training, the card tells its counts.
     """
     made = {cache: found for cache in facts.caches if (found := read_manifest(export / MADE / cache)) is not None}
-    evaluations = {split: read_json(export / f"eval-{split}.json") for split in evaluated_on(export)}
+    evaluations = {
+        split: sealed(export / f"eval-{split}.json", "evaluate the run again") for split in evaluated_on(export)
+    }
     card = _Card(name, config, facts, made, _data(workspace, facts), evaluations)
     try:
         sections = [_use(card), _data_section(card), _features(card), _training(card), _figures(card), _limits(card)]

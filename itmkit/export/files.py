@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from itmkit.cache.manifest import NAME
-from itmkit.cache.name import CacheName
-from itmkit.files import read_json, write_json
+from itmkit.files import write_json
 from itmkit.runs.facts import FILE as FACTS
 from itmkit.runs.made import FOLDER as MADE
-from itmkit.runs.made import place_of_made
+from itmkit.runs.made import keep_manifest, place_of_made
+from itmkit.typed import read_strict_json
 
 CARD = "README.md"
 
@@ -28,13 +28,7 @@ def copy_run(run: Path, members: Sequence[str], caches: Sequence[str], folder: P
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
     for cache in caches:
-        place = folder / MADE / cache / NAME
-        place.parent.mkdir(parents=True)
-        record = read_json(place_of_made(run, cache) / NAME)
-        if CacheName.of(cache).kind != "regions":
-            record["tables"] = {}  # of a run that reads the manifests of its workspace
-        record.pop("tables_sha256", None)
-        write_json(place, record)
+        keep_manifest(place_of_made(run, cache), cache, folder)
     shutil.copyfile(run / FACTS, folder / FACTS)
 
 
@@ -47,7 +41,7 @@ def without_local_places(folder: Path, target: Path) -> list[str]:
     shutil.copytree(folder, target)
     local = []
     for place in sorted((target / MADE).rglob(NAME)):
-        record = read_json(place)
+        record = read_strict_json(place)
         kept = {key: value for key, value in record["notes"].items() if not _is_path(value)}
         if "model" in record["notes"] and "model" not in kept:
             kept["model"] = (record["made_by"]["model"] or {}).get("id", "unknown")

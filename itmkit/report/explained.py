@@ -10,12 +10,13 @@ from PIL import Image
 
 from itmkit.caption_text import has_words
 from itmkit.errors import ItmkitError
-from itmkit.files import check_replaces, read_json, write_json
+from itmkit.files import check_replaces, write_json
 from itmkit.report import sentence
 from itmkit.report.figure import METADATA, drawing_package, is_figure, save, style
 from itmkit.report.page import LETTER, SMALL, WIDE, Block, Place, bare, page, shown, signed
 from itmkit.report.spotlight import draw_boxes, draw_lit, fitted, pixels_of, region_name
 from itmkit.trained import Explanation
+from itmkit.typed import read_strict_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,7 +90,7 @@ def check_target(path: Path) -> None:
 
 def _is_explanation(path: Path) -> bool:
     try:
-        kept = read_json(path)
+        kept = read_strict_json(path)
     except ItmkitError:
         return False
     return isinstance(kept, dict) and {"image", "text", "score", "words", "quantities"} <= kept.keys()

@@ -13,7 +13,8 @@ from pathlib import Path
 from itmkit.cache.manifest import NAME, Manifest, read_manifest
 from itmkit.cache.name import CacheName
 from itmkit.errors import ItmkitError
-from itmkit.files import read_json, write_json
+from itmkit.files import write_json
+from itmkit.typed import read_strict_json
 from itmkit.workspace import Workspace
 
 FOLDER = "made"
@@ -36,11 +37,16 @@ def write_made(workspace: Workspace, folder: Path, caches: Mapping[str, str]) ->
             raise ItmkitError(
                 f"{workspace.cache(cache)}: was made anew while the training began; run the same command again"
             )
-        record = read_json(workspace.cache(cache) / NAME)
-        kept = KEPT_TABLES if CacheName.of(cache).kind == "regions" else ()
-        record["tables"] = {name: table for name, table in record["tables"].items() if name in kept}
-        record.pop("tables_sha256", None)  # of the tables that the cache has
-        write_json(folder / FOLDER / cache / NAME, record)
+        keep_manifest(workspace.cache(cache), cache, folder)
+
+
+def keep_manifest(source: Path, cache: str, folder: Path) -> None:
+    """Copies the manifest of a cache, in the folder `source`, to `folder/made`, with those tables that are of use."""
+    record = read_strict_json(source / NAME)
+    kept = KEPT_TABLES if CacheName.of(cache).kind == "regions" else ()
+    record["tables"] = {name: table for name, table in record["tables"].items() if name in kept}
+    record.pop("tables_sha256", None)  # of the tables that the cache has
+    write_json(folder / FOLDER / cache / NAME, record)
 
 
 def keeps_made(folder: Path) -> bool:

@@ -66,6 +66,16 @@ def test_evaluate_takes_an_export(trained: Workspace, exported: Path, tmp_path: 
     assert found.notes == () and not list(exported.glob("*.lock*"))
 
 
+def test_a_figure_that_was_changed_by_hand_comes_into_no_card(trained: Workspace, tmp_path: Path) -> None:
+    home = Workspace(shutil.copytree(trained.root, tmp_path / "work"))
+    evaluate(home, ["glfn"])
+    path = home.run("glfn") / "eval-test.json"
+    path.write_text(path.read_text().replace('"images": 4', '"images": 5', 1))
+    with pytest.raises(ItmkitError, match=r"eval-test.json: its content is not what was written"):
+        export_run(home, "glfn", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_it_holds_no_pickle_and_its_card_says_what_it_is(exported: Path) -> None:
     kinds = {path.suffix for path in exported.rglob("*") if path.is_file()}
     assert kinds == {".json", ".jsonl", ".toml", ".safetensors", ".md"}
