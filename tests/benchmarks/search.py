@@ -208,7 +208,8 @@ def measured(folder: Path, matcher: Matcher, queries: int, *, warm: bool) -> Non
             del store  # pages that are mapped cannot be dropped
             drop_pages(folder)
         found["bare read"], _ = timed(partial(bare_read, folder, size, positions))
-        store = Store(folder)
+        if not warm:
+            store = Store(folder)
         for name, value in found.items():
             times.setdefault(name, []).append(value)
     print("warm" if warm else "cold")
