@@ -10,7 +10,7 @@ import numpy as np
 from itmkit.errors import ItmkitError
 from itmkit.trained import EncodedImages, EncodedTexts, Matcher
 from itmkit.trained.encoded import AnyImage
-from itmkit.trained.explain import Words, words_of
+from itmkit.trained.explain import Words, with_each_word_left_out, words_of
 
 KEPT = 16  # queries
 MOST_WORDS = 48  # of a query: it is scored again without each of them, which takes the time of their square
@@ -35,8 +35,7 @@ class AskedTexts:
 
     def with_each_word_left_out(self, text: str) -> EncodedTexts:
         """The caption itself, and then without its first word, without its second one, and so on."""
-        without = [" ".join(f"{text[:start]} {text[end:]}".split()) for start, end in self.words(text).spans]
-        return self.encode_texts([text, *(other or text for other in without)])
+        return self.encode_texts(with_each_word_left_out(text, self.words(text)))
 
     def encode_images(self, images: Sequence[AnyImage]) -> EncodedImages:
         return self._matcher.encode_images(images)
@@ -44,5 +43,5 @@ class AskedTexts:
     def encode_texts(self, texts: Sequence[str]) -> EncodedTexts:
         return self._encoded(tuple(texts))
 
-    def score_members(self, images: EncodedImages, texts: Sequence[str]) -> Mapping[str, np.ndarray]:
-        return self._matcher.score_members(images, self.encode_texts(texts))
+    def score_members(self, images: EncodedImages, texts: EncodedTexts) -> Mapping[str, np.ndarray]:
+        return self._matcher.score_members(images, texts)

@@ -45,3 +45,13 @@ class EncodedTexts:
 
     def __len__(self) -> int:
         return len(self.captions)
+
+    def one(self, place: int) -> dict[str, Encoded]:
+        """By member, what it made of one of the captions."""
+        for places, tile in self.tiles:
+            if len(at := np.flatnonzero(places == place)):
+                return {
+                    member: {name: value[at[0] : at[0] + 1] for name, value in encoded.items()}
+                    for member, encoded in tile.items()
+                }
+        raise IndexError(place)

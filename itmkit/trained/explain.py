@@ -32,7 +32,7 @@ class Scorer(Protocol):
 
     def encode_texts(self, texts: Sequence[str]) -> EncodedTexts: ...
 
-    def score_members(self, images: EncodedImages, texts: Sequence[str]) -> Mapping[str, np.ndarray]: ...
+    def score_members(self, images: EncodedImages, texts: EncodedTexts) -> Mapping[str, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,11 @@ def explain(matcher: Scorer, image: AnyImage | EncodedImages, text: str) -> Expl
         raise ItmkitError("the caption holds no word, so there is nothing to explain")
     images = image if isinstance(image, EncodedImages) else matcher.encode_images([image])
     words = words_of(matcher, text)
-    without = [_left_out(text, span) for span in words.spans]
-    # The caption itself comes first. A word that is all of a caption cannot be left out.
-    texts = [text, *(other or text for other in without)]
+    texts = matcher.encode_texts(with_each_word_left_out(text, words))
     by_member = matcher.score_members(images, texts)
     scores = np.average(list(by_member.values()), axis=0, weights=[matcher.weights[name] for name in by_member])[0]
     rows, (_, encoded_image) = images.rows[0], images.tiles[0]
-    (_, encoded_text) = matcher.encode_texts([text]).tiles[0]
+    encoded_text = texts.one(0)
     count = int(rows.columns["count"][0]) if "count" in rows.columns else rows.features[0].shape[0]
     with torch.inference_mode():
         quantities = {
@@ -181,7 +179,10 @@ def words_of(matcher: Scorer, text: str) -> Words:
     return Words(words, spans, heads, relations)
 
 
-def _left_out(text: str, span: tuple[int, int]) -> str:
-    """The caption without the characters of a word; empty where nothing is left."""
-    start, end = span
-    return " ".join(f"{text[:start]} {text[end:]}".split())
+def with_each_word_left_out(text: str, words: Words) -> list[str]:
+    """The caption itself, and then without its first word, without its second one, and so on.
+
+    A word that is all of a caption cannot be left out.
+    """
+    without = [" ".join(f"{text[:start]} {text[end:]}".split()) for start, end in words.spans]
+    return [text, *(other or text for other in without)]
