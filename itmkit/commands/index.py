@@ -69,7 +69,7 @@ def command(
     \b
     Examples:
       itmkit index -w work --run mpsm
-      itmkit index -w photos --run ../work/runs/mpsm --rows int8
+      itmkit index -w photos --run ../trained/runs/mpsm --rows int8
       itmkit index -w work --add                 (after new pictures came)
       itmkit index -w work --engine faiss        (for millions of pictures)
       itmkit index -w work --to parquet vectors.parquet
