@@ -57,7 +57,7 @@ def command(
     Examples:
       itmkit explain --run mpsm --image scene-200000 "a red car left of a boat"
       itmkit explain --run mpsm --image beach.jpg "two dogs" -o beach.png
-      itmkit explain --run ../trained/runs/mpsm --image beach.jpg "two dogs" --json
+      itmkit explain --run ../old/runs/mpsm --image beach.jpg "two dogs" --json
     """
     from itmkit.commands import console
     from itmkit.report.explained import check_target, write_explained
