@@ -92,6 +92,11 @@ class Workspace:
         """The table that `itmkit compare` writes."""
         return self.root / "runs" / f"{prefix}-{split}.json"
 
+    @staticmethod
+    def compared_run(prefix: str, label: str, seed: int) -> str:
+        """The run that `itmkit compare` trains for a method with settings, "mefn:mfe=false", and a seed."""
+        return f"{prefix}-{label.replace(':', '+').replace('/', '_')}-seed{seed}"
+
     def image_path(self, file: str) -> Path:
         """The place of a picture: `file` of the data set is relative to the workspace, or absolute."""
         return self.root / file

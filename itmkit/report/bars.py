@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itmkit.report.curves import SIDES
-from itmkit.report.figure import COLOURS, HALO, heading, mark, pale, sheet, style, wrapped
+from itmkit.report.figure import HALO, heading, mark, pale, sheet, style, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SINGLE = "single"
+HATCHES = ["", "///", "xx", "..", "--"]  # of each kind: single, ensemble of 2, ...
 _ERROR = {"color": "0.1", "elinewidth": 0.9, "capsize": 1.8, "capthick": 0.9}
 _STROKE = {"color": "0.1", "linewidth": 0.9, "marker": "|", "markersize": 4}
 _DOTS = {"linestyle": "none", "marker": "o", "markersize": 1.9, "markerfacecolor": "white", "markeredgecolor": "0.1"}
@@ -21,7 +22,12 @@ _DOTS |= {"markeredgewidth": 0.5}
 
 
 def methods(
-    rows: Sequence[Mapping[str, Any]], title: str, *, figure: str = "rsum", chance: float | None = None
+    rows: Sequence[Mapping[str, Any]],
+    title: str,
+    *,
+    figure: str = "rsum",
+    chance: float | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> Figure:
     """Horizontal bars of one figure, the best mean on top: mean, standard deviation over seeds, a dot for each seed.
 
@@ -29,17 +35,19 @@ def methods(
         rows: as in the file of `itmkit compare`: "name", "kind" and "values", {figure: [value of each seed]}.
         figure: which: "rsum", "i2t R@1", ...
         chance: what random scores reach; the axis says it.
+        numbers: of the look of each row, see `itmkit.report.figure.mark`; 0, 1, ... by default.
     """
     values = [np.asarray(row["values"][figure], float) for row in rows]
     ordered = sorted(range(len(rows)), key=lambda i: (-values[i].mean(), rows[i]["name"]))
     kinds = sorted({row["kind"] for row in rows}, key=lambda kind: (kind != SINGLE, kind))
-    colours = dict(zip(kinds, [COLOURS[4], *COLOURS[:4], *COLOURS[5:]] * len(kinds), strict=False))
+    patterns = dict(zip(kinds, HATCHES * len(kinds), strict=False))
+    colours = [mark(number)["color"] for number in numbers or range(len(rows))]
     names = [wrapped(rows[i]["name"], 26) for i in ordered]
     several = max(len(mine) for mine in values) > 1
     height = 0.38 + sum(0.2 if "\n" not in name else 0.1 * (2 + name.count("\n")) for name in names)
     with style() as matplotlib:
         patch, line = matplotlib.patches.Patch, matplotlib.lines.Line2D
-        entries = [(patch(facecolor=colours[kind]), kind) for kind in kinds]
+        entries = [(patch(facecolor="0.5", edgecolor="white", hatch=patterns[kind]), kind) for kind in kinds]
         if several:
             halo = [matplotlib.patheffects.withStroke(linewidth=2, foreground=HALO)]  # seen on bars and on dark pages
             entries.append((line([], [], path_effects=halo, **_STROKE), "standard deviation"))
@@ -48,7 +56,8 @@ def methods(
         axis = axes[0, 0]
         for place, i in enumerate(ordered):
             mine = values[i]
-            axis.barh(place, mine.mean(), height=0.72, color=colours[rows[i]["kind"]])
+            look = {"color": colours[i], "edgecolor": "white", "linewidth": 0, "hatch": patterns[rows[i]["kind"]]}
+            axis.barh(place, mine.mean(), height=0.72, **look)
             says = f"{mine.mean():.1f}"
             if len(mine) > 1:
                 spread = float(np.std(mine, ddof=1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -193,7 +194,13 @@ def _compare(workspace: Workspace, choice: Choice) -> Drawing:
     over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
     title = f"{choice.figure} by method: {data_name(workspace)}, {choice.split}, {facts['images']:,} images; {over}"
     chance = facts["chance_rsum"] if choice.figure == "rsum" else None
-    figure = bars.methods(rows, title, figure=choice.figure, chance=chance)
+    run_of = partial(Workspace.compared_run, choice.comparison, seed=facts["seeds"][0])  # whose colour a method has
+    runs = [run_of(row["name"]) for row in facts["rows"]]
+    if choice.members:
+        pairs = [row["name"].rpartition("/") for row in facts["members"]]
+        runs += [f"{run_of(label)}/{member}" for label, _, member in pairs]
+    numbers = choice.colours.of(runs)
+    figure = bars.methods(rows, title, figure=choice.figure, chance=chance, numbers=numbers)
     suffix = "" if choice.figure == "rsum" else "-" + choice.figure.replace(" R@", "-r")
     name = f"compare-{choice.comparison}-{choice.split}{suffix}"
     return Drawing("compare", name, title, [row["name"] for row in rows], figure)

@@ -56,7 +56,7 @@ class Contender:
 
     def run(self, seed: int, prefix: str) -> str:
         """The name of its run: a folder name."""
-        return f"{prefix}-{self.label.replace(':', '+').replace('/', '_')}-seed{seed}"
+        return Workspace.compared_run(prefix, self.label, seed)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from itmkit.report.bars import labels, methods
+from itmkit.report.figure import COLOURS
 
 pytest.importorskip("matplotlib")
 
@@ -44,13 +45,16 @@ def test_bars_are_means_with_spread_and_seeds(figure: str) -> None:
     assert figure in axis.get_xlabel()
 
 
-def test_single_and_ensemble_have_colours_of_their_own() -> None:
-    drawn = methods(ROWS, "title")
-    colours = [patch.get_facecolor() for patch in sorted(drawn.axes[0].patches, key=lambda patch: patch.get_y())]
-    assert colours[0] != colours[1] == colours[2]
+def test_bars_have_the_colours_of_their_runs_and_the_pattern_of_their_kind() -> None:
+    from matplotlib.colors import to_hex
+
+    drawn = methods(ROWS, "title", numbers=[5, 1, 3])
+    patches = sorted(drawn.axes[0].patches, key=lambda patch: patch.get_y())
+    assert [to_hex(patch.get_facecolor()).upper() for patch in patches] == [COLOURS[1], COLOURS[5], COLOURS[3]]
+    assert [patch.get_hatch() for patch in patches] == ["///", "", ""]
     legend = drawn.legends[0]
     assert [text.get_text() for text in legend.get_texts()][:2] == ["single", "ensemble of 2"]
-    assert [patch.get_facecolor() for patch in legend.get_patches()] == [colours[1], colours[0]]
+    assert [patch.get_hatch() for patch in legend.get_patches()] == ["", "///"]
 
 
 def test_one_seed_has_no_spread_and_no_dots() -> None:
