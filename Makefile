@@ -1,5 +1,6 @@
 # make quickstart   installs into .venv and runs the whole pipeline once on drawn scenes: a few minutes
 # make test         installs into .venv and runs every check: lint, types, tests (which try the examples too)
+# make docs         builds the pages of docs/ as a site with search, in site/
 # make wheel        builds dist/itmkit-*.whl and the source archive
 # make test-gpu     runs every command on a CUDA device and measures it; says so where there is none
 # make clean        removes .venv and what the checks left
@@ -11,7 +12,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test lint types tests test-gpu wheel clean
+.PHONY: quickstart test lint types tests test-gpu docs wheel clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/itmkit quickstart $(QUICKSTART)
@@ -31,6 +32,10 @@ types: $(VENV)/.installed-test
 tests: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo site/index.html
+
 # In an environment of its own: what builds a package is no part of what runs or tests it.
 wheel: $(VENV)/.made
 	$(BIN)/python -m venv $(VENV)/build
@@ -41,15 +46,19 @@ test-gpu: $(VENV)/.installed
 	$(BIN)/python -m tests.gpu.check $(GPU)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.made
 	$(PIP_INSTALL) --editable '.[report]'
 	@touch $@
 
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/.made
+	$(PIP_INSTALL) --editable '.[docs]'
+	@touch $@
+
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/.made
 	$(PIP_INSTALL) --editable '.[test]'
-	@touch $@ $(VENV)/.installed
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
 
 $(VENV)/.made:
 	@for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python3.10 python); do \
