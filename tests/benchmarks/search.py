@@ -11,8 +11,8 @@ queries of 12 random words. It is written to --folder (4.3 GB at 100,000 images)
     search       all of a query, its encoding too
     --add        1,000 new images, against encoding them
 
-Cold: the pages of the index are dropped from memory before each query, and it is opened anew ("opening"). Memory is what the process has of its own
-(RssAnon), without the pages of the mapped files. The machine must be idle.
+Cold: the pages of the index are dropped from memory before each query, and it is opened anew ("opening"). Memory is what
+the process has of its own (RssAnon), without the pages of the mapped files. The machine must be idle.
 """
 
 from __future__ import annotations
