@@ -11,7 +11,7 @@ queries of 12 random words. It is written to --folder (4.3 GB at 100,000 images)
     search       all of a query, its encoding too
     --add        1,000 new images, against encoding them
 
-Cold: the pages of the index are dropped from memory before each query, and it is opened anew ("opening"). Memory is what
+Cold: the pages of the index are dropped from memory before each query, which opens it anew ("opening"). Memory is what
 the process has of its own (RssAnon), without the pages of the mapped files. The machine must be idle.
 """
 
