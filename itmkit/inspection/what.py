@@ -18,7 +18,6 @@ from itmkit.inspection.hdf5 import is_hdf5
 from itmkit.inspection.report import Report, ReportTable, leaves, short
 from itmkit.pictures.facts import Facts, all_picture_facts
 from itmkit.progress import SILENT, Progress
-from itmkit.runs.checkpoint import load
 from itmkit.runs.facts import CONFIG, VOCABULARY, RunFacts, evaluated_on
 from itmkit.runs.records import FILE as METRICS
 from itmkit.runs.records import records
@@ -175,6 +174,8 @@ def _other_settings(folder: Path) -> str:
 
 def verified_run(folder: Path) -> tuple[int, list[str]]:
     """(how many files of a run have a digest, in words what is wrong with them)"""
+    from itmkit.runs.checkpoint import load  # imports torch, which no other inspection and no child needs
+
     facts, problems = RunFacts.read(folder), []
     checks: list[Callable[[], Any]] = [partial(facts.check_files, folder, name) for name in (CONFIG, VOCABULARY)]
     checks = [check for check, name in zip(checks, (CONFIG, VOCABULARY), strict=True) if name in facts.files]

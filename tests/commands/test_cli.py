@@ -47,6 +47,8 @@ complete = ShellComplete(cli, {}, "itmkit", "_ITMKIT_COMPLETE")
 for words in ("train --method", "compare --methods", "evaluate --run", "evaluate --split", "methods"):
     complete.get_completions(words.split(), "")
     assert not [name for name in HEAVY if name in sys.modules], words
+import itmkit.inspection.child, itmkit.pictures.decode  # processes of their own, begun for one file or a few
+assert not [name for name in HEAVY if name in sys.modules]
 """
 
 
