@@ -1,6 +1,6 @@
 """Which queries are shown: a few, and the same ones every time.
 
-Ranks are 0-based, as everywhere; a query is right if its rank is 0. A query that one list has is passed over by the next.
+Ranks are 0-based, as everywhere; a query is right if its rank is 0. What one list has is passed over by the next.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def of_one(ranks: np.ndarray, count: int) -> list[List]:
     near = _spread(np.flatnonzero((ranks > 0) & (ranks < 5)), sizes[1], seen)
     right = _spread(np.flatnonzero(ranks == 0), sizes[2], seen)
     return [
-        List("Worst misses", "the true item is furthest down", worst),
-        List("Near misses", "it is among the first five, but not first; some of them, evenly spaced", near),
-        List("Found at once", "it comes first; some of them, evenly spaced", right),
+        List("Worst misses", "The true item is furthest down", worst),
+        List("Near misses", "It is among the first five, but not first; some of them, evenly spaced", near),
+        List("Found at once", "It comes first; some of them, evenly spaced", right),
     ]
 
 
@@ -42,9 +42,9 @@ def of_two(ours: np.ndarray, theirs: np.ndarray, count: int) -> list[List]:
     both = np.minimum(ours, theirs)
     still = _take(np.lexsort((places, -both)), both > 0, sizes[2], seen)
     return [
-        List("Largest gains", "the rank falls by the largest factor: 60 to 1 counts more than 900 to 300", gains),
-        List("Largest losses", "the rank rises by the largest factor", losses),
-        List("Still wrong", "neither run puts the true item first; where even the better one is furthest off", still),
+        List("Largest gains", "The rank falls by the largest factor: 60 to 1 counts more than 900 to 300", gains),
+        List("Largest losses", "The rank rises by the largest factor", losses),
+        List("Still wrong", "Neither run puts the true item first; where even the better one is furthest off", still),
     ]
 
 

@@ -95,7 +95,7 @@ def measured(scored: Sequence[Scored], split: str) -> tuple[dict[str, Any], list
         lacking = [one.run for one in scored if one.run not in found[key] and one.facts is not None]
         if found[key] or key == "slices":  # many data sets have no labels
             notes += [
-                f"no {key.replace('by_label', 'labels')} of {run}: `itmkit evaluate --run {run} --split {split} {option}`"
+                f"no {option.removeprefix('--')} of {run}: `itmkit evaluate --run {run} --split {split} {option}`"
                 " measures them"
                 for run in lacking
             ]

@@ -35,9 +35,9 @@ def walked(scored: Sequence[Scored], lists: dict[str, list[List]]) -> list[Walke
 def caption_queries(scored: Sequence[Scored], lists: Sequence[List], found: Sequence[Walked]) -> list[dict[str, Any]]:
     """Captions with the images found for them.
 
-    Each has "list", "id", "caption", "image" (its own), "rank", "baseline" (the rank by the second run, or None), "shown"
-    and "baseline_shown": the first five images as {"image", "score", "right", "rank"}, and the own one where it is lower.
-    Ranks count from 1.
+    Each has "list", "id", "caption", "image" (its own), "rank", "baseline" (the rank by the second run, or None),
+    "shown" and "baseline_shown": the first five images as {"image", "score", "right", "rank"}, and the own one where it
+    is lower. Ranks count from 1.
     """
     made = []
     captions = [caption for image in scored[0].images for caption in image.captions]
@@ -46,10 +46,7 @@ def caption_queries(scored: Sequence[Scored], lists: Sequence[List], found: Sequ
         right = np.arange(len(scored[0].images)) == own
         ranks = [int(one.ranks.of_texts[place]) + 1 for one in scored[:2]]
         both = [
-            [
-                {"image": one.images[k].id, **facts}
-                for k, facts in _shown(each.columns[:, column], right, rank)
-            ]
+            [{"image": one.images[k].id, **facts} for k, facts in _shown(each.columns[:, column], right, rank)]
             for one, each, rank in zip(scored, found, ranks, strict=False)
         ]
         query = {"list": title, "id": captions[place].id, "caption": captions[place].text}
@@ -95,8 +92,7 @@ def _shown(scores: np.ndarray, right: np.ndarray, rank: int) -> list[tuple[int, 
     if rank > FIRST:
         found.append((int(np.where(right, scores, -np.inf).argmax()), rank))
     return [
-        (place, {"score": float(scores[place]), "right": bool(right[place]), "rank": number})
-        for place, number in found
+        (place, {"score": float(scores[place]), "right": bool(right[place]), "rank": number}) for place, number in found
     ]
 
 

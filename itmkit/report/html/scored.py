@@ -20,7 +20,6 @@ from itmkit.scoring.stored import ScoreFile, Scores
 from itmkit.statistics.bootstrap import intervals
 from itmkit.workspace import Workspace, result_path
 
-
 _Read = tuple[list[ImageRecord], Scores, QueryRanks]
 
 
@@ -77,9 +76,7 @@ def scored(
     read = _read(workspace, chosen, path) if given else _kept(workspace, run, chosen, path)
     if read is None:
         progress.note(f"{run}: no scores of {chosen.name} are kept; they are made once, and kept in {path}")
-        evaluate(
-            workspace, [run], split=chosen.name, save=path, force=True, scoring=Scoring(device), progress=progress
-        )
+        evaluate(workspace, [run], split=chosen.name, save=path, force=True, scoring=Scoring(device), progress=progress)
         read = _read(workspace, chosen, path)
     images, scores, ranks = read
     if not result.is_file():

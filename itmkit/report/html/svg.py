@@ -84,7 +84,7 @@ def dots(
     ends = [end for _, row in rows for each in row if each for end in (each["value"], each["high"]) if end is not None]
     most = _ceiling(max(ends, default=1.0))
     drawing = _drawing(WIDTH, deep + 20, says)
-    for tick in _ticks(0, most):
+    for tick in [tick for tick in _ticks(0, most) if tick <= most]:
         x = left + (right - left) * tick / most
         _add(drawing, "path", d=f"M{x:.1f} {top}V{deep:.1f}", class_="grid")
         _add(drawing, "text", f"{tick:g}", x=x, y=deep + 14, class_="tick middle")
@@ -114,7 +114,9 @@ def lines(
     Args:
         series: (name, number of its look, epochs, values, None where there is none).
     """
-    drawn = [(name, look, [(x, y) for x, y in zip(xs, ys, strict=True) if y is not None]) for name, look, xs, ys in series]
+    drawn = [
+        (name, look, [(x, y) for x, y in zip(xs, ys, strict=True) if y is not None]) for name, look, xs, ys in series
+    ]
     points = [point for _, _, line in drawn for point in line]
     if not points:
         return ""
@@ -131,9 +133,9 @@ def lines(
     for tick in ticks:
         _add(drawing, "path", d=f"M{left} {at(first, tick)[1]:.1f}H{right}", class_="grid")
         _add(drawing, "text", f"{tick:g}", x=left - 6, y=at(first, tick)[1] + 4, class_="tick end")
-    for epoch in [epoch for epoch in _ticks(first, last) if epoch == int(epoch) and first <= epoch <= last]:
-        _add(drawing, "text", f"{epoch:g}", x=at(epoch, low)[0], y=bottom + 14, class_="tick middle")
-    _add(drawing, "text", "epoch", x=right, y=height - 1, class_="tick end quiet")
+    step = max(1, -(-(last - first) // 6))
+    for epoch in range(first, last + 1, step):
+        _add(drawing, "text", str(epoch), x=at(epoch, low)[0], y=bottom + 16, class_="tick middle")
     for name, look, line in drawn:
         if len(line) > 1:
             path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in (at(*point) for point in line))
@@ -160,8 +162,9 @@ def histogram(edges: Sequence[float], positives: Sequence[int], negatives: Seque
         steps.append(f"{xs[-1]:.1f} {bottom:.1f}")
         _add(drawing, "path", d="M" + "L".join(steps), class_=kind)
     _add(drawing, "path", d=f"M{left} {bottom:.1f}H{right}", class_="axis")
+    near = 0.01 * (edges[-1] - edges[0])
     for tick in _ticks(edges[0], edges[-1]):
-        if edges[0] <= tick <= edges[-1]:
+        if edges[0] - near <= tick <= edges[-1] + near:
             x = left + (right - left) * (tick - edges[0]) / (edges[-1] - edges[0])
             _add(drawing, "text", f"{tick:g}", x=min(max(x, 14), right - 8), y=bottom + 14, class_="tick middle")
     return _text(drawing)
@@ -224,7 +227,7 @@ def _ticks(low: float, high: float) -> list[float]:
         high = low + max(abs(low) * 0.1, 1e-3)
     rough = (high - low) / 4
     size = 10.0 ** math.floor(math.log10(rough))
-    step = next(step * size for step in (1, 2, 5, 10) if step * size >= rough * 0.999)
+    step = next(step * size for step in (1, 2, 2.5, 5, 10) if step * size >= rough * 0.999)
     begin, end = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(number * step, 12) for number in range(begin, end + 1)]
 

@@ -69,7 +69,7 @@ def walk(
 
 
 def _own(scores: Scores, image_of: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """(n_texts,) of each caption with its image, (n_images,) of each image with its best caption; least and greatest."""
+    """(n_texts,) of captions with their images, (n_images,) of images with their best captions; least and greatest."""
     own, best = np.empty(scores.shape[1], np.float32), np.empty(scores.shape[0], np.float32)
     low, high = np.inf, -np.inf
     for start, block in scores.blocks():

@@ -1,4 +1,4 @@
-"""The page of a report: one file that holds all, or a folder with pictures beside it. It loads nothing from elsewhere."""
+"""The page of a report: one file that holds all, or a folder with pictures beside it. It loads nothing else."""
 
 from __future__ import annotations
 
@@ -60,9 +60,7 @@ def write_page(
     return Written(path, size, data["notes"])
 
 
-def rendered(
-    data: dict[str, Any], pictures: Mapping[str, Mapping[str, str | int]], *, beside: bool = False
-) -> str:
+def rendered(data: dict[str, Any], pictures: Mapping[str, Mapping[str, str | int]], *, beside: bool = False) -> str:
     """The page as text. Whatever comes from captions, ids and names is escaped by the template, and never markup."""
     from markupsafe import Markup
 

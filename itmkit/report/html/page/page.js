@@ -40,15 +40,17 @@ function draw(shot, shown, word, mask) {
   // What no strong region covers is dimmed.
   const holes = svg("mask", { id: mask });
   holes.append(svg("rect", { width: 1000, height: 1000, fill: "#fff" }));
+  // A region is as bright as its weight beside the strongest one.
+  const share = (strength) => Math.max(0, strength) / Math.max(lit[0][2], 1e-9);
   const place = ([x1, y1, x2, y2]) => ({ x: x1, y: y1, width: Math.max(1, x2 - x1), height: Math.max(1, y2 - y1) });
-  for (const [region] of found) holes.append(svg("rect", { ...place(boxes[region]), fill: "#000" }));
+  for (const [region, , strength] of [...found].reverse())
+    holes.append(svg("rect", { ...place(boxes[region]), fill: "#000", "fill-opacity": share(strength).toFixed(2) }));
   frame.append(holes, svg("rect", { class: "dim", width: 1000, height: 1000, mask: `url(#${mask})` }));
-  lit.forEach(([region], k) => {
-    const best = k ? "" : " best";
-    frame.prepend(svg("rect", { ...place(boxes[region]), class: `lit${best}` }));
-    frame.prepend(svg("rect", { ...place(boxes[region]), class: `halo${best}` }));
+  [...lit].reverse().forEach(([region, , strength]) => {
+    const best = region === lit[0][0] ? " best" : "", opacity = Math.max(0.3, share(strength)).toFixed(2);
+    frame.append(svg("rect", { ...place(boxes[region]), class: `halo${best}`, opacity }),
+      svg("rect", { ...place(boxes[region]), class: `lit${best}`, opacity }));
   });
-  frame.prepend(holes, frame.querySelector(".dim"));
   const [region, weight] = lit[0];
   named.textContent = `${region} ${names[region]} ${weight.toFixed(2)}`.replace("  ", " ");
   named.hidden = false;
