@@ -39,6 +39,7 @@ COMMANDS = {
     "export": ("export", "A trained run as a folder that opens anywhere, with a card."),
     "explain": ("explain", "Which regions each word of a caption looks at, and what it counts for."),
     "plot": ("plot", "Figures of runs: over epochs, by rank, method, slice and label."),
+    "report": ("report", "One page of runs that opens from disk: figures, queries, pictures, words."),
     "status": ("status", "What is done, missing or stale, and what to run next."),
     "inspect": ("inspect", "Describe any file of a workspace."),
 }
@@ -50,7 +51,7 @@ HEADINGS = {
     "Features of pictures": ("extract-regions", "extract-patches", "import-features", "embed", "merge"),
     "Text and graphs": ("parse-text", "encode-text", "build-graphs"),
     "Training": ("train", "compare", "ablate"),
-    "Results": ("evaluate", "explain", "plot", "export"),
+    "Results": ("evaluate", "explain", "plot", "report", "export"),
     "Search": ("index", "search", "serve"),
     "Look-up": ("methods", "status", "inspect"),
 }

@@ -57,7 +57,7 @@ def columns(words: Sequence[str]) -> Columns:
 
 def arcs(matplotlib: Any, into: Columns, heads: Sequence[int], relations: Sequence[str]) -> Block:
     """The dependency tree: from every head an arc to its dependent, which an arrow points at, with the relation."""
-    levels = _levels(heads, relations)
+    levels = arc_levels(heads, relations)
     most = max(levels.values(), default=1)
     height = min(_LEVEL * most, _HIGHEST)
 
@@ -86,7 +86,7 @@ def arcs(matplotlib: Any, into: Columns, heads: Sequence[int], relations: Sequen
     return Block(height + 0.12, draw)
 
 
-def _levels(heads: Sequence[int], relations: Sequence[str]) -> dict[tuple[int, int], int]:
+def arc_levels(heads: Sequence[int], relations: Sequence[str]) -> dict[tuple[int, int], int]:
     """{(first word, last word) of an arc: how high it is}: above all arcs that it spans. Punctuation has none."""
     joined = [(k, head) for k, head in enumerate(heads) if k != head and relations[k] != "punct"]
     spans = sorted({(min(pair), max(pair)) for pair in joined}, key=lambda span: (span[1] - span[0], span))

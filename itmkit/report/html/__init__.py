@@ -1,0 +1,1 @@
+"""`itmkit report`: what runs found, and where they are wrong, as one page that opens from disk."""

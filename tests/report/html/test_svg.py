@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from itmkit.report.html import svg
+
+
+def read(text: str) -> Any:
+    return ElementTree.fromstring(text)
+
+
+def marks(drawing: Any, series: int) -> list[tuple[float, float, str]]:
+    """(x, y, title) of the marks of the first series, which are circles."""
+    assert series == 0
+    return [(float(c.get("cx")), float(c.get("cy")), c.findtext("title") or "") for c in drawing.iter("circle")]
+
+
+def ticks(drawing: Any, anchor: str) -> dict[float, float]:
+    """{number of a tick: where it stands}."""
+    key = "x" if anchor == "middle" else "y"
+    found = {}
+    for text in drawing.iter("text"):
+        if anchor in text.get("class").split():
+            try:
+                found[float(text.text)] = float(text.get(key)) - (4 if key == "y" else 0)
+            except ValueError:
+                continue
+    return found
+
+
+def test_marks_stand_where_their_axis_says() -> None:
+    rows = [
+        ("R@1", [{"value": 25.0, "low": 20.0, "high": 35.0}]),
+        ("R@5", [{"value": 50.0, "low": None, "high": None}]),
+    ]
+    drawing = read(svg.dots(rows, ["<run>"], "says"))
+    axis = ticks(drawing, "middle")
+    scale = (axis[40] - axis[0]) / 40
+    (x1, _, title), (x2, _, bare) = marks(drawing, 0)
+    assert x1 == pytest.approx(axis[0] + 25 * scale, abs=0.2) and x2 == pytest.approx(axis[0] + 50 * scale, abs=0.2)
+    assert title == "<run>: R@1 25.0 (20.0 to 35.0)" and bare == "<run>: R@5 50.0"
+    (stroke,) = [path.get("d") for path in drawing.iter("path") if "line" in path.get("class")]
+    assert float(stroke[1:].split()[0]) == pytest.approx(axis[0] + 20 * scale, abs=0.2)
+
+
+def test_lines_leave_out_epochs_without_a_value() -> None:
+    drawing = read(svg.lines([("a", 0, [0, 1, 2, 3], [None, 100.0, 300.0, 250.0])], "says"))
+    axis, found = ticks(drawing, "end"), marks(drawing, 0)
+    assert len(found) == 3 and found[0][2] == "a: epoch 1, 100"
+    low, high = min(axis), max(axis)
+    for (_, y, _), value in zip(found, (100, 300, 250), strict=True):
+        assert y == pytest.approx(axis[low] + (axis[high] - axis[low]) * (value - low) / (high - low), abs=0.2)
+    assert sorted(ticks(drawing, "middle")) == [1, 2, 3]
+    assert svg.lines([("a", 0, [1], [None])], "says") == "" and read(svg.lines([("a", 0, [4], [2.0])], "says"))
+
+
+def test_a_tree_says_its_relations_and_nothing_breaks_it() -> None:
+    words = [{"word": "<a>", "head": 1, "relation": "det"}, {"word": "d\x1bog", "head": 1, "relation": "root"}]
+    drawing = read(svg.tree(words))
+    assert drawing.get("aria-label") == "<a>: det of d\\x1bog; d\\x1bog: root"
+    assert [text.text for text in drawing.iter("text")] == ["<a>", "d\\x1bog", "det"]
+    assert svg.tree([{"word": "a"}, {"word": "b"}]) == "" == svg.tree([])
+
+
+def test_histograms_of_any_scores() -> None:
+    for edges in ([0.0, 0.5, 1.0], [-3.2e-9, 1e-9, 2e-9], [1e5, 2e5, 3e5]):
+        drawing = read(svg.histogram(edges, [1, 3], [0, 0], "says"))
+        assert [path.get("class") for path in drawing.iter("path")] == ["positives", "negatives", "axis"]
+    x, y = zip(*[map(float, point.split()) for point in drawing.find("path").get("d")[1:].split("L")], strict=True)
+    assert min(y) == 8 and y[1] == pytest.approx(148 - 140 / 3, abs=0.1) and list(x) == sorted(x)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.004, 0.003), (100, 520), (3, 3), (-7, -7), (0, 0), (1e-9, 2e-9)])
+def test_ticks_are_round_and_span_the_values(low: float, high: float) -> None:
+    found = svg._ticks(low, high)
+    assert found[0] <= low + 1e-12 and found[-1] >= high - 1e-12 and 2 <= len(found) <= 8
+    assert found == sorted(set(found))
