@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from itmkit.commands.console import ConsoleProgress, out, print_json, table
-from itmkit.commands.options import Path_, force_option, json_option, workspace_option
+from itmkit.commands.options import CountOrAll, Path_, force_option, json_option, workspace_option
 from itmkit.dataset import ALL, SPLITS
 from itmkit.datasets.prepared import LEFT_OUT, PreparedDataset
 from itmkit.workspace import Workspace
@@ -36,20 +36,9 @@ split_option = click.option(
 )
 
 
-class _CountOrAll(click.ParamType):
-    name = "N|all"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int | None:
-        if value is None or value == "all":
-            return None
-        if isinstance(value, int) or (str(value).isdecimal() and int(value) > 0):
-            return int(value)
-        raise click.BadParameter(f"{value!r} is neither a number above 0 nor `all`", context, parameter)
-
-
 captions_option = click.option(
     "--captions",
-    type=_CountOrAll(),
+    type=CountOrAll(),
     default=5,
     show_default=True,
     help="How many captions of an image to take, in file order.",
@@ -246,7 +235,7 @@ def mirflickr(workspace: Workspace, as_json: bool, **options: Any) -> None:
     help="The tags that are kept, one per line, such as Final_Tag_List.txt.",
 )  # fmt: skip
 @click.option(
-    "--concepts", type=_CountOrAll(), default=21, show_default=True,
+    "--concepts", type=CountOrAll(), default=21, show_default=True,
     help="How many of the most frequent concepts become labels.",
 )  # fmt: skip
 @_test_option("2100")

@@ -38,6 +38,7 @@ def naive(scores: np.ndarray, relevant: list[set[int]], ks: tuple[int, ...] = KS
             mine |= {f"R@{k}": float(bool(near)), f"P@{k}": len(near) / k}
             mine[f"mAP@{k}"] = sum(at[r] for r in near) / size
             mine[f"mAP@{k} found"] = sum(at[r] for r in near) / len(near) if near else 0.0
+            mine[f"hits/min({k},R)"] = len(near) / min(k, size)
         for name, value in mine.items():
             found.setdefault(name, []).append(100 * value)
         first.append(hits.index(True))
