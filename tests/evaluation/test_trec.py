@@ -92,20 +92,7 @@ def test_figures_of_the_files_are_ours_with_any_ties(tmp_path: Path) -> None:
                 assert ours[figure] == pytest.approx(np.mean(values)), (name, side, figure)
 
 
-def test_other_programs_read_our_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # compiling takes longer than it saves
-    ranx = pytest.importorskip("ranx")
-    found = written(tmp_path, with_ties())
-    names = {"mAP": "map", "R@5": "hit_rate@5", "P@10": "precision@10", "R-precision": "r-precision"}
-    for name, sides in found.items():
-        for side, ours in sides.items():
-            qrels = ranx.Qrels.from_file(str(tmp_path / f"{name}-{side}.qrels"), kind="trec")
-            run = ranx.Run.from_file(str(tmp_path / f"{name}-{side}.run"), kind="trec")
-            theirs = ranx.evaluate(qrels, run, list(names.values()))
-            assert {n: ours[n] for n in names} == pytest.approx({n: 100 * theirs[t] for n, t in names.items()})
-
-
-def test_so_do_those_of_ir_measures(tmp_path: Path) -> None:
+def test_figures_of_ir_measures(tmp_path: Path) -> None:
     other = pytest.importorskip("ir_measures")
     found = written(tmp_path, with_ties())
     names = {"mAP": "AP", "P@10": "P@10", "R-precision": "Rprec", **{f"R@{k}": f"Success@{k}" for k in KS}}
@@ -128,7 +115,7 @@ def test_a_depth_cuts_rankings_and_keeps_all_right_answers(tmp_path: Path) -> No
 
 
 @given(st.lists(st.text(), unique=True))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_ids_become_words_and_come_back(ids: list[str]) -> None:
     words = [safe(id) for id in [*ids, *STRANGE]]
     assert [original(word) for word in words] == [*ids, *STRANGE]
