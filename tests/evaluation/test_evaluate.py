@@ -150,7 +150,7 @@ def mean_average_precision(scores: np.ndarray, image_of: np.ndarray) -> dict[str
 
 def test_map_of_own_captions_is_averaged_over_folds(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PROTOCOLS, "tiny", Protocol("tiny", "train", 12, 4, "four folds of three"))
-    with pytest.raises(ItmkitError, match="--ks: cuts the figures of --map, --labels and --judgements"):
+    with pytest.raises(ItmkitError, match="--ks: says where figures of --map, --labels and --judgements are cut"):
         evaluate(workspace, ["vsepp"], wanted=Wanted(ks=(2,)))
     trec = Trec(workspace.root / "trec", None)
     (row,) = evaluate(workspace, ["vsepp"], split="tiny", wanted=Wanted(own=True, ks=(2,), trec=trec)).to_json()[
