@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -96,10 +97,11 @@ def show(result: Comparison) -> None:
     uneven = len({len(row.seeds) for row in result.rows}) > 1
     for heading, rows in ((title, result.rows), ("their members, each by itself", result.members)):
         more = (["seeds"] if uneven else []) + (["core min"] if rows is result.rows and _timed(rows) else [])
+        more += list(COSTS) if rows is result.rows else []
         cells = []
         for row in rows:
-            minutes = row.mean_core_minutes
-            known = {"seeds": str(len(row.seeds)), "core min": "-" if minutes is None else f"{minutes:.1f}"}
+            known = {"seeds": str(len(row.seeds)), "core min": _number(row.mean_core_minutes, ".1f")}
+            known |= {name: _number(cost(row), ",.0f") for name, cost in COSTS.items()}
             cells.append([row.name, row.kind, *(_cell(row, f) for f in FIGURES), *(known[name] for name in more)])
         if rows:
             table(heading, ["method", "kind", *FIGURES, *more], cells, right=(*FIGURES, *more))
@@ -112,6 +114,18 @@ def show(result: Comparison) -> None:
     if result.against:
         _show_against(result)
     out.print(f"chance: rsum {result.chance_rsum:.1f}")
+
+
+# Columns beside the figures: what is learned, what a score is computed with, and how fast it is trained.
+COSTS: dict[str, Callable[[ComparisonRow], float | None]] = {
+    "trained": lambda row: row.parameters and row.parameters.trained,
+    "at inference": lambda row: row.parameters and row.parameters.scoring,
+    "pairs/s": lambda row: row.mean_pairs_per_second,
+}
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else f"{value:{form}}"
 
 
 def _over(result: Comparison) -> str:

@@ -11,7 +11,15 @@ import click
 
 from itmkit.commands import complete
 from itmkit.commands.formats import FORMATS, Format, formatted
-from itmkit.commands.options import Path_, device_option, json_option, split_option, workspace_option
+from itmkit.commands.options import (
+    CountOrAll,
+    Path_,
+    Several,
+    device_option,
+    json_option,
+    split_option,
+    workspace_option,
+)
 from itmkit.commands.visible import visible
 from itmkit.methods.reported import PROTOCOLS, Reported, not_comparable, reported
 from itmkit.progress import SILENT
@@ -47,7 +55,16 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
 @click.option(
     "--save-scores", "save", type=click.Path(path_type=Path), metavar="FILE", help="Keep the score matrix, as HDF5."
 )
-@click.option("--force", is_flag=True, help="Let --save-scores replace a file that holds no scores.")
+@click.option(
+    "--trec",
+    type=Path_,
+    metavar="DIR",
+    help="Write rankings and right answers as TREC's run and qrels files, for ir_measures, ranx, trec_eval.",
+)
+@click.option(
+    "--trec-depth", type=CountOrAll(), default=100, show_default=True, help="Items of each ranking in --trec."
+)
+@click.option("--force", is_flag=True, help="Let --save-scores and --trec replace files of another kind.")
 @click.option(
     "--memory",
     type=float,
@@ -71,6 +88,21 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
     help="Another run (with --scores: a file): differences, their intervals and p-values.",
 )
 @click.option("--compare-paper", is_flag=True, help="Add what the methods' papers report on this protocol.")
+@click.option("--map", "own", is_flag=True, help="mAP, P@k and the like of a query's own captions or image.")
+@click.option(
+    "--ks",
+    type=Several(int, 1, 1_000_000),
+    default=(),
+    show_default="1,5,10; of --labels 10,50,100",
+    help="Where the figures of --map, --labels and --judgements are cut.",
+)
+@click.option(
+    "--alpha",
+    "alphas",
+    type=Several(float, 0, 1),
+    default=(),
+    help="Weights of the second of a run's two members (of i2t in glfn, pfan, scan); nothing is trained again.",
+)
 @click.option("--slices", is_flag=True, help="R@K by length and words of the caption, by regions of the image.")
 @click.option("--curves", is_flag=True, help="CMC and precision-recall curves, for `itmkit plot`.")
 @click.option(
@@ -120,6 +152,8 @@ def command(
     compare_paper: bool,
     ratings: tuple[str, ...],
     rerank: int | None,
+    trec: Path | None,
+    trec_depth: int | None,
     form: Format,
     device: str | None,
     as_json: bool,
@@ -138,6 +172,9 @@ def command(
       itmkit evaluate --run mpsm --against scan --intervals
       itmkit evaluate --run mpsm-seed0 --run mpsm-seed1 --split val --json
       itmkit evaluate --run mpsm --rerank 200
+      itmkit evaluate --run mefn --split coco1k --map --ks 1,5,10
+      itmkit evaluate --run glfn --alpha 0,0.2,0.5,0.8,1
+      itmkit evaluate --run mpsm --trec trec --trec-depth all
       itmkit evaluate --run mpsm --save-scores mpsm.h5
       itmkit evaluate --scores mpsm.h5 --scores scan.h5
       itmkit evaluate --run ../flickr30k/runs/mpsm -w coco    # zero-shot transfer
@@ -147,6 +184,7 @@ def command(
     from itmkit.errors import ItmkitError
     from itmkit.evaluation.evaluate import evaluate, evaluate_files
     from itmkit.evaluation.measures import Wanted
+    from itmkit.evaluation.trec import Trec
     from itmkit.machine.memory import resident
     from itmkit.machine.processes import rank, rank_device
     from itmkit.scoring.engine import Scoring
@@ -158,7 +196,8 @@ def command(
         )
     if runs and files:
         raise ItmkitError("--run and --scores: give one of them; --save-scores turns a run into a file")
-    wanted = Wanted(**asked, ratings=_ratings(ratings), rerank=rerank or 0)
+    rankings = None if trec is None else Trec(trec, trec_depth)
+    wanted = Wanted(**asked, ratings=_ratings(ratings), rerank=rerank or 0, trec=rankings)
     if compare_paper and split not in PROTOCOLS:
         raise ItmkitError(
             f"--compare-paper: papers report on {', '.join(PROTOCOLS)}; figures on --split {split} are not comparable"

@@ -9,6 +9,13 @@ from typing import Any
 from itmkit.evaluation.results import Against, Evaluation, EvaluationRow
 from itmkit.methods.reported import NAMES, Reported
 
+# What else may count as right, and its name in JSON.
+RANKINGS = {
+    "own": "its own captions, or image, count as right",
+    "labels": "a shared label counts as right",
+    "judgements": "as people judged COCO's captions",
+}
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -35,12 +42,13 @@ def tables(
     asked = result.rows[0].more  # the same of every row
     if "intervals" in asked:
         found.append(_intervals(result.rows))
+    found += [_alphas(row) for row in result.rows if "alpha" in row.more]
     if any("rerank" in row.more for row in result.rows):
         found.append(_two_stages(result.rows))
     if "slices" in asked:  # of the row of all runs together alone: one is long enough
         name = result.against.first if result.against else result.rows[-1].name
         found.append(_slices(next(row for row in result.rows if row.name == name)))
-    for key, says in (("labels", "a shared label counts as right"), ("judgements", "as people judged COCO's captions")):
+    for key, says in RANKINGS.items():
         if key in asked:
             found += _rankings(result.rows, key, says)
     if "ratings" in asked:
@@ -132,12 +140,23 @@ def _slices(row: EvaluationRow) -> Shown:
     return Shown(title, ["side", "queries", "count", "R@1", "R@5", "R@10"], cells, words=2)
 
 
+def _alphas(row: EvaluationRow) -> Shown:
+    """The figures of a run with other weights of its members."""
+    sweep = row.more["alpha"]
+    cells = []
+    for one in sweep["values"]:
+        six = [one[side][f"R@{k}"] for side in ("i2t", "t2i") for k in (1, 5, 10)]
+        cells.append([f"{one['alpha']:g}", *(f"{x:.1f}" for x in (*six, one["rsum"], one["mR"]))])
+    title = f"{row.name}: alpha is the weight of {sweep['weight_of']}, the other member has the rest"
+    return Shown(title, ["alpha", *NAMES, "rsum", "mR"], cells)
+
+
 def _rankings(rows: Sequence[EvaluationRow], key: str, says: str) -> list[Shown]:
     """A table each direction, and each set of judgements."""
     first = rows[0].more[key]
     sets: list[tuple[str, list[Any]]] = (
         [("", [row.more[key] for row in rows])]
-        if key == "labels"
+        if key != "judgements"
         else [(f"{name}: ", [row.more[key][name] for row in rows]) for name in first]
     )
     found = []

@@ -133,3 +133,39 @@ def places_of(models: tuple[str, ...]) -> dict[str, str]:
             [f"--model-of {given}: is written CACHE=FOLDER, such as words-bert=models/bert" for given in wrong]
         )
     return dict(given.split("=", 1) for given in models)
+
+
+class CountOrAll(click.ParamType):
+    """A number above 0, or None for `all`."""
+
+    name = "N|all"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int | None:
+        if value is None or value == "all":
+            return None
+        if isinstance(value, int) or (str(value).isdecimal() and int(value) > 0):
+            return int(value)
+        raise click.BadParameter(f"{value!r} is neither a number above 0 nor `all`", context, parameter)
+
+
+class Several(click.ParamType):
+    """Numbers between commas, each within limits and none twice: a tuple, () where the option is not given."""
+
+    name = "A,B,..."
+
+    def __init__(self, kind: type[int] | type[float], least: float, most: float) -> None:
+        self._kind, self._least, self._most = kind, least, most
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        try:
+            found = tuple(self._kind(one) for one in str(value).split(","))
+        except ValueError:
+            raise click.BadParameter(f"{value!r} is no list such as 1,5,10", context, parameter) from None
+        outside = [one for one in found if not self._least <= one <= self._most]
+        if outside:
+            raise click.BadParameter(f"{outside[0]} is not from {self._least:g} to {self._most:g}", context, parameter)
+        if len(set(found)) < len(found):
+            raise click.BadParameter(f"{value!r} names a number twice", context, parameter)
+        return found

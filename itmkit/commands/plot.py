@@ -11,7 +11,7 @@ from itmkit.commands import complete
 from itmkit.commands.options import Path_, json_option, split_option, workspace_option
 from itmkit.workspace import Workspace
 
-WHAT = ("epochs", "compare", "cmc", "precision", "slices", "labels")
+WHAT = ("epochs", "compare", "cmc", "precision", "slices", "labels", "alpha")
 
 
 @click.command("plot")
@@ -74,6 +74,7 @@ def command(
       precision  precision over recall, likewise
       slices     R@1 of slices with intervals, of `itmkit evaluate --slices`
       labels     R@1 of each label, of `itmkit evaluate --labels`
+      alpha      R@1 over the weight of a member, of `itmkit evaluate --alpha`
 
     \b
     Examples:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from itmkit.commands.console import ConsoleProgress, out, print_json, table
-from itmkit.commands.options import Path_, force_option, json_option, workspace_option
+from itmkit.commands.options import CountOrAll, Path_, force_option, json_option, workspace_option
 from itmkit.dataset import ALL, SPLITS
 from itmkit.datasets.prepared import LEFT_OUT, PreparedDataset
 from itmkit.workspace import Workspace
@@ -36,20 +36,18 @@ split_option = click.option(
 )
 
 
-class _CountOrAll(click.ParamType):
-    name = "N|all"
+class _Concepts(CountOrAll):
+    name = "N|all|NAMES"
 
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int | None:
-        if value is None or value == "all":
-            return None
-        if isinstance(value, int) or (str(value).isdecimal() and int(value) > 0):
-            return int(value)
-        raise click.BadParameter(f"{value!r} is neither a number above 0 nor `all`", context, parameter)
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        if isinstance(value, str) and value != "all" and not value.isdecimal():
+            return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+        return super().convert(value, parameter, context)
 
 
 captions_option = click.option(
     "--captions",
-    type=_CountOrAll(),
+    type=CountOrAll(),
     default=5,
     show_default=True,
     help="How many captions of an image to take, in file order.",
@@ -213,6 +211,7 @@ def coco(workspace: Workspace, as_json: bool, **options: Any) -> None:
     "--min-count", type=click.IntRange(min=1), metavar="N", show_default="doc/common_tags.txt or TagList.txt, else 20",
     help="Drop tags that fewer images have.",
 )  # fmt: skip
+@click.option("--keep-all", is_flag=True, help="Keep pictures with rare tags alone, without a tag or without a label.")
 @_test_option("2000")
 @val_option
 @train_option
@@ -227,8 +226,9 @@ def mirflickr(workspace: Workspace, as_json: bool, **options: Any) -> None:
     left out.
 
     \b
-    Example:
+    Examples:
       itmkit prepare mirflickr mirflickr --test 2000 --val 1000 --seed 0
+      itmkit prepare mirflickr mirflickr --keep-all --test 10000
     """
     from itmkit.datasets.mirflickr import prepare_mirflickr
 
@@ -246,8 +246,12 @@ def mirflickr(workspace: Workspace, as_json: bool, **options: Any) -> None:
     help="The tags that are kept, one per line, such as Final_Tag_List.txt.",
 )  # fmt: skip
 @click.option(
-    "--concepts", type=_CountOrAll(), default=21, show_default=True,
-    help="How many of the most frequent concepts become labels.",
+    "--concepts", type=_Concepts(), default=21, show_default=True,
+    help="How many of the most frequent concepts become labels, or their names.",
+)  # fmt: skip
+@click.option(
+    "--each", type=click.IntRange(1), metavar="N", show_default="all images",
+    help="Draw N images of each concept, with no other of them: 1000 of ten for NUS-WIDE-10K.",
 )  # fmt: skip
 @_test_option("2100")
 @val_option
@@ -265,6 +269,7 @@ def nuswide(workspace: Workspace, as_json: bool, **options: Any) -> None:
     Examples:
       itmkit prepare nuswide NUS-WIDE --test 2100 --val 1000 --train 10500
       itmkit prepare nuswide NUS-WIDE --lists NUS-WIDE/ImageList --concepts all
+      itmkit prepare nuswide NUS-WIDE --concepts animal,sky --each 1000 --test 200 --val 200
     """
     from itmkit.datasets.nuswide import prepare_nuswide
 

@@ -29,6 +29,7 @@ from itmkit.files import utf8_lines
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
 
+UNTAGGED = "untagged"  # the caption of a picture without any tag, where all are kept
 MIN_COUNT = 20  # images that a tag must occur in, in the literature: 1,386 tags do
 TEST = 2000
 # Files of labels without names have their columns in the order of the annotation files, which is alphabetical.
@@ -53,6 +54,7 @@ def prepare_mirflickr(
     *,
     images: Path | None = None,
     min_count: int | None = None,
+    keep_all: bool = False,
     division: Division = USUAL,
     skip: Skip = NOTHING,
     force: bool = False,
@@ -67,6 +69,8 @@ def prepare_mirflickr(
         images: the folder of the pictures. Default: `folder` or `folder/mirflickr`.
         min_count: drops tags that occur in fewer images. If None, `doc/common_tags.txt` or `TagList.txt` says which
             tags are kept. Without such a file it is 20.
+        keep_all: keeps every picture: one with none of these tags has all of its own, one without a tag the caption
+            "untagged", and labels are not needed.
         division: the splits. If it gives no number, 2,000 images are drawn for testing.
 
     Raises:
@@ -76,25 +80,37 @@ def prepare_mirflickr(
     problems: list[str] = []
     found, words = _read_images(folder, images, problems)
     read = read_lists(division.lists, problems) if division.lists is not None else {}
-    _add_labels(found, read, folder, problems)
+    _add_labels(found, read, folder, [] if keep_all else problems)
 
     from_file = min_count is None and words.is_file()
     known = first_words(words, problems) if from_file else None
     tags, count = tags_in([image.tags for image in found], known, min_count or MIN_COUNT)
+    notes = _replaced(found, tags) if keep_all else []
     for image, kept in zip(found, tags, strict=True):
         image.tags = kept
     which = words.name if from_file else f"in at least {min_count or MIN_COUNT} images"
     listed = {split: [Path(line.path).name for line in lines] for split, lines in read.items()}
     return write_tagged(
         workspace,
-        Found(found, f"the {count:,} tags ({which})", listed, problems),
+        Found(found, f"the {count:,} tags ({which})", listed, problems, notes, keep_all),
         division,
         kind="mirflickr",
-        settings={"min_count": min_count},
+        settings={"min_count": min_count} | ({"keep_all": True} if keep_all else {}),
         skip=skip,
         force=force,
         progress=progress,
     )
+
+
+def _replaced(images: Sequence[Tagged], tags: list[list[str]]) -> list[str]:
+    """Gives images without a tag in `tags` their own rare ones, or the word for none; says how many there are."""
+    without = [place for place, kept in enumerate(tags) if not kept]
+    for place in without:
+        tags[place] = list(dict.fromkeys(images[place].tags)) or [UNTAGGED]
+    bare = sum(tags[place] == [UNTAGGED] for place in without)
+    rare, unlabelled = len(without) - bare, sum(not image.labels for image in images)
+    counts = [(rare, "rare tags alone"), (bare, f"no tag, and the caption {UNTAGGED!r}"), (unlabelled, "no label")]
+    return [f"{count:,} of {len(images):,} images have {what}" for count, what in counts if count]
 
 
 def _read_images(folder: Path, images: Path | None, problems: list[str]) -> tuple[list[Tagged], Path]:

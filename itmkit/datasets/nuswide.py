@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from itmkit.datasets.tagged import (
     tags_in,
     write_tagged,
 )
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, nearest
 from itmkit.files import utf8_lines
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
@@ -62,7 +63,8 @@ def prepare_nuswide(
     *,
     images: Path | None = None,
     vocabulary: Path | None = None,
-    concepts: int | None = CONCEPTS,
+    concepts: int | tuple[str, ...] | None = CONCEPTS,
+    each: int | None = None,
     division: Division = USUAL,
     skip: Skip = NOTHING,
     force: bool = False,
@@ -76,13 +78,17 @@ def prepare_nuswide(
     Args:
         images: the folder of the pictures. Default: `folder/Flickr` or `folder/images`.
         vocabulary: a file of the tags to keep. Default: `TagList1k.txt`; without that file all tags are kept.
-        concepts: how many of the most frequent concepts become labels; None takes all.
+        concepts: how many of the most frequent concepts become labels, or their names; None takes all.
+        each: takes so many images of every one of these concepts, drawn from those that have a tag and none of the
+            other ones (NUS-WIDE-10K); None takes all images.
         division: the splits. If it gives no number, 2,100 images are drawn for testing. The lists may also be
             TrainImagelist.txt and TestImagelist.txt.
 
     Raises:
         ItmkitError: everything that is wrong with the files and the pictures, in one error.
     """
+    if each is not None and division.lists is not None:
+        raise ItmkitError("--each draws images, and --lists says which; give one of them")
     division = division.checked(TEST)
     problems: list[str] = []
     read = read_lists(division.lists, problems) if division.lists is not None else {}
@@ -95,19 +101,16 @@ def prepare_nuswide(
     words = vocabulary or _find(folder, "NUS_WID_Tags/TagList1k.txt", "TagList1k.txt")
     tags = _read_tags(folder, rows.lines, image_list is not None, problems)
     tags, count = tags_in(tags, first_words(words, problems) if words else None, None)
-    source = _label_source(folder, image_list is not None)
-    if source is None and listed:
-        names, of = _labels_of_lists(folder, rows, listed, problems)
-    else:
-        names, of = _read_labels(folder, source, rows, problems)
-    found = _images(folder, images, rows, tags, _most_frequent(names, of, concepts))
+    names, of = _all_labels(folder, rows, listed, image_list is not None, problems)
+    found = _images(folder, images, rows, tags, _labels(names, of, concepts, problems))
+    found, notes = (found, []) if each is None else _of_each(found, each, division, problems)
     ids = {split: [rows.id_of(line) for line in lines] for split, lines in read.items()}
     return write_tagged(
         workspace,
-        Found(found, f"the {count:,} tags ({words.name if words else 'all'})", ids, problems),
+        Found(found, f"the {count:,} tags ({words.name if words else 'all'})", ids, problems, notes),
         division,
         kind="nuswide",
-        settings={"vocabulary": words.name if words else None, "concepts": concepts},
+        settings={"vocabulary": words.name if words else None} | _told(concepts, each),
         skip=skip,
         force=force,
         progress=progress,
@@ -124,6 +127,33 @@ def _images(
         candidates = [path for base in bases for path in (base / row.path, base / Path(row.path).name)]
         found.append(Tagged(row.path, row.place, candidates, row_tags, row_labels))
     return found
+
+
+def _told(concepts: int | tuple[str, ...] | None, each: int | None) -> dict[str, Any]:
+    """Settings as they are kept with the data set."""
+    found: dict[str, Any] = {"concepts": list(concepts) if isinstance(concepts, tuple) else concepts}
+    return found if each is None else found | {"each": each}
+
+
+def _of_each(
+    images: Sequence[Tagged], each: int, division: Division, problems: list[str]
+) -> tuple[list[Tagged], list[str]]:
+    """`each` images of every label, drawn from those with tags and no other label; and a note about the others."""
+    single = {image.id: image.labels[0] for image in images if image.tags and len(image.labels) == 1}
+    drawn: dict[str, list[str]] = {label: [] for image in images for label in image.labels}
+    for id in division.order(single):
+        drawn[single[id]].append(id)
+    problems += [
+        f"--each {each}: only {len(ids):,} images have tags and {label!r} as their one label; lower the number, or"
+        " name other --concepts"
+        for label, ids in sorted(drawn.items())
+        if len(ids) < each
+    ]
+    chosen = {id for ids in drawn.values() for id in ids[:each]}
+    note = (
+        f"{len(chosen):,} of {len(images):,} images are taken, {each:,} with each of {len(drawn)} labels and no other"
+    )
+    return [image for image in images if image.id in chosen], [note]
 
 
 def _find(folder: Path, *names: str) -> Path | None:
@@ -155,6 +185,16 @@ def _read_tags(folder: Path, rows: Sequence[Listed], in_order: bool, problems: l
             problems.append(f"{path}: line {line}: expected tags of {number}, as {row.place}; found {words[:1]}")
     tags = [words[1:] for _, words in lines[: len(rows)]]
     return tags + [[] for _ in rows[len(tags) :]]
+
+
+def _all_labels(
+    folder: Path, rows: _Rows, listed: Sequence[Listed], in_order: bool, problems: list[str]
+) -> tuple[list[str], np.ndarray]:
+    """Names of the concepts, and (n_images, n_concepts) bool: from the files of labels, else from the lists."""
+    source = _label_source(folder, in_order)
+    if source is None and listed:
+        return _labels_of_lists(folder, rows, listed, problems)
+    return _read_labels(folder, source, rows, problems)
 
 
 def _label_source(folder: Path, in_order: bool) -> Path | None:
@@ -229,7 +269,13 @@ def _labels_of_lists(
     return names, of
 
 
-def _most_frequent(names: Sequence[str], of: np.ndarray, count: int | None) -> list[tuple[str, ...]]:
-    """The labels of every image among the `count` most frequent concepts, all in the order of `names`."""
-    chosen = np.sort(np.argsort(-of.sum(0), kind="stable")[:count])
+def _labels(
+    names: Sequence[str], of: np.ndarray, wanted: int | Sequence[str] | None, problems: list[str]
+) -> list[tuple[str, ...]]:
+    """The labels of every image among the wanted concepts, or the most frequent ones, in the order of `names`."""
+    if wanted is None or isinstance(wanted, int):
+        chosen = np.sort(np.argsort(-of.sum(0), kind="stable")[:wanted])
+    else:
+        problems += [f"--concepts {one!r}: no such concept{nearest(one, names)}" for one in wanted if one not in names]
+        chosen = np.array([place for place, name in enumerate(names) if name in wanted], np.int64)
     return [tuple(names[column] for column in chosen[row]) for row in of[:, chosen]]

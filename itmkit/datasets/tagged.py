@@ -59,12 +59,16 @@ class Found:
         tags: which tags count, in words.
         listed: for every list the ids of its pictures, None for a picture that does not exist; {} without lists.
         problems: what is wrong with the files.
+        notes: what the reader has left out already.
+        keep_all: images without labels count too; all have tags.
     """
 
     images: Sequence[Tagged]
     tags: str
     listed: Mapping[str, Sequence[str | None]]
     problems: list[str]
+    notes: Sequence[str] = ()
+    keep_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,7 +225,8 @@ def write_tagged(
     progress: Progress,
 ) -> PreparedDataset:
     """Leaves out images without tags or labels, divides the others, and writes the data set."""
-    kept, notes = with_tags_and_labels(found.images, found.tags)
+    kept, notes = (list(found.images), []) if found.keep_all else with_tags_and_labels(found.images, found.tags)
+    notes = [*found.notes, *notes]
     problems, lists = found.problems, division.lists
     splits: dict[str, str] = {}
     if lists is None:
@@ -239,7 +244,8 @@ def write_tagged(
         if i.id in splits
     ]
     if splits and len(drafts) < len(kept):
-        notes.append(f"{len(kept) - len(drafts):,} images with tags and labels are in no split and left out")
+        which = "" if found.keep_all else " with tags and labels"
+        notes.append(f"{len(kept) - len(drafts):,} images{which} are in no split and left out")
     if not drafts:  # checking no drafts would only add that there are none
         raise ItmkitError(problems or "no image of a split has both tags and labels")
     settings |= {"test": division.test, "val": division.val, "train": division.train, "seed": division.seed}

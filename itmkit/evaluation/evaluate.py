@@ -6,20 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from itmkit.cache import WHOLE
 from itmkit.cache.parts import merge_when_done
-from itmkit.dataset import image_of_captions
+from itmkit.dataset import ImageRecord, image_of_captions
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.kept import with_earlier
+from itmkit.evaluation.kept import write_results
 from itmkit.evaluation.measures import RECALLS, Measures, Wanted
 from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
 from itmkit.evaluation.results import Evaluation, Table
+from itmkit.evaluation.saving import check_saving, saving
 from itmkit.evaluation.two_stages import two_stages
-from itmkit.files import check_replaces, digest, remove_folder
+from itmkit.files import digest, remove_folder
 from itmkit.inputs import Inputs
 from itmkit.machine.device import memory_for
 from itmkit.progress import SILENT, Progress
@@ -27,9 +27,8 @@ from itmkit.runs.facts import RunFacts
 from itmkit.runs.open import Run, open_run
 from itmkit.runs.place import evaluating
 from itmkit.scoring.engine import USUAL, Scoring, score_to_disk
-from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores, holds_scores, save_scores
-from itmkit.typed import write_sealed
-from itmkit.workspace import Workspace, result_path
+from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores
+from itmkit.workspace import Workspace
 
 
 @memory_for("this evaluation", "lower --memory, or choose --device cpu; rows that are done are kept")
@@ -58,35 +57,38 @@ def evaluate(
         wanted: what is asked for besides recalls.
         against: another run, whose figures are compared with those of the last row of `runs`.
         save: a file for the score matrix, the mean of all members and runs; see `itmkit.scoring.stored`.
-        force: `save` may replace a file that holds no scores.
+        force: `save` and the files of `wanted.trec` may replace files of other kinds.
         scoring: the device, memory and precision. If several ranks share the rows, it names the part of this one. The
             first rank waits for the others and has the result. The result of the others has no rows.
     """
     named = _checked_names(runs, against)
     chosen = protocol(split)
-    _check_save(save, chosen, force=force)
+    check_saving(save, chosen, force=force)
     with _none_replaced(workspace, named):
-        opened = _opened(workspace, named, chosen, scoring)
+        opened = _opened(workspace, named, chosen, wanted, scoring)
         mine, first = [run for run, _ in opened[: len(runs)]], opened[0][1]
         measures = Measures(wanted, first.images, chosen, regions=first.region_counts)
+        measures.check_trec(force=force)
         measures.notes += [note for run, _ in opened for note in run.notes]
         table, ours = Table(measures), " + ".join(run.name for run in mine)
         leads = not scoring.part.index
-        for number, images in enumerate(folds_of(chosen, len(first.images))):
-            fold = _Fold.of(number, images, first)
-            totals = _add_fold(table, opened, fold, split, wanted, scoring, progress)
-            if leads:
-                together = Mean(totals[: len(runs)], [1.0] * len(runs))
-                if len(runs) > 1:
-                    _add_ensemble(table, mine, ours, together, fold.image_of)
-                if save is not None:
-                    _save(save, together, first, ours)
+        with saving(save, wanted.trec, ours) as keep:
+            for number, images in enumerate(folds_of(chosen, len(first.images))):
+                fold = _Fold.of(number, images, first.image_of)
+                totals = _add_fold(table, opened, fold, split, wanted, scoring, progress)
+                if leads:
+                    together = Mean(totals[: len(runs)], [1.0] * len(runs))
+                    if len(runs) > 1:
+                        _add_ensemble(table, mine, ours, together, fold.image_of)
+                    keep(together, measures.answers(fold.image_of), *fold.ids(first.images))
         difference = table.difference(ours, opened[-1][0].name) if against is not None and leads else None
         counts = len(first.images), len(first.caption_texts), first.left_out
         seeds = [run.name for run in mine] if len({run.method for run in mine}) == 1 else ()
         result = table.summary(chosen, *counts, scoring.products, difference, runs=seeds)
         if leads:
-            notes = _write(result, [run for run, _ in opened], named, split, _data_digest(first))
+            notes = write_results(result, [run for run, _ in opened], named, split, _data_digest(first))
+            for run, _ in opened:
+                remove_folder(_scores_folder(run, split))
             result = replace(result, notes=(*result.notes, *notes))
     return result
 
@@ -113,8 +115,10 @@ def _checked_names(runs: Sequence[str], against: str | None) -> list[str]:
     return named
 
 
-def _opened(workspace: Workspace, named: Sequence[str], chosen: Protocol, scoring: Scoring) -> list[tuple[Run, Inputs]]:
-    """Every run with the caches it reads. They fit the run and each other."""
+def _opened(
+    workspace: Workspace, named: Sequence[str], chosen: Protocol, wanted: Wanted, scoring: Scoring
+) -> list[tuple[Run, Inputs]]:
+    """Every run with the caches it reads. They fit the run, what is wanted, and each other."""
     dataset = workspace.dataset()
     records = images_of(chosen, dataset)
     device = scoring.where
@@ -122,6 +126,10 @@ def _opened(workspace: Workspace, named: Sequence[str], chosen: Protocol, scorin
     opened = [(run, Inputs(workspace, records, run.vocabulary, run.needs)) for run in runs]
     for run, inputs in opened:
         run.check_sizes(inputs.sizes)
+        if wanted.alphas and len(run.members) != 2:
+            raise ItmkitError(
+                f"--alpha: weighs one of two members against the other, and run {run.name} has {len(run.members)}"
+            )
     ids = [[image.id for image in inputs.images] for _, inputs in opened]
     if any(other != ids[0] for other in ids):
         raise ItmkitError("the runs read caches with different pictures left out; their scores do not fit together")
@@ -142,9 +150,15 @@ class _Fold:
     image_of: np.ndarray
 
     @classmethod
-    def of(cls, number: int, images: np.ndarray, inputs: Inputs) -> _Fold:
-        texts = np.flatnonzero(np.isin(inputs.image_of, images))
-        return cls(number, images, texts, np.searchsorted(images, inputs.image_of[texts]))
+    def of(cls, number: int, images: np.ndarray, image_of: np.ndarray) -> _Fold:
+        """image_of: the image of every caption of the split."""
+        texts = np.flatnonzero(np.isin(image_of, images))
+        return cls(number, images, texts, np.searchsorted(images, image_of[texts]))
+
+    def ids(self, every: Sequence[ImageRecord]) -> tuple[list[str], list[str]]:
+        """Of its images and captions, among all images of the split."""
+        images = [every[place] for place in self.images]
+        return [image.id for image in images], [caption.id for image in images for caption in image.captions]
 
 
 def _scored(run: Run, inputs: Inputs, fold: _Fold, split: str, scoring: Scoring, progress: Progress) -> dict[str, Kept]:
@@ -184,6 +198,8 @@ def _add_fold(
         if scoring.part.index:
             continue
         totals.append(_add_run(table, run, kept, fold.image_of))
+        if wanted.alphas:
+            _add_weighted(table, run, kept, fold.image_of, wanted.alphas)
         if wanted.rerank:  # refused with folds, so these are the scores of all inputs
             found = two_stages(run, inputs, totals[-1], wanted.rerank, scoring.where, progress)
             table.add_more(run.name, "rerank", found)
@@ -201,40 +217,19 @@ def _add_run(table: Table, run: Run, kept: Mapping[str, Kept], image_of: np.ndar
     return mean
 
 
+def _add_weighted(
+    table: Table, run: Run, kept: Mapping[str, Kept], image_of: np.ndarray, alphas: Sequence[float]
+) -> None:
+    """The run's row once more for each weight of its second member; the first has the rest."""
+    for alpha in alphas:
+        table.add_weighted(run.name, list(kept)[1], alpha, Mean(list(kept.values()), [1 - alpha, alpha]), image_of)
+
+
 def _add_ensemble(table: Table, runs: Sequence[Run], name: str, together: Scores, image_of: np.ndarray) -> None:
     """Adds the row of all runs together. It names a method if all runs have the same one."""
     kind = f"ensemble of {sum(len(run.members) for run in runs)}"
     methods = {run.method for run in runs}
     table.add(name, kind, together, image_of, method=methods.pop() if len(methods) == 1 else "")
-
-
-def _write(result: Evaluation, runs: Sequence[Run], named: Sequence[str], split: str, data: str) -> list[str]:
-    """Writes the result of each run, and of all together. The score matrices are then no longer needed.
-
-    Args:
-        data: digest of the images and captions.
-
-    Returns:
-        Notes on what earlier evaluations have left in these files.
-    """
-    notes = []
-    made_from = {run.name: digest(run.made_from | {"data": data, "precision": result.precision}) for run in runs}
-    for run in runs:
-        mine = [row for row in result.rows if row.name == run.name or row.name.startswith(f"{run.name}/")]
-        alone = replace(result, rows=mine, against=None, over_runs=None).to_json()
-        notes.append(_write_one(alone, result_path(run.folder, split), made_from[run.name]))
-    if len(runs) > 1:
-        place = result_path(runs[0].folder, split, together=named)
-        notes.append(_write_one(result.to_json(), place, digest(made_from)))
-    for run in runs:
-        remove_folder(_scores_folder(run, split))
-    return [note for note in notes if note]
-
-
-def _write_one(result: dict[str, Any], path: Path, scores_of: str) -> str:
-    written, note = with_earlier(result | {"scores_of": scores_of}, path)
-    write_sealed(path, written)
-    return note
 
 
 def evaluate_files(
@@ -251,7 +246,7 @@ def evaluate_files(
 
     Args:
         against: another such file, whose figures are compared with those of the last row of `files`.
-        force: `save` may replace a file that holds no scores.
+        force: `save` and the files of `wanted.trec` may replace files of other kinds.
 
     Raises:
         ItmkitError: a file holds no scores, or lacks those of some image or caption of the split.
@@ -259,7 +254,9 @@ def evaluate_files(
     chosen = protocol(split)
     if wanted.rerank:
         raise ItmkitError("--rerank: a file of scores has no vectors that find candidates; give the run with --run")
-    _check_save(save, chosen, files, force=force)
+    if wanted.alphas:
+        raise ItmkitError("--alpha: a file of scores does not have those of each member; give the run with --run")
+    check_saving(save, chosen, files, force=force)
     records = images_of(chosen, workspace.dataset())
     named = [*files, *([against] if against is not None else [])]
     stored = [ScoreFile(path) for path in named]
@@ -270,39 +267,21 @@ def evaluate_files(
     captions = [caption.id for image in images for caption in image.captions]
     image_of = image_of_captions(images)
     whole = [one.places([image.id for image in images], captions) for one in stored]
-    table, ours = Table(Measures(wanted, images, chosen)), " + ".join(map(str, files))
-    for fold in folds_of(chosen, len(images)):
-        texts = np.flatnonzero(np.isin(image_of, fold))
-        owners = np.searchsorted(fold, image_of[texts])
-        parts = [Chosen(one.whole, one.rows[fold], one.columns[texts]) for one in whole]
-        for path, scores in zip(named, parts, strict=True):
-            table.add(str(path), "scores of a file", scores, owners)
-        together = Mean(parts[: len(files)], [1.0] * len(files))
-        if len(files) > 1:
-            table.add(ours, f"mean of {len(files)} files", together, owners)
-        if save is not None:
-            save_scores(save, together, [i.id for i in images], captions, ours)
+    measures, ours = Measures(wanted, images, chosen), " + ".join(map(str, files))
+    measures.check_trec(force=force)
+    table = Table(measures)
+    with saving(save, wanted.trec, ours) as keep:
+        for number, rows in enumerate(folds_of(chosen, len(images))):
+            fold = _Fold.of(number, rows, image_of)
+            parts = [Chosen(one.whole, one.rows[rows], one.columns[fold.texts]) for one in whole]
+            for path, scores in zip(named, parts, strict=True):
+                table.add(str(path), "scores of a file", scores, fold.image_of)
+            together = Mean(parts[: len(files)], [1.0] * len(files))
+            if len(files) > 1:
+                table.add(ours, f"mean of {len(files)} files", together, fold.image_of)
+            keep(together, measures.answers(fold.image_of), *fold.ids(images))
     difference = table.difference(ours, str(against)) if against is not None else None
     return table.summary(chosen, len(images), len(captions), len(records) - len(images), against=difference)
-
-
-def _check_save(save: Path | None, chosen: Protocol, files: Sequence[Path] = (), *, force: bool) -> None:
-    """Before anything is scored: whether the scores can be saved, and whether that would destroy another file."""
-    if save is None:
-        return
-    if chosen.folds > 1:
-        raise ItmkitError(
-            f"--save-scores: {chosen.name} compares within {chosen.folds} folds only; save the scores of"
-            f" --split {chosen.split}, and evaluate the file with --scores FILE --split {chosen.name}"
-        )
-    if any(save.exists() and file.exists() and save.samefile(file) for file in files):
-        raise ItmkitError(f"--save-scores {save}: is one of the files of --scores; name another file")
-    check_replaces(save, holds_scores, "a file of scores (--force replaces it all the same)", force=force)
-
-
-def _save(path: Path, scores: Scores, inputs: Inputs, made_by: str) -> None:
-    captions = [caption.id for image in inputs.images for caption in image.captions]
-    save_scores(path, scores, [image.id for image in inputs.images], captions, made_by)
 
 
 def _data_digest(inputs: Inputs) -> str:

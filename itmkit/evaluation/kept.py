@@ -1,16 +1,25 @@
-"""What an earlier evaluation of a run has found stays in its file, as long as it is of the same scores."""
+"""The results of runs as files. What an earlier evaluation has found stays in its file, as long as it is of the same
+scores."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from itmkit.errors import ItmkitError
-from itmkit.typed import sealed
+from itmkit.evaluation.results import Evaluation
+from itmkit.files import digest
+from itmkit.runs.open import Run
+from itmkit.typed import sealed, write_sealed
+from itmkit.workspace import result_path
 
 # What is measured only if it is asked for: key of a row, option.
 ASKED = {
     "intervals": "--intervals",
+    "own": "--map",
+    "alpha": "--alpha",
     "curves": "--curves",
     "slices": "--slices",
     "labels": "--labels",
@@ -19,6 +28,33 @@ ASKED = {
     "ratings": "--ratings",
     "rerank": "--rerank",
 }
+
+
+def write_results(result: Evaluation, runs: Sequence[Run], named: Sequence[str], split: str, data: str) -> list[str]:
+    """Writes the result of each run, and of all together.
+
+    Args:
+        named: the runs as they were asked for. data: digest of the images and captions.
+
+    Returns:
+        Notes on what earlier evaluations have left in these files.
+    """
+    notes = []
+    made_from = {run.name: digest(run.made_from | {"data": data, "precision": result.precision}) for run in runs}
+    for run in runs:
+        mine = [row for row in result.rows if row.name == run.name or row.name.startswith(f"{run.name}/")]
+        alone = replace(result, rows=mine, against=None, over_runs=None).to_json()
+        notes.append(_write_one(alone, result_path(run.folder, split), made_from[run.name]))
+    if len(runs) > 1:
+        place = result_path(runs[0].folder, split, together=named)
+        notes.append(_write_one(result.to_json(), place, digest(made_from)))
+    return [note for note in notes if note]
+
+
+def _write_one(result: dict[str, Any], path: Path, scores_of: str) -> str:
+    written, note = with_earlier(result | {"scores_of": scores_of}, path)
+    write_sealed(path, written)
+    return note
 
 
 def with_earlier(result: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:

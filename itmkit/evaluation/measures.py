@@ -1,4 +1,4 @@
-"""What may be asked of a matrix of scores besides recalls: curves, slices, labels, judgements, people's ratings.
+"""What may be asked of a matrix of scores besides recalls: mAP, curves, slices, labels, judgements, people's ratings.
 
 All files are read and checked before anything is scored.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from itmkit.dataset import ImageRecord, image_of_captions, label_matrix
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.protocols import Protocol
 from itmkit.evaluation.slices import image_slices, text_slices
+from itmkit.evaluation.trec import Answers, Trec, check_trec
 from itmkit.relevance.coco_ids import coco_ids
 from itmkit.relevance.judgements import Judged, read_judgements
 from itmkit.relevance.ranking import Ranking, cmc, image_queries, r1_by_label, text_queries
@@ -29,7 +29,7 @@ from itmkit.statistics.bootstrap import mean_intervals
 JUDGED: tuple[Judged, ...] = ("original", "cxc", "eccv")
 CMC_RANKS = 100
 LABEL_KS = (10, 50, 100)  # of mAP@k and P@k by labels
-JUDGED_KS = (1, 5, 10)
+USUAL_KS = (1, 5, 10)  # of own captions, and of judgements
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,11 @@ class Wanted:
     """What the user asked for besides recalls.
 
     Attributes:
-        intervals: 95% intervals of the recalls, and of the figures below.
+        intervals: 95% intervals of the recalls, and of the figures below (in folds of the recalls alone).
+        own: mAP, P@k and the like of a query's own captions, or of a caption's own image.
+        ks: where figures of `own`, `labels` and `judgements` are cut; () for those that are usual.
+        alphas: weights of the second of two members, with each of which their scores are averaged.
+        trec: rankings and right answers for other programs.
         curves: CMC and precision-recall curves.
         slices: recalls by caption length, by words in the caption, and by number of regions in the image.
         labels: retrieval by category, and R@1 of every label.
@@ -48,6 +52,10 @@ class Wanted:
     """
 
     intervals: bool = False
+    own: bool = False
+    ks: tuple[int, ...] = ()
+    alphas: tuple[float, ...] = ()
+    trec: Trec | None = None
     curves: bool = False
     slices: bool = False
     labels: bool = False
@@ -88,12 +96,16 @@ class Measures:
             ItmkitError: a file is missing or says nothing about these images, or there are no labels.
         """
         self.wanted, self.notes = wanted, list[str]()
+        if wanted.ks and not (wanted.own or wanted.labels or wanted.judgements):
+            raise ItmkitError(
+                "--ks: says where figures of --map, --labels and --judgements are cut; ask for one of them"
+            )
         if wanted.of_whole_matrices and chosen.folds > 1:
             raise ItmkitError(
                 f"{', '.join(wanted.of_whole_matrices)}: {chosen.name} compares within {chosen.folds} folds only; take"
                 f" --split {chosen.split}"
             )
-        self._regions = regions
+        self._regions, self._in_folds = regions, chosen.folds > 1
         self._texts = [caption.text for image in images for caption in image.captions] if wanted.slices else []
         image_of = image_of_captions(images)
         self._names: list[str] = []
@@ -131,6 +143,9 @@ class Measures:
     def of(self, scores: Scores, ranks: QueryRanks) -> dict[str, Any]:
         """Everything that is wanted, as JSON, with a key for each attribute of `Wanted` that was asked for."""
         found: dict[str, Any] = {}
+        usual, of_labels = self.wanted.ks or USUAL_KS, self.wanted.ks or LABEL_KS
+        if self.wanted.own:
+            found["own"] = self._both_ways(scores, *_own(ranks.image_of), ranks, usual)
         if self.wanted.curves:
             found["curves"] = _curves(scores, ranks)
         if self.wanted.slices:
@@ -139,17 +154,31 @@ class Measures:
                 slices = image_slices(ranks, self._regions) + slices
             found["slices"] = [one.to_json() for one in slices]
         if self._by_label is not None:
-            found["labels"] = self._both_ways(scores, self._by_label, self._by_label.transposed(), ranks, LABEL_KS)
+            found["labels"] = self._both_ways(scores, self._by_label, self._by_label.transposed(), ranks, of_labels)
             found["by_label"] = self._of_each_label(ranks)
         if self._judged:
             found["judgements"] = {
-                name: self._both_ways(scores, *both, ranks, JUDGED_KS) for name, both in self._judged.items()
+                name: self._both_ways(scores, *both, ranks, usual) for name, both in self._judged.items()
             }
         for kind, ratings in self._ratings.items():
             agreed = agreement(ratings, scores_of(ratings, scores))
             facts = {"tau_b": agreed.tau_b, "tau_c": agreed.tau_c, "pairs": agreed.pairs, "ratings": agreed.ratings}
             found.setdefault("ratings", {})[kind] = facts
         return found
+
+    def answers(self, image_of: np.ndarray) -> Answers:
+        """What is right, of each set that was asked for, for the rankings of `itmkit.evaluation.trec`.
+
+        image_of: (n_texts,) the image of each caption of a fold; sets other than `own` are of whole splits.
+        """
+        labels = {"labels": (self._by_label, self._by_label.transposed())} if self._by_label is not None else {}
+        return {"own": _own(image_of), **labels, **self._judged}
+
+    def check_trec(self, *, force: bool) -> None:
+        """Raises ItmkitError if rankings would replace other files."""
+        if self.wanted.trec is not None:
+            labels = ["labels"] if self._by_label is not None else []
+            check_trec(self.wanted.trec, ["own", *labels, *self._judged], force=force)
 
     def _both_ways(
         self, scores: Scores, of_images: Relevance, of_texts: Relevance, ranks: QueryRanks, ks: Sequence[int]
@@ -161,7 +190,7 @@ class Measures:
 
     def _figures(self, ranking: Ranking, images: np.ndarray) -> dict[str, Any]:
         found = ranking.to_json()
-        if self.wanted.intervals:
+        if self.wanted.intervals and not self._in_folds:
             of_means = mean_intervals(ranking.values, images)
             found["intervals"] = {name: one.to_json() for name, one in of_means.items()}
         return found
@@ -179,12 +208,28 @@ class Measures:
 
 def _curves(scores: Scores, ranks: QueryRanks) -> dict[str, Any]:
     """The CMC curve up to rank `CMC_RANKS`, and precision at recalls of 0, 10, ..., 100 percent."""
-    own = Listed.own_captions(ranks.image_of, len(ranks.of_images))
-    sides = {
-        "i2t": (ranks.of_images, partial(image_queries, scores, own)),
-        "t2i": (ranks.of_texts, partial(text_queries, scores, own.transposed())),
-    }
+    of_images, of_captions = _own(ranks.image_of)
+    i2t, t2i = image_queries(scores, of_images, ks=(1,)), text_queries(scores, of_captions, ks=(1,))
+    sides = {"i2t": (ranks.of_images, i2t), "t2i": (ranks.of_texts, t2i)}
     return {
-        side: {"cmc": cmc(mine, CMC_RANKS).tolist(), "eleven": ranking(ks=(1,)).eleven.tolist()}
+        side: {"cmc": cmc(mine, CMC_RANKS).tolist(), "eleven": ranking.eleven.tolist()}
         for side, (mine, ranking) in sides.items()
     }
+
+
+def _own(image_of: np.ndarray) -> tuple[Listed, Listed]:
+    """An image's own captions, and a caption's own image. Every image has a caption."""
+    own = Listed.own_captions(image_of, int(image_of.max()) + 1)
+    return own, own.transposed()
+
+
+def mean_of_folds(folds: Sequence[Any]) -> Any:
+    """What `Measures.of` found in each fold, as one: means of figures and of lists of them, sums of counts."""
+    first = folds[0]
+    if len(folds) == 1:
+        return first
+    if isinstance(first, dict):
+        return {key: mean_of_folds([fold[key] for fold in folds]) for key in first}
+    if isinstance(first, int):
+        return sum(folds)
+    return np.mean(folds, axis=0).tolist()

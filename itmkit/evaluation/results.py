@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from itmkit.evaluation.measures import Measures
+from itmkit.evaluation.measures import Measures, mean_of_folds
 from itmkit.evaluation.protocols import Protocol
 from itmkit.scoring.metrics import QueryRanks, Retrieval, chance, mean_over, query_ranks
 from itmkit.scoring.stored import Scores
@@ -75,24 +75,51 @@ class Evaluation:
         return facts | ({"against": self.against.to_json()} if self.against else {})
 
 
+@dataclass
+class _Folds:
+    """A row while its folds are added: their ranks, and what else was found in each (`found`) or once (`more`).
+
+    weighted: the ranks of each fold for each weight of the member `weighed`.
+    """
+
+    kind: str
+    method: str
+    ranks: list[QueryRanks] = field(default_factory=list)
+    found: list[dict[str, Any]] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
+    weighed: str = ""
+    weighted: dict[float, list[QueryRanks]] = field(default_factory=dict)
+
+
+def _mean(folds: Sequence[QueryRanks]) -> Retrieval:
+    return mean_over([fold.retrieval() for fold in folds])
+
+
 class Table:
     """Rows of an evaluation, fold by fold."""
 
     def __init__(self, measures: Measures) -> None:
         self._measures = measures
-        self._rows: dict[str, tuple[str, str, list[QueryRanks], dict[str, Any]]] = {}
+        self._rows: dict[str, _Folds] = {}
 
     def add(self, name: str, kind: str, scores: Scores, image_of: np.ndarray, *, method: str = "") -> None:
         """Adds one fold of a row. image_of: (n_texts,), the row of `scores` of each caption's image."""
-        ranks = query_ranks(scores, image_of)
-        self._rows.setdefault(name, (kind, method, [], self._measures.of(scores, ranks)))[2].append(ranks)
+        row = self._rows.setdefault(name, _Folds(kind, method))
+        row.ranks.append(query_ranks(scores, image_of))
+        row.found.append(self._measures.of(scores, row.ranks[-1]))
 
     def add_more(self, name: str, key: str, found: dict[str, Any]) -> None:
         """Adds what else was found for a row, under a key of its JSON."""
-        self._rows[name][3][key] = found
+        self._rows[name].more[key] = found
+
+    def add_weighted(self, name: str, member: str, alpha: float, scores: Scores, image_of: np.ndarray) -> None:
+        """Adds one fold of a row's scores in which `member` has the weight alpha, and another member the rest."""
+        row = self._rows[name]
+        row.weighed = member
+        row.weighted.setdefault(alpha, []).append(query_ranks(scores, image_of))
 
     def difference(self, first: str, second: str) -> Against:
-        return Against(first, second, differences(self._rows[first][2], self._rows[second][2]))
+        return Against(first, second, differences(self._rows[first].ranks, self._rows[second].ranks))
 
     def summary(
         self,
@@ -106,10 +133,14 @@ class Table:
     ) -> Evaluation:
         """runs: the row names of several runs of one method, over which figures are averaged too."""
         rows = []
-        for name, (kind, method, ranks, more) in self._rows.items():
+        for name, row in self._rows.items():
+            more = mean_of_folds(row.found) | row.more
             if self._measures.wanted.intervals or self._measures.wanted.slices:  # beside which slices are read
-                more = {"intervals": {figure: found.to_json() for figure, found in intervals(ranks).items()}} | more
-            rows.append(EvaluationRow(name, kind, mean_over([fold.retrieval() for fold in ranks]), method, ranks, more))
+                more = {"intervals": {figure: found.to_json() for figure, found in intervals(row.ranks).items()}} | more
+            if row.weighted:
+                values = [{"alpha": alpha, **_mean(ranks).to_json()} for alpha, ranks in row.weighted.items()]
+                more["alpha"] = {"weight_of": row.weighed, "values": values}
+            rows.append(EvaluationRow(name, row.kind, _mean(row.ranks), row.method, row.ranks, more))
         expected = chance(images // chosen.folds, captions / images)
         notes = tuple(self._measures.notes)
         spread = over_seeds([row.result for row in rows if row.name in runs]) if rows and len(runs) > 1 else None

@@ -59,6 +59,19 @@ class _Label:
 
 
 @dataclass(frozen=True)
+class _Weighed:
+    alpha: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+    i2t: _Recalls
+    t2i: _Recalls
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    weight_of: Text
+    values: Annotated[list[_Weighed], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
 class _Result:
     name: Text
     kind: Text
@@ -69,6 +82,7 @@ class _Result:
     intervals: dict[str, _Interval] | None = None
     slices: list[_Slice] | None = None
     by_label: Annotated[dict[Side, list[_Label]], _BOTH] | None = None
+    alpha: _Sweep | None = None
 
 
 @dataclass(frozen=True)

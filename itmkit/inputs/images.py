@@ -56,7 +56,11 @@ class ImageInputs:
             self._phrases = TagPhrases.of(self.cache)
             self._phrase_vectors = CacheReader.open(workspace.cache(needs.tags)).read_all("vector")
         self._labels: np.ndarray | None = None
-        if needs.labels and any(image.labels for image in self.images):
+        self._tagged, self._tagged_rows = self.cache, self._rows
+        if needs.labels_from and needs.labels_from != needs.images:
+            self._tagged = CacheReader.open(workspace.cache(needs.labels_from))
+            self._tagged_rows = self._tagged.find(ids)
+        if needs.labels and not needs.labels_from and any(image.labels for image in self.images):
             _, labels = label_matrix(images)
             self._labels = labels[[image.id in self.cache for image in images]]
 
@@ -100,7 +104,7 @@ class ImageInputs:
             self.cache.read(self._feature, rows),
             read,
             tags=self._tags(rows) if self.needs.tags else None,
-            labels=self._labels_of(which, rows) if self.needs.labels else None,
+            labels=self._labels_of(which) if self.needs.labels else None,
         )
         sums = batch.features.sum(dim=(1, 2))
         if not torch.isfinite(sums).all():
@@ -122,13 +126,15 @@ class ImageInputs:
         vectors[numbers < 0] = 0
         return torch.from_numpy(vectors)
 
-    def _labels_of(self, which: np.ndarray, rows: np.ndarray) -> Tensor | None:
+    def _labels_of(self, which: np.ndarray) -> Tensor | None:
         """(Bi, Y): the data set's labels, else the tags of the regions; None if there are neither."""
         if self._labels is not None:
             return torch.from_numpy(self._labels[which])
-        if "tags" not in self.cache.columns or not any(self.cache.tables["tags"]):
+        if "tags" not in self._tagged.columns or not any(self._tagged.tables["tags"]):
             return None
-        tags = self.cache.read("tags", rows)
+        rows = self._tagged_rows[which]
+        tags = np.full((len(rows), self._tagged.columns["tags"].shape[0]), -1, np.int32)
+        tags[rows >= 0] = self._tagged.read("tags", rows[rows >= 0])
         seen, numbers = np.unique(tags, return_inverse=True)
         found = np.zeros((len(rows), len(seen)), bool)
         found[np.arange(len(rows))[:, None], numbers.reshape(tags.shape)] = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from itmkit.cache import read_manifest
@@ -28,6 +28,7 @@ class Needs:
     whole: bool = False  # the [CLS] vector of each picture
     sentence: str | None = None  # where the [CLS] vectors of captions are ("words-bert/texts")
     labels: bool = False  # labels of the data set, else tags
+    labels_from: str | None = None  # the cache of regions whose tags are these labels in any case
 
     @property
     def pooled(self) -> bool:
@@ -43,7 +44,13 @@ class Needs:
         names += ["regions", self.tags] if self.tags else []
         names += ["graphs/images"] if self.polar or self.blocks else []
         names += ["graphs/texts"] if self.edges else []
+        names += [self.labels_from] if self.labels_from else []
         return tuple(dict.fromkeys(names))
+
+    @property
+    def of_scores(self) -> Needs:
+        """Without labels, which training alone reads."""
+        return replace(self, labels=False, labels_from=None)
 
     @property
     def image_caches(self) -> tuple[str, ...]:
@@ -60,6 +67,11 @@ def missing(workspace: Workspace, needs: Needs, method: str, dataset: Dataset | 
     """
     untagged = bool(needs.tags) and _untagged(workspace)
     problems = []
+    if needs.labels_from and _untagged(workspace):
+        problems.append(
+            f"{workspace.cache(needs.labels_from)}: its regions have no tags, which --alike-by tags reads: extract"
+            " regions with a detector that names them, import features with tags, or train with --alike-by labels"
+        )
     passed = [name for name in needs.caches if CacheName.of(name).is_open or (untagged and name == needs.tags)]
     if untagged:
         problems.append(

@@ -59,6 +59,10 @@ class Config:
         default="bert+gru", description="learned words, or frozen vectors with or without a GRU (table 3)"
     )
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
+    compress: bool = Field(
+        default=True,
+        description="a linear map before the GRU, to --word numbers; false: the GRU reads frozen vectors (figure 5)",
+    )
     tags: bool = Field(default=True, description="vectors of the regions' tag phrases (table 3)")
     positions: bool = Field(default=True, description="where a region lies, from blocks it attends to")
     position: int = Field(default=200, ge=1, le=65_536, description="size of a block's vector")
@@ -94,6 +98,14 @@ class Config:
 def needs(config: Config) -> Needs:
     tags = words_cache(config.words_cache, "tags") if config.tags else None
     return Needs(tags=tags, blocks=config.positions, **word_needs(config.words, config.words_cache))
+
+
+def problems(config: Config, training: Any) -> list[str]:
+    if config.compress or config.words == "bert+gru":
+        return []
+    return [
+        f"--compress false: is of frozen vectors that a GRU reads (--words bert+gru), not of --words {config.words}"
+    ]
 
 
 def members(config: Config) -> dict[str, float]:
@@ -149,7 +161,7 @@ class Matcher(nn.Module):
         if config.positions:
             self.positions = BlockPositions(objects, sizes.blocks, config.position, learned=config.position_training)
         self.regions = RegionEncoder(objects + (config.position if config.positions else 0), config.embed)
-        form = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
+        form = {"word": config.word, "embed": config.embed, "dropout": config.dropout, "compress": config.compress}
         self.words = WordEncoder(sizes, config.words, **form)  # type: ignore[arg-type]
 
     def encode_images(self, batch: ImageBatch) -> Encoded:

@@ -76,6 +76,9 @@ class Config:
     text_positives: Literal["image", "labels"] = Field(
         default="image", description="captions that are alike: of one image, or of images with like labels too"
     )
+    alike_by: Literal["labels", "tags"] = Field(
+        default="labels", description="what images have in common: the data set's labels, or the tags of caches/regions"
+    )
     label_overlap: float = Field(default=0.5, gt=0, le=1, description="Jaccard index from which images are alike")
     backup: bool = Field(default=True, description="a slow copy of the encoder gives the vectors compared with")
     backup_decay: float = Field(default=0.999, ge=0, lt=1, description="share that the slow copy keeps at each step")
@@ -87,10 +90,13 @@ class Config:
 
 def needs(config: Config) -> Needs:
     labels = config.image_epochs > 0 or (config.text_epochs > 0 and config.text_positives == "labels")
+    alike: dict[str, Any] = {"labels": labels}
+    if labels and config.alike_by == "tags":
+        alike["labels_from"] = "regions"
     if config.inputs == "pooled":
-        return Needs(labels=labels, **vector_needs(config.vectors_cache))
+        return Needs(**alike, **vector_needs(config.vectors_cache))
     kind = word_needs("bert" if config.words == "bert" else "gru", config.words_cache)
-    return Needs(images=config.images, labels=labels, **kind, **class_needs(config.class_vectors, config.words_cache))
+    return Needs(images=config.images, **alike, **kind, **class_needs(config.class_vectors, config.words_cache))
 
 
 def members(config: Config) -> dict[str, float]:

@@ -45,6 +45,7 @@ class Ranking:
             mAP@k: the sum of P(rank) over the relevant items among the first k, divided by R (as trec_eval does).
             mAP@k found: the same divided by how many relevant items there are among the first k (as in work on
                 retrieval by category); 0 where there is none.
+            hits/min(k,R): the relevant items among the first k, divided by as many as could be there.
         precision, recall: (N,) float64 percent, P(k) and the share of the R relevant items within the first k, for
             k = 1..N, means over queries: the curve with all points.
         eleven: (11,) float64 percent, the best precision at a recall of at least 0, 10, ..., 100 percent, mean over
@@ -85,15 +86,7 @@ def image_queries(scores: Scores, relevance: Relevance, *, ks: Sequence[int] = K
         ItmkitError: a score is not finite, or no query has a relevant item (so for an empty split).
     """
     _check_shapes(scores.shape, relevance.shape)
-    asked = relevance.asked()
-
-    def rows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start, block in scores.blocks():
-            check_finite(start, block)
-            mine = asked[np.searchsorted(asked, start) : np.searchsorted(asked, start + len(block))]
-            yield mine, block if len(mine) == len(block) else block[mine - start]
-
-    return _ranking(rows(), relevance, ks)
+    return _ranking(rows_of(scores, relevance.asked()), relevance, ks)
 
 
 def text_queries(scores: Scores, relevance: Relevance, *, ks: Sequence[int] = KS, memory: int = MEMORY) -> Ranking:
@@ -110,7 +103,7 @@ def text_queries(scores: Scores, relevance: Relevance, *, ks: Sequence[int] = KS
         ItmkitError: as `image_queries`.
     """
     _check_shapes(scores.shape[::-1], relevance.shape)
-    return _ranking(_columns(scores, relevance.asked(), memory), relevance, ks)
+    return _ranking(columns_of(scores, relevance.asked(), memory), relevance, ks)
 
 
 def cmc(first: np.ndarray, most: int) -> np.ndarray:
@@ -142,8 +135,16 @@ def _check_shapes(scores: tuple[int, int], relevance: tuple[int, int]) -> None:
         raise ValueError(f"scores of {scores} queries and items, relevance of {relevance}")
 
 
-def _columns(scores: Scores, texts: np.ndarray, memory: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Some texts at a time with their scores, (texts, images)."""
+def rows_of(scores: Scores, images: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Some of the images (rising) at a time with their scores, (n, texts)."""
+    for start, block in scores.blocks():
+        check_finite(start, block)
+        mine = images[np.searchsorted(images, start) : np.searchsorted(images, start + len(block))]
+        yield mine, block if len(mine) == len(block) else block[mine - start]
+
+
+def columns_of(scores: Scores, texts: np.ndarray, memory: int = MEMORY) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Some of the texts at a time with their scores, (n, images)."""
     images = scores.shape[0]
     if images == 0 or len(texts) == 0:
         return
@@ -218,6 +219,7 @@ def _figures(
         hits, sums = total(near), total(np.where(near, precision, 0))
         out |= {f"R@{k}": (hits > 0).astype(np.float64), f"P@{k}": hits / k}
         out |= {f"mAP@{k}": sums / counts, f"mAP@{k} found": sums / np.maximum(hits, 1)}
+        out[f"hits/min({k},R)"] = hits / np.minimum(k, counts)
     return out
 
 

@@ -15,6 +15,7 @@ _OF_RESULTS = {
     "precision": ("curves", "--curves"),
     "slices": ("slices", "--slices"),
     "labels": ("by_label", "--labels"),
+    "alpha": ("alpha", "--alpha 0,0.2,0.5,0.8,1"),
 }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.protocols import protocol
 from itmkit.report import bars, curves, intervals
+from itmkit.report.alpha import alpha
 from itmkit.report.colours import Colours
 from itmkit.report.figure import MOST, drawing_package, save
 from itmkit.report.results import comparison, course, evaluation
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 SINGLE = "single"
 NAMELESS = ("csv", "jsonl", "karpathy", "scan", "hand-made", "unknown")  # kinds that say nothing of what it is
 # What `itmkit evaluate` writes only when asked: key of a result, option that asks for it.
-ASKED = {"curves": "--curves", "slices": "--slices", "by_label": "--labels"}
+ASKED = {"curves": "--curves", "slices": "--slices", "by_label": "--labels", "alpha": "--alpha 0,0.2,0.5,0.8,1"}
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,12 @@ def _labels(workspace: Workspace, choice: Choice) -> Drawing:
     return Drawing("labels", f"labels-{choice.split}", title, list(drawn), figure)
 
 
+def _alpha(workspace: Workspace, choice: Choice) -> Drawing:
+    title, found, numbers = _evaluated(workspace, choice, "alpha", "R@1 by weight of the members")
+    drawn = {name: mine["alpha"] for name, mine in found.items()}
+    return Drawing("alpha", f"alpha-{choice.split}", title, list(drawn), alpha(drawn, title, numbers=numbers))
+
+
 def _compare(workspace: Workspace, choice: Choice) -> Drawing:
     facts = comparison(workspace, choice.comparison, choice.split)
     rows = [*facts["rows"], *(facts["members"] if choice.members else [])]
@@ -214,6 +221,7 @@ PLOTS: dict[str, Callable[[Workspace, Choice], Drawing]] = {
     "precision": _precision,
     "slices": _slices,
     "labels": _labels,
+    "alpha": _alpha,
 }
 
 

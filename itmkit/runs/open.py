@@ -71,14 +71,15 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device, dataset: 
     facts.check_files(folder, CONFIG, VOCABULARY)
     config = read_config(folder / CONFIG)
     module = method(config.method)
-    needs = module.needs(config.matcher)
+    needs = module.needs(config.matcher).of_scores
     require(workspace, *needs.caches, dataset=dataset)
     notes: tuple[str, ...] = ()
     if foreign:
         # WORKSPACE/runs/NAME, or an export, which lies anywhere
         parts = (folder.parent.parent.name, folder.name) if folder.parent.name == "runs" else (folder.name,)
         name, out = "/".join(parts), workspace.root / "transfer" / "-".join(parts)
-        notes = tuple(_differences(workspace, folder, facts.caches))
+        mine = {cache: value for cache, value in facts.caches.items() if cache in needs.caches}
+        notes = tuple(_differences(workspace, folder, mine))
     else:
         out = folder
         changed = [cache for cache, value in facts.caches.items() if workspace.fingerprint(cache) != value]
@@ -89,7 +90,8 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device, dataset: 
             )
     vocabulary = Vocabulary.read(folder / VOCABULARY) if needs.words else None
     sizes, members = read_members(folder, config, facts, device)
-    made_from = {cache: workspace.fingerprint(cache) for cache in facts.caches}
+    read = [cache for cache in facts.caches if cache in needs.caches]
+    made_from = {cache: workspace.fingerprint(cache) for cache in read}
     made_from |= {f"weights of {member}": sha256_file(folder / f"best-{member}.safetensors") for member in members}
     weights: dict[str, float] = module.members(config.matcher)
     return Run(name, out, members, weights, vocabulary, needs, sizes, config.method, made_from, notes)

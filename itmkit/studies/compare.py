@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.protocols import protocol
+from itmkit.inputs import Sizes
+from itmkit.matchers import Parameters, build, count_parameters
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.begin import configured
-from itmkit.runs.facts import RunFacts
-from itmkit.runs.settings import RunConfig
+from itmkit.runs.facts import CONFIG, RunFacts
+from itmkit.runs.records import FILE as METRICS
+from itmkit.runs.records import records
+from itmkit.runs.settings import RunConfig, read_config
 from itmkit.studies.comparison import FIGURES, Comparison, ComparisonRow, Versus
 from itmkit.studies.kept_ranks import evaluated
 from itmkit.studies.over_runs import mean_differences, mean_intervals
@@ -216,10 +222,31 @@ def _rows(
                 for figure in FIGURES:
                     side, _, recall = figure.partition(" ")
                     row.values[figure].append(one[side][recall] if recall else one["rsum"])
-            trained = RunFacts.read(workspace.run(name))
-            rows[contender.label].core_minutes.append(trained.core_minutes)
-            rows[contender.label].epochs.append(trained.epochs_done)
+            whole, trained = rows[contender.label], RunFacts.read(workspace.run(name))
+            whole.core_minutes.append(trained.core_minutes)
+            whole.epochs.append(trained.epochs_done)
+            whole.pairs_per_second.append(_pairs_per_second(workspace, name))
+        any_seed = contender.run(next(iter(each)), prefix)
+        rows[contender.label] = replace(rows[contender.label], parameters=_parameters(workspace, any_seed))
     return rows, facts
+
+
+def _pairs_per_second(workspace: Workspace, run: str) -> float | None:
+    """Of the last stage of its training, the mean over epochs; None where nothing was trained, or no record says."""
+    folder = workspace.run(run)
+    lines = [line for _, line in records(folder)] if (folder / METRICS).exists() else []
+    last = [line.get("pairs_per_second") for line in lines if line.get("epoch") and not line.get("stage")]
+    known = [float(one) for one in last if isinstance(one, (int, float))]
+    return sum(known) / len(known) if known else None
+
+
+def _parameters(workspace: Workspace, run: str) -> Parameters:
+    """Of all members of a run. Nothing is read but its settings: the members are built without weights."""
+    config, facts = read_config(workspace.run(run) / CONFIG), RunFacts.read(workspace.run(run))
+    with torch.device("meta"):
+        built = build(config.method, config.matcher, sizes=Sizes(**facts.sizes), seed=0)
+    counts = [count_parameters(member, config.stages) for member in built.values()]
+    return Parameters(sum(one.trained for one in counts), sum(one.scoring for one in counts))
 
 
 def _against(rows: Sequence[ComparisonRow], label: str) -> list[Versus]:

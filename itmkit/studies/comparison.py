@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from itmkit.matchers import Parameters
 from itmkit.statistics.bootstrap import Difference, Interval
 from itmkit.statistics.seeds import Spread
 from itmkit.studies.kept_ranks import Folds
@@ -19,6 +21,9 @@ class ComparisonRow:
 
     Attributes:
         core_minutes, epochs: of each run's training; empty for a member, None for runs older than that figure.
+        pairs_per_second: of each run, pairs of image and caption scored in a second of the last stage of training, the
+            mean over epochs; empty for a member, None where nothing was trained.
+        parameters: of all its members: those that are trained in some stage, and those that a score is computed with.
         intervals: of the means over seeds, by bootstrap over images, if they were asked for.
         ranks: of each run, if intervals or differences were asked for.
     """
@@ -30,6 +35,8 @@ class ComparisonRow:
     seeds: list[int] = field(default_factory=list)
     core_minutes: list[float | None] = field(default_factory=list)
     epochs: list[int] = field(default_factory=list)
+    pairs_per_second: list[float | None] = field(default_factory=list)
+    parameters: Parameters | None = None
     intervals: dict[str, Interval] = field(default_factory=dict)
     ranks: list[Folds] = field(default_factory=list)
 
@@ -43,7 +50,15 @@ class ComparisonRow:
     @property
     def mean_core_minutes(self) -> float | None:
         """The mean over runs; None if it is not known for every run."""
-        known = [one for one in self.core_minutes if one is not None]
+        return self._mean_of_all(self.core_minutes)
+
+    @property
+    def mean_pairs_per_second(self) -> float | None:
+        """The mean over runs; None if it is not known for every run."""
+        return self._mean_of_all(self.pairs_per_second)
+
+    def _mean_of_all(self, values: Sequence[float | None]) -> float | None:
+        known = [one for one in values if one is not None]
         return sum(known) / len(known) if known and len(known) == len(self.runs) else None
 
     def to_json(self) -> dict[str, Any]:
@@ -53,6 +68,9 @@ class ComparisonRow:
         found |= {"spread": spread, "values": self.values}
         if self.core_minutes:
             found |= {"core_minutes": self.core_minutes, "epochs": self.epochs}
+            found |= {"pairs_per_second": self.pairs_per_second}
+        if self.parameters is not None:
+            found["parameters"] = asdict(self.parameters)
         if self.intervals:
             found["intervals"] = {name: one.to_json() for name, one in self.intervals.items()}
         return found

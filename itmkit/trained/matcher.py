@@ -46,7 +46,7 @@ class Matcher:
     ) -> None:
         self.name, self.folder, self.method, self.device = folder.name, folder, config.method, torch.device(device)
         module = method(config.method)
-        self.needs: Needs = module.needs(config.matcher)
+        self.needs: Needs = module.needs(config.matcher).of_scores
         self.weights: dict[str, float] = module.members(config.matcher)
         self.vocabulary = Vocabulary.read(folder / VOCABULARY) if self.needs.words else None
         self.sizes, self.members = read_members(folder, config, facts, self.device)

@@ -143,6 +143,10 @@ def test_rows_of_papers_that_do_not_compare_stand_below() -> None:
         (["--labels"], "the images of this split have no labels"),
         (["--judgements", "nowhere"], "original_caption_to_image.json"),
         (["--run", "seed1", "--against", "seed1"], "named twice"),
+        (["--map", "--ks", "1,x"], "'1,x' is no list such as 1,5,10"),
+        (["--map", "--ks", "5,0"], "0 is not from 1 to 1e+06"),
+        (["--alpha", "0.5,nan"], "nan is not from 0 to 1"),
+        (["--alpha", "0.5,0.5"], "names a number twice"),
     ],
 )
 def test_further_figures_that_cannot_be(
@@ -151,6 +155,18 @@ def test_further_figures_that_cannot_be(
     arguments = arguments if "--run" in arguments else ["--run", "seed0", *arguments]
     assert run(command, ["-w", str(root), *arguments]) == 2
     assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_map_and_rankings(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["-w", str(root), "--run", "seed0", "--map", "--ks", "1,4", "--trec", str(tmp_path / "trec")]
+    assert run(command, arguments) == 0
+    told = capsys.readouterr().out
+    assert "i2t, its own captions, or image, count as right: 6 queries" in told
+    assert all(name in told for name in ("mAP", "P@4", "hits/min(4,R)"))
+    assert {path.name for path in (tmp_path / "trec").iterdir()} == {
+        f"own-{side}.{kind}" for side in ("i2t", "t2i") for kind in ("run", "qrels")
+    }
+    assert len((tmp_path / "trec" / "own-t2i.run").read_text().splitlines()) == 12 * 6
 
 
 def test_what_search_gives_up_stands_beside_all_pairs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,6 +77,28 @@ def test_the_authors_layout(tmp_path: Path, annotations: str, inner: bool) -> No
     ]
 
 
+def test_every_picture_is_kept(tmp_path: Path) -> None:
+    folder = official(tmp_path / "data")
+    result = prepare(tmp_path, folder, keep_all=True, test=2)
+    assert records(Workspace(tmp_path / "work")) == {
+        "im1.jpg": ("sky", ("clouds", "sky")),
+        "im2.jpg": ("sky", ("sky",)),
+        "im3.jpg": ("untagged", ("clouds",)),
+        "im4.jpg": ("rare", ("people",)),
+        "im5.jpg": ("sky españa", ()),
+        "im6.jpg": ("españa sky", ("clouds", "sky")),
+    }
+    assert result.notes == [
+        "1 of 6 images have rare tags alone",
+        "1 of 6 images have no tag, and the caption 'untagged'",
+        "1 of 6 images have no label",
+    ]
+    assert {split: count["images"] for split, count in result.counts.items()} == {"train": 3, "val": 1, "test": 2}
+    shutil.rmtree(folder / "mirflickr25k_annotations_v080")
+    prepare(tmp_path, folder, keep_all=True, force=True)
+    assert {labels for _, labels in records(Workspace(tmp_path / "work")).values()} == {()}
+
+
 def test_common_tags_say_which_tags_count(tmp_path: Path) -> None:
     folder = official(tmp_path / "data")
     (folder / "mirflickr/doc").mkdir()

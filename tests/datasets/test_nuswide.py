@@ -94,6 +94,29 @@ def test_the_most_frequent_concepts(tmp_path: Path) -> None:
     assert {labels for _, labels in records(tmp_path).values()} == {("person",)} and len(records(tmp_path)) == 3
 
 
+def test_images_of_one_concept_alone(tmp_path: Path) -> None:
+    """The ten classes of NUS-WIDE-10K in small: so many images of each, which have no other of the classes."""
+    folder = make(tmp_path / "nus")
+    result = prepare(tmp_path, folder, concepts=("person", "animal"), each=1, val=0)
+    # zebra/0002_14.jpg is of the sky too, which is none of the classes; zebra/0001_13.jpg has no tag.
+    found = records(tmp_path)
+    assert found.pop("zebra/0002_14.jpg") == ("zebra", ("animal",))
+    assert len(found) == 1 and {labels for _, labels in found.values()} == {("person",)}
+    assert result.notes[0] == "2 of 6 images are taken, 1 with each of 2 labels and no other"
+    drawn = [next(iter(found))]
+    for seed in range(1, 9):
+        prepare(tmp_path, folder, concepts=("person", "animal"), each=1, val=0, seed=seed, force=True)
+        drawn += [id for id in records(tmp_path) if id != "zebra/0002_14.jpg"]
+    assert 1 < len(set(drawn)) <= 3
+    with pytest.raises(ItmkitError) as caught:
+        prepare(tmp_path, folder, concepts=("person", "animals"), each=9, force=True)
+    text = str(caught.value)
+    assert "--concepts 'animals': no such concept; did you mean 'animal'?" in text
+    assert "--each 9: only 3 images have tags and 'person' as their one label" in text
+    with pytest.raises(ItmkitError, match="--each draws images, and --lists says which"):
+        prepare(tmp_path, folder, lists=folder / "ImageList", test=None, each=1)
+
+
 def test_the_official_split(tmp_path: Path) -> None:
     folder = make(tmp_path / "nus")
     prepare(tmp_path, folder, lists=folder / "ImageList", test=None, val=0)

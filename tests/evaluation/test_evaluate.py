@@ -13,6 +13,7 @@ from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate, evaluate_files
 from itmkit.evaluation.measures import Wanted
 from itmkit.evaluation.protocols import PROTOCOLS, Protocol
+from itmkit.evaluation.trec import Trec
 from itmkit.inputs import Inputs
 from itmkit.matchers import method
 from itmkit.runs.open import open_run
@@ -131,6 +132,66 @@ def test_folds_are_scored_apart_and_averaged(workspace: Workspace, monkeypatch: 
     assert result.rsum == pytest.approx(np.mean([part.rsum for part in parts]))
     assert result.t2i.medr == pytest.approx(np.mean([part.t2i.medr for part in parts]))
     assert (result.images, result.captions) == (12, 24)
+
+
+def mean_average_precision(scores: np.ndarray, image_of: np.ndarray) -> dict[str, dict[str, float]]:
+    """mAP and P@2 of own captions and of the own image, item by item; a tie counts against the query."""
+    found: dict[str, dict[str, float]] = {}
+    own = image_of == np.arange(len(scores))[:, None]
+    for side, matrix, right in (("i2t", scores, own), ("t2i", scores.T, own.T)):
+        each = []
+        for row, hits in zip(matrix, right, strict=True):
+            order = [hits[k] for k in sorted(range(len(row)), key=lambda k: (-row[k], hits[k]))]
+            at = [sum(order[: r + 1]) / (r + 1) for r, hit in enumerate(order) if hit]
+            each.append((np.mean(at), sum(order[:2]) / 2))
+        found[side] = dict(zip(("mAP", "P@2"), 100 * np.mean(each, axis=0), strict=True))
+    return found
+
+
+def test_map_of_own_captions_is_averaged_over_folds(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROTOCOLS, "tiny", Protocol("tiny", "train", 12, 4, "four folds of three"))
+    with pytest.raises(ItmkitError, match="--ks: says where figures of --map, --labels and --judgements are cut"):
+        evaluate(workspace, ["vsepp"], wanted=Wanted(ks=(2,)))
+    trec = Trec(workspace.root / "trec", None)
+    (row,) = evaluate(workspace, ["vsepp"], split="tiny", wanted=Wanted(own=True, ks=(2,), trec=trec)).to_json()[
+        "results"
+    ]
+    opened = open_run(workspace, "vsepp", device=torch.device("cpu"))
+    whole = score_matrix(
+        opened.members, Inputs(workspace, workspace.dataset().split("train"), opened.vocabulary, opened.needs)
+    )["global"]
+    folds = [
+        mean_average_precision(whole[start : start + 3, 2 * start : 2 * start + 6], np.repeat(np.arange(3), 2))
+        for start in range(0, 12, 3)
+    ]
+    for side, queries in (("i2t", 12), ("t2i", 24)):
+        assert row["own"][side]["queries"] == queries
+        for name in ("mAP", "P@2"):
+            assert row["own"][side][name] == pytest.approx(np.mean([fold[side][name] for fold in folds]))
+        # The rankings of all folds are in one file, each among the items of its fold.
+        lines = (trec.folder / f"own-{side}.run").read_text().splitlines()
+        assert len(lines) == queries * (6 if side == "i2t" else 3)
+
+
+def test_other_weights_of_the_members_need_no_training(workspace: Workspace, tmp_path: Path) -> None:
+    wanted = Wanted(alphas=(0.0, 0.25, 1.0))
+    found = evaluate(workspace, ["mpsm"], wanted=wanted).to_json()["results"]
+    assert [row["name"] for row in found if "alpha" in row] == ["mpsm"]
+    sweep = found[-1]["alpha"]
+    assert sweep["weight_of"] == "direction" and [one["alpha"] for one in sweep["values"]] == [0, 0.25, 1]
+    both, inputs = matrices(workspace, "mpsm")
+    for one, alpha in zip(sweep["values"], (0, 0.25, 1), strict=True):
+        expected = retrieval((1 - alpha) * both["distance"] + alpha * both["direction"], inputs.image_of)
+        assert {key: one[key] for key in ("i2t", "t2i", "rsum")} == {
+            key: expected.to_json()[key] for key in ("i2t", "t2i", "rsum")
+        }
+    assert [sweep["values"][place]["rsum"] for place in (0, 2)] == [row["rsum"] for row in found[:2]]
+    kept = evaluate(workspace, ["mpsm"]).notes
+    assert "keeps what was measured before with --alpha" in kept[0]
+    with pytest.raises(ItmkitError, match="--alpha: weighs one of two members against the other, and run vsepp has 1"):
+        evaluate(workspace, ["vsepp"], wanted=wanted)
+    with pytest.raises(ItmkitError, match="--alpha: a file of scores does not have those of each member"):
+        evaluate_files(workspace, [tmp_path / "scores.h5"], wanted=wanted)
 
 
 def test_what_cannot_be_evaluated(workspace: Workspace) -> None:

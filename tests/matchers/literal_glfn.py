@@ -60,7 +60,10 @@ def encode_text(weights: Weights, config: Any, text: Text, *, normalised: bool =
     mine = below(weights, "words.")
     if config.words == "gru":
         return word_vectors(mine, text.words, normalised=normalised)
-    reduced = [mine["reduce.weight"] @ vector + mine["reduce.bias"] for vector in text.vectors]  # eq 16
+    if config.compress:
+        reduced = [mine["reduce.weight"] @ vector + mine["reduce.bias"] for vector in text.vectors]  # eq 16
+    else:
+        reduced = list(text.vectors)
     if config.words == "bert":
         return [unit(vector) if normalised else vector for vector in reduced]
     forward = gru(below(mine, "gru."), reduced, "")

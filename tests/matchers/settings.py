@@ -115,6 +115,7 @@ REST: dict[str, list[Settings]] = {
         {"positions": False},
         {"tags": False, "positions": False},
         {"words": "bert"},
+        {"compress": False},
         {"position": 3},
         {"position_training": False},
         {"pool_t2i": "lse", "pool_i2t": "lse", "lse_sharpness_t2i": 20.0, "lse_sharpness_i2t": 20.0},

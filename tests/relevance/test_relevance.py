@@ -14,6 +14,7 @@ from itmkit.relevance.relevance import Listed, Relevance, SharedLabels
 from itmkit.scoring import stored
 from itmkit.scoring.metrics import query_ranks
 from itmkit.scoring.stored import InMemory, Mean, ScoreFile, save_scores
+from tests.evaluation.test_trec import with_ties, written
 
 KS = (1, 3, 5)
 
@@ -38,6 +39,7 @@ def naive(scores: np.ndarray, relevant: list[set[int]], ks: tuple[int, ...] = KS
             mine |= {f"R@{k}": float(bool(near)), f"P@{k}": len(near) / k}
             mine[f"mAP@{k}"] = sum(at[r] for r in near) / size
             mine[f"mAP@{k} found"] = sum(at[r] for r in near) / len(near) if near else 0.0
+            mine[f"hits/min({k},R)"] = len(near) / min(k, size)
         for name, value in mine.items():
             found.setdefault(name, []).append(100 * value)
         first.append(hits.index(True))
@@ -301,6 +303,19 @@ def test_figures_are_those_of_ranx(monkeypatch: pytest.MonkeyPatch) -> None:
     names |= {f"R@{k}": f"hit_rate@{k}" for k in (1, 5, 10)}
     theirs = ranx.evaluate(qrels, run, list(names.values()))
     assert {name: found[name] for name in names} == pytest.approx({n: 100 * theirs[t] for n, t in names.items()})
+
+
+def test_ranx_reads_our_rankings_and_right_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here, since importing ranx takes longer than all other tests of the files: tests/evaluation/test_trec.py."""
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    ranx = pytest.importorskip("ranx")
+    names = {"mAP": "map", "R@5": "hit_rate@5", "P@10": "precision@10", "R-precision": "r-precision"}
+    for name, sides in written(tmp_path, with_ties()).items():
+        for side, ours in sides.items():
+            qrels = ranx.Qrels.from_file(str(tmp_path / f"{name}-{side}.qrels"), kind="trec")
+            run = ranx.Run.from_file(str(tmp_path / f"{name}-{side}.run"), kind="trec")
+            theirs = ranx.evaluate(qrels, run, list(names.values()))
+            assert {n: ours[n] for n in names} == pytest.approx({n: 100 * theirs[t] for n, t in names.items()})
 
 
 def test_figures_are_those_of_eccv_caption() -> None:

@@ -53,6 +53,8 @@ def result(name: str, r1: float, *, kind: str = "single", asked: bool = True) ->
             {"side": "t2i", "name": "words 8-9", "queries": 120, "figures": {"R@1": interval, "R@5": interval}},
             {"side": "t2i", "name": "one", "queries": 1, "figures": {"R@1": interval | {"low": None, "high": None}}},
         ]
+        weighed = [{"alpha": a, "i2t": recalls(r1 + 9 * a), "t2i": recalls(r1 - 9 * a)} for a in (0.0, 1.0, 0.5)]
+        found["alpha"] = {"weight_of": "i2t", "values": weighed}
         found["by_label"] = {
             side: [
                 {"label": label, "queries": 10 * place, "R@1": abs(r1 + 5 * (-1) ** place * place)}

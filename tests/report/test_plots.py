@@ -42,10 +42,10 @@ def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_everything_of_a_workspace(workspace: Workspace) -> None:
     plots = plot(workspace, list(PLOTS), split="val")
-    names = ["epochs", "compare-compare-val", "cmc-val", "precision-val", "slices-val", "labels-val"]
+    names = ["epochs", "compare-compare-val", "cmc-val", "precision-val", "slices-val", "labels-val", "alpha-val"]
     assert [one.path for one in plots] == [workspace.root / "plots" / f"{name}.svg" for name in names]
     both = ["both (ensemble of 2)", "one (single)"]
-    assert [one.series for one in plots] == [both, ["scan", "vsepp"], both, both, both, both]
+    assert [one.series for one in plots] == [both, ["scan", "vsepp"], *[both] * 5]
     for one in plots:
         written = one.path.read_text(encoding="utf-8")
         told = [one.title] if len(one.title) <= 56 else one.title.replace(": ", ":|").split("|")
@@ -59,6 +59,7 @@ def test_everything_of_a_workspace(workspace: Workspace) -> None:
         ["precision over recall", "scenes, val, 100 images, singles and ensembles"],
         ["R@1 of parts of the queries", "scenes, val, 100 images, singles and ensembles"],
         ["R@1 by label", "scenes, val, 100 images, singles and ensembles"],
+        ["R@1 by weight of the members", "scenes, val, 100 images, singles and ensembles"],
     ]
     again = plot(workspace, list(PLOTS), split="val", out=workspace.root / "again")
     assert [one.path.read_bytes() for one in again] == [one.path.read_bytes() for one in plots]

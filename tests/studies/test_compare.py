@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from itmkit.errors import ItmkitError
+from itmkit.runs.open import open_run
 from itmkit.studies import compare as module
 from itmkit.studies import kept_ranks
 from itmkit.studies.compare import Asked, Contender, compare
@@ -50,6 +52,12 @@ def test_mean_and_spread_over_seeds(workspace: Workspace) -> None:
         assert row.mean("rsum") == pytest.approx(np.mean(sums))
         assert row.spread("rsum") == pytest.approx(np.sqrt(np.square(sums - np.mean(sums)).sum() / 2))
         assert row.mean("t2i R@5") == pytest.approx(np.mean([one["t2i"]["R@5"] for one in results]))
+    for row in found.rows:  # what is learned and what scores, of all members, and how fast
+        members = open_run(workspace, row.runs[0], device=torch.device("cpu")).members
+        count = sum(weight.numel() for member in members.values() for weight in member.parameters())
+        assert row.to_json()["parameters"] == {"trained": count, "scoring": count}
+        told = (workspace.run(row.runs[0]) / "metrics.jsonl").read_text().splitlines()
+        assert row.pairs_per_second[0] == pytest.approx(json.loads(told[-1])["pairs_per_second"])
     best = [row.mean("rsum") for row in found.rows]
     assert best == sorted(best, reverse=True)
     stored = json.loads((workspace.root / "runs" / "compare-test.json").read_text())
@@ -90,7 +98,7 @@ def test_a_killed_comparison_goes_on_and_finished_runs_stay(
 
 def untimed(found: dict[str, Any]) -> dict[str, Any]:
     for row in found["rows"]:
-        assert all(minutes > 0 for minutes in row.pop("core_minutes"))
+        assert all(value > 0 for key in ("core_minutes", "pairs_per_second") for value in row.pop(key))
     return found
 
 

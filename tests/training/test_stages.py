@@ -80,6 +80,27 @@ def test_every_stage_is_trained_and_the_last_one_validated(way: str, workspace: 
 
 
 @pytest.mark.parametrize("way", ["frozen words", "pooled"])
+def test_tags_of_regions_say_what_is_alike_beside_any_cache(way: str, workspace: Workspace, tmp_path: Path) -> None:
+    """Labels that no two images share: without tags, other weights of the image stage."""
+    records = [replace(image, labels=(str(n),)) for n, image in enumerate(workspace.dataset().images)]
+    write_dataset(workspace.dataset_path, records, kind="made", settings={})
+    weights = {}
+    for by in ("labels", "tags"):
+        folder = train(workspace, configured(way, alike_by=by, label_overlap=0.3), run=by).run
+        assert ("regions" in json.loads((folder / "run.json").read_text())["caches"]) or by == "labels"
+        weights[by] = (folder / "best-global.safetensors").read_bytes()
+    assert weights["labels"] != weights["tags"]
+    # Scores need no tags.
+    other = make_workspace(tmp_path / "other", words=True, vectors=True)
+    if way == "pooled":
+        shutil.rmtree(other.cache("regions"))
+        assert evaluate(other, [str(workspace.run("tags"))]).rows
+    plain = make_workspace(tmp_path / "plain", words=True, vectors=True)
+    with pytest.raises(ItmkitError, match="its regions have no tags, which --alike-by tags reads"):
+        train(plain, configured(way, alike_by="tags"))
+
+
+@pytest.mark.parametrize("way", ["frozen words", "pooled"])
 def test_labels_reach_the_text_stage(way: str, workspace: Workspace) -> None:
     records = [replace(image, labels=(str(n % 2),)) for n, image in enumerate(workspace.dataset().images)]
     write_dataset(workspace.dataset_path, records, kind="made", settings={})

@@ -83,18 +83,30 @@ class WordEncoder(nn.Module):
     """Words of D numbers, L2-normalised. By `kind`:
 
     "gru"       a learned embedding -> dropout -> bidirectional GRU, mean of the directions
-    "bert+gru"  frozen word vectors -> Linear(V -> word) -> dropout -> the same GRU (GLFN eqs 15-27)
+    "bert+gru"  frozen word vectors -> Linear(V -> word) -> dropout -> the same GRU (GLFN eqs 15-27); without the linear
+                map where `compress` is false
     "bert"      frozen word vectors -> dropout -> Linear(V -> D)
     """
 
     def __init__(
-        self, sizes: Sizes, kind: Words, *, word: int, embed: int, dropout: float = 0.0, unit: bool = True
+        self,
+        sizes: Sizes,
+        kind: Words,
+        *,
+        word: int,
+        embed: int,
+        dropout: float = 0.0,
+        unit: bool = True,
+        compress: bool = True,
     ) -> None:
         super().__init__()
         self.kind, self.unit = kind, unit
         self.dropout = nn.Dropout(dropout)
         if kind == "gru":
             self.embedding = nn.Embedding(sizes.vocabulary, word, padding_idx=0)
+        elif kind == "bert+gru" and not compress:
+            self.reduce: nn.Module = nn.Identity()
+            word = sizes.word_vector
         else:
             self.reduce = nn.Linear(sizes.word_vector, embed if kind == "bert" else word)
             nn.init.xavier_uniform_(self.reduce.weight)
