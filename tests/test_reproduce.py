@@ -1,7 +1,7 @@
 """The commands of docs/reproduce.md run, on drawn pictures in place of the papers' data.
 
-Training is that of small settings, once a method: its command is read and checked as written (settings, caches), and
-runs of one method share their weights. Figures are made and not drawn. All other commands do what they say.
+A command that trains is read and checked as written (settings, caches), and then finds a run that is finished, since
+training takes too long here. Figures are made and not drawn. All other commands do what they say.
 """
 
 from __future__ import annotations
@@ -23,13 +23,11 @@ from itmkit.evaluation.protocols import PROTOCOLS
 from itmkit.files import remove_folder, write_text
 from itmkit.runs.begin import settled
 from itmkit.runs.facts import RunFacts
-from itmkit.runs.settings import RunConfig, read_config, resolve
+from itmkit.runs.settings import RunConfig, read_config
 from itmkit.training import train as training
 from itmkit.workspace import Workspace
 from tests.datasets.test_mirflickr import official
 from tests.datasets.test_nuswide import make
-from tests.trained.small_runs import BRIEF
-from tests.training.tiny import FAST
 from tests.workspaces import save_picture
 
 Capture = pytest.CaptureFixture[str]
@@ -45,12 +43,15 @@ SMALLER = (
     ("--test 10000", "--test 2 --val 1"),
     ("--test 1000", "--test 1 --val 0"),
     ("ablate mpsm --split flickr1k", 'ablate mpsm --only "without KGID" --split flickr1k'),
+    ('--only "global only" --only "local only" --only "joint training"', '--only "joint training"'),
     ("ablate mefn --split", 'ablate mefn --only "without MFE" --split'),
     ('--only "without tags" --only "only GRU" --only "only BERT"', '--only "without tags"'),
     ("glfn:embed=256,glfn:embed=512,glfn,glfn:embed=1536", "glfn:embed=256"),
     ("glfn:word=100,glfn:word=200,glfn,glfn:word=500,glfn:compress=false", "glfn:compress=false"),
     ("--model facebook/detr-resnet-50@no_timm", "--model scenes-detector --regions 6"),
 )
+# The method whose run stands for that of another.
+READY = {"pfan": "glfn", "scan": "glfn", "sgraf": "mpsm", "vsepp": "dual", "cmfg": "mefn", "scl": "dual"}
 MODELS = {
     "google/vit-base-patch16-224": "vit",
     "google-bert/bert-base-uncased": "bert",
@@ -82,21 +83,18 @@ def workspaces(trained: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
-def small_training(trained: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that trains checks its settings and caches, and gets the run of small settings of its method."""
+def ready_runs(trained: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that trains checks its settings and caches, and finds a run that is finished."""
     real = training.train
-    there = {name: trained.run(name) for name in ("mpsm", "glfn", "mefn", "dual")}
 
     def train(workspace: Workspace, config: RunConfig, *, run: str | None = None, **options: Any) -> Any:
         name = run or config.method
         folder = workspace.run(name)
         settled(workspace, config, folder)
-        if not RunFacts.exist(folder) and config.method in there:
-            shutil.copytree(there[config.method], folder, ignore=shutil.ignore_patterns("eval-*", "ranks-*"))
-        small = resolve(config.method, settings=FAST[config.method] | BRIEF)
-        done = real(workspace, read_config(folder / "config.toml") if RunFacts.exist(folder) else small, run=name)
-        there.setdefault(config.method, folder)
-        return done
+        if not RunFacts.exist(folder):
+            ready = trained.run(READY.get(config.method, config.method))
+            shutil.copytree(ready, folder, ignore=shutil.ignore_patterns("eval-*", "ranks-*"))
+        return real(workspace, read_config(folder / "config.toml"), run=name)
 
     for module in ("training.train", "studies.compare", "studies.ablate"):
         monkeypatch.setattr(f"itmkit.{module}.train", train)
@@ -120,7 +118,7 @@ def write_downloads(folder: Path) -> None:
 
 
 def test_every_command_of_the_page(
-    workspaces: Path, trained: Workspace, small_training: None, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    workspaces: Path, trained: Workspace, ready_runs: None, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     pytest.importorskip("matplotlib")
     from itmkit.report.plots import PLOTS

@@ -118,8 +118,8 @@ def show(result: Comparison) -> None:
 
 # Columns beside the figures: what is learned, what a score is computed with, and how fast it is trained.
 COSTS: dict[str, Callable[[ComparisonRow], float | None]] = {
-    "trained": lambda row: row.parameters and row.parameters.trained,
-    "at inference": lambda row: row.parameters and row.parameters.scoring,
+    "trained": lambda row: row.parameters.trained if row.parameters else None,
+    "at inference": lambda row: row.parameters.scoring if row.parameters else None,
     "pairs/s": lambda row: row.mean_pairs_per_second,
 }
 
