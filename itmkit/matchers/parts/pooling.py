@@ -111,9 +111,9 @@ class MeanQueryPooling(nn.Module):
     The published network normalises f(x) region by region: region number 5 of an image by the mean and the deviation
     of all numbers of all regions number 5. That takes 36 regions in a fixed order, while here images may have any
     number of regions and their order must not change a score. With `places` it is done so; else all numbers of all
-    regions share one mean and one deviation: its form with the numbers of a region that differ by their place made the same. The normalisation of
-    g(mean(x)), number by number over the images, is as published. In training the batch's statistics take part, with
-    `accumulate` those of a part of it.
+    regions share one mean and one deviation: its form with the numbers of a region that differ by their place made the
+    same. The normalisation of g(mean(x)), number by number over the images, is as published. In training the batch's
+    statistics take part, with `accumulate` those of a part of it.
     """
 
     def __init__(
