@@ -93,13 +93,14 @@ def _check_pickles(path: Path, file: IO[bytes], size: int, count: int) -> None:
     steps, begin = 0, file.tell()
     named: set[str] = set()
     try:
-        for _ in range(count):
+        for number in range(count):
             for step, value, _ in pickletools.genops(file):
                 steps += 1
                 if steps > MOST_STEPS or file.tell() - begin > MOST_PICKLED:
                     raise ItmkitError(f"{path}: says too much beside its tensors for a checkpoint; it was not read")
                 named |= _named(path, step.name, value)
-                if isinstance(value, int) and step.name in _WHOLE and abs(value) > max(size, LARGEST):
+                first = count > 1 and number == 0  # which holds the magic number alone
+                if isinstance(value, int) and step.name in _WHOLE and not first and abs(value) > max(size, LARGEST):
                     raise ItmkitError(f"{path}: declares {value:,} numbers, and has {size:,} bytes; it was not read")
     except (ValueError, EOFError, OverflowError, MemoryError, UnicodeDecodeError, IndexError) as error:
         raise ItmkitError(f"{path}: cut short or damaged ({first_line(error)[:100]})") from None

@@ -1,4 +1,4 @@
-"""Reads a checkpoint with torch's reader for weights, which runs no code. It may build one class, argparse.Namespace."""
+"""Reads a checkpoint with torch's reader for weights, which runs no code and may build argparse.Namespace alone."""
 
 from __future__ import annotations
 
