@@ -35,7 +35,7 @@ _NAMED = _STORAGES | {
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_parameter",
 }
-_OF_NUMPY = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.dtypes")
+_OF_NUMPY = ("_codecs", "numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.dtypes")
 
 
 def check_file(path: Path) -> None:
