@@ -35,9 +35,8 @@ def apply(p: dict[str, Array], name: str, x: Array) -> Array:
 
 def normed(p: dict[str, Array], name: str, x: Array) -> Array:
     """Batch normalisation in evaluation, along the last dimension."""
-    return (x - p[f"{name}.running_mean"]) / np.sqrt(p[f"{name}.running_var"] + 1e-5) * p[f"{name}.weight"] + p[
-        f"{name}.bias"
-    ]
+    x = (x - p[f"{name}.running_mean"]) / np.sqrt(p[f"{name}.running_var"] + 1e-5)
+    return x * p[f"{name}.weight"] + p[f"{name}.bias"]
 
 
 def gru(p: dict[str, Array], name: str, x: Array) -> Array:
