@@ -45,7 +45,8 @@ def command(
     Example:
       itmkit import-features scan f30k_precomp -w work
       itmkit parse-text --parser scan -w work
-      itmkit import-checkpoint model_best.pth.tar --vocabulary f30k_precomp_vocab.json --run scan -w work
+      itmkit import-checkpoint model_best.pth.tar -w work --run scan \\
+        --vocabulary f30k_precomp_vocab.json
       itmkit evaluate --run scan -w work
     """
     from itmkit.import_checkpoint.write import import_checkpoint
