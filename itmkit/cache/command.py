@@ -27,7 +27,7 @@ def command_of(name: CacheName, manifest: Manifest | None, settings: Mapping[str
         return _written("import-features", *_import(manifest))
     if made.stage != name.stage:
         return name.command
-    if made.stage == "parse-text":
+    if made.stage == "parse-text" and not name.name:
         return _written(name.command, *_parse(manifest, plain=not settings))
     if made.stage == "extract-regions" and settings:
         known = made.settings | {key: manifest.notes.get(key) for key in ("model", "config", "vocabulary")}

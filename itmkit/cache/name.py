@@ -14,6 +14,7 @@ SIDES: dict[Kind, tuple[str, ...]] = {
     "vectors": ("images", "texts"),
     "words": ("texts", "tags"),
 }
+SCAN_TEXT = "text-scan"  # of `itmkit parse-text --parser scan`
 _FOLDER = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -21,7 +22,7 @@ _FOLDER = re.compile(r"[A-Za-z0-9][\w.-]*")
 class CacheName:
     """The folder of a cache below `caches/`, as one thing instead of a text.
 
-        regions, text
+        regions, text, text-scan                  text-scan: words as published code makes them, without trees
         graphs/images, graphs/texts
         patches, dinov2                           any plain folder name that no other stage uses
         vectors-clip/images, vectors-clip/texts
@@ -45,6 +46,8 @@ class CacheName:
             found = cls(kind, name, side)  # type: ignore[arg-type]
         elif folder in ("regions", "text", "graphs"):
             found = cls(folder, "", side)  # type: ignore[arg-type]
+        elif folder == SCAN_TEXT:
+            found = cls("text", "scan", side)
         elif _FOLDER.fullmatch(folder):
             found = cls("patches", folder, side)
         else:
@@ -62,6 +65,7 @@ class CacheName:
 
     def __str__(self) -> str:
         named = {"patches": self.name, "vectors": f"vectors-{self.name}", "words": f"words-{self.name}"}
+        named["text"] = f"text-{self.name}" if self.name else "text"
         folder = named.get(self.kind, self.kind)
         return f"{folder}/{self.side}" if self.side else folder
 
@@ -73,7 +77,7 @@ class CacheName:
     @property
     def is_named(self) -> bool:
         """Whether there may be several of its kind, told apart by a name of the user's."""
-        return self.kind in ("patches", "vectors", "words")
+        return self.kind in ("patches", "vectors", "words") or (self.kind == "text" and bool(self.name))
 
     @property
     def stage(self) -> str:
@@ -91,6 +95,8 @@ class CacheName:
     @property
     def command(self) -> str:
         """The command that makes or continues it, without "itmkit"."""
+        if self.kind == "text" and self.name:
+            return f"{self.stage} --parser {self.name}"
         default = not self.is_named or (self.kind, self.name) == ("patches", "patches")
         return self.stage if default else f"{self.stage} --cache {self.name}"
 

@@ -17,10 +17,13 @@ from itmkit.workspace import Workspace
 @workspace_option
 @click.option(
     "--parser",
-    type=click.Choice(["itmkit", "spacy", "stanza", "conllu"]),
+    "--backend",
+    "parser",
+    type=click.Choice(["itmkit", "spacy", "stanza", "conllu", "scan"]),
     show_default="workspace.toml, else itmkit",
     help="itmkit: the English parser that ships with the package. spacy: any spaCy pipeline."
-    " stanza: its models in a folder. conllu: trees that another program wrote, such as Stanford CoreNLP.",
+    " stanza: its models in a folder. conllu: trees that another program wrote, such as Stanford CoreNLP."
+    " scan: the words of SCAN's code and its descendants, without trees, for published weights; into caches/text-scan.",
 )
 @click.option(
     "--model",
@@ -59,6 +62,7 @@ def command(
       itmkit parse-text --parser spacy --model en_core_web_sm --workers 4
       itmkit parse-text --parser stanza --model ~/stanza_resources
       itmkit parse-text --parser conllu --model captions.txt.conllu
+      itmkit parse-text --parser scan    (for `itmkit import-checkpoint`)
       itmkit parse-text --shard 0/4      (one of four jobs; then itmkit merge)
     """
     from itmkit.cache.parts import merge_when_done

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from itmkit.cache import read_manifest
-from itmkit.cache.name import CacheName, is_patches
+from itmkit.cache.name import SCAN_TEXT, CacheName, is_patches
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.stages import require
@@ -19,6 +19,7 @@ class Needs:
 
     images: str = "regions"  # vectors of regions; of patches ("patches"); of whole pictures ("vectors-clip/images")
     words: bool = True  # vocabulary numbers of the words
+    text: str = "text"  # the cache whose words these are: those of a parser, or "text-scan", those of published code
     vectors: str | None = None  # frozen vectors of words ("words-bert/texts") or of captions ("vectors-clip/texts")
     edges: bool = False  # dependency graphs
     polar: bool = False  # where regions lie relative to each other
@@ -39,7 +40,7 @@ class Needs:
     def caches(self) -> tuple[str, ...]:
         """All caches to be read, in the order of the pipeline."""
         names = [self.images]
-        names += ["text"] if not self.pooled or self.words or self.edges else []
+        names += [self.text] if not self.pooled or self.words or self.edges else []
         names += [name for name in (self.vectors, self.sentence) if name]
         names += ["regions", self.tags] if self.tags else []
         names += ["graphs/images"] if self.polar or self.blocks else []
@@ -55,7 +56,7 @@ class Needs:
     @property
     def image_caches(self) -> tuple[str, ...]:
         """Those of them that hold what is read of images."""
-        texts = {"text", "graphs/texts", self.sentence, self.vectors}
+        texts = {self.text, "graphs/texts", self.sentence, self.vectors}
         return tuple(cache for cache in self.caches if cache not in texts)
 
 
@@ -84,6 +85,10 @@ def missing(workspace: Workspace, needs: Needs, method: str, dataset: Dataset | 
         require(workspace, *(name for name in needs.caches if name not in passed), dataset=dataset)
     except ItmkitError as error:
         told = list(error.problems)
+        if needs.text == "text" and _done(workspace, SCAN_TEXT):
+            wanted = f"{workspace.cache('text')} is missing"
+            note = f"; {SCAN_TEXT} has the words of published code, without trees, and does not replace it"
+            told = [each + note if each.startswith(wanted) else each for each in told]
         if is_patches(needs.images) and _done(workspace, "regions"):
             wanted = f"{workspace.cache(needs.images)} is missing"
             told = [f"{each}, or train with --images regions" if each.startswith(wanted) else each for each in told]

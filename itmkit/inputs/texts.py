@@ -31,8 +31,8 @@ class TextInputs:
         self._offsets: np.ndarray = np.arange(len(keys) + 1, dtype=np.int64)  # one vector a caption
         self._words: np.ndarray | None = None
         self._edges: np.ndarray | None = None
-        if "text" in needs.caches:
-            text = TextCache.open(workspace.cache("text"))
+        if needs.text in needs.caches:
+            text = TextCache.open(workspace.cache(needs.text))
             words, self._offsets = text.column("words", text.rows(captions))
             if needs.words:
                 assert vocabulary is not None

@@ -24,7 +24,7 @@ from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import MAX_LSE, FlatWords
 from itmkit.matchers.parts.blocks import in_blocks
-from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
+from itmkit.matchers.parts.encoders import TOKENS, RegionEncoder, Tokens, WordEncoder, Words, token_problems, word_needs
 from itmkit.matchers.parts.norms import barrier, l2norm
 
 SUMMARY = "CHAN: every word is compared with the one region most like it (MaxSim); alignments at the least cost a pair"
@@ -38,6 +38,7 @@ class Config:
     word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
+    tokens: Tokens = Field(default="parsed", description=TOKENS)
     pool: Literal["mean", "lse"] = Field(
         default="mean", description="how a caption's words become one score: mean or LogSumExp"
     )
@@ -50,7 +51,7 @@ class Config:
 
 
 def needs(config: Config) -> Needs:
-    return Needs(**word_needs(config.words, config.words_cache))
+    return Needs(**word_needs(config.words, config.words_cache, config.tokens))
 
 
 def members(config: Config) -> dict[str, float]:
@@ -58,9 +59,10 @@ def members(config: Config) -> dict[str, float]:
 
 
 def problems(config: Config, training: Any) -> list[str]:
+    found = token_problems(config.words, config.tokens)
     if config.self_attention and config.embed % config.heads:
-        return [f"--heads {config.heads}: must divide --embed {config.embed}"]
-    return []
+        found.append(f"--heads {config.heads}: must divide --embed {config.embed}")
+    return found
 
 
 ABLATIONS: dict[str, dict[str, Any]] = {"without self-attention": {"self_attention": False}}

@@ -37,7 +37,7 @@ from itmkit.matchers.parts.attention import (
     weigh_regions,
     weigh_words,
 )
-from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
+from itmkit.matchers.parts.encoders import TOKENS, RegionEncoder, Tokens, WordEncoder, Words, token_problems, word_needs
 
 Pool = Literal["mean", "lse"]
 SUMMARY = "stacked cross attention of regions and words; with the regions' tags and places, with places, without"
@@ -63,6 +63,7 @@ class Config:
         default=True,
         description="a linear map before the GRU, to --word numbers; false: the GRU reads frozen vectors (figure 5)",
     )
+    tokens: Tokens = Field(default="parsed", description=TOKENS)
     tags: bool = Field(default=True, description="vectors of the regions' tag phrases (table 3)")
     positions: bool = Field(default=True, description="where a region lies, from blocks it attends to")
     position: int = Field(default=200, ge=1, le=65_536, description="size of a block's vector")
@@ -97,7 +98,7 @@ class Config:
 
 def needs(config: Config) -> Needs:
     tags = words_cache(config.words_cache, "tags") if config.tags else None
-    return Needs(tags=tags, blocks=config.positions, **word_needs(config.words, config.words_cache))
+    return Needs(tags=tags, blocks=config.positions, **word_needs(config.words, config.words_cache, config.tokens))
 
 
 def problems(config: Config, training: Any) -> list[str]:
@@ -113,6 +114,10 @@ def members(config: Config) -> dict[str, float]:
     if config.directions != "both":
         return {config.directions: 1.0}
     return {name: weight for name, weight in (("t2i", 1 - config.alpha), ("i2t", config.alpha)) if weight}
+
+
+def problems(config: Config, training: object) -> list[str]:
+    return token_problems(config.words, config.tokens)
 
 
 ABLATIONS: dict[str, dict[str, Any]] = {  # table 3, and the step from SCAN to PFAN

@@ -29,7 +29,7 @@ from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, attend_regions, gram
 from itmkit.matchers.parts.blocks import in_blocks
-from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
+from itmkit.matchers.parts.encoders import TOKENS, RegionEncoder, Tokens, WordEncoder, Words, token_problems, word_needs
 from itmkit.matchers.parts.graphs import Graphs
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling, Pooling
@@ -46,12 +46,15 @@ class Config:
     word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
+    tokens: Tokens = Field(default="parsed", description=TOKENS)
     similarity: int = Field(default=256, ge=3, le=65_536, description="S, size of a similarity vector")
     similarity_bias: bool = Field(default=True, description="a bias in the maps to similarity vectors (a reading)")
     sharpness: float = Field(default=9.0, gt=0, le=MAX_SHARPNESS, description="lambda of the cross attention")
     alignment: Literal["both", "global", "local"] = Field(default="both", description="nodes compared")
-    pooling: Pooling = Field(
-        default="print", description="global vectors as printed, or as published with normalisation, tanh and dropout"
+    pooling: Literal[Pooling, "positions"] = Field(
+        default="print",
+        description="global vectors as printed, or as published with normalisation, tanh and dropout; positions: each"
+        " place among the regions is normalised by itself",
     )
     modules: Literal["both", "sgr", "saf"] = Field(default="both", description="members")
     steps: int = Field(default=3, ge=1, le=10_000, description="times that SGR reasons over the similarity graph")
@@ -63,7 +66,7 @@ class Config:
 
 
 def needs(config: Config) -> Needs:
-    return Needs(**word_needs(config.words, config.words_cache))
+    return Needs(**word_needs(config.words, config.words_cache, config.tokens))
 
 
 def members(config: Config) -> dict[str, float]:
@@ -80,9 +83,12 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 def problems(config: Config, training: object) -> list[str]:
+    found = token_problems(config.words, config.tokens)
     if config.plain_start and not config.similarity_bias:
-        return ["--plain-start true measures by the bias that --similarity-bias false leaves out: --plain-start false"]
-    return []
+        found.append(
+            "--plain-start true measures by the bias that --similarity-bias false leaves out: --plain-start false"
+        )
+    return found
 
 
 class SimilarityReasoning(nn.Module):
@@ -199,8 +205,10 @@ class Matcher(nn.Module):
         self.words.start_apart()
         size, form = config.similarity, {"unit": config.unit_nodes, "bias": config.similarity_bias}
         if self.has_global:
-            self.image_pooling = MeanQueryPooling(config.embed, form=config.pooling, side="image")
-            self.text_pooling = MeanQueryPooling(config.embed, form=config.pooling, side="text")
+            form_of: Pooling = "print" if config.pooling == "print" else "published"
+            places = sizes.regions if config.pooling == "positions" else None
+            self.image_pooling = MeanQueryPooling(config.embed, form=form_of, side="image", places=places)
+            self.text_pooling = MeanQueryPooling(config.embed, form=form_of, side="text")
             self.global_similarity = SimilarityRepresentation("distance", config.embed, size, **form)
         self.graph: SimilarityReasoning | AttentionFiltration | None = None
         if self.has_local:  # the global node alone has nothing to gather and nothing to be weighed against

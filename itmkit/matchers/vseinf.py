@@ -21,7 +21,16 @@ from torch import Tensor, nn
 
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
-from itmkit.matchers.parts.encoders import RegionEncoder, ResidualRegionEncoder, WordEncoder, Words, word_needs
+from itmkit.matchers.parts.encoders import (
+    TOKENS,
+    RegionEncoder,
+    ResidualRegionEncoder,
+    Tokens,
+    WordEncoder,
+    Words,
+    token_problems,
+    word_needs,
+)
 from itmkit.matchers.parts.norms import l2norm
 from itmkit.matchers.parts.pooling import ElementwiseAttention, GeneralizedPooling, TopTwoPooling, masked_mean
 
@@ -36,6 +45,7 @@ class Config:
     word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
+    tokens: Tokens = Field(default="parsed", description=TOKENS)
     pooling: Literal["gpo", "esa", "top2", "mean"] = Field(
         default="gpo", description="how regions, and words, become one vector"
     )
@@ -45,7 +55,7 @@ class Config:
 
 
 def needs(config: Config) -> Needs:
-    return Needs(**word_needs(config.words, config.words_cache))
+    return Needs(**word_needs(config.words, config.words_cache, config.tokens))
 
 
 def members(config: Config) -> dict[str, float]:
@@ -53,9 +63,10 @@ def members(config: Config) -> dict[str, float]:
 
 
 def problems(config: Config, training: Any) -> list[str]:
+    found = token_problems(config.words, config.tokens)
     if config.pooling == "top2" and config.embed % config.heads:
-        return [f"--heads {config.heads}: must divide --embed {config.embed}"]
-    return []
+        found.append(f"--heads {config.heads}: must divide --embed {config.embed}")
+    return found
 
 
 ABLATIONS: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from itmkit.parse_text.parsed import Backend
 
-PARSERS = ("itmkit", "spacy", "stanza", "conllu")
+PARSERS = ("itmkit", "spacy", "stanza", "conllu", "scan")
 
 
 def load_backend(parser: str, model: str | None, texts: Sequence[str] = ()) -> Backend:
@@ -26,6 +26,10 @@ def load_backend(parser: str, model: str | None, texts: Sequence[str] = ()) -> B
         from itmkit.parse_text.conllu_backend import ConlluBackend
 
         return ConlluBackend(model, texts)
+    if parser == "scan":
+        from itmkit.parse_text.scan_backend import ScanBackend
+
+        return ScanBackend(model)
     from itmkit.parse_text.shipped import ShippedBackend
 
     return ShippedBackend(model)

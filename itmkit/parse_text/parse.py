@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from itmkit.cache import CacheWriter, Column, MadeBy, text_key
+from itmkit.cache.name import SCAN_TEXT
 from itmkit.cache.writer import ShardWriter
 from itmkit.errors import ItmkitError
 from itmkit.job import USUAL, Job
@@ -31,6 +32,7 @@ COLUMNS = {
     "ends": Column("int32", kind="ragged"),
     "sentences": Column("int16", kind="ragged"),
 }
+WORDS_ALONE = ("words", "starts", "ends")  # of the parser `scan`, which makes no trees
 TABLES = ("words", "lemmas", "pos", "relations")  # columns that index a table of the manifest
 SHARD = 20_000
 BATCH = 128
@@ -61,7 +63,8 @@ def parse_text(
 
     Args:
         parser: "itmkit" (the shipped English parser), "spacy", "stanza" or "conllu" (files of another program's
-            trees); None takes `[parse-text]` of workspace.toml, else "itmkit".
+            trees), "scan" (the words of published code, without trees, into `caches/text-scan`); None takes
+            `[parse-text]` of workspace.toml, else "itmkit".
         model: for spaCy the name or path of a pipeline (default en_core_web_sm); for stanza the folder of its models;
             for conllu a file or a folder of files; for itmkit the folder of a parser made by
             examples/train_parser.py (default the shipped one).
@@ -86,13 +89,14 @@ def parse_text(
         model=backend.model,
         inputs=workspace.inputs("text", dataset),
     )
-    folder = workspace.cache("text")
+    folder = workspace.cache(SCAN_TEXT if parser == "scan" else "text")
+    columns = {name: COLUMNS[name] for name in WORDS_ALONE} if parser == "scan" else COLUMNS
     with CacheWriter.open(
         folder,
         made_by=made_by,
-        columns=COLUMNS,
+        columns=columns,
         keys=[text_key(text) for text in texts],
-        tables={name: [] for name in TABLES},
+        tables={name: [] for name in TABLES if name in columns},
         shard_size=job.rows_a_shard(folder, SHARD),
         notes={} if model is None else {"model": _place(model)},
         part=job.part,
@@ -177,8 +181,9 @@ def chunks(texts: Sequence[str], first: int, last: int, most: int) -> list[tuple
 
 def append(writer: CacheWriter, out: ShardWriter, keys: Sequence[str], parsed: ParsedTexts) -> None:
     """Adds parsed captions to a shard, their strings to the manifest's tables."""
-    tables = {name: _index(writer, name, getattr(parsed, name)) for name in TABLES}
-    rest = {name: getattr(parsed, name) for name in COLUMNS if name not in TABLES}
+    columns = writer.manifest.columns
+    tables = {name: _index(writer, name, getattr(parsed, name)) for name in TABLES if name in columns}
+    rest = {name: getattr(parsed, name) for name in columns if name not in TABLES}
     out.append(keys, {**tables, **rest}, lengths=parsed.lengths)
 
 

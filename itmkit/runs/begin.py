@@ -218,9 +218,10 @@ def _begun(facts: RunFacts, config: RunConfig, folder: Path) -> RunFacts:
 
 def training_words(workspace: Workspace, dataset: Dataset, config: RunConfig) -> Counter[str] | None:
     """How often each word occurs in the training captions. None if the method reads no words by their numbers."""
-    if not method(config.method).needs(config.matcher).words:
+    needs = method(config.method).needs(config.matcher)
+    if not needs.words:
         return None
-    text = TextCache.open(workspace.cache("text"))
+    text = TextCache.open(workspace.cache(needs.text))
     return text.word_counts(caption.text for image in dataset.split("train") for caption in image.captions)
 
 

@@ -21,6 +21,7 @@ from itmkit.runs.facts import FILE, RunFacts, remove_facts
 from itmkit.runs.made import FOLDER as MADE
 
 NEW, MOVING = ".new", ".moving"
+IMPORTED = "imported.json"  # where the weights of a run come from that was not trained here
 
 
 class Place:
@@ -106,7 +107,7 @@ def finish_replacing(folder: Path) -> None:
 def clear_run(folder: Path) -> None:
     """Removes what an earlier run left behind. Its run.json goes first, since without it nothing else counts."""
     made = ("best-*.safetensors", "last/*", "eval-*.json", "ranks-*.npz", "not-finite.json", "tensorboard/*")
-    for pattern in (*made, "config.toml", "metrics.jsonl", "vocabulary.json"):
+    for pattern in (*made, "config.toml", "metrics.jsonl", "vocabulary.json", IMPORTED):
         for old in folder.glob(pattern):
             old.unlink()
     remove_folder(folder / MADE)

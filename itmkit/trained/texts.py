@@ -81,7 +81,7 @@ class NewTexts:
 
     @cached_property
     def _parser(self) -> Backend:
-        manifest = self._made.manifest("text")
+        manifest = self._made.manifest(self._needs.text)
         parser = str(manifest.made_by.settings.get("parser", ""))
         if manifest.made_by.stage != "parse-text" or parser == "conllu":
             how = "files of trees" if parser == "conllu" else f"`itmkit {manifest.made_by.stage}`"
@@ -89,13 +89,15 @@ class NewTexts:
                 f"the captions of training were parsed by another program and came from {how}, so there is no parser"
                 " for new captions; train on captions of `itmkit parse-text --parser itmkit`"
             )
-        place = self._made.places.get("text")
+        place = self._made.places.get(self._needs.text)
         model = manifest.made_by.model or {}
         try:
             backend = load_backend(parser, place or _parser_place(parser, model))
         except ItmkitError as error:
-            raise ItmkitError([*error.problems, f"{option('text')} says where the parser of training lies"]) from None
-        self._made.check("text", manifest.made_by, backend.model)
+            raise ItmkitError(
+                [*error.problems, f"{option(self._needs.text)} says where the parser of training lies"]
+            ) from None
+        self._made.check(self._needs.text, manifest.made_by, backend.model)
         return backend
 
     def _vectors_of(

@@ -354,3 +354,32 @@ def test_published_pooling_has_dropout_in_training_only() -> None:
 def test_it_needs_no_graphs() -> None:
     assert needs(Config()).caches == ("regions", "text")
     assert needs(Config(words="bert", words_cache="x")).caches == ("regions", "text", "words-x/texts")
+
+
+def test_places_among_regions_are_normalised_each_by_itself() -> None:
+    """As a batch normalisation over the regions, whatever padding an image has; more regions than places are an error."""
+    torch.manual_seed(0)
+    pooling = MeanQueryPooling(D, form="published", side="image", places=4).eval()
+    statistics = pooling.key_norm
+    statistics.running_mean.copy_(torch.randn(4))
+    statistics.running_var.copy_(torch.rand(4) + 0.5)
+    plain = torch.nn.BatchNorm1d(4).eval()
+    plain.load_state_dict({**statistics.state_dict(), "num_batches_tracked": torch.tensor(0)})
+    x, mask = torch.randn(3, 4, D), torch.ones(3, 4, dtype=torch.bool)
+    keys, queries = (
+        torch.tanh(plain(pooling.key(x))),
+        torch.tanh(pooling.query_norm(pooling.query(x.mean(1)), mask[:, :1])),
+    )
+    wanted = (pooling.weigh(keys * queries[:, None]).squeeze(-1)).softmax(dim=1)
+    assert torch.allclose(pooling.weights(x, mask), wanted, atol=1e-6)
+    padded = torch.cat([x, torch.full((3, 2, D), 9.0)], dim=1)
+    more = torch.cat([mask, torch.zeros(3, 2, dtype=torch.bool)], dim=1)
+    assert torch.allclose(pooling.weights(padded, more)[:, :4], wanted, atol=1e-6)
+    fewer = mask & (torch.arange(4) < 3)
+    assert torch.allclose(pooling.weights(x, fewer)[:, :3], pooling.weights(x[:, :3], fewer[:, :3]), atol=1e-6)
+    with pytest.raises(ItmkitError, match="knows 4 places"):
+        pooling.weights(padded, torch.ones(3, 6, dtype=torch.bool))
+    pooling.train()
+    before = statistics.running_mean.clone()
+    pooling.weights(x, mask).sum().backward()
+    assert statistics.running_mean.shape == (4,) and not torch.equal(before, statistics.running_mean)

@@ -8,17 +8,26 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from itmkit.cache.name import vectors_cache, words_cache
+from itmkit.cache.name import SCAN_TEXT, vectors_cache, words_cache
 from itmkit.inputs.batch import ImageBatch, Sizes, TextBatch
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm
 
 Words = Literal["gru", "bert+gru", "bert"]
+Tokens = Literal["parsed", "scan"]  # of a parser of `itmkit parse-text`, or those of published code
+TOKENS = "words of parse-text, or of published code with <start> and <end> (parse-text --parser scan)"
 ClassVectors = Literal["none", "text", "image", "both"]  # whose stored [CLS] vectors are read
 
 
-def word_needs(kind: Words, cache: str) -> dict[str, Any]:
+def word_needs(kind: Words, cache: str, tokens: Tokens = "parsed") -> dict[str, Any]:
     """What `WordEncoder` reads, as arguments of `Needs`."""
-    return {"words": kind == "gru", "vectors": None if kind == "gru" else words_cache(cache, "texts")}
+    vectors = None if kind == "gru" else words_cache(cache, "texts")
+    return {"words": kind == "gru", "vectors": vectors, "text": SCAN_TEXT if tokens == "scan" else "text"}
+
+
+def token_problems(kind: Words, tokens: Tokens) -> list[str]:
+    if tokens == "scan" and kind != "gru":
+        return [f"--tokens scan: frozen vectors are of the words of parse-text; with --words {kind}, --tokens parsed"]
+    return []
 
 
 def class_needs(kind: ClassVectors, cache: str) -> dict[str, Any]:

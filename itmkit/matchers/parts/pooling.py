@@ -6,9 +6,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from itmkit.errors import ItmkitError
 from itmkit.matchers.parts.norms import MaskedBatchNorm, masked_softmax
 
 Pooling = Literal["print", "published"]
@@ -108,10 +110,10 @@ class MeanQueryPooling(nn.Module):
 
     The published network normalises f(x) region by region: region number 5 of an image by the mean and the deviation
     of all numbers of all regions number 5. That takes 36 regions in a fixed order, while here images may have any
-    number of regions and their order must not change a score. So all numbers of all regions share one mean and one
-    deviation: its form with the numbers of a region that differ by their place made the same. The normalisation of
-    g(mean(x)), number by number over the images, is as published. In training the batch's statistics take part, with
-    `accumulate` those of a part of it.
+    number of regions and their order must not change a score. With `places` it is done so; else all numbers of all
+    regions share one mean and one deviation: its form with the numbers of a region that differ by their place made the
+    same. The normalisation of g(mean(x)), number by number over the images, is as published. In training the batch's
+    statistics take part, with `accumulate` those of a part of it.
     """
 
     def __init__(
@@ -121,8 +123,10 @@ class MeanQueryPooling(nn.Module):
         form: Pooling = "print",
         side: Literal["image", "text"] = "image",
         dropout: float = 0.4,
+        places: int | None = None,
     ) -> None:
-        """side, dropout: of the form "published" only."""
+        """side, dropout: of the form "published" only. places: regions of an image, where each place among them has
+        statistics of its own, as in the published network; an image with more is an error."""
         super().__init__()
         published = form == "published"
         self.published, self.normed = published, published and side == "image"
@@ -136,7 +140,8 @@ class MeanQueryPooling(nn.Module):
                 if linear.bias is not None:
                     nn.init.zeros_(linear.bias)
         if self.normed:
-            self.key_norm, self.query_norm = MaskedBatchNorm(), MaskedBatchNorm(embed)
+            self.key_norm, self.query_norm = MaskedBatchNorm(places), MaskedBatchNorm(embed)
+        self.places = places
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x (B, N, D), mask (B, N) bool -> (B, D), not of unit length."""
@@ -156,8 +161,22 @@ class MeanQueryPooling(nn.Module):
         """-> (B, N) logits."""
         keys, queries = self.key(x), self.query(mean)  # (B, N, D), (B, D)
         if self.normed:
-            keys = self.key_norm(keys, mask.unsqueeze(-1))
+            keys = self.key_norm(keys, mask.unsqueeze(-1)) if self.places is None else self._by_place(keys, mask)
             queries = self.query_norm(queries, mask.any(dim=1, keepdim=True))
         keys, queries = self.dropout(torch.tanh(keys)), self.dropout(torch.tanh(queries))
         asked = queries * self.weigh.weight  # (B, D)
         return (keys @ asked.unsqueeze(-1)).squeeze(-1)
+
+    def _by_place(self, keys: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, D) normalised place by place."""
+        assert self.places is not None
+        if mask[:, self.places :].any():
+            raise ItmkitError(
+                f"an image has {int(mask.sum(dim=1).max())} regions, and --pooling positions knows {self.places} places"
+            )
+        size, count = keys.shape[1], self.places
+        fill = (0, 0, 0, max(count - size, 0))
+        known = functional.pad(keys[:, :count], fill).transpose(1, 2)  # (B, D, places)
+        real = functional.pad(mask[:, :count], fill[2:]).unsqueeze(1)
+        normed = self.key_norm(known, real).transpose(1, 2)
+        return functional.pad(normed[:, :size], (0, 0, 0, max(size - count, 0)))

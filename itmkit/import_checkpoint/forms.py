@@ -1,0 +1,135 @@
+"""The published models that are recognised, one function each. Each names every tensor of the checkpoint.
+
+SCAN            regions, words                              github.com/kuanghuei/SCAN
+SGRAF           regions, words, similarity                  github.com/Paranioar/SGRAF
+VSE-infinity    regions, words; a GPO in each               github.com/woodfrog/vse_infty (branch bigru)
+CHAN            regions, words, two parts without weights   github.com/ppanzx/CHAN
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from itmkit.import_checkpoint.published import Form, Options, Place, encoders, gru, sizes_of
+from itmkit.import_checkpoint.read import Checkpoint
+
+Places = dict[tuple[int, str], Place | None]
+
+
+def scan(checkpoint: Checkpoint, options: Options) -> Form:
+    way = options.one_of("cross_attn", {"t2i": "t2i", "i2t": "i2t"})
+    pool = options.one_of("agg_func", {"LogSumExp": "lse", "Mean": "mean"})
+    options.one_of("raw_feature_norm", {"clipped_l2norm": True}, "clipped_l2norm")
+    options.one_of("precomp_enc_type", {"basic": True, "weight_norm": True}, "basic")
+    options.must_be("bi_gru", True, "itmkit's GRU reads both ways")
+    options.usual_encoders()
+    settings = {
+        **sizes_of(checkpoint),
+        "directions": way,
+        "attention_bonus": 0.0,
+        f"sharpness_{way}": options.number("lambda_softmax"),
+        f"pool_{way}": pool,
+    }
+    if pool == "lse":
+        settings[f"lse_sharpness_{way}"] = options.number("lambda_lse")
+    return Form(f"SCAN {way}", "scan", way, settings, encoders("rnn"))
+
+
+def sgraf(checkpoint: Checkpoint, options: Options) -> Form:
+    member = options.one_of("module_name", {"SGR": "sgr", "SAF": "saf"})
+    options.must_be("bi_gru", True, "itmkit's GRU reads both ways")
+    options.usual_encoders()
+    steps = options.number("sgr_step", 3) if member == "sgr" else 3
+    size = checkpoint.parts[2]["sim_eval_w.weight"].shape[-1]
+    settings = {
+        **sizes_of(checkpoint),
+        "modules": member,
+        "similarity": size,
+        "steps": int(steps),
+        "pooling": "positions",
+        "alignment": "both",
+        "sharpness": 9.0,
+        "similarity_bias": True,
+        "unit_nodes": True,
+        "unit_filtered": True,
+    }
+    places: Places = encoders("cap_rnn")
+    places |= _linear(2, "sim_tranloc_w", "local_similarity.project")
+    places |= _linear(2, "sim_tranglo_w", "global_similarity.project")
+    places |= _linear(2, "sim_eval_w", "predict")
+    places |= _pooling("v_global_w", "image_pooling", norms=True) | _pooling("t_global_w", "text_pooling", norms=False)
+    if member == "sgr":
+        for step in range(min(int(steps), 100)):
+            for published, here in (("graph_query_w", "ask"), ("graph_key_w", "answer"), ("sim_graph_w", "infer")):
+                places |= _linear(2, f"SGR_module.{step}.{published}", f"graph.steps.{step}.{here}")
+            places[2, f"SGR_module.{step}.graph_key_w.bias"] = None  # it falls out of the softmax
+    else:
+        places[2, "SAF_module.attn_sim_w.weight"] = Place("graph.weigh.weight")
+        places |= _norm(2, "SAF_module.bn", "graph.norm")
+        places[2, "SAF_module.attn_sim_w.bias"] = Place("graph.norm.running_mean", -1)
+    return Form(f"SGRAF {member.upper()}", "sgraf", member, settings, places, regions=36)
+
+
+def _pooling(published: str, here: str, *, norms: bool) -> Places:
+    places = _linear(2, f"{published}.embedding_local.0", f"{here}.key")
+    places[2, f"{published}.embedding_global.0.weight"] = Place(f"{here}.query.weight")
+    places[2, f"{published}.embedding_common.0.weight"] = Place(f"{here}.weigh.weight")
+    places[2, f"{published}.embedding_common.0.bias"] = None  # it falls out of the softmax
+    if not norms:
+        return places | {(2, f"{published}.embedding_global.0.bias"): Place(f"{here}.query.bias")}
+    places |= _norm(2, f"{published}.embedding_local.1", f"{here}.key_norm")
+    places |= _norm(2, f"{published}.embedding_global.1", f"{here}.query_norm")
+    places[2, f"{published}.embedding_global.0.bias"] = Place(f"{here}.query_norm.running_mean", -1)
+    return places
+
+
+def vseinf(checkpoint: Checkpoint, options: Options) -> Form:
+    options.one_of("precomp_enc_type", {"basic": True}, "basic", why="; features are read, not pictures")
+    options.usual_encoders()
+    places: Places = encoders("rnn")
+    places[0, "mlp.layers.0.weight"] = Place("regions.enter.weight")
+    places[0, "mlp.layers.1.weight"] = Place("regions.leave.weight")
+    places |= _norm(0, "mlp.bns.0", "regions.norm")
+    places[0, "mlp.layers.0.bias"] = Place("regions.norm.running_mean", -1)
+    places[0, "mlp.layers.1.bias"] = Place("regions.project.bias", 1)
+    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        places[0, f"mlp.bns.1.{name}"] = None  # a norm that the published network never calls
+    for part, side in ((0, "image"), (1, "text")):
+        places |= gru(part, "gpool.gru", f"{side}_pooling.gru")
+        places[part, "gpool.linear.weight"] = Place(f"{side}_pooling.weigh.weight")
+    settings = {**sizes_of(checkpoint), "pooling": "gpo", "region_mlp": True}
+    return Form("VSE-infinity", "vseinf", "global", settings, places, ascii_letters=False, mask_word=True)
+
+
+def chan(checkpoint: Checkpoint, options: Options) -> Form:
+    attention = options.one_of("precomp_enc_type", {"basic": False, "selfattention": True})
+    options.one_of("text_enc_type", {"bigru": True}, "bigru")
+    options.one_of("coding_type", {"VHACoding": True})
+    pool = options.one_of("pooling_type", {"LSEPooling": "lse", "MeanPooling": "mean"})
+    options.usual_encoders()
+    settings = {**sizes_of(checkpoint), "self_attention": attention, "heads": 8, "pool": pool}
+    if pool == "lse":
+        settings["lse_sharpness"] = 1 / (options.number("belta", 0.1) or 1.0)
+    places: Places = encoders("rnn") | {(1, "fc.weight"): None, (1, "fc.bias"): None}  # never called
+    if attention:
+        places |= _linear(0, "feedforward.ln", "attention.norm")
+        places |= _linear(0, "feedforward.attn.out_proj", "attention.attention.out_proj")
+        for name in ("in_proj_weight", "in_proj_bias"):
+            places[0, f"feedforward.attn.{name}"] = Place(f"attention.attention.{name}")
+    return Form("CHAN", "chan", "local", settings, places, ascii_letters=False, mask_word=True)
+
+
+def _linear(part: int, published: str, here: str) -> Places:
+    return {(part, f"{published}.{name}"): Place(f"{here}.{name}") for name in ("weight", "bias")}
+
+
+def _norm(part: int, published: str, here: str) -> Places:
+    names = ("weight", "bias", "running_mean", "running_var")
+    return {
+        **{(part, f"{published}.{name}"): Place(f"{here}.{name}") for name in names},
+        (part, f"{published}.num_batches_tracked"): None,
+    }
+
+
+# By the method it becomes. A new form has a line here and one in `recognise`.
+FORMS: dict[str, Callable[[Checkpoint, Options], Form]] = {"scan": scan, "sgraf": sgraf, "vseinf": vseinf, "chan": chan}

@@ -1,0 +1,53 @@
+"""The vocabulary that belongs to published weights: the JSON file beside them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from itmkit.errors import ItmkitError
+from itmkit.import_checkpoint.published import Form
+from itmkit.import_checkpoint.read import Checkpoint
+from itmkit.inputs.vocabulary import Vocabulary
+
+MASK = "<mask>"
+CONVERT = (
+    "where you trust it, write its words once with `json.dump({'word2idx': v.word2idx, 'idx2word': v.idx2word, 'idx':"
+    " v.idx}, open(NEW, 'w'))`"
+)
+
+
+def read_words(path: Path, form: Form, checkpoint: Checkpoint) -> Vocabulary:
+    """The words of a published model, numbered as its embedding numbers them.
+
+    Raises:
+        ItmkitError: the file is a pickle or no vocabulary, or has another number of words than the embedding.
+    """
+    if not path.is_file():
+        raise ItmkitError(f"{path}: no such file")
+    with open(path, "rb") as file:
+        head = file.read(2)
+    if path.suffix == ".pkl" or head[:1] == b"\x80":
+        raise ItmkitError(f"{path}: a pickled vocabulary, which can run code when it is read and is refused; {CONVERT}")
+    vocabulary = Vocabulary.read(path)
+    rows, words = len(checkpoint.parts[1]["embed.weight"]), vocabulary.words
+    if form.mask_word and rows == len(words) + 1 and MASK not in words:
+        words = (*words, MASK)
+    if rows != len(words):
+        beside = f" (and {MASK})" if form.mask_word else ""
+        raise ItmkitError(
+            f"{path}: has {len(words):,} words{beside}, and embed.weight of {checkpoint.path} has {rows:,} rows: they"
+            " do not belong together"
+        )
+    problems = []
+    own = checkpoint.options.get("word2idx")
+    if isinstance(own, dict) and own != {word: number for number, word in enumerate(words)}:
+        problems.append(f"{path}: its words are not those in opt.word2idx of {checkpoint.path}")
+    if "b'a" in words:
+        problems.append(
+            f"{path}: was made of captions as Python 3 prints bytes (b'a dog'), and so were the weights: words of such"
+            " captions are not made here"
+        )
+    if problems:
+        raise ItmkitError(problems)
+    return replace(Vocabulary(words), lower=not form.ascii_letters)
