@@ -37,7 +37,7 @@ from itmkit.matchers.parts.attention import (
     weigh_regions,
     weigh_words,
 )
-from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
+from itmkit.matchers.parts.encoders import Regions, WordEncoder, Words, region_encoder, word_needs
 
 Pool = Literal["mean", "lse"]
 SUMMARY = "stacked cross attention of regions and words; with the regions' tags and places, with places, without"
@@ -59,6 +59,7 @@ class Config:
         default="bert+gru", description="learned words, or frozen vectors with or without a GRU (table 3)"
     )
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
+    region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
     tags: bool = Field(default=True, description="vectors of the regions' tag phrases (table 3)")
     positions: bool = Field(default=True, description="where a region lies, from blocks it attends to")
     position: int = Field(default=200, ge=1, le=65_536, description="size of a block's vector")
@@ -148,7 +149,8 @@ class Matcher(nn.Module):
         self.positions: BlockPositions | None = None
         if config.positions:
             self.positions = BlockPositions(objects, sizes.blocks, config.position, learned=config.position_training)
-        self.regions = RegionEncoder(objects + (config.position if config.positions else 0), config.embed)
+        fused = objects + (config.position if config.positions else 0)  # eq 13
+        self.regions = region_encoder(config.region_encoder, fused, config.embed)
         form = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
         self.words = WordEncoder(sizes, config.words, **form)  # type: ignore[arg-type]
 
