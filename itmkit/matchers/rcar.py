@@ -120,7 +120,7 @@ class AggregationRegulator(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, aligned: Tensor, whole: Tensor, sets: Graphs) -> tuple[Tensor, Tensor]:
-        """aligned (C, N, S), whole (C, B, S) -> (C, B, S) of unit length, and the weights (C, N), a sum of one a set."""
+        """aligned (C, N, S), whole (C, B, S) -> (C, B, S) of unit length, and weights (C, N), of a set with sum one."""
         keys = self.dropout(torch.tanh(self.key(aligned)))
         asked = self.dropout(torch.tanh(self.query(whole))) * self.weigh.weight  # (C, B, S)
         weights = sets.softmax(sets.scale(keys, asked).sum(dim=-1))
