@@ -63,6 +63,8 @@ METHODS = {
     "sgraf": "itmkit.matchers.sgraf",
     "mefn": "itmkit.matchers.mefn",
     "cmfg": "itmkit.matchers.cmfg",
+    "rcar": "itmkit.matchers.rcar",
+    "laps": "itmkit.matchers.laps",
     "scl": "itmkit.matchers.scl",
     "chan": "itmkit.matchers.chan",
     "vseinf": "itmkit.matchers.vseinf",

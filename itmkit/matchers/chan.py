@@ -24,7 +24,16 @@ from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import MAX_LSE, FlatWords
 from itmkit.matchers.parts.blocks import in_blocks
-from itmkit.matchers.parts.encoders import TOKENS, RegionEncoder, Tokens, WordEncoder, Words, token_problems, word_needs
+from itmkit.matchers.parts.encoders import (
+    TOKENS,
+    Regions,
+    Tokens,
+    WordEncoder,
+    Words,
+    region_encoder,
+    token_problems,
+    word_needs,
+)
 from itmkit.matchers.parts.norms import barrier, l2norm
 
 SUMMARY = "CHAN: every word is compared with the one region most like it (MaxSim); alignments at the least cost a pair"
@@ -39,6 +48,7 @@ class Config:
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     tokens: Tokens = Field(default="parsed", description=TOKENS)
+    region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
     pool: Literal["mean", "lse"] = Field(
         default="mean", description="how a caption's words become one score: mean or LogSumExp"
     )
@@ -106,7 +116,7 @@ class Matcher(nn.Module):
     def __init__(self, config: Config, *, member: str, sizes: Sizes) -> None:
         super().__init__()
         self.config = config
-        self.regions = RegionEncoder(sizes.feature, config.embed, unit=False)
+        self.regions = region_encoder(config.region_encoder, sizes.feature, config.embed, unit=False)
         self.attention = RegionAttention(config.embed, config.heads) if config.self_attention else None
         form: dict[str, Any] = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
         self.words = WordEncoder(sizes, config.words, **form)

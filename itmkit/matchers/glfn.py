@@ -37,7 +37,16 @@ from itmkit.matchers.parts.attention import (
     weigh_regions,
     weigh_words,
 )
-from itmkit.matchers.parts.encoders import TOKENS, RegionEncoder, Tokens, WordEncoder, Words, token_problems, word_needs
+from itmkit.matchers.parts.encoders import (
+    TOKENS,
+    Regions,
+    Tokens,
+    WordEncoder,
+    Words,
+    region_encoder,
+    token_problems,
+    word_needs,
+)
 
 Pool = Literal["mean", "lse"]
 SUMMARY = "stacked cross attention of regions and words; with the regions' tags and places, with places, without"
@@ -64,6 +73,7 @@ class Config:
         description="a linear map before the GRU, to --word numbers; false: the GRU reads frozen vectors (figure 5)",
     )
     tokens: Tokens = Field(default="parsed", description=TOKENS)
+    region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
     tags: bool = Field(default=True, description="vectors of the regions' tag phrases (table 3)")
     positions: bool = Field(default=True, description="where a region lies, from blocks it attends to")
     position: int = Field(default=200, ge=1, le=65_536, description="size of a block's vector")
@@ -101,14 +111,6 @@ def needs(config: Config) -> Needs:
     return Needs(tags=tags, blocks=config.positions, **word_needs(config.words, config.words_cache, config.tokens))
 
 
-def problems(config: Config, training: Any) -> list[str]:
-    if config.compress or config.words == "bert+gru":
-        return []
-    return [
-        f"--compress false: is of frozen vectors that a GRU reads (--words bert+gru), not of --words {config.words}"
-    ]
-
-
 def members(config: Config) -> dict[str, float]:
     """Eq 33. A member without weight has no part in the score, so it is not trained."""
     if config.directions != "both":
@@ -117,7 +119,12 @@ def members(config: Config) -> dict[str, float]:
 
 
 def problems(config: Config, training: object) -> list[str]:
-    return token_problems(config.words, config.tokens)
+    found = token_problems(config.words, config.tokens)
+    if not config.compress and config.words != "bert+gru":
+        found.append(
+            f"--compress false: is of frozen vectors that a GRU reads (bert+gru), not of --words {config.words}"
+        )
+    return found
 
 
 ABLATIONS: dict[str, dict[str, Any]] = {  # table 3, and the step from SCAN to PFAN
@@ -165,7 +172,8 @@ class Matcher(nn.Module):
         self.positions: BlockPositions | None = None
         if config.positions:
             self.positions = BlockPositions(objects, sizes.blocks, config.position, learned=config.position_training)
-        self.regions = RegionEncoder(objects + (config.position if config.positions else 0), config.embed)
+        fused = objects + (config.position if config.positions else 0)  # eq 13
+        self.regions = region_encoder(config.region_encoder, fused, config.embed)
         form = {"word": config.word, "embed": config.embed, "dropout": config.dropout, "compress": config.compress}
         self.words = WordEncoder(sizes, config.words, **form)  # type: ignore[arg-type]
 

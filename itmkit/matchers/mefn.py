@@ -33,11 +33,12 @@ from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, cosines, w
 from itmkit.matchers.parts.blocks import in_blocks
 from itmkit.matchers.parts.encoders import (
     ClassVectors,
-    RegionEncoder,
+    Regions,
     WordEncoder,
     Words,
     class_needs,
     class_problems,
+    region_encoder,
     word_needs,
 )
 from itmkit.matchers.parts.entropy import Certainty, Entropy, ModalityFusionEntropy
@@ -56,6 +57,7 @@ class Config:
     word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
     words: Words = Field(default="bert+gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
+    region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
     images: str = Field(default="regions", description="regions, or a cache of patches of a ViT")
     mfe: bool = Field(default=True, description="entropy-aware weights (table 3)")
     local_attention: bool = Field(default=True, description="regions and words attend to each other (table 3)")
@@ -116,7 +118,7 @@ class Matcher(nn.Module):
     def __init__(self, config: Config, *, member: str, sizes: Sizes) -> None:
         super().__init__()
         self.config = config
-        self.regions = RegionEncoder(sizes.feature, config.embed)
+        self.regions = region_encoder(config.region_encoder, sizes.feature, config.embed)
         form = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
         self.words = WordEncoder(sizes, config.words, **form)  # type: ignore[arg-type]
         if config.mfe:

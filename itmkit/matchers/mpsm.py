@@ -36,7 +36,7 @@ from itmkit.matchers.parts.dissemination import (
     Weight,
     semantic_edges,
 )
-from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
+from itmkit.matchers.parts.encoders import Regions, WordEncoder, Words, region_encoder, word_needs
 from itmkit.matchers.parts.norms import l2norm
 from itmkit.matchers.parts.pooling import MeanQueryPooling, Pooling
 from itmkit.matchers.parts.relations import Edges, RelationReconstruction
@@ -54,6 +54,7 @@ class Config:
     word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
+    region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
     similarity: int = Field(default=256, ge=3, le=65_536, description="S, size of a similarity vector")
     similarity_bias: bool = Field(default=False, description="a bias in the maps of eqs 10 and 13")
     plain_start: bool = Field(default=False, description="begin as a plain similarity")
@@ -217,7 +218,7 @@ class Matcher(nn.Module):
     def __init__(self, config: Config, *, member: str, sizes: Sizes) -> None:
         super().__init__()
         self.config = config
-        self.regions = RegionEncoder(sizes.feature, config.embed)
+        self.regions = region_encoder(config.region_encoder, sizes.feature, config.embed)
         form = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
         self.words = WordEncoder(sizes, config.words, **form)  # type: ignore[arg-type]
         self.visual_kgid = self.text_kgid = None

@@ -29,7 +29,16 @@ from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, attend_regions, gram
 from itmkit.matchers.parts.blocks import in_blocks
-from itmkit.matchers.parts.encoders import TOKENS, RegionEncoder, Tokens, WordEncoder, Words, token_problems, word_needs
+from itmkit.matchers.parts.encoders import (
+    TOKENS,
+    Regions,
+    Tokens,
+    WordEncoder,
+    Words,
+    region_encoder,
+    token_problems,
+    word_needs,
+)
 from itmkit.matchers.parts.graphs import Graphs
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling, Pooling
@@ -47,6 +56,7 @@ class Config:
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     tokens: Tokens = Field(default="parsed", description=TOKENS)
+    region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
     similarity: int = Field(default=256, ge=3, le=65_536, description="S, size of a similarity vector")
     similarity_bias: bool = Field(default=True, description="a bias in the maps to similarity vectors (a reading)")
     sharpness: float = Field(default=9.0, gt=0, le=MAX_SHARPNESS, description="lambda of the cross attention")
@@ -199,7 +209,7 @@ class Matcher(nn.Module):
         super().__init__()
         self.config = config
         self.has_global, self.has_local = config.alignment != "local", config.alignment != "global"
-        self.regions = RegionEncoder(sizes.feature, config.embed)
+        self.regions = region_encoder(config.region_encoder, sizes.feature, config.embed)
         dropout = config.sgr_dropout if member == "sgr" else config.saf_dropout
         self.words = WordEncoder(sizes, config.words, word=config.word, embed=config.embed, dropout=dropout)
         self.words.start_apart()

@@ -23,11 +23,11 @@ from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.encoders import (
     TOKENS,
-    RegionEncoder,
-    ResidualRegionEncoder,
+    Regions,
     Tokens,
     WordEncoder,
     Words,
+    region_encoder,
     token_problems,
     word_needs,
 )
@@ -49,7 +49,7 @@ class Config:
     pooling: Literal["gpo", "esa", "top2", "mean"] = Field(
         default="gpo", description="how regions, and words, become one vector"
     )
-    region_mlp: bool = Field(default=True, description="an MLP beside the linear map of regions")
+    region_encoder: Regions = Field(default="linear+mlp", description="of regions: a linear map, or an MLP beside it")
     heads: int = Field(default=16, ge=1, le=1024, description="of the transformer layer of `top2`")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="on word vectors, and in the layer of `top2`")
 
@@ -71,7 +71,7 @@ def problems(config: Config, training: Any) -> list[str]:
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "mean instead of GPO": {"pooling": "mean"},
-    "without the MLP of regions": {"region_mlp": False},
+    "without the MLP of regions": {"region_encoder": "linear"},
 }
 
 
@@ -94,11 +94,7 @@ def pooling_of(config: Config) -> nn.Module:
 class Matcher(nn.Module):
     def __init__(self, config: Config, *, member: str, sizes: Sizes) -> None:
         super().__init__()
-        self.regions: nn.Module
-        if config.region_mlp:
-            self.regions = ResidualRegionEncoder(sizes.feature, config.embed)
-        else:
-            self.regions = RegionEncoder(sizes.feature, config.embed, unit=False)
+        self.regions = region_encoder(config.region_encoder, sizes.feature, config.embed, unit=False)
         form: dict[str, Any] = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
         self.words = WordEncoder(sizes, config.words, **form, unit=False)
         self.image_pooling, self.text_pooling = pooling_of(config), pooling_of(config)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded
-from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, word_needs
+from itmkit.matchers.parts.encoders import Regions, WordEncoder, Words, region_encoder, word_needs
 from itmkit.matchers.parts.norms import l2norm
 from itmkit.matchers.parts.pooling import masked_mean
 
@@ -29,6 +29,7 @@ class Config:
     word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
+    region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on word vectors")
 
 
@@ -43,7 +44,7 @@ def members(config: Config) -> dict[str, float]:
 class Matcher(nn.Module):
     def __init__(self, config: Config, *, member: str, sizes: Sizes) -> None:
         super().__init__()
-        self.regions = RegionEncoder(sizes.feature, config.embed, unit=False)
+        self.regions = region_encoder(config.region_encoder, sizes.feature, config.embed, unit=False)
         form = {"word": config.word, "embed": config.embed, "dropout": config.dropout}
         self.words = WordEncoder(sizes, config.words, **form, unit=False)  # type: ignore[arg-type]
 

@@ -63,6 +63,12 @@ class Training:
         default=False, description="under torchrun: negatives from all processes, not from each one's share of a batch"
     )
     learning_rate: float = Field(default=2e-4, gt=0, description="of Adam")
+    text_rate: float = Field(
+        default=1.0, ge=0, le=1000, description="times the learning rate, for the word encoder; 0 = stays as it begins"
+    )
+    region_rate: float = Field(
+        default=1.0, ge=0, le=1000, description="times the learning rate, for the region encoder"
+    )
     weight_decay: float = Field(
         default=0.0,
         ge=0,
@@ -106,6 +112,9 @@ class Training:
         description="batches over which captions are sorted by length, for less padding; 1 = not",
     )
     workers: int = Field(default=0, ge=0, le=1024, description="processes that read batches ahead; 0 = a thread")
+    word_vectors: str = Field(
+        default="", description="a text file of GloVe or word2vec with which learned word vectors begin"
+    )
     minimum_count: int = Field(
         default=4, ge=1, le=MOST, description="words rarer than this in the training captions are unknown"
     )
@@ -182,6 +191,7 @@ def resolve(name: str, *, recipe: str = SMALL, settings: Mapping[str, Any] | Non
         problems += module.problems(built["matcher"], built["training"])
     if len(built) == 2:
         problems += _beside_whole_vectors(name, module.needs(built["matcher"]).pooled, built["training"])
+        problems += _word_vectors(name, built["matcher"], built["training"])
     if "training" in built and built["training"].budget:
         problems += _beside_a_budget(recipe, settings or {})
     if problems:
@@ -226,6 +236,19 @@ def _beside_whole_vectors(name: str, pooled: bool, training: Training) -> list[s
     ]
 
 
+def _word_vectors(name: str, matcher: Any, training: Training) -> list[str]:
+    """Why words cannot begin with the vectors of a file: it is not there, or words do not learn their vectors."""
+    if not training.word_vectors:
+        return []
+    option, found = f"--word-vectors {training.word_vectors}", []
+    if not hasattr(matcher, "word") or not method(name).needs(matcher).words:
+        advice = "; it does with --words gru" if hasattr(matcher, "word") else ""
+        found.append(f"{option}: {name} does not learn a vector of --word numbers of each word{advice}")
+    if not Path(training.word_vectors).is_file():
+        found.append(f"{option}: no such file")
+    return found
+
+
 def changed(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     """The same run with other settings of its method. Raises ItmkitError if they cannot be combined."""
     module = method(config.method)
@@ -235,6 +258,7 @@ def changed(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
         raise ItmkitError([f"setting {item['loc'][0]!r}: {item['msg']}" for item in error.errors()]) from None
     problems = module.problems(matcher, config.training) if hasattr(module, "problems") else []
     problems += _beside_whole_vectors(config.method, module.needs(matcher).pooled, config.training)
+    problems += _word_vectors(config.method, matcher, config.training)
     if problems:
         raise ItmkitError(problems)
     return replace(config, matcher=matcher)

@@ -18,6 +18,7 @@ from itmkit.matchers.parts.losses import Negatives, triplet_loss
 from itmkit.runs.settings import Training
 from itmkit.training.batches import PairBatch
 from itmkit.training.gradients import add_gradients
+from itmkit.training.rates import FACTOR, parameter_groups
 from itmkit.training.together import add_up
 
 
@@ -51,12 +52,12 @@ class Learner:
         self.members, self.settings, self.device, self.part = dict(members), settings, device, part
         for matcher in self.members.values():
             matcher.to(device)
-        parameters = [p for matcher in self.members.values() for p in matcher.parameters()]
+        groups = parameter_groups(self.members, settings)
         # A method without parameters is not trained, but Adam wants something to hold.
-        parameters = parameters or [nn.Parameter(torch.zeros(1))]
+        groups = groups or [{"params": [nn.Parameter(torch.zeros(1))], FACTOR: 1.0}]
         # Without decay this is Adam, to the last bit.
         rate, decay = settings.learning_rate, settings.weight_decay
-        self.optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+        self.optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)
         self._products = precision_of(settings.precision, device)
         # What is validated and kept: the members themselves, or with `ema` a moving average of their weights.
         self.kept = deepcopy(self.members) if settings.ema else self.members
@@ -73,7 +74,7 @@ class Learner:
         """Learns from a batch.
 
         Args:
-            rate: the learning rate.
+            rate: the learning rate, of which each part has its factor (`itmkit.training.rates`).
             number: the number of the step in its epoch. With the epoch and the seed it decides what dropout drops.
             done: how many steps of the whole training came before this one.
 
@@ -92,7 +93,7 @@ class Learner:
             temperature=self.settings.temperature,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group[FACTOR]
         self.optimizer.zero_grad(set_to_none=True)
         learned: dict[str, Learned] = {}
         for name, matcher in self.members.items():

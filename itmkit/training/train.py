@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from itmkit.cache import WHOLE, Part
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
+from itmkit.files import digest
 from itmkit.inputs import Inputs
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.machine.device import memory_for, usable_device
@@ -35,6 +37,8 @@ from itmkit.training.epochs import Epochs
 from itmkit.training.prospects import about_steps, about_words
 from itmkit.training.step import Learner
 from itmkit.training.together import broadcast, processes
+from itmkit.training.word_vectors import FILE as VECTORS
+from itmkit.training.word_vectors import WordVectors, read_word_vectors
 from itmkit.workspace import Workspace
 
 
@@ -139,23 +143,30 @@ def _trained(
     facts = replace(plan.facts, sizes=asdict(training.sizes))
     if plan.found:
         facts = replace(facts, id=plan.found.id, files=plan.found.files)
+    state = place.folder / "last" / "state.safetensors"
+    vectors = _word_vectors(plan, members, vocabulary, state, progress)
     learner = Learner(members, config.training, device, part)
     if part.index == 0 and not plan.found:  # all is checked: what follows writes
         steps = len(batches_of(training, config.training, 1))
         if note := about_steps(facts.epochs, steps):
             progress.note(note)
-        facts = _begin(workspace, place, config, facts, vocabulary)
+        facts = _begin(workspace, place, config, facts, vocabulary, vectors)
     if board:
         board.move(place.now / "tensorboard")
     under_way = Epochs(config, place, facts, learner, training, inputs["val"], board, progress)
     with stopping() as stop:
-        state = under_way.train(stop, continues=plan.found is not None)
-    spent = round(state.core_minutes, 4)
-    return TrainResult(place.folder, config, state.epoch, state.best, False, spent, under_way.chance)
+        end = under_way.train(stop, continues=plan.found is not None)
+    spent = round(end.core_minutes, 4)
+    return TrainResult(place.folder, config, end.epoch, end.best, False, spent, under_way.chance)
 
 
 def _begin(
-    workspace: Workspace, place: Place, config: RunConfig, facts: RunFacts, vocabulary: Vocabulary | None
+    workspace: Workspace,
+    place: Place,
+    config: RunConfig,
+    facts: RunFacts,
+    vocabulary: Vocabulary | None,
+    vectors: WordVectors | None,
 ) -> RunFacts:
     """Writes what a run has before its first step: beside the run that is there, if there is one.
 
@@ -166,9 +177,35 @@ def _begin(
     if replaces:
         place.beside()
     facts = begin_run(workspace, place.now, facts, config, vocabulary)
+    if vectors is not None:
+        files = {**facts.files, VECTORS: vectors.digest}
+        facts = replace(facts, files=files, id=digest({"run": facts.id, VECTORS: vectors.digest}))
     if not replaces:
         facts.write(place.now)
     return facts
+
+
+def _word_vectors(
+    plan: Plan, members: Mapping[str, nn.Module], vocabulary: Vocabulary | None, state: Path, progress: Progress
+) -> WordVectors | None:
+    """Gives the members the word vectors that they begin with, if a file of them is named.
+
+    Args:
+        state: the saved state of the run, which has all weights where it goes on.
+
+    Returns:
+        What was read; None where nothing had to be.
+    """
+    config = plan.config
+    if not config.training.word_vectors or vocabulary is None or (plan.found and state.exists()):
+        return None
+    path = Path(config.training.word_vectors)
+    vectors = read_word_vectors(path, vocabulary, config.matcher.word)
+    if plan.found and plan.found.files.get(VECTORS, vectors.digest) != vectors.digest:
+        raise ItmkitError(f"{path}: has changed since the run began; restore it, or train anew with --force")
+    progress.note(vectors.note(path, vocabulary))
+    vectors.give(members)
+    return vectors
 
 
 def _vocabulary(

@@ -38,7 +38,7 @@ def literal_scores(name: str, member: str, matcher: nn.Module, images: Encoded, 
     return out
 
 
-def _attend(queries: Tensor, context: Tensor, sharpness: float, values: Tensor | None = None) -> Tensor:
+def _attend(queries: Tensor, context: Tensor, sharpness: float | Tensor, values: Tensor | None = None) -> Tensor:
     """SCAN's attention: queries (n, Q, D), context (n, C, D) -> attended context, or values in its place, (n, Q, D)."""
     values = context if values is None else values
     attention = functional.leaky_relu(torch.bmm(context, queries.transpose(1, 2)), 0.1)  # (n, C, Q)
@@ -145,6 +145,44 @@ def chan(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
     return torch.logsumexp(matcher.config.lse_sharpness * best, dim=1)
 
 
+def rcar(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
+    """All of D numbers formed: gates, gated queries, what they attend to."""
+    caption, regions, config = _repeated(words, images), images["nodes"], matcher.config
+    queries, context = (caption, regions) if matcher.member == "t2i" else (regions, caption)
+    gates: Tensor = torch.ones_like(queries)
+    sharpness: Any = config.sharpness_t2i if matcher.member == "t2i" else config.sharpness_i2t
+    whole: Tensor | None = None
+    for step in range(config.steps):
+        attended = l2norm(_attend(queries * gates, context, sharpness))
+        aligned = matcher.alignments[step](queries, attended)
+        whole = aligned.mean(dim=1) if whole is None else whole
+        if step + 1 < config.steps:
+            correct = matcher.correspondence[step]
+            gates = (torch.tanh(correct.gates(aligned)) + gates).clamp(-1, 1)
+            sharpness = torch.relu(correct.sharpness(aligned) + sharpness)
+        gather = matcher.aggregation[step]
+        asked = torch.tanh(gather.query(whole)).unsqueeze(1).repeat(1, queries.shape[1], 1)
+        weights = torch.softmax(gather.weigh(torch.tanh(gather.key(aligned)) * asked), dim=1)
+        whole = l2norm((weights * aligned).sum(dim=1))
+    return torch.sigmoid(matcher.predict(whole).squeeze(-1))
+
+
+def laps(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
+    """Patches chosen and tokens formed for every pair. What the MLP says of a patch is taken as it is encoded."""
+    patches = images["nodes"] * images["length"].unsqueeze(2)  # (n, R, D)
+    caption = words.mean(dim=0).expand(len(patches), -1)
+    relevance = images["own"] + functional.cosine_similarity(patches, caption.unsqueeze(1), dim=2)
+    count = math.ceil(patches.shape[1] * matcher.config.keep)
+    order = relevance.argsort(dim=1, descending=True)
+    kept, rest = order[:, :count], order[:, count:]
+    shares = (images["shares"] / images["length"].unsqueeze(1)).take_along_dim(kept.unsqueeze(1), dim=2)
+    tokens = shares / shares.sum(dim=2, keepdim=True) @ patches.take_along_dim(kept.unsqueeze(2), dim=1)
+    weights = torch.softmax(relevance.gather(1, rest), dim=1).unsqueeze(1)
+    tokens = torch.cat([tokens, weights @ patches.take_along_dim(rest.unsqueeze(2), dim=1)], dim=1)
+    alike = functional.leaky_relu(torch.bmm(_repeated(words, images), l2norm(tokens).transpose(1, 2)), 0.1)
+    return alike.amax(dim=2).mean(dim=1) + alike.amax(dim=1).mean(dim=1)
+
+
 def vseinf(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
     return functional.cosine_similarity(images["vector"], words, dim=1)
 
@@ -166,5 +204,8 @@ METHODS: dict[tuple[str, str], OneCaption] = {
     ("mefn", "fusion"): mefn,
     ("cmfg", "graph"): cmfg,
     ("chan", "local"): chan,
+    ("rcar", "t2i"): rcar,
+    ("rcar", "i2t"): rcar,
+    ("laps", "local"): laps,
     ("vseinf", "global"): vseinf,
 }

@@ -17,6 +17,7 @@ Each is timed in turn, round after round, and its median round counts. The machi
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -41,6 +42,22 @@ def alignment(words: float, d: int, s: int) -> float:
     """Cosines, attended vectors, their length by the Gram matrix, the map to S numbers, and the global pair's map."""
     r = REGIONS
     return 2 * words * r * d + 2 * words * r * d + 2 * words * r * r + 2 * words * d * s + 2 * d * s
+
+
+def regulated(queries: float, context: float, d: int, c: Any) -> float:
+    """RCAR: of each step cosines, attended vectors and their length, the map to S numbers, and RAR's two maps; between
+    steps RCR's, from S to 2S to D numbers and to S / 2."""
+    s = c.similarity
+    step = 4 * queries * context * d + 2 * queries * context**2 + 2 * queries * d * s + 2 * queries * s * s + 2 * s * s
+    return c.steps * step + (c.steps - 1) * queries * (5 * s * s + 4 * s * d)
+
+
+def slimmed(words: float, d: int, c: Any) -> float:
+    """LAPS: cosines of words and patches; of the patches that are kept their products with each other, for the length
+    of each token, and with words; the same of the one vector of the rest."""
+    kept = math.ceil(REGIONS * c.keep)
+    tokens, rest = max(1, int(REGIONS * c.keep * c.aggregate)), REGIONS - kept
+    return 2 * words * REGIONS * d + tokens * (2 * kept**2 + 2 * kept * words) + 2 * rest**2 + 2 * rest * words
 
 
 # Multiplications and additions of a pair, of matrix products alone: w words, d embedding, c the method's config.
@@ -73,11 +90,18 @@ FLOPS: dict[tuple[str, str], Callable[[float, int, Any], float]] = {
     ),
     # Cosines; their maxima and means are no products.
     ("chan", "local"): lambda w, d, c: 2 * w * REGIONS * d,
+    ("rcar", "t2i"): lambda w, d, c: regulated(w, REGIONS, d, c),
+    ("rcar", "i2t"): lambda w, d, c: regulated(REGIONS, w, d, c),
+    ("laps", "local"): slimmed,
     # One vector an image, one a caption.
     ("vseinf", "global"): lambda w, d, c: 2 * d,
 }
 
-SETTINGS: dict[str, dict[str, Any]] = {"mefn": {"words": "gru"}, "cmfg": {"words": "gru", "images": "regions"}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "mefn": {"words": "gru"},
+    "cmfg": {"words": "gru", "images": "regions"},
+    "laps": {"words": "gru", "images": "regions"},
+}
 
 
 def random_inputs(images: int, captions: int, seed: int = 0) -> tuple[ImageBatch, TextBatch]:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from tests.matchers.literal_glfn import Text, encode_text
-from tests.matchers.literal_mpsm import Vector, Weights, below, unit
-from tests.matchers.literal_scl import attention, layer_norm, linear
+from tests.matchers.literal_mpsm import Vector, Weights, below, region_vectors, unit
+from tests.matchers.literal_scl import attention, layer_norm
 
 
 def encode_image(weights: Weights, config: Any, features: np.ndarray) -> list[Vector]:
-    regions = [linear(below(weights, "regions.project."), feature) for feature in features]
+    regions = region_vectors(below(weights, "regions."), features, normalised=False)
     if config.self_attention:
         normed = [layer_norm(below(weights, "attention.norm."), region) for region in regions]
         seen = attention(below(weights, "attention.attention."), normed, config.heads)

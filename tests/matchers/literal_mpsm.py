@@ -67,8 +67,16 @@ def word_vectors(weights: Weights, words: list[int], *, normalised: bool = True)
 
 
 def region_vectors(weights: Weights, features: np.ndarray, *, normalised: bool = True) -> list[Vector]:
-    projected = [weights["project.weight"] @ feature + weights["project.bias"] for feature in features]
-    return [unit(vector) for vector in projected] if normalised else projected
+    """A linear map and, where it has weights, an MLP beside it, normed by its running statistics."""
+    found = []
+    for feature in features:
+        vector = weights["project.weight"] @ feature + weights["project.bias"]
+        if "enter.weight" in weights:
+            hidden = weights["enter.weight"] @ feature - weights["norm.running_mean"]
+            hidden = hidden / np.sqrt(weights["norm.running_var"] + 1e-5) * weights["norm.weight"]
+            vector = vector + weights["leave.weight"] @ np.maximum(hidden + weights["norm.bias"], 0)
+        found.append(unit(vector) if normalised else vector)
+    return found
 
 
 def spatial_dependence(weights: Weights, rho: float, theta: float) -> list[float]:

@@ -11,22 +11,8 @@ from typing import Any
 import numpy as np
 
 from tests.matchers.literal_glfn import Text, encode_text
-from tests.matchers.literal_mpsm import Vector, Weights, below, gru, softmax, unit
+from tests.matchers.literal_mpsm import Vector, Weights, below, gru, region_vectors, softmax, unit
 from tests.matchers.literal_scl import attention, layer_norm, linear
-
-
-def region_vectors(weights: Weights, config: Any, features: np.ndarray) -> list[Vector]:
-    """Section 4.1 of the published code: a linear map, and an MLP beside it, normed by its running statistics."""
-    found = []
-    for feature in features:
-        vector = linear(below(weights, "project."), feature)
-        if config.region_mlp:
-            hidden = linear(below(weights, "enter."), feature)
-            deviation = np.sqrt(weights["norm.running_var"] + 1e-5)
-            hidden = (hidden - weights["norm.running_mean"]) / deviation * weights["norm.weight"] + weights["norm.bias"]
-            vector = vector + linear(below(weights, "leave."), np.array([max(value, 0.0) for value in hidden]))
-        found.append(vector)
-    return found
 
 
 def position(place: int, size: int) -> Vector:
@@ -78,7 +64,7 @@ def pooled(weights: Weights, config: Any, xs: list[Vector]) -> Vector:
 
 
 def score(weights: Weights, config: Any, features: np.ndarray, text: Text) -> float:
-    regions = region_vectors(below(weights, "regions."), config, features)
+    regions = region_vectors(below(weights, "regions."), features, normalised=False)
     words = encode_text(weights, config, text, normalised=False)
     image = pooled(below(weights, "image_pooling."), config, regions)
     caption = pooled(below(weights, "text_pooling."), config, words)

@@ -20,6 +20,7 @@ BESIDE: dict[str, Settings] = {
     "sgraf": {"similarity": 10},  # with a smaller one, a ReLU of SGR may leave nothing alive
     "cmfg": {"query": 5},
     "scl": {"embed": 6},
+    "rcar": {"similarity": 8},
 }
 
 # What shows whether padding, company, order and blocks matter: each way in which numbers of a batch meet.
@@ -78,6 +79,18 @@ HANDFUL: dict[str, list[Settings]] = {
     "scl": [{}, {"words": "learned"}, {"class_vectors": "both"}, {"inputs": "pooled"}],
     "chan": [{}, {"pool": "lse"}, {"self_attention": False, "words": "bert"}],
     "vseinf": [{}, {"pooling": "esa"}, {"pooling": "top2"}, {"pooling": "mean", "words": "bert"}],
+    "rcar": [
+        {},
+        {"regulators": "rar"},
+        {"regulators": "rcr"},
+        {"steps": 3, "region_encoder": "linear"},
+    ],
+    "laps": [
+        {},
+        {"keep": 0.8, "aggregate": 1.0, "words": "gru"},
+        {"class_vectors": "image", "images": "patches-dino", "keep": 0.3, "aggregate": 1.0},
+        {"keep": 1.0, "aggregate": 0.6},
+    ],
     "vsepp": [{}, {"words": "bert"}],
 }
 
@@ -109,6 +122,7 @@ REST: dict[str, list[Settings]] = {
         {"similarity_bias": True, "plain_start": True, "training": "joint"},
         {"unit_nodes": False},
         {"kernels": 3, "sharpness": 4.0},
+        {"region_encoder": "linear+mlp"},
     ],
     "glfn": [
         {"tags": False},
@@ -122,6 +136,7 @@ REST: dict[str, list[Settings]] = {
         {"sharpness_t2i": 20.0, "sharpness_i2t": 9.0},
         preset("pfan"),
         preset("scan"),
+        {**preset("scan"), "region_encoder": "linear+mlp"},
     ],
     "sgraf": [
         {"pooling": "published", "alignment": "global"},
@@ -134,9 +149,11 @@ REST: dict[str, list[Settings]] = {
         {"plain_start": True, "alignment": "global"},
         {"plain_start": True, "alignment": "local"},
         {"words": "bert+gru"},
+        {"region_encoder": "linear+mlp", "plain_start": True},
     ],
     "mefn": [
         {"words": "bert"},
+        {"region_encoder": "linear+mlp"},
         {"mfe": False, "local_attention": False},
         {"mfe": False, "global_attention": False},
         {"entropy": "conditional", "local_attention": False},
@@ -183,15 +200,31 @@ REST: dict[str, list[Settings]] = {
         {"inputs": "pooled", "backup": False, "loss": "printed"},
         {"inputs": "pooled", "text_epochs": 0, "image_epochs": 0},
     ],
-    "chan": [{"pool": "lse", "lse_sharpness": 4.0, "self_attention": False}, {"words": "bert+gru", "heads": 3}],
-    "vseinf": [
-        {"region_mlp": False},
-        {"words": "bert"},
-        {"pooling": "mean", "region_mlp": False},
-        {"pooling": "top2", "heads": 4, "words": "bert+gru"},
-        {"pooling": "esa", "region_mlp": False},
+    "chan": [
+        {"pool": "lse", "lse_sharpness": 4.0, "self_attention": False},
+        {"words": "bert+gru", "heads": 3},
+        {"region_encoder": "linear+mlp"},
     ],
-    "vsepp": [{"words": "bert+gru"}],
+    "vseinf": [
+        {"region_encoder": "linear"},
+        {"words": "bert"},
+        {"pooling": "mean", "region_encoder": "linear"},
+        {"pooling": "top2", "heads": 4, "words": "bert+gru"},
+        {"pooling": "esa", "region_encoder": "linear"},
+    ],
+    "rcar": [
+        {"steps": 1},
+        {"steps": 3},
+        {"steps": 3, "regulators": "rcr", "words": "bert+gru"},
+        {"regulators": "rar", "steps": 1, "words": "bert"},
+        {"sharpness_t2i": 4.0, "sharpness_i2t": 12.0},
+    ],
+    "laps": [
+        {"caption_chooses": False},
+        {"words": "bert+gru", "keep": 0.1},
+        {"class_vectors": "image", "keep": 1.0, "images": "patches"},
+    ],
+    "vsepp": [{"words": "bert+gru"}, {"region_encoder": "linear+mlp"}],
 }
 
 SETTINGS = {name: some + REST[name] for name, some in HANDFUL.items()}

@@ -38,6 +38,8 @@ RUNS: dict[str, tuple[dict[str, Any], int]] = {
     "cmfg": (SMALL["cmfg"], 15),
     "scl": (SMALL["scl"], 20),
     "chan": (SMALL["chan"], 15),
+    "rcar": (SMALL["rcar"] | {"directions": "both"}, 15),
+    "laps": (SMALL["laps"], 15),
     "vseinf": (SMALL["vseinf"], 15),
     "vsepp": (SMALL["vsepp"], 15),
 }
@@ -224,6 +226,12 @@ def mean_of_regions(it: Trained) -> None:
     it.matcher.encode_images = even
 
 
+def one_step(it: Trained) -> None:
+    """The alignment of the second step is that of the first attention."""
+    correct = it.matcher.correspondence[0]
+    correct.forward = lambda aligned, gates, sharpness: (aligned.new_ones(()), sharpness)
+
+
 def cut_cross_edges(it: Trained) -> None:
     settings(edges="intra")(it)
     it.matcher.pairwise = False
@@ -292,6 +300,17 @@ PARTS = [
     pytest.param("chan", zero(r"attention\.attention\.out_proj"), REFINES, id="chan: self-attention"),
     pytest.param("chan", mean_of_regions, CARRIES, id="chan: the mean region instead of the best"),
     pytest.param("chan", shuffle_words, REFINES, id="chan: order of words"),
+    pytest.param("rcar", zero(r"correspondence\.0\.gates\.2"), REFINES, id="rcar: all numbers of a query count"),
+    pytest.param("rcar", zero(r"correspondence\.0\.sharpness\.2"), REFINES / 2, id="rcar: sharpness as it begins"),
+    pytest.param("rcar", zero(r"aggregation\.\d\.weigh"), REFINES, id="rcar: RAR to mean"),
+    pytest.param("rcar", one_step, REFINES, id="rcar: the first step alone"),
+    pytest.param("rcar", zero(r"regions\.leave"), CARRIES, id="rcar: MLP of regions"),
+    pytest.param("rcar", shuffle_regions, CARRIES, id="rcar: regions"),
+    pytest.param("laps", settings(keep=1.0), REFINES, id="laps: all kept"),
+    pytest.param("laps", settings(caption_chooses=False), REFINES, id="laps: chosen by the image alone"),
+    pytest.param("laps", zero(r"tokens\.logits\.3"), REFINES, id="laps: tokens to means"),
+    pytest.param("laps", shuffle_regions, CARRIES, id="laps: regions"),
+    pytest.param("laps", shuffle_words, REFINES, id="laps: order of words"),
     pytest.param("vseinf", zero(r"image_pooling\.weigh"), CARRIES, id="vseinf: mean of regions"),
     pytest.param("vseinf", zero(r"text_pooling\.weigh"), REFINES, id="vseinf: mean of words"),
     pytest.param("vseinf", zero(r"regions\.leave"), CARRIES, id="vseinf: MLP of regions"),

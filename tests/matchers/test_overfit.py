@@ -47,6 +47,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "sgraf": {"embed": 64, "word": 50, "similarity": 32, "modules": "saf", "saf_dropout": 0.0, "plain_start": True},
     "mefn": {"words": "gru", "embed": 64, "word": 50, "dropout": 0.0},
     "chan": {"embed": 64, "word": 50},
+    "rcar": {"embed": 64, "word": 50, "similarity": 32, "directions": "t2i", "dropout": 0.0, "rar_dropout": 0.0},
+    "laps": {"images": "regions", "words": "gru", "embed": 64, "word": 50, "keep": 0.8, "aggregate": 0.6},
     "vseinf": {"embed": 128, "word": 50},
     "vsepp": {"embed": 128, "word": 50},
 }

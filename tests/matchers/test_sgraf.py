@@ -357,7 +357,7 @@ def test_it_needs_no_graphs() -> None:
 
 
 def test_places_among_regions_are_normalised_each_by_itself() -> None:
-    """As a batch normalisation over the regions, whatever padding an image has; more regions than places are an error."""
+    """As a batch normalisation over regions, whatever padding an image has; more regions than places are an error."""
     torch.manual_seed(0)
     pooling = MeanQueryPooling(D, form="published", side="image", places=4).eval()
     statistics = pooling.key_norm

@@ -46,6 +46,9 @@ def test_figures_by_name() -> None:
         ("vseinf", "VSE∞ (BiGRU)", "README", "flickr1k", "76.5 94.2 56.4 83.4"),
         ("vseinf", "ESA (BERT, fine-tuned)", "README", "coco5k", "61.1 86.6 43.9 74.1"),
         ("chan", "CHAN (BERT, fine-tuned)", "README", "flickr1k", "80.6 96.1 63.9 87.5"),
+        ("rcar", "RCAR", "README", "coco1k", "80.9 96.9 98.9 65.7 91.4 96.4"),
+        ("rcar", "RCAR i2t", "README", "flickr1k", "76.9 95.5 98.0 58.8 83.9 89.3"),
+        ("laps", "LAPS (ViT-B/16 and BERT, fine-tuned)", "README", "flickr1k", "75.8 93.8 62.5 87.5"),
         ("mefn", "SCAN", "table 1", "Flickr30K", "80.0 93.1 74.5"),
         ("mefn", "VSE++", "table 2", "COCO", "80.5 93.9 75.3"),
         ("mefn", "MEFN-Global Attention", "table 3", "COCO", "76.3 87.1 70.2"),
@@ -63,6 +66,8 @@ def test_as_printed(method: str, model: str, source: str, protocol: str, printed
 def test_on_what_the_epoch_was_chosen_is_said_where_it_is_known() -> None:
     (known,) = (row for row in reported("sgraf", "flickr1k") if row.model == "SAF" and "README" in row.source)
     assert known.selected == "dev" and known.kind_in_words == "single, chosen on dev"
+    (test,) = (row for row in reported("laps", "flickr1k") if "Swin" in row.model)
+    assert test.selected == "test" and test.kind_in_words == "single, chosen on test"
     (silent,) = (row for row in reported("mpsm", "flickr1k") if row.model == "MPSM*")
     assert silent.selected == "" and silent.kind_in_words == "ensemble of 2"
 

@@ -23,7 +23,7 @@ Mr. Smith and Dr. Jones at 3 p.m. on St. Mary street.	mr. smith and dr. jones at
 He says "stop." She goes.	he says `` stop . '' she goes .
 Wait... what? A dog, a cat; a bird: 3,000 birds.	wait ... what ? a dog , a cat ; a bird : 3,000 birds .
 I'm gonna cannot wanna go 'tis we'll they've he'd	i 'm gon na can not wan na go ' tis we 'll they 've he 'd
-'Hello', said the 'old' man-eating lion -- a T-shirt & $5	' hello ' , said the ' old ' man-eating lion -- a t-shirt & $ 5
+'Hello', said the 'old' man-eater -- a T-shirt & $5	' hello ' , said the ' old ' man-eater -- a t-shirt & $ 5
 “Curly” quotes — dashes	“ curly ” quotes — dashes
 number 3. a dog and b. a cat	number 3. a dog and b. a cat
 a truck filled with cotton .	a truck filled with cotton .

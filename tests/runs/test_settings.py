@@ -122,7 +122,8 @@ def described(kind: Any) -> dict[str, tuple[str, str]]:
         default: Any = setting.default
         value = default.default
         text = written[value] if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
-        text = text or "the only one"  # a cache that the run chooses when it begins
+        # A cache is chosen when the run begins, a file is not.
+        text = text or ("the only one" if setting.name.endswith("_cache") else "none")
         found[setting.name] = (text, default.description)
     return found
 

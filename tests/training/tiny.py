@@ -42,6 +42,8 @@ FAST = {
     "vsepp": {"embed": 8, "word": 6},
     "vseinf": {"embed": 8, "word": 6},
     "chan": {"embed": 8, "word": 6, "heads": 2},
+    "rcar": {"embed": 8, "word": 6, "similarity": 4},
+    "laps": {"embed": 8, "word": 6, "images": "regions", "words": "gru"},
     "scl": {"embed": 8, "width": 8, "layers": 1, "heads": 2, "text_epochs": 1, "image_epochs": 1},
     "dual": {},
 }

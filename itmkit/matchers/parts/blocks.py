@@ -42,7 +42,7 @@ def each_block(compute: Callable[..., Any], *per_image: Tensor, numbers: int) ->
         numbers: how many `compute` holds of an image at once.
     """
     again = torch.is_grad_enabled() and len(per_image[0]) * numbers > numbers_kept(per_image[0].device)
-    size = max(1, numbers_of_a_block(per_image[0].device) // numbers)
+    size = max(1, numbers_of_a_block(per_image[0].device) // max(1, numbers))  # none where nothing meets the images
     # Split, not sliced: the gradients of all parts are then joined once, instead of one after the other being added to
     # zeros of the size of the whole.
     blocks = list(zip(*(torch.split(tensor, size) for tensor in per_image), strict=True))

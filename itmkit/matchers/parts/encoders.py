@@ -15,6 +15,7 @@ from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm
 Words = Literal["gru", "bert+gru", "bert"]
 Tokens = Literal["parsed", "scan"]  # of a parser of `itmkit parse-text`, or those of published code
 TOKENS = "words of parse-text, or of published code with <start> and <end> (parse-text --parser scan)"
+Regions = Literal["linear", "linear+mlp"]
 ClassVectors = Literal["none", "text", "image", "both"]  # whose stored [CLS] vectors are read
 
 
@@ -73,19 +74,30 @@ class ResidualRegionEncoder(nn.Module):
     In the published code rows of padding take part in the statistics once regions are dropped; here they do not.
     """
 
-    def __init__(self, feature_size: int, embed: int) -> None:
+    def __init__(self, feature_size: int, embed: int, *, unit: bool = True) -> None:
         super().__init__()
+        self.unit = unit
         self.project = nn.Linear(feature_size, embed)
-        self.enter = nn.Linear(feature_size, embed // 2, bias=False)  # the norm would take a bias out again
-        self.norm = MaskedBatchNorm(embed // 2)
-        self.leave = nn.Linear(embed // 2, embed, bias=False)  # `project` has one
+        hidden = max(1, embed // 2)
+        self.enter = nn.Linear(feature_size, hidden, bias=False)  # the norm would take a bias out again
+        self.norm = MaskedBatchNorm(hidden)
+        self.leave = nn.Linear(hidden, embed, bias=False)  # `project` has one
         nn.init.xavier_uniform_(self.project.weight)
         nn.init.zeros_(self.project.bias)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """features (Bi, R, F), mask (Bi, R) -> (Bi, R, D), not of unit length; rows of missing regions are zero."""
+        """features (Bi, R, F), mask (Bi, R) -> (Bi, R, D); rows of missing regions are zero."""
         hidden = torch.relu(self.norm(self.enter(features), mask.unsqueeze(-1)))
-        return (self.project(features) + self.leave(hidden)) * mask.unsqueeze(-1)
+        regions = self.project(features) + self.leave(hidden)
+        if self.unit:
+            regions = l2norm(regions)
+        return regions * mask.unsqueeze(-1)
+
+
+def region_encoder(kind: Regions, feature_size: int, embed: int, *, unit: bool = True) -> nn.Module:
+    """A module (features (Bi, R, F), mask (Bi, R)) -> (Bi, R, D): a linear map, or one with an MLP beside it."""
+    encoder = RegionEncoder if kind == "linear" else ResidualRegionEncoder
+    return encoder(feature_size, embed, unit=unit)
 
 
 class WordEncoder(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from itmkit.matchers.parts.attention import FlatWords
+from itmkit.matchers.parts.norms import masked_softmax
 
 
 class Graphs:
@@ -49,12 +50,14 @@ class Graphs:
         return torch.cat([whole.unsqueeze(2), self.words.pad(local, dim=1)], dim=2).flatten(1, 2)
 
     def pad(self, nodes: Tensor) -> Tensor:
-        """(Bi, N, S) -> (Bi, Bt, M, S); what lies in padded places is meaningless and must be masked."""
+        """(Bi, N, ...) -> (Bi, Bt, M, ...); what lies in padded places is meaningless and must be masked."""
+        if not nodes.shape[1]:  # no node at all, of which one could lie there
+            return nodes.new_zeros(len(nodes), *self.mask.shape, *nodes.shape[2:])
         nodes = nodes if self.even else nodes.index_select(1, self._padded)
         return torch.unflatten(nodes, 1, self.mask.shape)
 
     def unpad(self, nodes: Tensor) -> Tensor:
-        """(Bi, Bt, M, S) -> (Bi, N, S)."""
+        """(Bi, Bt, M, ...) -> (Bi, N, ...)."""
         flat = nodes.flatten(1, 2)
         return flat if self.even else flat.index_select(1, self._unpadded)
 
@@ -64,3 +67,17 @@ class Graphs:
             return self.pad(nodes).sum(dim=2)
         sums = nodes.new_zeros(len(nodes), len(self.mask), nodes.shape[-1])
         return sums.index_add(1, self._unpadded // self.mask.shape[1], nodes)
+
+    def mean(self, nodes: Tensor) -> Tensor:
+        """(Bi, N, S) -> (Bi, Bt, S), over the nodes of each graph; zero where it has none."""
+        return self.sum(nodes) / self.mask.sum(dim=1, keepdim=True).clamp_min(1)
+
+    def scale(self, nodes: Tensor, by: Tensor) -> Tensor:
+        """nodes (Bi, N, S) times what their graph has, by (Bi, Bt, S)."""
+        if self.even:
+            return (self.pad(nodes) * by.unsqueeze(2)).flatten(1, 2)
+        return nodes * by.index_select(1, self._unpadded // self.mask.shape[1])
+
+    def softmax(self, logits: Tensor) -> Tensor:
+        """(Bi, N) -> (Bi, N), over the nodes of each graph."""
+        return self.unpad(masked_softmax(self.pad(logits), self.mask))

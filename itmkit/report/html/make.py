@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,11 @@ def _checked(workspace: Workspace, asked: Asked) -> Protocol:
         for run, file in asked.scores.items()
         if run not in asked.runs or not file.is_file()
     ]  # fmt: skip
-    for check in (lambda: check_target(asked.target(workspace), folder=asked.pages), lambda: _images(asked)):
+    checks: list[Callable[[], object]] = [
+        lambda: check_target(asked.target(workspace), folder=asked.pages),
+        lambda: _images(asked),
+    ]
+    for check in checks:
         try:
             check()
         except ItmkitError as error:
