@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from itmkit.datasets.pair_rows import Columns, PairRow, caption_names, image_name, labels_of
+from itmkit.datasets.pair_rows import KAGGLE, Columns, PairRow, caption_names, image_name, labels_of
 from itmkit.datasets.skip import Problems, readable_lines
 from itmkit.errors import ItmkitError
 from itmkit.file_kinds import check_is_text
@@ -198,6 +198,8 @@ def _pair_rows(file: Path, rows: Iterator[Row], header: _Header, quoted: bool, p
         place = f"{file}: line {number}"
         if not any(cell.strip() for cell in cells):
             continue
+        if header.names == KAGGLE and len(cells) == 2 and (run := re.fullmatch(r"(\d+)\s+(.*)", cells[1])):
+            cells = [cells[0], *run.groups()]  # line 19,999 of the file that everybody has lacks a bar
         if len(cells) != len(header.names):
             hint = f"; does a cell that begins in line {opened} hold a line break? Only a .csv can have that"
             what = f"has {len(cells)} cells, the header {len(header.names)}{hint if opened else ''}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from itmkit.caption_text import evenly_spelled, is_blank
 from itmkit.dataset import Caption, ImageRecord, check_described
+from itmkit.datasets.add import Adding
 from itmkit.datasets.draft import SPLIT_NAMES, Draft, split_named
 from itmkit.datasets.prepared import PreparedDataset, Skipped, write_or_keep
 from itmkit.datasets.skip import NOTHING, Problems, Skip, leave_out
@@ -28,6 +29,7 @@ def write_drafts(
     captions: int | None = None,
     notes: Iterable[str] = (),
     skip: Skip = NOTHING,
+    adding: Adding | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> PreparedDataset:
@@ -37,6 +39,7 @@ def write_drafts(
         problems: what the reader already found wrong. It is reported together with what is found here.
         captions: how many captions of an image are taken, in their order; None takes all.
         skip: what is left out and listed, instead of being reported.
+        adding: the data set that these images are added to, instead of being all of it.
         force: replace a data set that differs. An equal one is always left as it is.
 
     Raises:
@@ -66,6 +69,10 @@ def write_drafts(
     notes = [*notes, *_spelled(drafts), *_deep(drafts, facts), *_shared_between_splits(records)]
     if problems.repeated:
         notes.append(f"{problems.repeated:,} records repeat an earlier one and were taken once")
+    if adding is not None:
+        records, what = adding.together(records)
+        notes.append(what)
+        kind, force = adding.kind or kind, force or records != adding.old
     return write_or_keep(
         workspace,
         records,
