@@ -22,7 +22,7 @@ from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.skip import NOTHING, Problems, Skip
 from itmkit.datasets.tables import table_rows
 from itmkit.datasets.webdataset import MOST_TEXT, captions_beside
-from itmkit.datasets.write import write_drafts
+from itmkit.datasets.write import write_or_add
 from itmkit.errors import ItmkitError
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
@@ -167,15 +167,15 @@ def _written(
     progress: Progress,
 ) -> PreparedDataset:
     adding = Adding.to(workspace, PAIRS) if add else None
-    return write_drafts(
+    return write_or_add(
         workspace,
         drafts_of([folder], [list(rows)], folder, None, problems, notes),
         problems,
+        adding,
         kind=kind,
         settings={"folder": folder.name},
         notes=notes,
         skip=skip,
-        adding=adding,
         force=force,
         progress=progress,
     )

@@ -17,10 +17,12 @@ from itmkit.datasets.pair_rows import USUAL_COLUMNS, Columns, PairRow
 from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.skip import NOTHING, Problems, Skip
 from itmkit.datasets.tables import table_rows
-from itmkit.datasets.write import write_drafts
+from itmkit.datasets.write import write_or_add
 from itmkit.errors import ItmkitError
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
+
+Read = Callable[[Path, Problems, list[str]], Iterable[PairRow]]
 
 
 def prepare_jsonl(
@@ -52,24 +54,12 @@ def prepare_jsonl(
     Raises:
         ItmkitError: everything that is wrong with the files and the pictures, in one error.
     """
-    problems = Problems()
 
-    def read(file: Path) -> Iterable[PairRow]:
+    def read(file: Path, problems: Problems, notes: list[str]) -> Iterable[PairRow]:
         return json_rows(file, columns, problems)
 
     return _prepare(
-        workspace,
-        files,
-        read,
-        problems,
-        [],
-        images,
-        split,
-        kind="jsonl",
-        skip=skip,
-        add=add,
-        force=force,
-        progress=progress,
+        workspace, files, read, images, split, kind="jsonl", skip=skip, add=add, force=force, progress=progress
     )
 
 
@@ -90,33 +80,19 @@ def prepare_csv(
     What separates the columns follows from the header: commas, tabs, semicolons or bars. Token files of Flickr30k,
     which have no header, are read too. The rest is as in `prepare_jsonl`.
     """
-    problems, notes = Problems(), list[str]()
 
-    def read(file: Path) -> Iterable[PairRow]:
+    def read(file: Path, problems: Problems, notes: list[str]) -> Iterable[PairRow]:
         return table_rows(file, columns, images or file.parent, problems, notes)
 
     return _prepare(
-        workspace,
-        files,
-        read,
-        problems,
-        notes,
-        images,
-        split,
-        kind="csv",
-        skip=skip,
-        add=add,
-        force=force,
-        progress=progress,
+        workspace, files, read, images, split, kind="csv", skip=skip, add=add, force=force, progress=progress
     )
 
 
 def _prepare(
     workspace: Workspace,
     files: Path | Sequence[Path],
-    read: Callable[[Path], Iterable[PairRow]],
-    problems: Problems,
-    notes: list[str],
+    read: Read,
     images: Path | None,
     split: str | None,
     *,
@@ -126,20 +102,21 @@ def _prepare(
     force: bool,
     progress: Progress,
 ) -> PreparedDataset:
-    """What the two have in common. `read` gives the rows of a file, and adds to `problems` and `notes`."""
+    """What the two have in common. `read` gives the rows of a file, and adds to the problems and notes."""
     adding = Adding.to(workspace, PAIRS) if add else None
+    problems, notes = Problems(), list[str]()
     files = [files] if isinstance(files, Path) else list(files)
-    rows = _rows_of_all(files, problems, read)
+    rows = _rows_of_all(files, problems, lambda file: read(file, problems, notes))
     drafts = drafts_of(files, rows, images, split, problems, notes)
-    return write_drafts(
+    return write_or_add(
         workspace,
         drafts,
         problems,
+        adding,
         kind=kind,
         settings={"files": [file.name for file in files], "split": split},
         notes=notes,
         skip=skip,
-        adding=adding,
         force=force,
         progress=progress,
     )

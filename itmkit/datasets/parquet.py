@@ -71,16 +71,15 @@ def prepare_parquet(
     files = [file for place in places for file in (_in(place) if place.is_dir() else [place])]
     if not files:
         raise ItmkitError(f"{places[0]}: holds no .parquet files")
-    problems = Problems()
 
-    def rows(file: Path) -> Iterator[PairRow]:
+    def rows(file: Path, problems: Problems) -> Iterator[PairRow]:
         return parquet_rows(file, split or split_of_name(file) or split_named(file.parent.name), columns, problems)
 
     def pictures(file: Path) -> Iterator[tuple[str, bytes]]:
         return parquet_pictures(file, columns)
 
     return prepare_packed(
-        workspace, files, rows, pictures, problems, [], kind="parquet", skip=skip, add=add, force=force,
+        workspace, files, rows, pictures, kind="parquet", skip=skip, add=add, force=force,
         progress=progress,
     )  # fmt: skip
 
@@ -164,7 +163,7 @@ def _columns(file: Path, table: Any, columns: Columns, *, inside: bool, captions
         of_pictures = columns.image.lower()
     else:
         keys = (*_KEYS, *IMAGE_NAMES) if inside else IMAGE_NAMES
-        of_pictures = next((name for name in keys if name in named), None) or ""
+        of_pictures = next((name for name in keys if name in named), "")
     problems = []
     if inside and pictures is None:
         problems.append(
@@ -178,8 +177,10 @@ def _columns(file: Path, table: Any, columns: Columns, *, inside: bool, captions
         problems.append(f"{file}: has no column {wanted}; found {schema.names[:20]}; --caption-column says which it is")
     if problems:
         raise ItmkitError(problems)
-    name = lower.get(of_pictures) if of_pictures in named else None
-    found = _Columns(pictures, fields, name, columns.image is not None, texts, lower.get("split"), lower.get("labels"))
+    called = lower[of_pictures] if of_pictures in named else None
+    found = _Columns(
+        pictures, fields, called, columns.image is not None, texts, lower.get("split"), lower.get("labels")
+    )
     _check_size(file, table, found)
     return found
 

@@ -16,7 +16,7 @@ from itmkit.datasets.pair_drafts import PICTURE_ENDINGS, drafts_of
 from itmkit.datasets.pair_rows import PairRow
 from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.skip import Problems, Skip
-from itmkit.datasets.write import write_drafts
+from itmkit.datasets.write import write_or_add
 from itmkit.errors import ItmkitError
 from itmkit.files import atomic_path
 from itmkit.progress import Progress
@@ -58,10 +58,8 @@ class Unpacked:
 def prepare_packed(
     workspace: Workspace,
     files: Sequence[Path],
-    rows: Callable[[Path], Iterable[PairRow]],
+    rows: Callable[[Path, Problems], Iterable[PairRow]],
     pictures: Pictures,
-    problems: Problems,
-    notes: list[str],
     *,
     kind: str,
     skip: Skip,
@@ -71,15 +69,20 @@ def prepare_packed(
 ) -> PreparedDataset:
     """Writes the data set of files that hold pictures. They are read twice: for the captions, then for the pictures.
 
+    Args:
+        rows: gives the rows of a file, and adds to the problems.
+        pictures: gives its pictures by the names that the rows have.
+
     Raises:
         ItmkitError: everything that is wrong. The pictures that were unpacked for nothing are removed.
     """
     adding = Adding.to(workspace, PAIRS) if add else None
+    problems, notes = Problems(), list[str]()
     found: list[list[PairRow]] = []
     unreadable: list[str] = []
     for file in files:
         try:
-            found.append(list(rows(file)))
+            found.append(list(rows(file, problems)))
         except ItmkitError as error:
             unreadable += error.problems
     drafts = [] if unreadable else drafts_of(files, found, workspace.root, None, problems, notes)
@@ -89,15 +92,15 @@ def prepare_packed(
     unpacked = Unpacked(workspace)
     try:
         _unpack(drafts, files, pictures, unpacked, progress)
-        return write_drafts(
+        return write_or_add(
             workspace,
             drafts,
             problems,
+            adding,
             kind=kind,
             settings={"files": [file.name for file in files]},
             notes=notes,
             skip=skip,
-            adding=adding,
             force=force,
             progress=progress,
         )

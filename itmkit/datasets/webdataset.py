@@ -69,16 +69,15 @@ def prepare_webdataset(
         ItmkitError: everything that is wrong with the shards and the pictures, in one error.
     """
     shards = _shards(places)
-    problems = Problems()
 
-    def rows(file: Path) -> Iterator[PairRow]:
+    def rows(file: Path, problems: Problems) -> Iterator[PairRow]:
         return _rows(file, *shards[file], split, columns, problems)
 
     def pictures(file: Path) -> Iterator[tuple[str, bytes]]:
         return _pictures(file, shards[file][0])
 
     return prepare_packed(
-        workspace, list(shards), rows, pictures, problems, [], kind="webdataset", skip=skip, add=add, force=force,
+        workspace, list(shards), rows, pictures, kind="webdataset", skip=skip, add=add, force=force,
         progress=progress,
     )  # fmt: skip
 
@@ -140,7 +139,7 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
 def _members(archive: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
     last = "its beginning"
     while (member := archive.next()) is not None:
-        archive.members = []  # else the archive keeps all of them
+        archive.members = []  # type: ignore[attr-defined]  # else the archive keeps all of them
         last = member.name
         if not member.isdir():
             yield member

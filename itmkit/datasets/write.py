@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ def write_drafts(
     captions: int | None = None,
     notes: Iterable[str] = (),
     skip: Skip = NOTHING,
-    adding: Adding | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> PreparedDataset:
@@ -39,12 +39,76 @@ def write_drafts(
         problems: what the reader already found wrong. It is reported together with what is found here.
         captions: how many captions of an image are taken, in their order; None takes all.
         skip: what is left out and listed, instead of being reported.
-        adding: the data set that these images are added to, instead of being all of it.
         force: replace a data set that differs. An equal one is always left as it is.
 
     Raises:
         ItmkitError: every problem, before anything is written; or a different data set is there.
     """
+    found = _looked_at(workspace, drafts, problems, captions, skip, progress)
+    return write_or_keep(
+        workspace,
+        found.records,
+        kind=kind,
+        settings=settings | skip.settings(),
+        skipped=found.skipped,
+        left_out=found.left_out,
+        notes=[*notes, *found.notes],
+        force=force,
+    )
+
+
+def write_or_add(
+    workspace: Workspace,
+    drafts: Sequence[Draft],
+    problems: Problems,
+    adding: Adding | None,
+    *,
+    kind: str,
+    settings: dict[str, Any],
+    notes: Iterable[str] = (),
+    skip: Skip = NOTHING,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> PreparedDataset:
+    """`write_drafts`; or with `adding`, adds the images to the data set that is there."""
+    if adding is None:
+        return write_drafts(
+            workspace, drafts, problems, kind=kind, settings=settings, notes=notes, skip=skip, force=force,
+            progress=progress,
+        )  # fmt: skip
+    found = _looked_at(workspace, drafts, problems, None, skip, progress)
+    records, told = adding.together(found.records)
+    return write_or_keep(
+        workspace,
+        records,
+        kind=adding.kind or kind,
+        settings=settings | skip.settings(),
+        skipped=found.skipped,
+        left_out=found.left_out,
+        notes=[*notes, *found.notes, told],
+        force=records != adding.old,
+    )
+
+
+@dataclass(frozen=True)
+class _LookedAt:
+    """Images whose pictures are there, and what was left out or is worth a note."""
+
+    records: list[ImageRecord]
+    skipped: list[Skipped]
+    left_out: list[str]
+    notes: list[str]
+
+
+def _looked_at(
+    workspace: Workspace,
+    drafts: Sequence[Draft],
+    problems: Problems,
+    captions: int | None,
+    skip: Skip,
+    progress: Progress,
+) -> _LookedAt:
+    """Checks the drafts and looks at every picture. Raises ItmkitError with every problem."""
     told, left_out = problems.divided(skip)
     drafts = leave_out(drafts, skip, left_out)
     for draft in drafts:
@@ -66,23 +130,10 @@ def write_drafts(
         if isinstance(fact, Facts)
     ]
     left_out += [f"{draft.place}: image {draft.id!r}: {error}" for draft, error in wrong]
-    notes = [*notes, *_spelled(drafts), *_deep(drafts, facts), *_shared_between_splits(records)]
+    notes = [*_spelled(drafts), *_deep(drafts, facts), *_shared_between_splits(records)]
     if problems.repeated:
         notes.append(f"{problems.repeated:,} records repeat an earlier one and were taken once")
-    if adding is not None:
-        records, what = adding.together(records)
-        notes.append(what)
-        kind, force = adding.kind or kind, force or records != adding.old
-    return write_or_keep(
-        workspace,
-        records,
-        kind=kind,
-        settings=settings | skip.settings(),
-        skipped=[Skipped(draft.id, str(error)) for draft, error in wrong],
-        left_out=left_out,
-        notes=notes,
-        force=force,
-    )
+    return _LookedAt(records, [Skipped(draft.id, str(error)) for draft, error in wrong], left_out, notes)
 
 
 def _wrong_pictures(drafts: Sequence[Draft], wrong: Sequence[tuple[Draft, ItmkitError]], skip: Skip) -> list[str]:

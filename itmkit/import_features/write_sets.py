@@ -16,7 +16,7 @@ from itmkit.errors import ItmkitError
 from itmkit.files import digest
 from itmkit.import_features.box_units import SCALED
 from itmkit.import_features.matching import Matched, match
-from itmkit.import_features.region_sets import UNKNOWN, RegionSet, in_pixels
+from itmkit.import_features.region_sets import UNKNOWN, RegionSet, in_pixels, wrong_values
 from itmkit.import_features.scan import STAGE
 from itmkit.import_features.scan_layout import some
 from itmkit.progress import Progress
@@ -92,35 +92,21 @@ def write_sets(
             to sizes that nobody knows.
     """
     matched = match(dataset.images, files.ids)
-    counts = {key: files.counts[place] for key, place in matched.places.items()}
-    most = max(counts.values())
-    if most == 0:
-        raise ItmkitError("the files hold no box of any picture of the data set")
-    if regions is not None and most > regions:
-        many = [f"{key!r} ({count})" for key, count in counts.items() if count > regions]
-        raise ItmkitError(f"--regions {regions}: too few for {some('picture', many)}; {most} holds them all")
-    regions = regions or most
-    sizes, wrong = _sizes(dataset, files, matched)
-    if wrong:
-        raise ItmkitError(wrong)
+    regions = _room(files, matched, regions)
+    sizes = _sizes(dataset, files, matched)
     notes += _other_sizes(dataset, files, matched)
     if files.shares:
         notes.append(SCALED)
         settings["boxes"] = "shares"  # an older version took them for pixels: its caches are not these
     settings |= {"regions": regions, "files_sha256": digest(sorted(files.digests.values()))}
-    tables = {"tags": [], "attributes": []} if files.vocabulary is None else dict(files.vocabulary)
-    cache_notes: dict[str, Any] = {**places, "files": files.digests}
-    cache_notes |= {what: what in files.extras for what in ("boxes", "sizes", "scores", "tags")}
-    if files.damaged:
-        cache_notes["damaged"] = files.damaged
     with CacheWriter.open(
         workspace.cache("regions"),
         made_by=MadeBy(STAGE, settings, None, workspace.inputs("regions", dataset)),
         columns=region_columns(regions, files.dim),
         keys=[image.id for image in dataset.images],
-        tables=tables,
+        tables={"tags": [], "attributes": []} if files.vocabulary is None else dict(files.vocabulary),
         shard_size=shard_size,
-        notes=cache_notes,
+        notes=places | _cache_notes(files),
         force=force,
     ) as writer:
         unchanged = writer.manifest.complete
@@ -144,8 +130,31 @@ def write_sets(
     )
 
 
-def _sizes(dataset: Dataset, files: Files, matched: Matched) -> tuple[dict[str, tuple[int, int]], list[str]]:
-    """({image id: width and height}, what is wrong): those of the files, else those of the data set."""
+def _room(files: Files, matched: Matched, regions: int | None) -> int:
+    """How many regions a picture there is room for. Raises ItmkitError where some have more, or none has any."""
+    counts = {key: files.counts[place] for key, place in matched.places.items()}
+    most = max(counts.values())
+    if most == 0:
+        raise ItmkitError("the files hold no box of any picture of the data set")
+    if regions is not None and most > regions:
+        many = [f"{key!r} ({count})" for key, count in counts.items() if count > regions]
+        raise ItmkitError(f"--regions {regions}: too few for {some('picture', many)}; {most} holds them all")
+    return regions or most
+
+
+def _cache_notes(files: Files) -> dict[str, Any]:
+    """Which optional columns of the cache are filled, and what was left out."""
+    notes: dict[str, Any] = {"files": files.digests}
+    notes |= {what: what in files.extras for what in ("boxes", "sizes", "scores", "tags")}
+    return notes | ({"damaged": files.damaged} if files.damaged else {})
+
+
+def _sizes(dataset: Dataset, files: Files, matched: Matched) -> dict[str, tuple[int, int]]:
+    """{image id: width and height}: those of the files, else those of the data set.
+
+    Raises:
+        ItmkitError: nobody knows a size that boxes refer to, or boxes lie outside pictures of the data set's size.
+    """
     sizes: dict[str, tuple[int, int]] = {}
     unsized: list[str] = []
     for image in dataset.images:
@@ -158,12 +167,32 @@ def _sizes(dataset: Dataset, files: Files, matched: Matched) -> tuple[dict[str, 
             sizes[image.id] = (image.width, image.height)
         else:
             unsized.append(repr(image.id))
-    if unsized and "boxes" in files.extras:
-        return sizes, [
+    if "boxes" not in files.extras:
+        return sizes
+    if unsized:
+        raise ItmkitError(
             f"neither the files nor the data set say how large {some('picture', unsized)} are, which the boxes"
             " refer to; make the data set with `itmkit prepare` and its pictures"
-        ]
-    return sizes, []
+        )
+    outside = [] if files.shares else _outside(files, matched, sizes)
+    if outside:
+        raise ItmkitError(
+            f"a box beyond the edge of {some('picture', outside)}, whose size is that of the data set, since the files"
+            " do not say it; were the features computed from other copies of the pictures?"
+        )
+    return sizes
+
+
+def _outside(files: Files, matched: Matched, sizes: Mapping[str, tuple[int, int]]) -> list[str]:
+    """The pictures that boxes do not fit into, of those whose size the files do not say; these are read for it."""
+    found = []
+    for key, place in matched.places.items():
+        if files.sizes[place] == (UNKNOWN, UNKNOWN):
+            one = files.read(place)
+            one.width, one.height = sizes[key]
+            if wrong_values(one):
+                found.append(repr(key))
+    return found
 
 
 def _other_sizes(dataset: Dataset, files: Files, matched: Matched) -> list[str]:

@@ -299,6 +299,16 @@ def test_a_container_named_to_bottom_up_says_what_reads_it(tmp_path: Path, work:
         assert part in told
 
 
+def test_boxes_that_do_not_fit_the_pictures_of_the_data_set(tmp_path: Path, work: Workspace) -> None:
+    with h5py.File(tmp_path / "detections.hdf5", "w") as file:
+        for key in KEYS:
+            factor = 2 if key == "25" else 1
+            file[f"{key}_features"], file[f"{key}_boxes"] = drawn(key)["features"], drawn(key)["boxes"] * factor
+    with pytest.raises(ItmkitError, match="a box beyond the edge of picture '25', whose size is that of the data set"):
+        import_many_pictures(work, tmp_path / "detections.hdf5")
+    assert not work.cache("regions").exists()
+
+
 def test_boxes_need_the_sizes_of_the_pictures(tmp_path: Path) -> None:
     work = Workspace(tmp_path / "bare")
     records = [ImageRecord(key, "train", (Caption(f"{key}#0", "a dog"),)) for key in KEYS]
