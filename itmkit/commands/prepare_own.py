@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -227,7 +228,8 @@ def auto(workspace: Workspace, as_json: bool, **options: Any) -> None:
     from itmkit.datasets.auto import prepare_auto
 
     _, result = prepare_auto(workspace, skip=skip_of(options), **options, progress=ConsoleProgress())
-    show(result, as_json)
+    # What it is taken for was said before it was read.
+    show(result if as_json else replace(result, notes=result.notes[1:]), as_json)
 
 
 def _captions(options: dict[str, Any]) -> Columns:

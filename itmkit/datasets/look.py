@@ -11,6 +11,7 @@ from pathlib import Path
 from itmkit.datasets.flickr8k import TOKENS
 from itmkit.datasets.image_folder import metadata_in
 from itmkit.datasets.pair_drafts import PICTURE_ENDINGS
+from itmkit.datasets.tables import what_table
 from itmkit.errors import ItmkitError
 from itmkit.file_kinds import check_is_text
 
@@ -69,7 +70,12 @@ def _of_file(path: Path) -> Look:
             f"{path}: ratings of Crisscrossed Captions, not a data set; its pictures and captions are COCO's:"
             " `itmkit prepare karpathy dataset_coco.json --captions all`"
         )
-    return Look("csv", (path,), "a text file whose first line is no JSON: a table")
+    if table := what_table(path, first.rstrip("\r")):
+        return Look("csv", (path,), table)
+    raise ItmkitError(
+        f"{path}: nothing that a reader knows; its first line is {first[:60]!r}. If it is a table,"
+        f" `itmkit prepare csv` with --image-column and --caption-column reads it. Readers: {', '.join(READERS)}"
+    )
 
 
 def _of_object(path: Path, text: str, first: str) -> Look:

@@ -36,7 +36,9 @@ def test_kaggle_flickr30k_with_the_line_that_lacks_a_bar(here: Path) -> None:
     text(here / "results.csv", "\n".join(lines) + "\n")
     work = Workspace(here / "work")
     look, result = prepare_auto(work, here / "results.csv", images=here / "flickr30k_images", split="test")
-    assert look.reader == "csv" and result.notes[0].startswith("taken for csv: ")
+    assert look.reader == "csv" and result.notes[0].startswith(
+        "taken for csv: a table with the columns image_name and comment"
+    )
     dog = work.dataset().images[1]
     assert (dog.captions[4].id, dog.captions[4].text) == ("2199200615.jpg#4", "A dog runs across the grass .")
 
@@ -123,6 +125,8 @@ def test_what_is_several_things_or_none(here: Path) -> None:
         look_at(text(here / "sits_val.csv", "image,caption,agg_score,sampling_method\n"))
     with pytest.raises(ItmkitError, match="no reader knows"):
         look_at(text(here / "x.json", '{\n "model": 1}'))
+    with pytest.raises(ItmkitError, match="its first line is 'Dear reader'. If it is a table"):
+        look_at(text(here / "letter.txt", "Dear reader\n"))
     (here / "a.pkl").write_bytes(b"\x80\x04")
     with pytest.raises(ItmkitError, match="is a Python pickle, which is never read"):
         look_at(here / "a.pkl")
