@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from itmkit.commands import options
+from itmkit.commands.imported import show_damaged, show_sets
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from itmkit.import_features.bottom_up_tsv import FeatureType
-    from itmkit.import_features.sets import SetsResult
+    from itmkit.import_features.tsv_lines import FeatureType
 
-SHOWN = 20  # skipped pictures
-SHOWN_DAMAGED = 10
 skip_damaged_option = click.option(
     "--skip-damaged", is_flag=True,
     help="Leave out records that cannot be used (broken lines, NaN, boxes outside the picture), and list them.",
@@ -114,13 +113,18 @@ def scan(
         console.out.print(f"{result.left_out} pictures of the folder are not in the data set and were left out")
     if result.empty:
         console.out.print(f"{result.empty} captions without words were left out")
-    _show_damaged(result.damaged, result.path)
+    show_damaged(result.damaged, result.path)
     if result.skipped:
         console.out.print(f"{result.skipped} pictures skipped (listed in {result.path / 'manifest.json'})")
     if "blocks" in result.extras:
         console.out.print("with block positions instead of boxes, build-graphs makes no polar coordinates")
     elif "boxes" not in result.extras:
-        console.out.print("without boxes, build-graphs has no block positions and no polar coordinates to make")
+        console.out.print(
+            "without boxes, build-graphs has no block positions (PFAN, GLFN) and no polar coordinates (MPSM) to make."
+            " f30k_precomp and coco_precomp have none: put the boxes of the same regions beside the arrays, as"
+            " NAME_boxes.npy or NAME_ims_bbx.npy (of GSMN or RCAR), and import again; or go on without with"
+            " `itmkit build-graphs --only texts` and `itmkit train --method mpsm --visual-kgid false`"
+        )
 
 
 regions_option = click.option(
@@ -154,9 +158,10 @@ def bottom_up(
     force: bool,
     as_json: bool,
 ) -> None:
-    """FILES in bottom-up attention's TSV form, or in LXMERT's: all files of one set.
+    """FILES in bottom-up attention's TSV form, LXMERT's or VinVL's: all files of one set.
 
-    The workspace needs a data set (`itmkit prepare`). Its pictures are found by id, file name or COCO's number.
+    The workspace needs a data set (`itmkit prepare`). Its pictures are found by id, file name or COCO's number. VinVL's
+    features.tsv has boxes as shares of the pictures, whose sizes are those of the data set.
 
     \b
     Examples:
@@ -176,75 +181,111 @@ def bottom_up(
         force=force,
         progress=console.ConsoleProgress(),
     )
-    _show_sets(result, as_json)
+    show_sets(result, as_json)
+
+
+boxes_option = click.option(
+    "--boxes", type=options.Path_, metavar="DIR",
+    help="Folder with the boxes (n, 4) of each picture, in .npy files of the same names.",
+)  # fmt: skip
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _one_a_picture(function: F) -> F:
+    """The options of the commands that read a folder with a file a picture."""
+    for option in (options.json_option, options.force_option, skip_damaged_option, regions_option, boxes_option):
+        function = option(function)
+    return options.workspace_option(function)
 
 
 @command.command("npz")
 @click.argument("folder", type=options.Path_)
+@_one_a_picture
+def npz(folder: Path, **given: Any) -> None:
+    """FOLDER with one .npz file per picture: x, bbox, num_bbox, image_h, image_w (bottom-up-attention.pytorch).
+
+    Other usual names are known (features, feat, boxes, ...), and without sizes those of the data set count. The pickled
+    `info` in these files is never read. The workspace needs a data set (`itmkit prepare`).
+
+    \b
+    Examples:
+      itmkit import-features npz features/train2014 -w work
+      itmkit import-features npz cocobu_att --boxes cocobu_box -w work
+    """
+    _import_folder(folder, ".npz", **given)
+
+
+@command.command("npy")
+@click.argument("folder", type=options.Path_)
+@_one_a_picture
+def npy(folder: Path, **given: Any) -> None:
+    """FOLDER with one .npy file per picture: an array (n, D) of its regions, named as the picture.
+
+    Boxes may lie in another folder. The workspace needs a data set (`itmkit prepare`).
+
+    \b
+    Example:
+      itmkit import-features npy features --boxes boxes -w work
+    """
+    _import_folder(folder, ".npy", **given)
+
+
+@command.command("pt")
+@click.argument("path", metavar="FOLDER|FILE", type=options.Path_)
+@_one_a_picture
+def pt(path: Path, boxes: Path | None, **given: Any) -> None:
+    """FOLDER with one .pt file per picture, or one FILE with a dict {id: tensor (n, D), or dict of tensors}.
+
+    Only tensors, numbers and text are read, no other Python objects. The workspace needs a data set.
+
+    \b
+    Examples:
+      itmkit import-features pt features/ -w work
+      itmkit import-features pt train_img_frcnn_feats.pt -w work
+    """
+    if path.is_dir():
+        _import_folder(path, ".pt", boxes=boxes, **given)
+    elif boxes is not None:
+        raise click.BadParameter("goes with a folder that has a file per picture", param_hint="--boxes")
+    else:
+        _import_many(path, None, **given)
+
+
+@command.command("hdf5")
+@click.argument("file", type=options.Path_)
 @options.workspace_option
+@click.option(
+    "--index", type=options.Path_, metavar="FILE.json", show_default="FILE_imgid2idx.json beside it",
+    help="Which picture each row is: {id: row}, or a list of ids in the order of the rows.",
+)  # fmt: skip
 @regions_option
 @skip_damaged_option
 @options.force_option
 @options.json_option
-def npz(
-    workspace: Workspace, folder: Path, regions: int | None, skip_damaged: bool, force: bool, as_json: bool
-) -> None:
-    """FOLDER with one .npz file per picture: x, bbox, num_bbox, image_h, image_w (bottom-up-attention.pytorch).
+def hdf5(file: Path, index: Path | None, **given: Any) -> None:
+    """FILE in UpDown's HDF5 layouts (image_features, image_bb), or with ID_features and ID_boxes per picture (M2).
 
-    The pickled `info` in these files is never read. The workspace needs a data set (`itmkit prepare`).
+    UpDown's index is a pickle, which is never read; without an index the command says how to convert it to JSON. The
+    workspace needs a data set (`itmkit prepare`).
 
     \b
-    Example: itmkit import-features npz features/train2014 -w work
+    Example:
+      itmkit import-features hdf5 train36.hdf5 --index train36_imgid2idx.json
     """
+    _import_many(file, index, **given)
+
+
+def _import_folder(folder: Path, ending: str, *, workspace: Workspace, as_json: bool, **given: Any) -> None:
     from itmkit.commands import console
-    from itmkit.import_features.sets import import_npz
+    from itmkit.import_features.sets import import_picture_files
 
-    result = import_npz(
-        workspace,
-        folder,
-        regions=regions,
-        skip_damaged=skip_damaged,
-        force=force,
-        progress=console.ConsoleProgress(),
-    )
-    _show_sets(result, as_json)
+    result = import_picture_files(workspace, folder, ending, **given, progress=console.ConsoleProgress())
+    show_sets(result, as_json)
 
 
-def _show_sets(result: SetsResult, as_json: bool) -> None:
+def _import_many(file: Path, index: Path | None, *, workspace: Workspace, as_json: bool, **given: Any) -> None:
     from itmkit.commands import console
+    from itmkit.import_features.sets import import_many_pictures
 
-    if as_json:
-        console.print_json(asdict(result))
-        return
-    if result.unchanged:
-        console.out.print(f"{result.path}: complete, made from these files; nothing to do")
-        return
-    console.out.print(
-        f"{result.images} pictures (found by {result.matched_by}), up to {result.regions} regions x {result.dim}"
-        f" with {', '.join(result.extras)} -> {result.path}"
-    )
-    if result.repeated:
-        console.out.print(f"{result.repeated} records repeat an earlier one byte for byte and were taken once")
-    _show_damaged(result.damaged, result.path)
-    if result.left_out:
-        console.out.print(f"{result.left_out} pictures of the files are not in the data set and were left out")
-    if result.skipped:
-        place = result.path / "manifest.json"
-        console.out.print(f"{len(result.skipped)} pictures of the data set skipped (all are listed in {place}):")
-        for item in result.skipped[:SHOWN]:
-            console.out.print(f"  {item['id']}: {item['reason']}")
-        if len(result.skipped) > SHOWN:
-            console.out.print(f"  and {len(result.skipped) - SHOWN} more")
-
-
-def _show_damaged(damaged: list[dict[str, str]], cache: Path) -> None:
-    from itmkit.commands.console import out
-
-    if not damaged:
-        return
-    listed = f"all are listed in {cache / 'manifest.json'}"
-    out.print(f"{len(damaged)} records cannot be used and were left out ({listed}):", markup=False, soft_wrap=True)
-    for item in damaged[:SHOWN_DAMAGED]:
-        out.print(f"  {item['place']}: {item['reason']}", markup=False, soft_wrap=True)
-    if len(damaged) > SHOWN_DAMAGED:
-        out.print(f"  and {len(damaged) - SHOWN_DAMAGED} more")
+    result = import_many_pictures(workspace, file, index=index, **given, progress=console.ConsoleProgress())
+    show_sets(result, as_json)

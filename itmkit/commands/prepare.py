@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from itmkit.commands.console import ConsoleProgress, out, print_json, table
-from itmkit.commands.options import CountOrAll, Path_, force_option, json_option, workspace_option
-from itmkit.dataset import ALL, SPLITS
-from itmkit.datasets.prepared import LEFT_OUT, PreparedDataset
+from itmkit.commands.console import ConsoleProgress
+from itmkit.commands.options import CountOrAll, Path_
+from itmkit.commands.prepare_own import OWN
+from itmkit.commands.prepare_shared import common as _common
+from itmkit.commands.prepare_shared import show as _show
+from itmkit.commands.prepare_shared import skip_of as _skip
+from itmkit.commands.prepare_shared import skipping as _skipping
+from itmkit.dataset import SPLITS
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from itmkit.datasets.pair_rows import Columns
-    from itmkit.datasets.skip import Skip
     from itmkit.datasets.tagged import Division
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-SHOWN = 10  # things left out
-skip_missing_option = click.option(
-    "--skip-missing", is_flag=True, help="Leave out images whose picture is missing or unreadable, and say how many."
-)
-skip_damaged_option = click.option(
-    "--skip-damaged", is_flag=True, help="Leave out records and pictures that cannot be read, and list them."
-)
-skip_empty_option = click.option(
-    "--skip-empty", is_flag=True, help="Leave out captions without words, and images without captions, and list them."
-)
-split_option = click.option(
-    "--split", type=click.Choice(SPLITS), help="The split of images that have none in the file."
-)
 
 
 class _Concepts(CountOrAll):
@@ -79,51 +66,6 @@ def _division(options: dict[str, Any]) -> Division:
     from itmkit.datasets.tagged import Division
 
     return Division(**{name: options.pop(name) for name in ("test", "val", "train", "seed", "lists")})
-
-
-def _skip(options: dict[str, Any]) -> Skip:
-    """Takes the options of what is left out out of the others."""
-    from itmkit.datasets.skip import Skip
-
-    return Skip(**{name: options.pop(f"skip_{name}") for name in ("missing", "damaged", "empty")})
-
-
-def _columns(options: dict[str, Any]) -> Columns:
-    """Takes the options of the columns out of the others."""
-    from itmkit.datasets.pair_rows import Columns
-
-    return Columns(options.pop("delimiter", None), options.pop("image_column"), options.pop("caption_column"))
-
-
-def _delimiter(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    named = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "bar": "|", "space": " "}
-    value = named.get(value, value) if value is not None else None
-    if value is not None and (len(value) != 1 or value in '"\r\n'):
-        raise click.BadParameter(f"{value!r}: one character, or tab, comma, semicolon, pipe", context, parameter)
-    return value
-
-
-image_column_option = click.option(
-    "--image-column", metavar="NAME", show_default="image, file_name, filepath, ... whichever there is",
-    help="What names the picture.",
-)  # fmt: skip
-caption_column_option = click.option(
-    "--caption-column", metavar="NAME", multiple=True, show_default="caption, text, title, ... whichever there is",
-    help="What holds a caption; repeatable.",
-)  # fmt: skip
-
-
-def _skipping(function: F) -> F:
-    return skip_missing_option(skip_damaged_option(skip_empty_option(function)))
-
-
-def _common(function: F) -> F:
-    @wraps(function)
-    def alone(workspace: Workspace, **options: Any) -> Any:
-        with workspace.preparing():
-            return function(workspace=workspace, **options)
-
-    return workspace_option(force_option(json_option(cast("F", alone))))
 
 
 @click.group("prepare", no_args_is_help=True)
@@ -278,86 +220,6 @@ def nuswide(workspace: Workspace, as_json: bool, **options: Any) -> None:
     _show(result, as_json)
 
 
-@command.command("jsonl")
-@click.argument("files", metavar="FILE...", type=Path_, nargs=-1, required=True)
-@click.option("--images", type=Path_, show_default="folder of FILE", help="Folder that the image paths start from.")
-@image_column_option
-@caption_column_option
-@split_option
-@_skipping
-@_common
-def jsonl(workspace: Workspace, as_json: bool, **options: Any) -> None:
-    """Your own pictures: JSON objects with image, caption (or captions), and optionally split and labels.
-
-    A file has an object per line, or is one list of objects. The names of several files say their splits (train.json,
-    val.json, test.json). Without any split and without --split, a tenth of the images becomes val and a tenth test.
-
-    \b
-    Examples, with lines such as
-      {"image": "a.jpg", "captions": ["A dog.", "A wet dog."], "split": "train"}
-      itmkit prepare jsonl photos/captions.jsonl
-      itmkit prepare jsonl train.json val.json test.json --images flickr30k
-    """
-    from itmkit.datasets.pairs import prepare_jsonl
-
-    columns, skip = _columns(options), _skip(options)
-    result = prepare_jsonl(workspace, columns=columns, skip=skip, **options, progress=ConsoleProgress())
-    _show(result, as_json)
-
-
-@command.command("csv")
-@click.argument("files", metavar="FILE...", type=Path_, nargs=-1, required=True)
-@click.option("--images", type=Path_, show_default="folder of FILE", help="Folder that the image paths start from.")
-@image_column_option
-@caption_column_option
-@click.option(
-    "--delimiter", metavar="CHAR", callback=_delimiter, show_default="from the first line: comma, tab, semicolon, bar",
-    help="What separates the cells: a character, or tab, comma, semicolon, pipe.",
-)  # fmt: skip
-@split_option
-@_skipping
-@_common
-def csv(workspace: Workspace, as_json: bool, **options: Any) -> None:
-    """Your own pictures: a table with the columns image and caption, and optionally split and labels (dog;beach).
-
-    The first line names the columns, and tells what separates them. Several lines may be about one image, and the names
-    of several files say their splits. Quotes enclose cells between commas and semicolons, in .tsv files they do not.
-
-    \b
-    Examples:
-      itmkit prepare csv photos/captions.csv --split train
-      itmkit prepare csv results.csv --images flickr30k_images
-      itmkit prepare csv pairs.csv --image-column file --caption-column en
-    """
-    from itmkit.datasets.pairs import prepare_csv
-
-    columns, skip = _columns(options), _skip(options)
-    result = prepare_csv(workspace, columns=columns, skip=skip, **options, progress=ConsoleProgress())
-    _show(result, as_json)
-
-
-@command.command("images")
-@click.argument("folder", metavar="DIR", type=Path_)
-@click.option("--add", is_flag=True, help="Add what the data set lacks, as its last images.")
-@skip_damaged_option
-@_common
-def images(workspace: Workspace, as_json: bool, **options: Any) -> None:
-    """Your own photographs without captions: every picture in DIR and in the folders below it.
-
-    They can be extracted from, indexed and searched; `itmkit photos` does all of it. What trains or evaluates needs
-    captions. All images are in one split, `all`. Hidden files are passed over, and a picture that is there twice, byte
-    for byte, is taken once. With --add, rows that caches have stay, and stages work on the new images alone.
-
-    \b
-    Examples:
-      itmkit prepare images ~/Pictures -w photos
-      itmkit prepare images ~/Pictures --add -w photos
-    """
-    from itmkit.datasets.pictures import prepare_images
-
-    _show(prepare_images(workspace, **options, progress=ConsoleProgress()), as_json)
-
-
 @command.command("scenes")
 @click.option("--train", default=1000, show_default=True, help="Pictures to make for training.")
 @click.option("--val", default=200, show_default=True, help="Pictures to make for validation.")
@@ -376,23 +238,5 @@ def scenes(workspace: Workspace, as_json: bool, **options: Any) -> None:
     _show(prepare_scenes(workspace, **options, progress=ConsoleProgress()), as_json)
 
 
-def _show(result: PreparedDataset, as_json: bool) -> None:
-    if as_json:
-        print_json(result.to_json())
-        return
-    rows = [(split, f"{c['images']:,}", f"{c['captions']:,}") for split, c in result.counts.items()]
-    images, captions = (sum(c[what] for c in result.counts.values()) for what in ("images", "captions"))
-    if list(result.counts) != [ALL]:
-        rows.append(("all", f"{images:,}", f"{captions:,}"))
-    table(None, ["split", "images", "captions"], rows, right=["images", "captions"])
-    for note in result.notes:
-        out.print(f"note: {note}")
-    if result.left_out:
-        listed = result.path.with_name(LEFT_OUT)
-        out.print(f"{len(result.left_out):,} records, captions or images were left out (all are listed in {listed}):")
-        for line in result.left_out[:SHOWN]:
-            out.print(f"  {line}")
-        if len(result.left_out) > SHOWN:
-            out.print(f"  and {len(result.left_out) - SHOWN:,} more")
-    already = "is already this data set; nothing to do" if result.unchanged else "written"
-    out.print(f"{result.path} {already}")
+for own in OWN:
+    command.add_command(own)

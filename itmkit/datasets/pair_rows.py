@@ -22,6 +22,7 @@ IMAGE_NAMES = (
     "file",
     "image_id",
 )
+KAGGLE = ["image_name", "comment_number", "comment"]  # the columns of Kaggle's results.csv
 CAPTION_NAMES = ("caption", "captions", "text", "sentence", "sentences", "title", "comment", "description", "raw")
 # Columns such as caption_1, caption2 and so on, which together hold the captions.
 NUMBERED = re.compile(rf"({'|'.join(CAPTION_NAMES)})[ _-]?\d+")

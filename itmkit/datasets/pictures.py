@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from itmkit.dataset import ALL, PICTURES, ImageRecord, wrong_id
-from itmkit.datasets.pairs import PICTURE_ENDINGS
+from itmkit.datasets.pair_drafts import PICTURE_ENDINGS
 from itmkit.datasets.prepared import PreparedDataset, Skipped, present, write_or_keep
 from itmkit.datasets.write import stored_path
 from itmkit.errors import ItmkitError
@@ -18,7 +18,7 @@ from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
 
 UNREAD_ENDINGS = (".heic", ".heif", ".avif", ".cr2", ".nef", ".arw", ".dng")  # photographs that nothing here decodes
-OURS = ("caches", "runs", "plots", "index", "transfer")  # folders of a workspace
+OURS = ("caches", "runs", "plots", "index", "transfer", "unpacked")  # folders of a workspace
 
 
 @dataclass(frozen=True)

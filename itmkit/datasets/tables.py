@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from itmkit.datasets.pair_rows import Columns, PairRow, caption_names, image_name, labels_of
+from itmkit.datasets.pair_rows import KAGGLE, USUAL_COLUMNS, Columns, PairRow, caption_names, image_name, labels_of
 from itmkit.datasets.skip import Problems, readable_lines
 from itmkit.errors import ItmkitError
 from itmkit.file_kinds import check_is_text
@@ -69,6 +69,18 @@ def table_rows(file: Path, columns: Columns, folder: Path, problems: Problems, n
         if used != ["image", "caption"] and columns == Columns(columns.delimiter):
             notes.append(f"{file.name}: pictures are those of column {used[0]}, captions of {' and '.join(used[1:])}")
         return list(_pair_rows(file, rows, header, quoted, problems))
+
+
+def what_table(file: Path, first: str) -> str | None:
+    """What the first line says a file is, in words; None where it names no columns of pictures and captions."""
+    if _TOKEN.fullmatch(first):
+        return "lines of NAME#NUMBER, a tab and a caption"
+    delimiter = _guessed(file, first, USUAL_COLUMNS)
+    names = [name.strip().strip('"').lower() for name in first.split(delimiter)]
+    image, captions = image_name(names, USUAL_COLUMNS), caption_names(names, USUAL_COLUMNS)
+    if image is None or not captions:
+        return None
+    return f"a table with the columns {image} and {', '.join(captions)}"
 
 
 @contextmanager
@@ -198,6 +210,8 @@ def _pair_rows(file: Path, rows: Iterator[Row], header: _Header, quoted: bool, p
         place = f"{file}: line {number}"
         if not any(cell.strip() for cell in cells):
             continue
+        if header.names == KAGGLE and len(cells) == 2 and (run := re.fullmatch(r"(\d+)\s+(.*)", cells[1])):
+            cells = [cells[0], *run.groups()]  # line 19,999 of the file that everybody has lacks a bar
         if len(cells) != len(header.names):
             hint = f"; does a cell that begins in line {opened} hold a line break? Only a .csv can have that"
             what = f"has {len(cells)} cells, the header {len(header.names)}{hint if opened else ''}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from itmkit.caption_text import evenly_spelled, is_blank
 from itmkit.dataset import Caption, ImageRecord, check_described
+from itmkit.datasets.add import Adding
 from itmkit.datasets.draft import SPLIT_NAMES, Draft, split_named
 from itmkit.datasets.prepared import PreparedDataset, Skipped, write_or_keep
 from itmkit.datasets.skip import NOTHING, Problems, Skip, leave_out
@@ -42,6 +44,71 @@ def write_drafts(
     Raises:
         ItmkitError: every problem, before anything is written; or a different data set is there.
     """
+    found = _looked_at(workspace, drafts, problems, captions, skip, progress)
+    return write_or_keep(
+        workspace,
+        found.records,
+        kind=kind,
+        settings=settings | skip.settings(),
+        skipped=found.skipped,
+        left_out=found.left_out,
+        notes=[*notes, *found.notes],
+        force=force,
+    )
+
+
+def write_or_add(
+    workspace: Workspace,
+    drafts: Sequence[Draft],
+    problems: Problems,
+    adding: Adding | None,
+    *,
+    kind: str,
+    settings: dict[str, Any],
+    notes: Iterable[str] = (),
+    skip: Skip = NOTHING,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> PreparedDataset:
+    """`write_drafts`; or with `adding`, adds the images to the data set that is there."""
+    if adding is None:
+        return write_drafts(
+            workspace, drafts, problems, kind=kind, settings=settings, notes=notes, skip=skip, force=force,
+            progress=progress,
+        )  # fmt: skip
+    found = _looked_at(workspace, drafts, problems, None, skip, progress)
+    records, told = adding.together(found.records)
+    return write_or_keep(
+        workspace,
+        records,
+        kind=adding.kind or kind,
+        settings=settings | skip.settings(),
+        skipped=found.skipped,
+        left_out=found.left_out,
+        notes=[*notes, *found.notes, told],
+        force=records != adding.old,
+    )
+
+
+@dataclass(frozen=True)
+class _LookedAt:
+    """Images whose pictures are there, and what was left out or is worth a note."""
+
+    records: list[ImageRecord]
+    skipped: list[Skipped]
+    left_out: list[str]
+    notes: list[str]
+
+
+def _looked_at(
+    workspace: Workspace,
+    drafts: Sequence[Draft],
+    problems: Problems,
+    captions: int | None,
+    skip: Skip,
+    progress: Progress,
+) -> _LookedAt:
+    """Checks the drafts and looks at every picture. Raises ItmkitError with every problem."""
     told, left_out = problems.divided(skip)
     drafts = leave_out(drafts, skip, left_out)
     for draft in drafts:
@@ -63,19 +130,10 @@ def write_drafts(
         if isinstance(fact, Facts)
     ]
     left_out += [f"{draft.place}: image {draft.id!r}: {error}" for draft, error in wrong]
-    notes = [*notes, *_spelled(drafts), *_deep(drafts, facts), *_shared_between_splits(records)]
+    notes = [*_spelled(drafts), *_deep(drafts, facts), *_shared_between_splits(records)]
     if problems.repeated:
         notes.append(f"{problems.repeated:,} records repeat an earlier one and were taken once")
-    return write_or_keep(
-        workspace,
-        records,
-        kind=kind,
-        settings=settings | skip.settings(),
-        skipped=[Skipped(draft.id, str(error)) for draft, error in wrong],
-        left_out=left_out,
-        notes=notes,
-        force=force,
-    )
+    return _LookedAt(records, [Skipped(draft.id, str(error)) for draft, error in wrong], left_out, notes)
 
 
 def _wrong_pictures(drafts: Sequence[Draft], wrong: Sequence[tuple[Draft, ItmkitError]], skip: Skip) -> list[str]:

@@ -20,12 +20,13 @@ from itmkit.dataset import Dataset
 from itmkit.dataset_info import uneven_captions
 from itmkit.errors import ItmkitError
 from itmkit.files import digest
-from itmkit.import_features.region_sets import SCALED
+from itmkit.import_features.box_units import SCALED
 from itmkit.import_features.scan_blocks import block_columns
 from itmkit.import_features.scan_check import CheckOptions, disagreements, read_split
 from itmkit.import_features.scan_columns import TagForm, Tags, columns_of
 from itmkit.import_features.scan_dataset import scan_dataset
-from itmkit.import_features.scan_layout import ScanSplit, SizeOrder, find_splits, passed_over, some
+from itmkit.import_features.scan_layout import ScanSplit, SizeOrder, find_splits
+from itmkit.import_features.scan_unread import passed_over
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.regions import region_columns
 from itmkit.workspace import Workspace
@@ -108,8 +109,7 @@ def _imported(
 ) -> ImportResult:
     names, notes = find_splits(folder, split_map)
     splits = _read_splits(folder, names, options, progress)
-    if unread := passed_over(folder, names):
-        notes.append(f"passed over, since nothing here reads them: {some('file', unread)}")
+    notes += passed_over(folder, names)
     repeated = sum(len(split.features) - len(split) for split in splits)
 
     files = digest({split.name: split.digests for split in splits})

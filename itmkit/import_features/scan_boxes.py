@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from itmkit.import_features.region_sets import AROUND_ZERO, BOX_SLACK, LARGER, NO_AREA, WITHIN_ONE
+from itmkit.import_features.box_units import AROUND_ZERO, LARGER, NO_AREA, NOT_ORDERED, WITHIN_ONE, BoxUnits
+from itmkit.import_features.region_sets import BOX_SLACK
 from itmkit.import_features.scan_layout import BadRows, ScanSplit, SizeOrder
 
-NOT_ORDERED = "x2 < x1 or y2 < y1 (corners x1 y1 x2 y2 are needed)"
 BEYOND = "a box beyond the edge of the picture"
-MIXED = "boxes between 0 and 1, while those of most pictures are in pixels,"
 
 
 def check_boxes(
@@ -51,14 +50,15 @@ def check_boxes(
         other = "height-width" if size_order == "width-height" else "width-height"
         bad.hints[boxes.path, BEYOND] = f"; with --size-order {other} all would fit"
 
-    large: np.ndarray = np.full(n, True) if sizes is None else sizes.max(axis=1) > LARGER
-    ones, pixels = large & (largest > 0) & (largest <= WITHIN_ONE), largest > WITHIN_ONE
-    note(AROUND_ZERO, ones & (smallest < 1 - WITHIN_ONE), 0)
-    found.shares = int(ones.sum()) > int(pixels.sum())
-    if not found.shares and pixels.any():
-        note(MIXED, ones & (smallest >= 1 - WITHIN_ONE), 0)
-    elif found.shares:
-        note("boxes in pixels, while those of most pictures lie between 0 and 1,", pixels, 0)
+    sides = np.full(n, np.inf) if sizes is None else sizes.max(axis=1)
+    around = (sides > LARGER) & (largest > 0) & (largest <= WITHIN_ONE) & (smallest < 1 - WITHIN_ONE)
+    note(AROUND_ZERO, around, 0)
+    units = BoxUnits()
+    for row in np.flatnonzero(~around):
+        units.add(int(row), float(largest[row]), float(sides[row]))
+    found.shares = units.shares
+    odd, what = units.odd_ones()
+    note(what, np.isin(np.arange(n), odd), 0)
 
 
 class _Fits:

@@ -29,6 +29,7 @@ from itmkit.import_features.scan_layout import (
 from itmkit.import_features.scan_tags import read_tags
 from itmkit.progress import Progress
 
+_TOGETHER = 512  # pictures whose boxes are compared at once
 _WIDE = 512  # numbers a region; nobody has so many regions a picture
 
 
@@ -62,6 +63,8 @@ def read_split(
     for what in OPTIONAL_ARRAYS:
         if array_path(folder, name, what).exists():
             array = _open(array_path(folder, name, what), problems)
+            if array is not None and what == "boxes" and captions is not None:
+                array = _one_a_picture(array, len(found.features), len(captions), problems)
             if array is not None and _fits(array, what, found, problems):
                 found.arrays["blocks" if _are_blocks(array, what) else what] = array
     found.tags = path("tags.json") if path("tags.json").exists() else None
@@ -157,6 +160,25 @@ def _fits(array: NpyRows, what: str, found: ScanSplit, problems: list[str]) -> b
     hint = f" (or {WIDTHS[0]} or {WIDTHS[1]} columns, block positions)" if what == "boxes" else ""
     problems.append(f"{array.path}: shape {array.shape} of {array.dtype}, {expected} expected{hint}")
     return False
+
+
+def _one_a_picture(array: NpyRows, pictures: int, captions: int, problems: list[str]) -> NpyRows | None:
+    """Boxes with a row for each caption of each picture, of which the first rows are taken; None if rows differ."""
+    each = captions // max(1, pictures)
+    if len(array) != captions or captions != each * pictures or each < 2:
+        return array
+    for start in range(0, pictures, _TOGETHER):
+        stop = min(pictures, start + _TOGETHER)
+        rows = array.read(start * each, stop * each).reshape(stop - start, each, *array.shape[1:])
+        differ = np.flatnonzero((rows != rows[:, :1]).reshape(stop - start, -1).any(axis=1))
+        if len(differ):
+            row = (start + int(differ[0])) * each
+            problems.append(
+                f"{array.path}: has {len(array)} rows, {each} a picture, but rows {row} to {row + each - 1}, which"
+                " belong to one picture, differ"
+            )
+            return None
+    return NpyRows(array.path, step=each)
 
 
 def _are_blocks(array: NpyRows, what: str) -> bool:

@@ -4,7 +4,7 @@
 {name}_caps.txt   UTF-8, one caption a line, those of a picture in a row
 {name}_ids.txt    one id a row, a picture or a caption                            (optional)
 {name}_boxes.npy  (N, R, 4) x1 y1 x2 y2 in pixels, or block positions (scan_blocks) (optional)
-                  GSMN calls it {name}_ims_bbx.npy
+                  GSMN and RCAR call it {name}_ims_bbx.npy, with a row a picture or a row a caption
 {name}_sizes.npy  (N, 2) width, height in pixels                                  (optional)
 {name}_scores.npy (N, R) confidence                                               (optional)
 {name}_tags.json  N lists of R strings "colour class", split at the first space   (optional)
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -112,20 +112,6 @@ def array_path(folder: Path, name: str, what: str) -> Path:
     path = folder / f"{name}_{what}.npy"
     other = folder / f"{name}_ims_bbx.npy"
     return other if what == "boxes" and not path.exists() and other.exists() else path
-
-
-def passed_over(folder: Path, names: Iterable[str]) -> list[str]:
-    """Files of the splits `names` that nothing reads."""
-    endings = [
-        "ims.npy",
-        "ims_bbx.npy",
-        "caps.txt",
-        "ids.txt",
-        "tags.json",
-        *(f"{what}.npy" for what in OPTIONAL_ARRAYS),
-    ]
-    known = {f"{name}_{ending}" for name in names for ending in endings}
-    return sorted(path.name for name in names for path in folder.glob(f"{name}_*") if path.name not in known)
 
 
 def read_lines(path: Path) -> list[str]:

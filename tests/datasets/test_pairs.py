@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from itmkit.dataset import SPLITS
+from itmkit.datasets.pair_drafts import default_splits
 from itmkit.datasets.pair_rows import Columns
-from itmkit.datasets.pairs import default_splits, prepare_csv, prepare_jsonl
+from itmkit.datasets.pairs import prepare_csv, prepare_jsonl
 from itmkit.datasets.prepared import LEFT_OUT
 from itmkit.datasets.skip import Skip
 from itmkit.errors import ItmkitError

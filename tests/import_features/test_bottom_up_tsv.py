@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from itmkit.cache import CacheReader
 from itmkit.errors import ItmkitError
 from itmkit.import_features import bottom_up_tsv
-from itmkit.import_features.bottom_up_tsv import BOTTOM_UP, WrongLine, parse_line
 from itmkit.import_features.sets import import_bottom_up
+from itmkit.import_features.tsv_lines import BOTTOM_UP, WrongLine, parse_line
 from itmkit.status import status
 from itmkit.workspace import Workspace
 from tests.import_features.feature_files import data_set, drawn, tsv_line, write_tsv

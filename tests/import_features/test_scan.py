@@ -442,3 +442,25 @@ def test_boxes_by_another_name_and_files_that_nothing_reads(tmp_path: Path, work
     result = import_scan(work, tmp_path / "scan")
     assert np.array_equal(regions(work).read_all("boxes"), written["boxes"])
     assert "train_precaps_stan.txt" in result.notes[0] and "bbx" not in result.notes[0]
+
+
+def test_boxes_with_a_row_a_caption_and_the_other_files_of_gsmn(tmp_path: Path, work: Workspace) -> None:
+    folder = tmp_path / "gsmn"
+    held = write_scan(folder, extras=("boxes", "sizes"))
+    (folder / "train_boxes.npy").unlink()
+    boxes = np.repeat(held["boxes"], 5, axis=0)
+    np.save(folder / "train_ims_bbx.npy", boxes)
+    np.save(folder / "train_ims_size.npy", np.array([{"image_w": 1}] * 20, object))
+    (folder / "train_caps.json").write_text("[]")
+    (folder / "train_precaps_stan.txt").write_text("")
+    result = import_scan(work, folder)
+    assert np.array_equal(CacheReader.open(work.cache("regions")).read_all("boxes"), held["boxes"])
+    told = " ".join(result.notes)
+    assert "file train_ims_size.npy, GSMN's and RCAR's sizes, pickled" in told
+    assert "files train_caps.json, train_precaps_stan.txt, dependencies and word numbers of GSMN" in told
+    boxes[7, 0, 0] -= 0.5
+    np.save(folder / "train_ims_bbx.npy", boxes)
+    with pytest.raises(
+        ItmkitError, match=r"has 20 rows, 5 a picture, but rows 5 to 9, which belong to one picture, differ"
+    ):
+        import_scan(work, folder, force=True)

@@ -1,0 +1,181 @@
+"""Folders of pictures with captions beside them: Hugging Face's imagefolder, and a text of the same name a picture.
+
+train/metadata.csv, .jsonl or .parquet   file_name, and text or another name of captions   imagefolder
+photos/a.jpg  photos/a.txt               a caption a line                                  pairs
+00000/000000012.jpg  .txt  .json         `caption` in the JSON                             pairs (img2dataset)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from itmkit.datasets.add import PAIRS, Adding
+from itmkit.datasets.draft import split_named
+from itmkit.datasets.json_rows import json_rows
+from itmkit.datasets.pair_drafts import PICTURE_ENDINGS, drafts_of
+from itmkit.datasets.pair_rows import USUAL_COLUMNS, Columns, PairRow
+from itmkit.datasets.parquet import parquet_rows
+from itmkit.datasets.prepared import PreparedDataset
+from itmkit.datasets.skip import NOTHING, Problems, Skip
+from itmkit.datasets.tables import table_rows
+from itmkit.datasets.webdataset import MOST_TEXT, captions_beside
+from itmkit.datasets.write import write_or_add
+from itmkit.errors import ItmkitError
+from itmkit.progress import SILENT, Progress
+from itmkit.workspace import Workspace
+
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_TEXTS = (".txt", ".json")
+
+
+def prepare_image_folder(
+    workspace: Workspace,
+    folder: Path,
+    *,
+    split: str | None = None,
+    columns: Columns = USUAL_COLUMNS,
+    skip: Skip = NOTHING,
+    add: bool = False,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> PreparedDataset:
+    """Reads the metadata files in a folder and in the folders below it, as Hugging Face's imagefolder has them.
+
+    `file_name` is relative to the metadata file; an image's id is its path within `folder`.
+
+    Args:
+        split: of what has none. If None, a column `split` or the folder says it: train/, validation/, test/.
+
+    Raises:
+        ItmkitError: everything that is wrong with the files and the pictures, in one error.
+    """
+    files = metadata_in(folder)
+    if not files:
+        raise ItmkitError(f"{folder}: holds no {', '.join(METADATA)}")
+    problems, notes = Problems(), list[str]()
+    rows: list[PairRow] = []
+    unreadable: list[str] = []
+    for file in files:
+        before = file.parent.relative_to(folder).as_posix()
+        try:
+            for row in _metadata_rows(file, columns, problems, notes):
+                name = row.image if before == "." else f"{before}/{row.image}"
+                rows.append(replace(row, image=name, split=row.split or split or _split_of(folder, name)))
+        except ItmkitError as error:
+            unreadable += error.problems
+    if unreadable:
+        raise ItmkitError([*problems.files, *unreadable])
+    return _written(
+        workspace, folder, rows, problems, notes, kind="imagefolder", skip=skip, add=add, force=force, progress=progress
+    )
+
+
+def prepare_pairs(
+    workspace: Workspace,
+    folder: Path,
+    *,
+    split: str | None = None,
+    columns: Columns = USUAL_COLUMNS,
+    skip: Skip = NOTHING,
+    add: bool = False,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> PreparedDataset:
+    """Reads pictures with a .txt (a caption a line) or a .json of the same name, in a folder and those below it.
+
+    An image's id is its path within `folder`.
+
+    Args:
+        split: of all images. If None, a folder train/, val/ or test/ says it, else `default_splits` divides them.
+
+    Raises:
+        ItmkitError: everything that is wrong with the files and the pictures, in one error.
+    """
+    if not folder.is_dir():
+        raise ItmkitError(f"{folder}: {'is a file, a folder is needed' if folder.exists() else 'no such folder'}")
+    problems = Problems()
+    rows = list(_pair_rows(folder, split, columns, problems))
+    if not rows and not problems.damaged and not problems.empty:
+        raise ItmkitError(f"{folder}: holds no pictures ({', '.join(PICTURE_ENDINGS)})")
+    return _written(
+        workspace, folder, rows, problems, [], kind="pairs", skip=skip, add=add, force=force, progress=progress
+    )
+
+
+def metadata_in(folder: Path) -> list[Path]:
+    """The metadata files of an imagefolder, in the order of their paths."""
+    return sorted(path for name in METADATA for path in folder.rglob(name))
+
+
+def _metadata_rows(file: Path, columns: Columns, problems: Problems, notes: list[str]) -> Iterable[PairRow]:
+    if file.suffix == ".csv":
+        return table_rows(file, columns, file.parent, problems, notes)
+    if file.suffix == ".jsonl":
+        return json_rows(file, columns, problems)
+    return parquet_rows(file, None, columns, problems, inside=False)
+
+
+def _split_of(folder: Path, name: str) -> str | None:
+    """The split that one of the folders of a picture is named after, the outermost first."""
+    parts = name.replace("\\", "/").split("/")[:-1]
+    return next((split for part in (*parts, folder.name) if (split := split_named(part))), None)
+
+
+def _pair_rows(folder: Path, split: str | None, columns: Columns, problems: Problems) -> Iterator[PairRow]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != "." and name != "__MACOSX")
+        present = set(names)
+        for name in sorted(names):
+            path = Path(place, name)
+            if name[0] == "." or path.suffix.lower() not in PICTURE_ENDINGS:
+                continue
+            within = path.relative_to(folder).as_posix()
+            beside = {e: path.with_suffix(e) for e in _TEXTS if path.with_suffix(e).name in present}
+            if wrong := [f"{p.name}: {why}" for p in beside.values() if (why := _unreadable(p))]:
+                problems.damaged.append(f"{path}: {'; '.join(wrong)}")
+                continue
+            held = {ending: text.read_bytes() for ending, text in beside.items()}
+            captions = captions_beside(held.get(".json"), held.get(".txt"), columns)
+            if captions is None:
+                problems.damaged.append(f"{path}: the .txt or .json beside it is not UTF-8 text, or no JSON object")
+            elif not captions:
+                problems.empty.append(f"{path}: has no caption (a .txt of its name, or `caption` in a .json)")
+            else:
+                yield PairRow(str(path), within, captions, split or _split_of(folder, within), ())
+
+
+def _unreadable(path: Path) -> str | None:
+    if not path.is_file():
+        return "is not a regular file"
+    return f"has more than {MOST_TEXT >> 20} MiB" if path.stat().st_size > MOST_TEXT else None
+
+
+def _written(
+    workspace: Workspace,
+    folder: Path,
+    rows: Sequence[PairRow],
+    problems: Problems,
+    notes: list[str],
+    *,
+    kind: str,
+    skip: Skip,
+    add: bool,
+    force: bool,
+    progress: Progress,
+) -> PreparedDataset:
+    adding = Adding.to(workspace, PAIRS) if add else None
+    return write_or_add(
+        workspace,
+        drafts_of([folder], [list(rows)], folder, None, problems, notes),
+        problems,
+        adding,
+        kind=kind,
+        settings={"folder": folder.name},
+        notes=notes,
+        skip=skip,
+        force=force,
+        progress=progress,
+    )

@@ -1,0 +1,140 @@
+"""Pictures that lie inside archives and tables, as files of the workspace, which later stages can open.
+
+A file is named after the digest of its bytes, never after what an archive calls it: no name leads out of the folder,
+nothing is replaced by another picture, and what is there already is not written again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from itmkit.datasets.add import PAIRS, Adding
+from itmkit.datasets.draft import Draft
+from itmkit.datasets.pair_drafts import PICTURE_ENDINGS, drafts_of
+from itmkit.datasets.pair_rows import PairRow
+from itmkit.datasets.prepared import PreparedDataset
+from itmkit.datasets.skip import Problems, Skip
+from itmkit.datasets.write import write_or_add
+from itmkit.errors import ItmkitError
+from itmkit.files import atomic_path
+from itmkit.progress import Progress
+from itmkit.workspace import Workspace
+
+FOLDER = "unpacked"  # in the workspace
+MOST_BYTES = 64 << 20  # of a picture
+# The bytes a picture begins with, where its name has no usual ending.
+_BEGINNINGS = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"RIFF", ".webp"), (b"BM", ".bmp"))
+
+Pictures = Callable[[Path], Iterable[tuple[str, bytes]]]  # of a file: each picture as the rows call it, and its bytes
+
+
+class Unpacked:
+    """The folder. `undo` removes what this object has added to it."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._folder = workspace.root / FOLDER
+        self._made: list[Path] = []
+
+    def keep(self, data: bytes, name: str) -> Path:
+        """The file with these bytes; it is written unless it is there."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self._folder / sha256[:2] / f"{sha256[:32]}{_ending(name, data)}"
+        if not path.is_file() or path.stat().st_size != len(data):
+            with atomic_path(path, flush=False) as partial:
+                partial.write_bytes(data)
+            self._made.append(path)
+        return path
+
+    def undo(self) -> None:
+        for path in self._made:
+            path.unlink(missing_ok=True)
+        for folder in (*{path.parent for path in self._made}, self._folder):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def prepare_packed(
+    workspace: Workspace,
+    files: Sequence[Path],
+    rows: Callable[[Path, Problems], Iterable[PairRow]],
+    pictures: Pictures,
+    *,
+    kind: str,
+    skip: Skip,
+    add: bool,
+    force: bool,
+    progress: Progress,
+) -> PreparedDataset:
+    """Writes the data set of files that hold pictures. They are read twice: for the captions, then for the pictures.
+
+    Args:
+        rows: gives the rows of a file, and adds to the problems.
+        pictures: gives its pictures by the names that the rows have.
+
+    Raises:
+        ItmkitError: everything that is wrong. The pictures that were unpacked for nothing are removed.
+    """
+    adding = Adding.to(workspace, PAIRS) if add else None
+    problems, notes = Problems(), list[str]()
+    found: list[list[PairRow]] = []
+    unreadable: list[str] = []
+    for file in files:
+        try:
+            found.append(list(rows(file, problems)))
+        except ItmkitError as error:
+            unreadable += error.problems
+    drafts = [] if unreadable else drafts_of(files, found, workspace.root, None, problems, notes)
+    told, _ = problems.divided(skip)
+    if unreadable or told:
+        raise ItmkitError([*told, *unreadable])
+    unpacked = Unpacked(workspace)
+    try:
+        _unpack(drafts, files, pictures, unpacked, progress)
+        return write_or_add(
+            workspace,
+            drafts,
+            problems,
+            adding,
+            kind=kind,
+            settings={"files": [file.name for file in files]},
+            notes=notes,
+            skip=skip,
+            force=force,
+            progress=progress,
+        )
+    except BaseException:
+        unpacked.undo()
+        raise
+
+
+def _unpack(
+    drafts: Sequence[Draft], files: Sequence[Path], pictures: Pictures, unpacked: Unpacked, progress: Progress
+) -> None:
+    """Gives every draft the file of its picture. Raises ItmkitError where one name has several pictures."""
+    wanted = {draft.id: draft for draft in drafts}
+    given: dict[str, Path] = {}
+    others: list[str] = []
+    with progress.task("unpack", len(wanted), unit="pictures") as advance:
+        for file in files:
+            for name, data in pictures(file):
+                if name not in wanted:
+                    continue
+                path = unpacked.keep(data, name)
+                if name not in given:
+                    given[name] = path
+                    wanted[name].candidates = [path]
+                    advance(1)
+                elif given[name] != path:
+                    others.append(f"{file}: another picture is called {name!r} as well")
+    if others:
+        others[0] += " (of Parquet files, --image-column names a column that tells them apart)"
+        raise ItmkitError(others)
+
+
+def _ending(name: str, data: bytes) -> str:
+    ending = PurePosixPath(name).suffix.lower()
+    if ending in PICTURE_ENDINGS:
+        return ending
+    return next((found for beginning, found in _BEGINNINGS if data.startswith(beginning)), ".jpg")

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import io
+import json
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from itmkit.datasets.image_folder import _pair_rows, prepare_image_folder, prepare_pairs
+from itmkit.datasets.pair_rows import USUAL_COLUMNS, Columns
+from itmkit.datasets.parquet import parquet_rows, prepare_parquet
+from itmkit.datasets.skip import Problems, Skip
+from itmkit.errors import ItmkitError
+from itmkit.workspace import Workspace
+from tests.datasets.packed_files import img2dataset_sample, picture
+from tests.workspaces import save_picture
+
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "work")
+
+
+def captions(work: Workspace) -> dict[str, list[str]]:
+    return {image.id: [caption.text for caption in image.captions] for image in work.dataset().images}
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_imagefolder_with_metadata_in_the_folder_of_each_split(tmp_path: Path, work: Workspace, form: str) -> None:
+    folder = tmp_path / "hub"
+    for number, split in enumerate(("train", "validation", "test")):
+        save_picture(folder / "data" / split / "0001.png", colour=number)
+        place = folder / "data" / split / f"metadata.{form}"
+        row = {"file_name": "0001.png", "text": f"A picture, of {split}."}
+        if form == "csv":
+            place.write_text(f'file_name,text\n0001.png,"{row["text"]}"\n')
+        elif form == "jsonl":
+            place.write_text(json.dumps(row) + "\n")
+        else:
+            parquet.write_table(pyarrow.Table.from_pylist([row]), place)
+    prepare_image_folder(work, folder)
+    assert captions(work)["data/validation/0001.png"] == ["A picture, of validation."]
+    assert {image.id: image.split for image in work.dataset().images} == {
+        "data/train/0001.png": "train", "data/validation/0001.png": "val", "data/test/0001.png": "test",
+    }  # fmt: skip
+
+
+def test_imagefolder_with_one_metadata_file(tmp_path: Path, work: Workspace) -> None:
+    for name in ("train/a.png", "test/b.png"):
+        save_picture(tmp_path / "hub" / name)
+    lines = [{"file_name": "train/a.png", "additional_feature": "x", "text": ["A", "Aa"]}]
+    lines += [{"file_name": "test/b.png", "additional_feature": "y", "text": "B"}]
+    (tmp_path / "hub" / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = prepare_image_folder(work, tmp_path / "hub")
+    assert captions(work) == {"train/a.png": ["A", "Aa"], "test/b.png": ["B"]} and set(result.counts) == {
+        "train",
+        "test",
+    }
+    with pytest.raises(ItmkitError, match=r"holds no metadata\.csv"):
+        prepare_image_folder(work, tmp_path / "hub" / "train")
+
+
+def test_folders_of_img2dataset(tmp_path: Path, work: Workspace) -> None:
+    place = tmp_path / "out" / "00000"
+    place.mkdir(parents=True)
+    for number in range(4):
+        for name, data in img2dataset_sample(number, None if number == 3 else f"A caption of {number}"):
+            (place / name).write_bytes(data)
+    (tmp_path / "out" / "00000_stats.json").write_text("{}")
+    with pytest.raises(ItmkitError, match=r"000000003\.jpg: has no caption .*--skip-empty"):
+        prepare_pairs(work, tmp_path / "out", split="train")
+    prepare_pairs(work, tmp_path / "out", split="train", skip=Skip(empty=True))
+    assert captions(work)["00000/000000002.jpg"] == ["A caption of 2"] and len(captions(work)) == 3
+
+
+def test_pairs_with_a_caption_a_line_and_what_is_wrong(tmp_path: Path, work: Workspace) -> None:
+    folder = tmp_path / "photos"
+    for name in ("train/a.jpg", "val/b.jpg", "val/c.jpg", "val/d.jpg"):
+        save_picture(folder / name)
+    (folder / "train" / "a.txt").write_text("A dog.\r\n\nA wet dog.\n")
+    (folder / "val" / "b.json").write_text('{"title": "B", "note": "x"}')
+    (folder / "val" / "c.txt").write_bytes(b"caf\xe9")
+    (folder / "val" / "d.txt").write_bytes(b"x" * (1 << 21))
+    with pytest.raises(ItmkitError) as caught:
+        prepare_pairs(work, folder)
+    assert len(caught.value.problems) == 2 and "d.txt: has more than 1 MiB" in caught.value.problems[1]
+    prepare_pairs(work, folder, skip=Skip(damaged=True))
+    assert captions(work) == {"train/a.jpg": ["A dog.", "A wet dog."], "val/b.jpg": ["B"]}
+    prepare_pairs(work, folder, skip=Skip(damaged=True, empty=True), columns=Columns(captions=("note",)), force=True)
+    assert captions(work)["val/b.jpg"] == ["x"]
+
+
+def test_parquet_of_hugging_face(tmp_path: Path, work: Workspace) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number, split in enumerate(("train", "validation", "test")):
+        rows = [
+            {
+                "image": {"bytes": picture(10 * number + n), "path": f"{split}{n}.jpg"},
+                "caption": [f"One {n}", f"Two {n}"],
+            }
+            for n in range(2)
+        ]
+        table = pyarrow.Table.from_pylist(rows)
+        parquet.write_table(table, folder / f"{split}-00000-of-00001.parquet", row_group_size=1)
+    result = prepare_parquet(work, [folder])
+    assert {split: count["images"] for split, count in result.counts.items()} == {"test": 2, "train": 2, "val": 2}
+    assert captions(work)["train1.jpg"] == ["One 1", "Two 1"]
+    for image in work.dataset().images:
+        assert image.file is not None and image.file.startswith("unpacked/") and image.width == 20
+    assert prepare_parquet(work, [folder]).unchanged
+
+
+def test_parquet_of_img2dataset_and_names_that_repeat(tmp_path: Path, work: Workspace) -> None:
+    rows = [{"jpg": picture(n), "caption": f"C {n}", "key": f"{n:09}", "status": "success"} for n in range(3)]
+    parquet.write_table(pyarrow.Table.from_pylist([*rows, rows[0] | {"caption": "Again"}]), tmp_path / "00000.parquet")
+    prepare_parquet(work, [tmp_path / "00000.parquet"], split="train")
+    assert captions(work) == {"000000000": ["C 0", "Again"], "000000001": ["C 1"], "000000002": ["C 2"]}
+    same = [{"image": {"bytes": picture(n), "path": "image.jpg"}, "text": f"T {n}", "uid": f"u{n}"} for n in range(3)]
+    parquet.write_table(pyarrow.Table.from_pylist(same), tmp_path / "same.parquet")
+    with pytest.raises(ItmkitError, match=r"another picture is called 'image\.jpg' as well \(of Parquet files"):
+        prepare_parquet(work, [tmp_path / "same.parquet"], force=True, split="train")
+    prepare_parquet(work, [tmp_path / "same.parquet"], columns=Columns(image="uid"), force=True, split="train")
+    assert captions(work) == {"u0": ["T 0"], "u1": ["T 1"], "u2": ["T 2"]}
+
+
+def test_parquet_that_is_refused(tmp_path: Path, work: Workspace) -> None:
+    parquet.write_table(pyarrow.Table.from_pylist([{"url": "x", "caption": "y"}]), tmp_path / "a.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist([{"jpg": b"x", "words": "y"}]), tmp_path / "b.parquet")
+    (tmp_path / "c.parquet").write_bytes(b"PAR1" + bytes(40))
+    with pytest.raises(ItmkitError) as caught:
+        prepare_parquet(work, [tmp_path / f"{name}.parquet" for name in "abcd"])
+    for told, part in zip(
+        caught.value.problems,
+        (
+            "a.parquet: holds no pictures",
+            "b.parquet: has no column caption",
+            "c.parquet: is no Parquet",
+            "no such file",
+        ),
+        strict=True,
+    ):
+        assert part in told
+
+
+def test_memory_of_many_rows(tmp_path: Path) -> None:
+    schema = pyarrow.schema([("file_name", pyarrow.string()), ("caption", pyarrow.string())])
+    with parquet.ParquetWriter(tmp_path / "m.parquet", schema) as out:
+        for start in range(0, 10_000, 2_000):
+            rows = {"file_name": [f"{n}.jpg" for n in range(start, start + 2_000)], "caption": ["A dog."] * 2_000}
+            out.write_table(pyarrow.table(rows, schema))
+    tracemalloc.start()
+    try:
+        problems = Problems()
+        count = sum(1 for _ in parquet_rows(tmp_path / "m.parquet", None, USUAL_COLUMNS, problems, inside=False))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 10_000 and peak < 5 << 20
+
+
+def test_memory_of_pairs(tmp_path: Path) -> None:
+    data = io.BytesIO(bytes(300_000)).getvalue()
+    for number in range(20):
+        (tmp_path / f"{number}.jpg").write_bytes(data)
+        (tmp_path / f"{number}.txt").write_bytes(b"A dog\n" * 200)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in _pair_rows(tmp_path, "train", USUAL_COLUMNS, Problems())) == 20
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
