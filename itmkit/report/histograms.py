@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BINS = 60
+_PEAK = 40  # percent in one bin, from which the axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,10 @@ def histograms(found: Mapping[str, Histogram], title: str, *, numbers: Sequence[
             counts = f"{mine.positive.sum():,} and {mine.negative.sum():,} pairs"
             axis.set_title(wrapped(f"{shown(name)}: {counts}" if len(found) > 1 else counts, 62))
             axis.set_xlim(mine.edges[0], mine.edges[-1])
-            axis.set_ylabel("pairs (%)")
+            peaked = max(_percent(mine.positive).max(), _percent(mine.negative).max()) > _PEAK
+            if peaked:  # else the rest could not be seen
+                axis.set_yscale("log")
+            axis.set_ylabel("pairs (%, log)" if peaked else "pairs (%)")
         axes[-1, 0].set_xlabel("score")
         return figure
 

@@ -20,9 +20,9 @@ OF_PAIRS = ("attention", "entropy", "edges", "blocks")
 # What a run must have, in words.
 _NEEDS = {
     "attention": "attention of words to regions whose places are known",
-    "entropy": "entropies of regions and words, as MEFN does",
-    "edges": "edges both ways between words and regions, as CMFG does",
-    "blocks": "attention of regions to blocks of the picture, as GLFN and PFAN do",
+    "entropy": "entropies of regions and words, as MEFN has them",
+    "edges": "edges both ways between words and regions, as CMFG has them",
+    "blocks": "attention of regions to blocks of the picture, as GLFN and PFAN have it",
 }
 _SAYS = {
     "attention": "what each word looks at, and how much the score falls without it",
@@ -83,8 +83,8 @@ def _pair(workspace: Workspace, choice: Choice, what: str) -> Pair:
     pair: Pair = choice.kept["pair"]
     able = pair.able()
     if what not in able:
-        can = f"can be drawn of it: {', '.join(able)}" if able else "none of these figures can be drawn of it"
-        raise ItmkitError(f"{what}: needs {_NEEDS[what]}; {pair.run} is a run of {pair.method}, and {can}")
+        can = f"{', '.join(able)} can be drawn" if able else f"none of {', '.join(OF_PAIRS)} can be drawn"
+        raise ItmkitError(f"{what}: needs {_NEEDS[what]}; of {pair.run}, a run of {pair.method}, {can}")
     return pair
 
 

@@ -44,7 +44,7 @@ def entropy(found: Explanation, title: str, picture: Image.Image | None) -> Figu
         for member, values in maps.items():
             regions = found.regions or [""] * values.shape[1]
             says = f"entropy ({member})" if len(maps) > 1 else "entropy"
-            blocks += [_space(0.1), sentence.heat_map(matplotlib, into, values, regions, says)]
+            blocks.append(sentence.heat_map(matplotlib, into, values, regions, says))
         return page(matplotlib, title, blocks, width=into.page)
 
 
@@ -152,10 +152,6 @@ def _line(says: str) -> Block:
         bare(place(_MARGIN, 0, WIDE - 2 * _MARGIN, 0.12)).text(0, 0, says, fontsize=7, fontweight="bold")
 
     return Block(0.12, draw)
-
-
-def _space(inches: float) -> Block:
-    return Block(inches, lambda place: None)
 
 
 def _size(found: Explanation, picture: Image.Image | None) -> tuple[int, int]:
