@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from itmkit.errors import ItmkitError
 from itmkit.files import atomic_path, check_replaces
+from itmkit.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -204,6 +205,9 @@ def save(figure: Figure, path: Path, *, transparent: bool = False) -> None:
     with style() as matplotlib, warnings.catch_warnings():
         if transparent:
             _in_grey(matplotlib, figure)
+        for text in figure.findobj(matplotlib.text.Text):  # names of runs and data sets may hold controls
+            if (plain := visible(text.get_text(), keep="\n")) != text.get_text():
+                text.set_text(plain)
         # Letters that the font lacks: an SVG keeps them as text, a PNG has boxes in their place.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(out, format=kind, metadata=METADATA[kind], transparent=transparent)

@@ -53,6 +53,10 @@ def result(name: str, r1: float, *, kind: str = "single", asked: bool = True) ->
             {"side": "t2i", "name": "words 8-9", "queries": 120, "figures": {"R@1": interval, "R@5": interval}},
             {"side": "t2i", "name": "one", "queries": 1, "figures": {"R@1": interval | {"low": None, "high": None}}},
         ]
+        recalled = {f"R@{k}": interval | {"value": r1 + more} for k, more in ((1, 0), (5, 20), (10, 30))}
+        found["slices"] += [
+            {"side": side, "name": "supercategory animal", "queries": 9, "figures": recalled} for side in ("i2t", "t2i")
+        ]
         found["by_label"] = {
             side: [
                 {"label": label, "queries": 10 * place, "R@1": abs(r1 + 5 * (-1) ** place * place)}
