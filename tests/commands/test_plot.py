@@ -88,7 +88,7 @@ def plotted(workspace: Workspace, capsys: pytest.CaptureFixture[str], *command: 
 def test_finds_and_scores_of_kept_scores(scored: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     image, other = scored.dataset().split("val")
-    drawn = plotted(scored, capsys, "retrieved", "scores")
+    drawn = plotted(scored, capsys, "retrieved", "scores", "--queries", "1")
     assert ">dual<" in drawn["retrieved"] and ">glfn<" in drawn["retrieved"]  # side by side
     captions = len(image.captions) + len(other.captions)
     assert f">dual: {captions} and {captions} pairs<" in drawn["scores"]
@@ -104,8 +104,6 @@ def test_finds_and_scores_of_kept_scores(scored: Workspace, tmp_path: Path, caps
     assert by_labels.count(">\u2713<") == 2 and ">\u2717<" not in by_labels
     again = ["--scores", str(scored.run("glfn") / "scores-val.h5"), "--caption", other.captions[0].text, "--best", "2"]
     assert plotted(scored, capsys, "retrieved", *again)["retrieved"] == one
-    lot = [plotted(scored, capsys, "retrieved", "--run", "dual", "--queries", "1", "--seed", seed) for seed in "010"]
-    assert lot[0] == lot[2] != lot[1]
 
 
 def test_what_a_run_computes_of_one_pair(scored: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

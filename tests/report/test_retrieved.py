@@ -9,9 +9,14 @@ import pytest
 from PIL import Image
 
 from itmkit.dataset import Caption, ImageRecord
+from itmkit.errors import ItmkitError
+from itmkit.report.choice import Choice
+from itmkit.report.colours import Colours
 from itmkit.report.figure import COLOURS, save
 from itmkit.report.lines import lines_of
+from itmkit.report.of_scores import Stored, _queries
 from itmkit.report.retrieved import Found, Query, finds, retrieved
+from itmkit.workspace import Workspace
 
 pytest.importorskip("matplotlib")
 
@@ -100,3 +105,17 @@ def test_text_fits_its_room_however_wide_its_letters() -> None:
         whole = lines_of(matplotlib, "two dogs run over a bridge at night", 1.0, points=6.5, most=3)
         assert " ".join(whole) == "two dogs run over a bridge at night"
         assert lines_of(matplotlib, "", 1.0, points=6.5, most=3) == []
+
+
+def test_queries_are_drawn_by_a_seed_or_named_by_id_and_text(tmp_path: Path) -> None:
+    def chosen(**given: Any) -> tuple[list[int], list[int]]:
+        return _queries(Choice(Colours(Workspace(tmp_path)), **given), Stored(images(20), {}, []))
+
+    rows, columns = chosen(queries=4)
+    assert len(set(rows)) == len(set(columns)) == 4 and (rows, columns) == chosen(queries=4) != chosen(
+        queries=4, seed=1
+    )
+    assert chosen(images=["3", "0"], captions=["1#1", "caption 2.0", "1#1"]) == ([3, 0], [3, 4])
+    with pytest.raises(ItmkitError) as error:
+        chosen(images=["20"], captions=["caption"])
+    assert [problem.split(":")[0] for problem in error.value.problems] == ["--image 20", "--caption caption"]
