@@ -46,10 +46,13 @@ class ImageRecord:
     height: int | None = None
     bytes: int | None = None
     sha256: str | None = None
+    supercategories: tuple[str, ...] = ()  # what the labels are kinds of: a dog is an animal
 
     def to_json(self) -> dict[str, Any]:
         record = {key: value for key, value in asdict(self).items() if value is not None}
         record["labels"] = list(self.labels)
+        if not self.supercategories:
+            del record["supercategories"]
         return record
 
 
@@ -221,7 +224,7 @@ def check_records(images: Sequence[ImageRecord], places: Sequence[str] | None = 
     unwritable = [
         f"{_where(image, number, places)}: its file name or a label contains NUL or half a surrogate pair"
         for number, image in enumerate(images)
-        if any(NOT_TEXT.search(text) for text in (image.file or "", *image.labels))
+        if any(NOT_TEXT.search(text) for text in (image.file or "", *image.labels, *image.supercategories))
     ]
     alone = kind == PICTURES
     splits = (*SPLITS, ALL) if alone else SPLITS
@@ -256,12 +259,14 @@ def _record(line: str, place: str, problems: list[str]) -> ImageRecord | None:
     try:
         raw = json.loads(line)
         captions = tuple(Caption(_string(c["id"]), _string(c["text"])) for c in _list(raw["captions"]))
-        labels = tuple(_string(label) for label in _list(raw.get("labels", [])))
+        labels, above = (tuple(map(_string, _list(raw.get(key, [])))) for key in ("labels", "supercategories"))
         known = {key: raw[key] for key in OPTIONAL if raw.get(key) is not None}
         for key, value in known.items():
             if type(value) is not OPTIONAL[key] or (isinstance(value, int) and value < 0):
                 raise TypeError(f"{key} is {value!r}")
-        return ImageRecord(_string(raw["id"]), _string(raw["split"]), captions, labels=labels, **known)
+        return ImageRecord(
+            _string(raw["id"]), _string(raw["split"]), captions, labels=labels, supercategories=above, **known
+        )
     except KeyError as error:
         problems.append(f"{place}: has no key {error}; {advice}")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -9,6 +9,7 @@ NOT_SHOWN = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # controls, which begin escape sequences and links
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that turn the direction of writing
     "\u200b\u2028\u2029\u2060-\u2064\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # invisible characters, line separators
+    "\ufffe\uffff"  # no characters, which XML refuses
     "\ud800-\udfff]"  # bytes of a file name that are no UTF-8
 )
 

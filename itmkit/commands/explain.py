@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "--out",
     type=options.Path_,
     metavar="FILE",
-    help="Write a figure (.svg, .png; needs itmkit[report]), or all numbers (.json).",
+    help="Write a figure (.svg, .png, .pdf; needs itmkit[report]), or all numbers (.json).",
 )
 @options.models_option
 @options.device_option

@@ -84,6 +84,9 @@ def command() -> None:
 @command.command("karpathy")
 @click.argument("file", type=Path_)
 @click.option("--images", type=Path_, required=True, help="Folder of the pictures.")
+@click.option(
+    "--instances", type=Path_, multiple=True, help="Of COCO: an instances file; its categories become image labels."
+)
 @captions_option
 @_skipping
 @_common
@@ -95,7 +98,9 @@ def karpathy(workspace: Workspace, as_json: bool, **options: Any) -> None:
     \b
     Examples:
       itmkit prepare karpathy dataset_flickr30k.json --images flickr30k-images
-      itmkit prepare karpathy dataset_coco.json --images coco
+      itmkit prepare karpathy dataset_coco.json --images coco \\
+        --instances annotations/instances_train2014.json \\
+        --instances annotations/instances_val2014.json
     """
     from itmkit.datasets.karpathy import prepare_karpathy
 

@@ -10,6 +10,7 @@ from typing import Any
 from itmkit.dataset import Caption
 from itmkit.datasets.draft import Draft, split_of_name
 from itmkit.datasets.fields import integer_or_string, list_of_objects, string
+from itmkit.datasets.instances import add_categories
 from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.skip import NOTHING, Problems, Skip
 from itmkit.datasets.write import write_drafts
@@ -37,7 +38,7 @@ def prepare_coco(
     `images/file_name` and as `images/train2017/file_name`, the folder being the end of the caption file's name.
 
     Args:
-        instances: files whose categories become labels, in the order of the category ids.
+        instances: files whose categories become labels, see `itmkit.datasets.instances.add_categories`.
         split: the split of all images. If None, the name of each file says it ("train", "val" or "test").
         captions: how many of an image's captions are taken, in file order; None takes all.
 
@@ -49,7 +50,7 @@ def prepare_coco(
         check_is_text(file)
     for file in files:
         _read_captions(file, images, split, found, problems)
-    _add_labels(instances, found.drafts, problems)
+    add_categories(instances, found.drafts, problems)
     return write_drafts(
         workspace,
         found.worth_checking(skip),
@@ -128,28 +129,3 @@ def _add_captions(content: Any, file: Path, ids: dict[str, str], found: _Found, 
             continue
         found.captions.setdefault(id, (image, text))
         found.drafts[image].captions.append(Caption(id, text))
-
-
-def _add_labels(files: Sequence[Path], drafts: dict[str, Draft], problems: Problems) -> None:
-    """Sets the labels: the names of the categories of an image's instances, each once, by category id."""
-    names: dict[str, str] = {}
-    labels: dict[str, set[str]] = {}
-    for file in files:
-        content = read_json(file)
-        known = 0
-        for place, entry in list_of_objects(content, "categories", str(file), problems.files):
-            id = integer_or_string(entry, "id", place, problems.damaged)
-            names.setdefault(id, string(entry, "name", place, problems.damaged))
-        for place, entry in list_of_objects(content, "annotations", str(file), problems.files, problems.damaged):
-            image = integer_or_string(entry, "image_id", place, problems.damaged)
-            category = integer_or_string(entry, "category_id", place, problems.damaged)
-            if image and category and category not in names:
-                problems.damaged.append(f"{place}: category {category!r} is not among the categories")
-            elif image in drafts:  # an instances file may describe more images than are prepared
-                known += 1
-                labels.setdefault(image, set()).add(category)
-        if not known:
-            problems.files.append(f"{file}: describes none of these images; does it belong to these captions?")
-    order = {id: place for place, id in enumerate(names)}
-    for image, found in labels.items():
-        drafts[image].labels = tuple(names[category] for category in sorted(found, key=order.__getitem__))

@@ -34,6 +34,7 @@ class Draft:
     captions: list[Caption]
     place: str
     labels: tuple[str, ...] = ()
+    supercategories: tuple[str, ...] = ()
 
     def path(self) -> Path:
         """The first of the candidates that exists, as it is written or in another spelling; else the first."""

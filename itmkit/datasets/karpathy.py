@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from itmkit.dataset import Caption
 from itmkit.datasets.draft import Draft
 from itmkit.datasets.fields import integer_or_string, list_of_objects, string
+from itmkit.datasets.instances import add_categories
 from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.skip import NOTHING, Problems, Skip
 from itmkit.datasets.write import write_drafts
@@ -23,6 +25,7 @@ def prepare_karpathy(
     file: Path,
     *,
     images: Path,
+    instances: Sequence[Path] = (),
     captions: int | None = 5,
     skip: Skip = NOTHING,
     force: bool = False,
@@ -34,22 +37,32 @@ def prepare_karpathy(
     pictures are looked for as `images/filepath/filename` and `images/filename`. Split `restval` is train.
 
     Args:
+        instances: COCO's instances files; their categories become labels, see
+            `itmkit.datasets.instances.add_categories`.
         captions: how many of an image's captions are taken, in file order; None takes all. Some COCO images have
             six or seven, of which the field takes five.
 
     Raises:
         ItmkitError: everything that is wrong with the file and the pictures, in one error.
     """
-    check_is_text(file)
+    for one in (file, *instances):
+        check_is_text(one)
     problems = Problems()
     entries = list_of_objects(read_json(file), "images", str(file), problems.files, problems.damaged)
     entries = _each_once(entries, problems)
     key = "cocoid" if any("cocoid" in entry for _, entry in entries) else "imgid"
-    drafts = [_draft(entry, place, key, images, problems) for place, entry in entries]
-    settings = {"file": file.name, "captions": captions}
+    made = [_draft(entry, place, key, images, problems) for place, entry in entries]
+    drafts = [draft for draft in made if draft is not None]
+    settings: dict[str, Any] = {"file": file.name, "captions": captions}
+    if instances:
+        settings["instances"] = [one.name for one in instances]
+        if key == "cocoid":
+            add_categories(instances, {draft.id: draft for draft in drafts}, problems)
+        else:
+            problems.files.append(f"{file}: its images have no cocoid, by which --instances finds their categories")
     return write_drafts(
         workspace,
-        [draft for draft in drafts if draft is not None],
+        drafts,
         problems,
         kind="karpathy",
         settings=settings,

@@ -62,7 +62,7 @@ def write_or_keep(
     """Writes the data set unless an equal one is there. Raises ItmkitError for a different one without `force`."""
     path = workspace.dataset_path
     old = None if force else present(workspace)
-    if old is not None and old.images != records and [_respelled(image) for image in old.images] != records:
+    if old is not None and not _same(old.images, records):
         raise _other(workspace, old)
     if old is None:
         counts = write_dataset(workspace.dataset_path, records, kind=kind, settings=settings)["counts"]
@@ -70,11 +70,25 @@ def write_or_keep(
         if old.kind != kind and old.images == records:
             # Same images, other facts: they are of the data set that was here before.
             write_dataset(path, records, kind=kind, settings=settings)
+        elif any(new.supercategories != one.supercategories for one, new in zip(old.images, records, strict=True)):
+            # Older versions did not keep them. All else stays as it was written, captions too.
+            pairs = zip(old.images, records, strict=True)
+            added = [replace(one, supercategories=new.supercategories) for one, new in pairs]
+            write_dataset(path, added, kind=kind, settings=settings)
         settle(path)
         counts = old.info["counts"]
     _list_left_out(workspace, left_out)
     notes = [*notes, *uneven_captions(counts)]
     return PreparedDataset(path, kind, counts, old is not None, skipped, notes, left_out)
+
+
+def _same(old: list[ImageRecord], new: list[ImageRecord]) -> bool:
+    """Whether the old images are the new ones, or are so once what older versions did otherwise is made up for."""
+    if old == new or [_respelled(image) for image in old] == new:
+        return True
+    without = [replace(image, supercategories=()) for image in new]
+    lacking = not any(image.supercategories for image in old)
+    return lacking and (old == without or [_respelled(image) for image in old] == without)
 
 
 def _respelled(image: ImageRecord) -> ImageRecord:

@@ -187,6 +187,7 @@ def _record(workspace: Workspace, draft: Draft, path: Path, facts: Facts) -> Ima
         height=facts.height,
         bytes=facts.bytes,
         sha256=facts.sha256,
+        supercategories=draft.supercategories,
     )
 
 

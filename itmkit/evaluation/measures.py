@@ -15,7 +15,7 @@ import numpy as np
 from itmkit.dataset import ImageRecord, image_of_captions, label_matrix
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.protocols import Protocol
-from itmkit.evaluation.slices import image_slices, text_slices
+from itmkit.evaluation.slices import category_slices, image_slices, text_slices
 from itmkit.evaluation.trec import Answers, Trec, check_trec
 from itmkit.relevance.coco_ids import coco_ids
 from itmkit.relevance.judgements import Judged, read_judgements
@@ -43,7 +43,8 @@ class Wanted:
         alphas: weights of the second of two members, with each of which their scores are averaged.
         trec: rankings and right answers for other programs.
         curves: CMC and precision-recall curves.
-        slices: recalls by caption length, by words in the caption, and by number of regions in the image.
+        slices: recalls by caption length, by words in the caption, and by number of regions and by super-categories
+            of the image.
         labels: retrieval by category, and R@1 of every label.
         judgements: the folder of ECCV-Caption's ground truth (COCO); coco_captions, scan_order: how captions are
             found in it, see `itmkit.relevance.coco_ids`.
@@ -107,6 +108,7 @@ class Measures:
             )
         self._regions, self._in_folds = regions, chosen.folds > 1
         self._texts = [caption.text for image in images for caption in image.captions] if wanted.slices else []
+        self._categories = [image.supercategories for image in images] if wanted.slices else []
         image_of = image_of_captions(images)
         self._names: list[str] = []
         self._labels: np.ndarray | None = None
@@ -152,6 +154,7 @@ class Measures:
             slices = text_slices(ranks, self._texts)
             if self._regions is not None:
                 slices = image_slices(ranks, self._regions) + slices
+            slices += category_slices(ranks, self._categories)
             found["slices"] = [one.to_json() for one in slices]
         if self._by_label is not None:
             found["labels"] = self._both_ways(scores, self._by_label, self._by_label.transposed(), ranks, of_labels)
@@ -190,6 +193,8 @@ class Measures:
 
     def _figures(self, ranking: Ranking, images: np.ndarray) -> dict[str, Any]:
         found = ranking.to_json()
+        if not self._in_folds:
+            found["cmc"] = ranking.cmc(CMC_RANKS).tolist()
         if self.wanted.intervals and not self._in_folds:
             of_means = mean_intervals(ranking.values, images)
             found["intervals"] = {name: one.to_json() for name, one in of_means.items()}

@@ -18,6 +18,7 @@ from itmkit.statistics.bootstrap import RESAMPLES, Interval, direction_intervals
 
 LENGTHS = (8, 10, 12, 15)  # words at which the next slice of captions begins
 REGIONS = (10, 20, 36)  # likewise regions of images
+CATEGORY = "supercategory "  # how the names of slices by super-category begin
 
 _COLOURS = """
     black white grey gray red green blue yellow orange purple pink brown tan beige gold golden silver maroon
@@ -114,6 +115,23 @@ def image_slices(
     images = np.arange(len(regions))
     parts = bins("regions", regions, edges)
     return slices("i2t", ranks.of_images, images, parts, resamples=resamples, seed=seed)
+
+
+def category_slices(
+    ranks: QueryRanks, categories: Sequence[Sequence[str]], *, resamples: int = RESAMPLES, seed: int = 0
+) -> list[Slice]:
+    """Queries of both directions by the super-categories of their image; an image may have several.
+
+    Args:
+        ranks: from `itmkit.scoring.metrics.query_ranks`.
+        categories: of each image, in the order of the rows.
+    """
+    names = sorted({name for mine in categories for name in mine})
+    has = {CATEGORY + name: np.array([name in mine for mine in categories]) for name in names}
+    images = np.arange(len(categories))
+    of_images = slices("i2t", ranks.of_images, images, has, resamples=resamples, seed=seed)
+    of_texts = {name: there[ranks.image_of] for name, there in has.items()}
+    return of_images + slices("t2i", ranks.of_texts, ranks.image_of, of_texts, resamples=resamples, seed=seed)
 
 
 def slices(

@@ -72,6 +72,14 @@ class _Sweep:
 
 
 @dataclass(frozen=True)
+class _ByLabels:
+    """By shared labels; older versions had no cmc."""
+
+    eleven: Annotated[list[Percent], Field(min_length=11, max_length=11)]
+    cmc: list[Percent] | None = None
+
+
+@dataclass(frozen=True)
 class _Result:
     name: Text
     kind: Text
@@ -81,6 +89,7 @@ class _Result:
     curves: Annotated[dict[Side, _Curves], _BOTH] | None = None
     intervals: dict[str, _Interval] | None = None
     slices: list[_Slice] | None = None
+    labels: Annotated[dict[Side, _ByLabels], _BOTH] | None = None
     by_label: Annotated[dict[Side, list[_Label]], _BOTH] | None = None
     alpha: _Sweep | None = None
 

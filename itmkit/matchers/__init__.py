@@ -33,6 +33,7 @@ and, where it differs,
     training_only()         -> the modules in it that no score needs
     explain(images, texts)  -> {quantity: tensor}  of one image and one text, what the method itself computes between
                             them: see `explain`
+    block_attention(ImageBatch) -> (Bi, R, M)   how much each region attends to each block of the picture, or None
 
 Training, scoring and evaluation know nothing else of a method.
 """

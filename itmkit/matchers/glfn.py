@@ -153,13 +153,16 @@ class BlockPositions(nn.Module):
 
     def forward(self, objects: Tensor, blocks: Tensor, weights: Tensor) -> Tensor:
         """objects (Bi, R, O), blocks (Bi, R, K) numbers, 0 = none, weights (Bi, R, K) of eq 5 -> (Bi, R, P)."""
+        return self.attention(objects, blocks, weights) @ self.embedding.weight  # eq 12
+
+    def attention(self, objects: Tensor, blocks: Tensor, weights: Tensor) -> Tensor:
+        """Eqs 7-11: how much each region attends to each block, (Bi, R, M), column 0 for none. Arguments as above."""
         # Each block has its own column, since a product with all M vectors needs no (Bi, R, K, P) copy of K of them.
         shares = weights.new_zeros(*weights.shape[:2], self.embedding.num_embeddings).scatter_(2, blocks, weights)
         logits = torch.tanh(self.query(objects) @ self.embedding.weight.T)  # eqs 7, 8, (Bi, R, M)
         # Eqs 9 to 11: eq 11 cancels the sum that eq 9 divides by, and the weight of a block without overlap is 0.
         attention = shares * logits.exp()
-        attention = attention / attention.sum(dim=-1, keepdim=True).clamp_min(1e-8)
-        return attention @ self.embedding.weight  # eq 12
+        return attention / attention.sum(dim=-1, keepdim=True).clamp_min(1e-8)
 
 
 class Matcher(nn.Module):
@@ -179,17 +182,27 @@ class Matcher(nn.Module):
 
     def encode_images(self, batch: ImageBatch) -> Encoded:
         """-> {"nodes": (Bi, R, D), "mask": (Bi, R) bool, for t2i "gram": (Bi, R, R)}"""
-        objects = batch.features
-        if self.config.tags:
-            assert batch.tags is not None
-            objects = torch.cat([objects, batch.tags], dim=-1)  # eq 1
-        fused = objects
+        fused = objects = self._objects(batch)
         if self.positions is not None:
             assert batch.blocks is not None and batch.block_weights is not None
             # Eq 13 prints the tag twice, in o_i and as t_i; a second copy adds nothing to a linear map.
             fused = torch.cat([objects, self.positions(objects, batch.blocks, batch.block_weights)], dim=-1)
         nodes = self.regions(fused, batch.mask)  # eq 14
         return self._with_gram(nodes, batch.mask, wanted=self.member == "t2i")
+
+    def _objects(self, batch: ImageBatch) -> Tensor:
+        """(Bi, R, O), eq 1"""
+        if not self.config.tags:
+            return batch.features
+        assert batch.tags is not None
+        return torch.cat([batch.features, batch.tags], dim=-1)
+
+    def block_attention(self, batch: ImageBatch) -> Tensor | None:
+        """(Bi, R, M - 1), how much each region attends to each block of its picture; None without positions."""
+        if self.positions is None:
+            return None
+        assert batch.blocks is not None and batch.block_weights is not None
+        return self.positions.attention(self._objects(batch), batch.blocks, batch.block_weights)[..., 1:]
 
     def encode_texts(self, batch: TextBatch) -> Encoded:
         """-> {"nodes": (Bt, L, D), "mask": (Bt, L) bool, for i2t "gram": (Bt, L, L)}"""

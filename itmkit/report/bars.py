@@ -9,6 +9,7 @@ import numpy as np
 
 from itmkit.report.curves import SIDES
 from itmkit.report.figure import HALO, heading, mark, pale, sheet, style, wrapped
+from itmkit.report.page import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,9 +89,9 @@ def labels(
         most: labels, those with the most queries.
         numbers: of the look of each series, see `itmkit.report.figure.mark`; 0, 1, ... by default.
     """
-    shown = {side: _commonest(next(iter(found.values()))[side], most) for side in SIDES}
-    shown = {side: rows for side, rows in shown.items() if rows}
-    height = 0.35 + sum(0.22 + 0.13 * len(rows) for rows in shown.values())
+    chosen = {side: _commonest(next(iter(found.values()))[side], most) for side in SIDES}
+    chosen = {side: rows for side, rows in chosen.items() if rows}
+    height = 0.35 + sum(0.22 + 0.13 * len(rows) for rows in chosen.values())
     with style() as matplotlib:
         patch, line = matplotlib.patches.Patch, matplotlib.lines.Line2D
         looks = [mark(number) | {"linestyle": "none"} for number in numbers or range(len(found))]
@@ -100,20 +101,20 @@ def labels(
         figure, axes = sheet(
             matplotlib,
             title,
-            len(shown),
+            len(chosen),
             1,
             height=height,
             legend=list(zip(handles, found, strict=True)),
             sharex=True,
-            height_ratios=[len(rows) for rows in shown.values()],
+            height_ratios=[len(rows) for rows in chosen.values()],
         )
-        for axis, (side, rows) in zip(axes[:, 0], shown.items(), strict=True):
+        for axis, (side, rows) in zip(axes[:, 0], chosen.items(), strict=True):
             places = {row["label"]: place for place, row in enumerate(rows)}
             axis.barh(range(len(rows)), [row["R@1"] for row in rows], height=0.72, **bars)
             for sides, kind in list(zip(found.values(), looks, strict=True))[1:]:
                 there = [row for row in sides[side] if row["label"] in places]
                 axis.plot([row["R@1"] for row in there], [places[row["label"]] for row in there], clip_on=False, **kind)
-            axis.set_yticks(range(len(rows)), [f"{_short(row['label'])} ({row['queries']:,})" for row in rows])
+            axis.set_yticks(range(len(rows)), [f"{shown(row['label'], 24)} ({row['queries']:,})" for row in rows])
             axis.set_ylim(len(rows) - 0.4, -0.6)
             heading(axis, SIDES[side][0], "label (queries)")
         axes[-1, 0].set_xlabel("R@1 (%)")
@@ -125,7 +126,3 @@ def _commonest(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str
     """The labels with the most queries, of equally many the first by name; in the order of their R@1."""
     common = sorted(rows, key=lambda row: (-row["queries"], row["label"]))[:most]
     return sorted(common, key=lambda row: (-row["R@1"], row["label"]))
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 24 else name[:23] + "…"

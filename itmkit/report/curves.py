@@ -133,7 +133,11 @@ def cmc(
 
 
 def precision(
-    curves: Mapping[str, Mapping[str, Sequence[float]]], title: str, *, numbers: Sequence[int] | None = None
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
+    title: str,
+    *,
+    numbers: Sequence[int] | None = None,
+    one_right: bool = True,
 ) -> Figure:
     """Precision over recall, interpolated at eleven points. Curves that are flat, since each query has one right
     answer, say so below their panel.
@@ -141,12 +145,13 @@ def precision(
     Args:
         curves: {name: {"i2t": [percent at a recall of 0, 10, ..., 100 percent], "t2i": [...]}}.
         numbers: as of `epochs`.
+        one_right: whether queries have one right answer where a curve is flat.
     """
     with style() as matplotlib:
         figure, axes = _both_sides(matplotlib, curves, title, lambda percent: range(0, 101, 10), numbers)
         axes[0].set_ylabel("precision (%)")
         for axis, side in zip(axes, SIDES, strict=True):
-            axis.set_xlabel("recall (%)" + _flat(curves, side, ONE_RIGHT))
+            axis.set_xlabel("recall (%)" + _flat(curves, side, ONE_RIGHT if one_right else ""))
             axis.set_xlim(-3, 103)
             axis.set_ylim(0, min(103, axis.get_ylim()[1]))
         return figure

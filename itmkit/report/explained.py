@@ -59,12 +59,12 @@ def explained(found: Explanation, picture: Image.Image | None = None, *, run: st
         title = (
             f"{found.image}: score {found.score:.3f}{f' by {run}' if run else ''}{f' ({members})' if members else ''}"
         )
-        blocks = [_pictures(matplotlib, found, picture), *_words(matplotlib, found, picture, into)]
+        blocks = [word_panels(matplotlib, found, picture), *_words(matplotlib, found, picture, into)]
         return page(matplotlib, title, blocks, width=into.page)
 
 
 def write_explained(found: Explanation, path: Path, picture: Image.Image | None = None, *, run: str = "") -> None:
-    """Writes an explanation by the ending of `path`: a figure as .svg or .png, its numbers as .json.
+    """Writes an explanation by the ending of `path`: a figure as .svg, .png or .pdf, its numbers as .json.
 
     Raises:
         ItmkitError: another ending, or a file of another kind is there.
@@ -80,7 +80,7 @@ def check_target(path: Path) -> None:
     """Raises ItmkitError where `write_explained` would: before anything else is done."""
     kind = path.suffix.lower().removeprefix(".")
     if kind not in (*METADATA, "json"):
-        raise ItmkitError(f"{path}: an explanation is written as .svg, .png or .json")
+        raise ItmkitError(f"{path}: an explanation is written as .svg, .png, .pdf or .json")
     if kind == "json":
         check_replaces(path, _is_explanation, "an explanation")
     else:
@@ -96,19 +96,19 @@ def _is_explanation(path: Path) -> bool:
     return isinstance(kept, dict) and {"image", "text", "score", "words", "quantities"} <= kept.keys()
 
 
-def _has_boxes(found: Explanation) -> bool:
+def has_boxes(found: Explanation) -> bool:
     """Whether the regions have places: imported features may come without them."""
     return bool(min(found.size) > 0 and len(found.boxes) and (found.boxes[:, 2:] > found.boxes[:, :2]).any())
 
 
-def _pictures(matplotlib: Any, found: Explanation, picture: Image.Image | None) -> Block:
-    """The picture with its regions at the left, over two rows; panels of words beside and below it."""
-    placed = _has_boxes(found)
+def word_panels(matplotlib: Any, found: Explanation, picture: Image.Image | None, most: int = MOST) -> Block:
+    """The picture with its regions at the left, over two rows; panels of at most so many words beside and below it."""
+    placed = has_boxes(found)
     attention = found.attention if placed else None
-    words = content_words(found) if attention is not None else []
+    words = content_words(found, most) if attention is not None else []
     size = found.size if min(found.size) > 0 else picture.size if picture is not None else (4, 3)
     beside = [(x, y) for y in (0, 1) for x in range(2, _ACROSS)]
-    cells = [*beside, *((n % _ACROSS, 2 + n // _ACROSS) for n in range(MOST))]
+    cells = [*beside, *((n % _ACROSS, 2 + n // _ACROSS) for n in range(most))]
     wide, high = fitted(size, _CELL, _TALLEST)
     row = _ABOVE + high + _BELOW
     rows = 2 + max(0, -(-(len(words) - len(beside)) // _ACROSS)) if words else 0
@@ -155,8 +155,8 @@ def _words(matplotlib: Any, found: Explanation, picture: Image.Image | None, int
             blocks.append(sentence.heat_map(matplotlib, into, each["entropy"], regions, f"entropy{of}"))
         elif {"words_to_regions", "regions_to_words"} <= each.keys():
             hears, heard = each["words_to_regions"], each["regions_to_words"]
-            blocks.append(sentence.edges(into, hears, heard, regions, _crops(found, picture)))
-    if found.attention is not None and not _has_boxes(found):
+            blocks.append(sentence.edges(into, hears, heard, regions, crops_of(found, picture)))
+    if found.attention is not None and not has_boxes(found):
         blocks.append(sentence.heat_map(matplotlib, into, found.attention, regions, "attention"))
     blocks.append(sentence.bars(into, found.importance, "importance"))
     for member, each in found.quantities.items():
@@ -166,9 +166,9 @@ def _words(matplotlib: Any, found: Explanation, picture: Image.Image | None, int
     return blocks
 
 
-def _crops(found: Explanation, picture: Image.Image | None) -> list[Image.Image | None]:
+def crops_of(found: Explanation, picture: Image.Image | None) -> list[Image.Image | None]:
     """Every region cut out of the picture."""
-    if picture is None or not _has_boxes(found):
+    if picture is None or not has_boxes(found):
         return [None] * len(found.boxes)
     shares = np.clip(found.boxes / np.tile(found.size, 2), 0, 1) * np.tile(picture.size, 2)
     corners = [(int(x1), int(y1), max(int(x2), int(x1) + 1), max(int(y2), int(y1) + 1)) for x1, y1, x2, y2 in shares]

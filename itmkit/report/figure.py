@@ -9,10 +9,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from itmkit.errors import ItmkitError
 from itmkit.files import atomic_path, check_replaces
+from itmkit.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +27,12 @@ HALO = "white"  # around thin dark strokes over bars
 DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.5)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MOST = len(COLOURS) * len(DASHES)  # series that can be told apart
-METADATA = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
+METADATA: dict[str, dict[str, None]] = {
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+Format = Literal["svg", "png", "pdf"]
 
 _TEXT, _LINE = 6.5, 0.135  # points; inches from one line of the legend to the next
 _LETTER = 0.054  # inches, about, of one in such a text
@@ -58,6 +64,7 @@ _STYLE = {
     "savefig.dpi": 300,
     "svg.fonttype": "none",
     "svg.hashsalt": "itmkit",
+    "pdf.fonttype": 42,  # TrueType: journals refuse the other
 }
 
 
@@ -69,11 +76,13 @@ def drawing_package() -> Any:
     try:
         import matplotlib
         import matplotlib.figure
+        import matplotlib.font_manager
         import matplotlib.lines
         import matplotlib.patches
         import matplotlib.patheffects
         import matplotlib.spines
         import matplotlib.text
+        import matplotlib.textpath
         import matplotlib.ticker
     except ImportError:
         raise ItmkitError("drawing needs the package matplotlib: pip install 'itmkit[report]'") from None
@@ -178,7 +187,7 @@ def wrapped(text: str, width: int) -> str:
 
 
 def save(figure: Figure, path: Path, *, transparent: bool = False) -> None:
-    """Writes an SVG (with text as text) or a PNG of 300 dots an inch, by the ending of `path`.
+    """Writes an SVG or PDF (with text as text) or a PNG of 300 dots an inch, by the ending of `path`.
 
     Args:
         transparent: no background, and text and axes in a grey that is read on white and on dark pages. The figure
@@ -196,6 +205,9 @@ def save(figure: Figure, path: Path, *, transparent: bool = False) -> None:
     with style() as matplotlib, warnings.catch_warnings():
         if transparent:
             _in_grey(matplotlib, figure)
+        for text in figure.findobj(matplotlib.text.Text):  # names of runs and data sets may hold controls
+            if (plain := visible(text.get_text(), keep="\n")) != text.get_text():
+                text.set_text(plain)
         # Letters that the font lacks: an SVG keeps them as text, a PNG has boxes in their place.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(out, format=kind, metadata=METADATA[kind], transparent=transparent)
@@ -205,10 +217,10 @@ def save(figure: Figure, path: Path, *, transparent: bool = False) -> None:
 
 
 def is_figure(path: Path) -> bool:
-    """Whether a file is an SVG or a PNG, by its first bytes."""
+    """Whether a file is an SVG, a PNG or a PDF, by its first bytes."""
     with open(path, "rb") as file:
         head = file.read(16)
-    return head.startswith((b"\x89PNG", b"<?xml", b"<svg"))
+    return head.startswith((b"\x89PNG", b"<?xml", b"<svg", b"%PDF-"))
 
 
 def _in_grey(matplotlib: Any, figure: Figure) -> None:

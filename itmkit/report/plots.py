@@ -6,58 +6,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.protocols import protocol
+from itmkit.evaluation.slices import CATEGORY
 from itmkit.report import bars, curves, intervals
 from itmkit.report.alpha import alpha
+from itmkit.report.categories import categories
+from itmkit.report.choice import SINGLE, Choice, Drawing, data_name, titled
 from itmkit.report.colours import Colours
-from itmkit.report.figure import MOST, drawing_package, save
-from itmkit.report.results import comparison, course, evaluation
-from itmkit.typed import read_strict_json
-from itmkit.workspace import Workspace, result_path
+from itmkit.report.evaluated import evaluated
+from itmkit.report.figure import Format, drawing_package, save
+from itmkit.report.of_scores import retrieved, scores
+from itmkit.report.results import comparison, course
+from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-SINGLE = "single"
-NAMELESS = ("csv", "jsonl", "karpathy", "scan", "hand-made", "unknown")  # kinds that say nothing of what it is
-# What `itmkit evaluate` writes only when asked: key of a result, option that asks for it.
-ASKED = {"curves": "--curves", "slices": "--slices", "by_label": "--labels", "alpha": "--alpha 0,0.2,0.5,0.8,1"}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What to draw of.
-
-    Attributes:
-        runs: which; all that have what is drawn where none is named.
-        split: of evaluations and comparisons.
-        comparison: the prefix of an `itmkit compare`.
-        figure: of that comparison: rsum, "i2t R@1", ...
-        members: with the single members of ensembles. Figures over epochs have them in any case.
-        labels: how many, those with the most queries.
-    """
-
-    colours: Colours
-    runs: Sequence[str] = ()
-    split: str = "test"
-    comparison: str = "compare"
-    figure: str = "rsum"
-    members: bool = False
-    labels: int = 20
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure, the name of its file without ending, and its series by the names that it shows."""
-
-    what: str
-    name: str
-    title: str
-    series: list[str]
-    figure: Figure
 
 
 @dataclass(frozen=True)
@@ -78,7 +44,7 @@ def plot(
     what: Sequence[str],
     *,
     out: Path | None = None,
-    format: Literal["svg", "png"] = "svg",
+    format: Format = "svg",
     transparent: bool = False,
     **choice: Any,
 ) -> list[Plot]:
@@ -88,7 +54,7 @@ def plot(
         what: names of `PLOTS`.
         out: a folder; plots/ of the workspace where it is None.
         transparent: no background, see `itmkit.report.figure.save`.
-        choice: attributes of `Choice`: runs, split, comparison, figure, members, labels.
+        choice: attributes of `itmkit.report.choice.Choice`: runs, split, comparison, ...
 
     Raises:
         ItmkitError: matplotlib is missing; what is not there to be drawn, with the command that makes it.
@@ -134,7 +100,7 @@ def _epochs(workspace: Workspace, choice: Choice) -> Drawing:
     kinds = {run: f"ensemble of {len(lines) - 1}" if len(lines) > 1 else SINGLE for run, (lines, _) in found.items()}
     images = {run: count for run, (_, count) in found.items()}
     says = f"{data_name(workspace)}, val"
-    title, named = _titled(says, {run: f"{count:,} images" for run, count in images.items()}, kinds)
+    title, named = titled(says, {run: f"{count:,} images" for run, count in images.items()}, kinds)
     title += "" if len(set(images.values())) == 1 else ": not comparable"
     title = f"{names[0] if len(found) == 1 else 'runs'} over epochs: {title}"
     lines_of = {named[run]: lines for run, (lines, _) in found.items()}
@@ -144,24 +110,50 @@ def _epochs(workspace: Workspace, choice: Choice) -> Drawing:
 
 
 def _cmc(workspace: Workspace, choice: Choice) -> Drawing:
-    title, found, numbers = _evaluated(workspace, choice, "curves", "R@k for every k")
-    drawn = {name: {side: mine["curves"][side]["cmc"] for side in curves.SIDES} for name, mine in found.items()}
-    figure = curves.cmc(drawn, title, numbers=numbers)
-    return Drawing("cmc", f"cmc-{choice.split}", title, list(drawn), figure)
+    return _curve(workspace, choice, "cmc", "cmc", "R@k for every k", curves.cmc)
 
 
 def _precision(workspace: Workspace, choice: Choice) -> Drawing:
-    title, found, numbers = _evaluated(workspace, choice, "curves", "precision over recall")
-    drawn = {name: {side: mine["curves"][side]["eleven"] for side in curves.SIDES} for name, mine in found.items()}
-    figure = curves.precision(drawn, title, numbers=numbers)
-    return Drawing("precision", f"precision-{choice.split}", title, list(drawn), figure)
+    draw = partial(curves.precision, one_right=choice.by == "own")
+    return _curve(workspace, choice, "precision", "eleven", "precision over recall", draw)
+
+
+def _curve(
+    workspace: Workspace, choice: Choice, what: str, kind: str, metric: str, draw: Callable[..., Figure]
+) -> Drawing:
+    """A line of every run, of its own captions and images, or by shared labels."""
+    by_labels = choice.by == "labels"
+    key, holds = ("curves by labels", "labels") if by_labels else ("curves", "curves")
+    metric += " by shared labels" if by_labels else ""
+    title, found, numbers = evaluated(workspace, choice, key, metric)
+    drawn = {name: {side: mine[holds][side][kind] for side in curves.SIDES} for name, mine in found.items()}
+    figure = draw(drawn, title, numbers=numbers)
+    name = f"{what}-{choice.split}" + ("-labels" if by_labels else "")
+    return Drawing(what, name, title, list(drawn), figure)
 
 
 def _slices(workspace: Workspace, choice: Choice) -> Drawing:
-    title, found, numbers = _evaluated(workspace, choice, "slices", "R@1 of parts of the queries")
-    drawn = {name: [*_of_all(mine), *mine["slices"]] for name, mine in found.items()}
+    title, found, numbers = evaluated(workspace, choice, "slices", "R@1 of parts of the queries")
+    drawn = {
+        name: [*_of_all(mine), *(one for one in mine["slices"] if not one["name"].startswith(CATEGORY))]
+        for name, mine in found.items()
+    }
     figure = intervals.slices(drawn, title, numbers=numbers)
     return Drawing("slices", f"slices-{choice.split}", title, list(drawn), figure)
+
+
+def _categories(workspace: Workspace, choice: Choice) -> Drawing:
+    title, found, numbers = evaluated(workspace, choice, "slices by super-category", "R@K by super-category")
+    drawn = {
+        name: [
+            one | {"name": one["name"].removeprefix(CATEGORY)}
+            for one in mine["slices"]
+            if one["name"].startswith(CATEGORY)
+        ]
+        for name, mine in found.items()
+    }
+    figure = categories(drawn, title, numbers=numbers)
+    return Drawing("categories", f"categories-{choice.split}", title, list(drawn), figure)
 
 
 def _of_all(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -176,7 +168,7 @@ def _of_all(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _labels(workspace: Workspace, choice: Choice) -> Drawing:
-    title, found, numbers = _evaluated(workspace, choice, "by_label", "R@1 by label")
+    title, found, numbers = evaluated(workspace, choice, "by_label", "R@1 by label")
     drawn = {name: mine["by_label"] for name, mine in found.items()}
     there = max(len(rows) for rows in next(iter(drawn.values())).values())
     if there > choice.labels:
@@ -186,7 +178,7 @@ def _labels(workspace: Workspace, choice: Choice) -> Drawing:
 
 
 def _alpha(workspace: Workspace, choice: Choice) -> Drawing:
-    title, found, numbers = _evaluated(workspace, choice, "alpha", "R@1 by weight of the members")
+    title, found, numbers = evaluated(workspace, choice, "alpha", "R@1 by weight of the members")
     drawn = {name: mine["alpha"] for name, mine in found.items()}
     return Drawing("alpha", f"alpha-{choice.split}", title, list(drawn), alpha(drawn, title, numbers=numbers))
 
@@ -213,6 +205,17 @@ def _compare(workspace: Workspace, choice: Choice) -> Drawing:
     return Drawing("compare", name, title, [row["name"] for row in rows], figure)
 
 
+def _of_a_pair(what: str) -> Callable[[Workspace, Choice], Drawing]:
+    """A figure that is drawn with a trained matcher."""
+
+    def draw(workspace: Workspace, choice: Choice) -> Drawing:
+        from itmkit.report import of_pairs  # loads torch, which figures of files do without
+
+        return of_pairs.draw(what, workspace, choice)
+
+    return draw
+
+
 # What may be drawn, in the order of the pipeline.
 PLOTS: dict[str, Callable[[Workspace, Choice], Drawing]] = {
     "epochs": _epochs,
@@ -222,73 +225,11 @@ PLOTS: dict[str, Callable[[Workspace, Choice], Drawing]] = {
     "slices": _slices,
     "labels": _labels,
     "alpha": _alpha,
+    "categories": _categories,
+    "scores": scores,
+    "retrieved": retrieved,
+    "attention": _of_a_pair("attention"),
+    "entropy": _of_a_pair("entropy"),
+    "edges": _of_a_pair("edges"),
+    "blocks": _of_a_pair("blocks"),
 }
-
-
-def data_name(workspace: Workspace) -> str:
-    """What the data set is called: by its kind (flickr8k, scenes, ...), where that says nothing by the workspace."""
-    path = workspace.dataset_info_path
-    info = read_strict_json(path) if path.exists() else {}
-    kind = info.get("kind") if isinstance(info, dict) else None
-    return kind if isinstance(kind, str) and kind not in NAMELESS else workspace.root.resolve().name
-
-
-def _evaluated(
-    workspace: Workspace, choice: Choice, key: str, metric: str
-) -> tuple[str, dict[str, dict[str, Any]], list[int]]:
-    """The title, {name in the figure: a result of eval-SPLIT.json that has `key`}, and the numbers of their looks."""
-    split, option = choice.split, ASKED[key]
-    command = f"`itmkit evaluate --run {{}} --split {split} {option}`"
-    folder = workspace.root / "runs"
-    there = sorted(path.parent.name for path in folder.glob(f"*/{result_path(folder, split).name}"))
-    found: dict[str, Any] = {}
-    facts, problems = {}, []
-    for name in choice.runs or there:
-        try:
-            facts[name] = evaluation(workspace, name, split)
-        except ItmkitError as error:
-            missing = not result_path(workspace.run(name), split).exists()
-            problems += [f"{problem} {option}" for problem in error.problems] if missing else error.problems
-            continue
-        mine = [one for one in facts[name]["results"] if one["name"] == name or choice.members]
-        without = [one["name"] for one in mine if not _has(one, key)]
-        if not mine:
-            wrong = f"has no result of {name} itself; run `itmkit evaluate --run {name} --split {split}` again"
-            problems.append(f"{result_path(workspace.run(name), split)}: {wrong}")
-        elif without and choice.runs:
-            problems.append(f"{result_path(workspace.run(name), split)}: has no {key}; run {command.format(name)}")
-        found |= {one["name"]: (one, facts[name]) for one in mine if one["name"] not in without}
-    if problems:
-        raise ItmkitError(problems)
-    if not found:
-        raise ItmkitError(f"{folder}: no run has {key} of split {split!r}; run {command.format('NAME')}")
-    folds = {of["folds"] for _, of in found.values()}
-    says = f"{metric}: {data_name(workspace)}, {split}" + ("" if folds == {1} else f" (mean of {max(folds)} folds)")
-    images = {name: f"{of['images']:,} images" for name, (_, of) in found.items()}
-    title, named = _titled(says, images, {name: one["kind"] for name, (one, _) in found.items()})
-    return title, {named[name]: one for name, (one, _) in found.items()}, choice.colours.of(list(found))
-
-
-def _has(result: dict[str, Any], key: str) -> bool:
-    """Whether a result has what is to be drawn: no slices, or no label in either direction, are nothing."""
-    found = result.get(key) or {}
-    return bool(found) and (key != "by_label" or all(found.values()))
-
-
-def _titled(split: str, images: dict[str, str], kinds: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """A title, and {name: name in the figure}: what all have in common stands in the title, what differs in the names.
-
-    Args:
-        images: {name: how many in words}. kinds: {name: "single" or "ensemble of N"}.
-    """
-    if len(images) > MOST:
-        raise ItmkitError(
-            f"{len(images)} series: more than {MOST} cannot be told apart in a figure; name some with --run"
-        )
-    parts, suffixes = [split], dict.fromkeys(images, "")
-    for facts, several in ((images, "different numbers of images"), (kinds, "singles and ensembles")):
-        same = set(facts.values())
-        parts.append(next(iter(same)) if len(same) == 1 else several)
-        if len(same) > 1:
-            suffixes = {name: f"{said}, {facts[name]}" if said else facts[name] for name, said in suffixes.items()}
-    return ", ".join(parts), {name: f"{name} ({said})" if said else name for name, said in suffixes.items()}

@@ -166,17 +166,20 @@ def edges(
     heard: np.ndarray,
     regions: Sequence[str],
     crops: Sequence[Image.Image | None],
+    *,
+    lines: float = 1.0,
 ) -> Block:
     """Words above and the most joined regions below, joined by lines: what each word hears of each region, and the
     other way round.
 
     Args:
         hears, heard: (L, R) weights, from 0 to 1. crops: (R,) the regions as pictures, None where there are none.
+        lines: inches from words to regions.
     """
-    kept = np.sort(np.argsort(-(hears.max(axis=0) + heard.max(axis=0)), kind="stable")[:_THUMBS])
+    kept = most_joined(hears, heard)
     room = into.width / len(kept)
     side = min(room - 0.05, 0.42)
-    lines, below = 1.0, side + 0.12
+    below = side + 0.12
 
     def draw(place: Place) -> None:
         axis = bare(place(LEFT, 0, into.width, lines))
@@ -206,6 +209,11 @@ def edges(
             axis.text(6 / 72 - LEFT, height, says, color=colour, fontsize=SMALL)
 
     return Block(lines + below, draw)
+
+
+def most_joined(hears: np.ndarray, heard: np.ndarray) -> np.ndarray:
+    """The regions that the figure of edges shows, in their order; arguments as of `edges`."""
+    return np.sort(np.argsort(-(hears.max(axis=0) + heard.max(axis=0)), kind="stable")[:_THUMBS])
 
 
 def _row_name(axis: Any, says: str) -> None:

@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image
 
 from itmkit.report.figure import COLOURS
-from itmkit.report.page import SMALL, bare, shown
+from itmkit.report.page import LETTER, SMALL, bare, shown
 
 DARK = 0.3  # brightness of what no strong region covers
 OUTLINED = 3  # regions, where they are few; of patches only the strongest is
+_AT_RIGHT = 0.6  # of the width, from which the name of a box ends at its right side
 _DOTS = 200  # an inch, of the pictures in a figure
 _FRAME, _PLAIN = COLOURS[5], COLOURS[4]  # orange, which stands out in the dark; sky blue
 
@@ -81,13 +82,17 @@ def draw_boxes(
     if len(shares) <= 60:
         for region in range(len(shares)):
             _frame(axis, matplotlib, shares[region], _PLAIN, 0.5)
-    free: list[np.ndarray] = []
+    inches = axis.get_window_extent().width / axis.figure.dpi
+    taken: list[tuple[float, float, float]] = []  # left, right and top of the names so far, in shares of the picture
     for region in named:
         _frame(axis, matplotlib, shares[region], _FRAME, 1.0)
-        corner = shares[region][:2]
-        if all(np.abs(corner - other).max() > 0.06 for other in free):  # names over names cannot be read
-            _label(axis, shares[region], shown(region_name(names, region), 24))
-            free.append(corner)
+        name = shown(region_name(names, region), 24)
+        left, top, right, _ = np.clip(shares[region], 0, 1)
+        wide = (len(name) * LETTER * SMALL / 6.5 + 0.03) / inches
+        begin = right - wide if left > _AT_RIGHT else left
+        if all(begin > b or begin + wide < a or abs(top - y) > 0.06 for a, b, y in taken):  # else neither can be read
+            _label(axis, shares[region], name)
+            taken.append((begin, begin + wide, top))
 
 
 def _show(axis: Any, pixels: np.ndarray) -> None:
@@ -105,7 +110,7 @@ def _frame(axis: Any, matplotlib: Any, box: np.ndarray, colour: str, width: floa
 def _label(axis: Any, box: np.ndarray, text: str) -> None:
     """At the upper left corner of a box, or at the upper right one where the text would leave the picture."""
     left, top, right, _ = np.clip(box, 0, 1)
-    at_right = left > 0.6
+    at_right = left > _AT_RIGHT
     behind = {"facecolor": "black", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
     axis.text(
         right if at_right else left,

@@ -104,7 +104,10 @@ class Chosen:
 
 
 class ScoreFile:
-    """A file of scores. Raises ItmkitError if it is not one, or holds anything but plain data."""
+    """A file of scores. Raises ItmkitError if it is not one, or holds anything but plain data.
+
+    made_by: what it says of its origin, in words; "" where it says nothing.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -118,6 +121,7 @@ class ScoreFile:
                 self.shape: tuple[int, int] = file["scores"].shape
                 self.images, self.captions = _strings(file["images"]), _strings(file["captions"])
                 written = file.attrs.get(DIGEST)
+                self.made_by = str(file.attrs.get("made_by", ""))
         except FileNotFoundError:
             raise ItmkitError(f"{path}: no such file") from None
         except DAMAGE as error:

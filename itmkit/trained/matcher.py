@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -159,6 +159,25 @@ class Matcher:
     def explain(self, image: AnyImage, text: str) -> Explanation:
         """What the score of one image with one caption comes from. See `itmkit.trained.explain.Explanation`."""
         return explain(self, image, text)
+
+    def block_attention(self, image: AnyImage) -> dict[str, np.ndarray]:
+        """How much each region of an image attends to each block of the picture (GLFN, figure 7).
+
+        Returns:
+            {member: (R, M) float32}: the M blocks row by row, as many rows as columns; each region's sum to one, or
+            are zeros where there is no such region. Empty for methods that know no blocks.
+        """
+        blocks: dict[str, Callable[[ImageBatch], torch.Tensor | None]] = {
+            name: getattr(network, "block_attention")  # noqa: B009  (mypy takes an attribute of a module for a tensor)
+            for name, network in self.members.items()
+            if hasattr(network, "block_attention")
+        }
+        if not blocks:
+            return {}
+        batch = self._image_batch([image])[0].to(self.device)
+        with torch.inference_mode():
+            found = {name: attention(batch) for name, attention in blocks.items()}
+        return {name: each[0].float().cpu().numpy() for name, each in found.items() if each is not None}
 
     def picture(self, image: AnyImage) -> Image.Image:
         """The picture that the boxes of an explanation belong to: upright, RGB, at most 2,000 pixels a side.

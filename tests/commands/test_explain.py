@@ -62,7 +62,7 @@ def test_a_figure_of_a_new_picture_with_the_path_of_a_run(
     assert "new.png: score" in written and ">entropy<" in written and ">nsubj<" not in written
     assert str(tmp_path / "figure.svg") in capsys.readouterr().out
     assert explain(elsewhere, given, "-o", "new.jpg", image="new.png") == 2
-    assert ".svg, .png or .json" in capsys.readouterr().err
+    assert ".svg, .png, .pdf or .json" in capsys.readouterr().err
 
 
 def test_without_its_picture_the_figure_is_grey_and_says_so(

@@ -111,3 +111,49 @@ def test_real_sample(tmp_path: Path, test_data: Path) -> None:
     images = workspace.dataset().images
     assert {image.id: (image.width, image.height) for image in images} == sizes
     assert sum(bool(image.labels) for image in images) >= 38
+
+
+def test_super_categories_are_kept_and_older_data_sets_get_them(tmp_path: Path) -> None:
+    train = captions_file(tmp_path, "captions_train2017.json", [5, 7])
+    save_picture(tmp_path / f"{5:012d}.jpg")
+    save_picture(tmp_path / f"{7:012d}.jpg", colour=1)
+    instances = instances_file(tmp_path, [(7, 18), (7, 1), (7, 3), (7, 4), (5, 4)])
+    content = json.loads(instances.read_text())
+    kinds = {1: "person", 18: "animal", 3: "vehicle"}
+    for category in content["categories"]:
+        category["supercategory"] = kinds[category["id"]]
+    content["categories"].append({"id": 4, "name": "thing"})  # files in COCO's layout often have none
+    instances.write_text(json.dumps(content))
+    workspace = Workspace(tmp_path / "work")
+
+    def prepare() -> bool:
+        return prepare_coco(workspace, [train], images=tmp_path, instances=[instances]).unchanged
+
+    assert not prepare() and prepare()
+    five, seven = workspace.dataset().images
+    assert (five.labels, five.supercategories) == (("thing",), ())
+    assert seven.labels == ("person", "dog", "car", "thing")
+    assert seven.supercategories == ("person", "animal", "vehicle")
+    written = workspace.dataset_path.read_text()
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert "supercategories" not in lines[0]
+    del lines[1]["supercategories"]  # as older versions wrote it
+    before = workspace.dataset().captions_digest
+    workspace.dataset_path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    assert prepare() and workspace.dataset_path.read_text() == written
+    assert workspace.dataset().captions_digest == before
+
+
+def test_an_instance_without_a_category_is_reported_not_fatal(tmp_path: Path) -> None:
+    train = captions_file(tmp_path, "captions_train2017.json", [5])
+    save_picture(tmp_path / f"{5:012d}.jpg")
+    instances = instances_file(tmp_path, [(5, 1)])
+    content = json.loads(instances.read_text())
+    content["annotations"] += [{"id": 9, "image_id": 5}, {"id": 10, "image_id": 5, "category_id": None}]
+    instances.write_text(json.dumps(content))
+    with pytest.raises(ItmkitError) as error:
+        prepare_coco(Workspace(tmp_path / "work"), [train], images=tmp_path, instances=[instances])
+    assert [problem.partition(": ")[2] for problem in error.value.problems] == [
+        "annotations[1]: 'category_id' is missing (--skip-damaged leaves such records out)",
+        "annotations[2]: 'category_id' is missing",
+    ]

@@ -190,3 +190,22 @@ def test_real_file_with_few_of_its_pictures(tmp_path: Path, test_data: Path) -> 
     assert len(result.skipped) == 2080
     assert {(image.width, image.height) for image in workspace.dataset().images} == {(256, 256)}
     assert all(image.file and image.file.endswith(".tif") for image in workspace.dataset().images)
+
+
+def test_instances_of_coco_become_labels(tmp_path: Path) -> None:
+    save_picture(tmp_path / "0.jpg")
+    save_picture(tmp_path / "1.jpg", colour=1)
+    instances = tmp_path / "instances_val2014.json"
+    categories = [{"id": 18, "name": "dog", "supercategory": "animal"}, {"id": 1, "name": "person"}]
+    annotations = [{"image_id": 391895, "category_id": c} for c in (1, 18, 18)] + [{"image_id": 9, "category_id": 1}]
+    instances.write_text(json.dumps({"annotations": annotations, "categories": categories}))
+    file = write(tmp_path, entry(0, "test", cocoid=391895), entry(1, "test", cocoid=42))
+    workspace = Workspace(tmp_path / "work")
+    prepare_karpathy(workspace, file, images=tmp_path, instances=[instances])
+    images = workspace.dataset().images
+    assert [image.labels for image in images] == [("dog", "person"), ()]
+    assert [image.supercategories for image in images] == [("animal",), ()]
+    assert workspace.dataset().info["settings"]["instances"] == ["instances_val2014.json"]
+    file = write(tmp_path, entry(0), entry(1))
+    with pytest.raises(ItmkitError, match=r"have no cocoid, by which --instances finds their categories"):
+        prepare_karpathy(Workspace(tmp_path / "flickr"), file, images=tmp_path, instances=[instances])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itmkit.evaluation.slices import WORDS, bins, image_slices, slices, text_slices
+from itmkit.evaluation.slices import WORDS, bins, category_slices, image_slices, slices, text_slices
 from itmkit.scoring.metrics import Direction, QueryRanks
 from itmkit.statistics.bootstrap import direction_intervals
 
@@ -82,6 +82,18 @@ def test_images_are_sliced_by_their_regions() -> None:
         "regions 36 and more": 2,
     }
     assert found["regions 36 and more"].figures["meanr"].value == 6.5 and found["regions below 10"].side == "i2t"
+
+
+def test_both_directions_by_super_category_of_the_image() -> None:
+    found = category_slices(RANKS, [("animal", "vehicle"), ("animal",), ()], resamples=50)
+    says = [(one.side, one.name, one.queries, one.figures["R@1"].value, one.figures["R@5"].value) for one in found]
+    assert says == [
+        ("i2t", "supercategory animal", 2, 50.0, 100.0),
+        ("i2t", "supercategory vehicle", 1, 100.0, 100.0),
+        ("t2i", "supercategory animal", 4, 25.0, 50.0),
+        ("t2i", "supercategory vehicle", 2, 50.0, 100.0),
+    ]
+    assert category_slices(RANKS, [(), (), ()]) == []
 
 
 def test_intervals_are_those_of_the_queries_in_the_slice() -> None:

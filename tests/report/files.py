@@ -55,6 +55,10 @@ def result(name: str, r1: float, *, kind: str = "single", asked: bool = True) ->
         ]
         weighed = [{"alpha": a, "i2t": recalls(r1 + 9 * a), "t2i": recalls(r1 - 9 * a)} for a in (0.0, 1.0, 0.5)]
         found["alpha"] = {"weight_of": "i2t", "values": weighed}
+        recalled = {f"R@{k}": interval | {"value": r1 + more} for k, more in ((1, 0), (5, 20), (10, 30))}
+        found["slices"] += [
+            {"side": side, "name": "supercategory animal", "queries": 9, "figures": recalled} for side in ("i2t", "t2i")
+        ]
         found["by_label"] = {
             side: [
                 {"label": label, "queries": 10 * place, "R@1": abs(r1 + 5 * (-1) ** place * place)}

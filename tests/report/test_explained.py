@@ -139,5 +139,5 @@ def test_the_same_explanation_is_the_same_bytes_and_replaces_only_its_kind(tmp_p
         with pytest.raises(ItmkitError, match="is there already"):
             write_explained(explanation(), tmp_path / name, PICTURE)
         assert (tmp_path / name).read_text() == '{"mine": 1}'
-    with pytest.raises(ItmkitError, match=r"\.svg, \.png or \.json"):
-        check_target(tmp_path / "a.pdf")
+    with pytest.raises(ItmkitError, match=r"\.svg, \.png, \.pdf or \.json"):
+        check_target(tmp_path / "a.tif")

@@ -34,7 +34,7 @@ def test_series_look_different() -> None:
     assert len({(one["color"], one["marker"]) for one in marks}) == MOST
 
 
-@pytest.mark.parametrize("kind", ["svg", "png"])
+@pytest.mark.parametrize("kind", ["svg", "png", "pdf"])
 def test_the_same_data_are_the_same_bytes(kind: str, tmp_path: Path) -> None:
     matplotlib = pytest.importorskip("matplotlib")
     files = [tmp_path / f"{number}.{kind}" for number in range(3)]
@@ -90,7 +90,7 @@ def test_settings_outside_are_left_alone() -> None:
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    with pytest.raises(ItmkitError, match=r"a\.jpg: figures are written as \.svg or \.png"):
+    with pytest.raises(ItmkitError, match=r"a\.jpg: figures are written as \.svg or \.png or \.pdf"):
         save(cmc(CURVES, "title"), tmp_path / "a.jpg")
     assert not list(tmp_path.iterdir())
 

@@ -12,11 +12,13 @@ from itmkit.errors import ItmkitError
 from itmkit.files import write_text
 from itmkit.report import plots as plots_module
 from itmkit.report.figure import MOST
-from itmkit.report.plots import PLOTS, plot
+from itmkit.report.plots import plot
 from itmkit.workspace import Workspace
 from tests.report import files
 
 pytest.importorskip("matplotlib")
+
+OF_FILES = ["epochs", "compare", "cmc", "precision", "slices", "labels", "alpha", "categories"]
 
 
 @pytest.fixture
@@ -41,11 +43,12 @@ def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_everything_of_a_workspace(workspace: Workspace) -> None:
-    plots = plot(workspace, list(PLOTS), split="val")
+    plots = plot(workspace, OF_FILES, split="val")
     names = ["epochs", "compare-compare-val", "cmc-val", "precision-val", "slices-val", "labels-val", "alpha-val"]
+    names += ["categories-val"]
     assert [one.path for one in plots] == [workspace.root / "plots" / f"{name}.svg" for name in names]
     both = ["both (ensemble of 2)", "one (single)"]
-    assert [one.series for one in plots] == [both, ["scan", "vsepp"], *[both] * 5]
+    assert [one.series for one in plots] == [both, ["scan", "vsepp"], *[both] * 6]
     for one in plots:
         written = one.path.read_text(encoding="utf-8")
         told = [one.title] if len(one.title) <= 56 else one.title.replace(": ", ":|").split("|")
@@ -60,8 +63,9 @@ def test_everything_of_a_workspace(workspace: Workspace) -> None:
         ["R@1 of parts of the queries", "scenes, val, 100 images, singles and ensembles"],
         ["R@1 by label", "scenes, val, 100 images, singles and ensembles"],
         ["R@1 by weight of the members", "scenes, val, 100 images, singles and ensembles"],
+        ["R@K by super-category", "scenes, val, 100 images, singles and ensembles"],
     ]
-    again = plot(workspace, list(PLOTS), split="val", out=workspace.root / "again")
+    again = plot(workspace, OF_FILES, split="val", out=workspace.root / "again")
     assert [one.path.read_bytes() for one in again] == [one.path.read_bytes() for one in plots]
 
 
@@ -132,7 +136,7 @@ def test_slices_begin_with_all_queries_and_labels_are_counted(workspace: Workspa
     slices, labels = plot(workspace, ["slices", "labels"], runs=["one"], split="val", labels=2)
     written = slices.path.read_text(encoding="utf-8")
     assert ">all (100)<" in written and ">all (500)<" in written and ">words 8-9 (120)<" in written
-    assert "words below 8" not in written
+    assert "words below 8" not in written and "animal" not in written  # which categories draws
     assert labels.title.endswith("val, 100 images, single; the 2 labels of 3 with the most queries")
 
 
@@ -151,6 +155,35 @@ def test_all_queries_have_the_interval_of_the_evaluation(workspace: Workspace) -
     assert label("one", intervals=known, slices=slices) == "R@1 (%) and its 95% interval"
 
 
+def test_curves_by_labels(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: dict[str, Any] = {}
+    monkeypatch.setattr(plots_module, "save", lambda figure, path, **options: figures.update({path.name: figure}))
+    with pytest.raises(ItmkitError, match=r"no run has curves by labels of split 'val'; run `.*--split val --labels`"):
+        plot(workspace, ["cmc"], split="val", by="labels")
+    curve = {"cmc": [10.0, 30.0, 60.0], "eleven": [50.0 - 4 * k for k in range(11)]}
+    files.evaluation(workspace, "one", [files.result("one", 20) | {"labels": {"i2t": curve, "t2i": curve}}])
+    both = plot(workspace, ["cmc", "precision"], split="val", by="labels", runs=["one"])
+    assert [one.path.name for one in both] == ["cmc-val-labels.svg", "precision-val-labels.svg"]
+    assert both[1].title == "precision over recall by shared labels: scenes, val, 100 images, single"
+    for name, key in (("cmc-val-labels.svg", "cmc"), ("precision-val-labels.svg", "eleven")):
+        assert [axis.lines[0].get_ydata().tolist() for axis in figures[name].axes] == [curve[key]] * 2
+    flat = curve | {"eleven": [40.0] * 11}
+    files.evaluation(workspace, "one", [files.result("one", 20) | {"labels": {"i2t": flat, "t2i": flat}}])
+    plot(workspace, ["precision"], split="val", by="labels", runs=["one"])
+    assert figures["precision-val-labels.svg"].axes[0].get_xlabel() == "recall (%)"  # not that each has one answer
+
+
+def test_categories_are_the_slices_of_super_categories(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr(plots_module, "save", lambda figure, path, **options: figures.append(figure))
+    plot(workspace, ["categories"], split="val", runs=["one"])
+    assert [[bar.get_width() for bar in axis.patches] for axis in figures[0].axes] == [[50.0, 40.0, 20.0]] * 2
+    slices = [one for one in files.result("one", 20)["slices"] if "animal" not in one["name"]]
+    files.evaluation(workspace, "one", [files.result("one", 20) | {"slices": slices}])
+    with pytest.raises(ItmkitError, match=r"one/eval-val\.json: has no slices by super-category; .* with --instances"):
+        plot(workspace, ["categories"], split="val", runs=["one"])
+
+
 def test_without_data_nothing_is_drawn_and_the_command_is_named(workspace: Workspace) -> None:
     with pytest.raises(ItmkitError) as error:
         plot(workspace, ["epochs", "cmc", "slices", "labels"], runs=["plain", "none"], split="val")
@@ -165,11 +198,13 @@ def test_without_data_nothing_is_drawn_and_the_command_is_named(workspace: Works
 
 def test_an_empty_workspace(tmp_path: Path) -> None:
     with pytest.raises(ItmkitError) as error:
-        plot(Workspace(tmp_path), list(PLOTS), split="val")
+        plot(Workspace(tmp_path), [*OF_FILES, "scores", "retrieved"], split="val")
     told = "\n".join(error.value.problems)
-    for words in ("itmkit train", "itmkit compare", "--split val --curves`", "--split val --slices`", "--labels`"):
+    asks = ("--curves`", "--slices`", "--labels`", "--save-scores", "--instances")
+    for words in ("itmkit train", "itmkit compare", *asks):
         assert words in told
-    assert len(error.value.problems) == len(PLOTS) - 1  # cmc and precision want the same
+    # cmc and precision want the same, and so do scores and retrieved
+    assert len(error.value.problems) == len(OF_FILES) + 2 - 2
 
 
 @pytest.mark.parametrize(
