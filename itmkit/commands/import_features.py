@@ -60,6 +60,10 @@ def split_pairs(context: click.Context, parameter: click.Parameter, values: tupl
 )  # fmt: skip
 @skip_damaged_option
 @click.option("--skip-empty", is_flag=True, help="Leave out captions without words, and pictures without captions.")
+@click.option(
+    "--exact", is_flag=True,
+    help="Keep features as float32, in twice the space, for the very scores of published weights.",
+)  # fmt: skip
 @options.force_option
 @options.json_option
 def scan(
@@ -70,6 +74,7 @@ def scan(
     size_order: str,
     skip_damaged: bool,
     skip_empty: bool,
+    exact: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -92,6 +97,7 @@ def scan(
         size_order=size_order,  # type: ignore[arg-type]
         skip_damaged=skip_damaged,
         skip_empty=skip_empty,
+        exact=exact,
         force=force,
         progress=console.ConsoleProgress(),
     )

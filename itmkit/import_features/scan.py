@@ -70,6 +70,7 @@ def import_scan(
     size_order: SizeOrder = "width-height",
     skip_damaged: bool = False,
     skip_empty: bool = False,
+    exact: bool = False,
     shard_size: int = 2000,
     force: bool = False,
     progress: Progress = SILENT,
@@ -87,6 +88,7 @@ def import_scan(
         size_order: what the two columns of `_sizes.npy` are.
         skip_damaged: leave out rows that cannot be used, and list them.
         skip_empty: leave out captions without words, and pictures of which no caption is left.
+        exact: keep float32 features as they are, in twice the space, where others are rounded to float16.
         force: make the cache and an imported data set anew if they came from other files.
 
     Raises:
@@ -94,7 +96,7 @@ def import_scan(
     """
     with workspace.preparing():
         options = CheckOptions(size_order, skip_damaged, skip_empty)
-        return _imported(workspace, folder, split_map, tag_form, options, shard_size, force, progress)
+        return _imported(workspace, folder, split_map, tag_form, options, exact, shard_size, force, progress)
 
 
 def _imported(
@@ -103,6 +105,7 @@ def _imported(
     split_map: Mapping[str, str] | None,
     tag_form: TagForm,
     options: CheckOptions,
+    exact: bool,
     shard_size: int,
     force: bool,
     progress: Progress,
@@ -118,7 +121,7 @@ def _imported(
         pass  # nobody else writes the cache, so that the data set is not replaced for nothing
     dataset, keys, sizes, left_out = scan_dataset(workspace, splits, settings, options, force=force)
     notes += uneven_captions(dataset.info["counts"])
-    settings |= {"tag_form": tag_form, "size_order": options.size_order}
+    settings |= {"tag_form": tag_form, "size_order": options.size_order} | ({"features": "float32"} if exact else {})
     if any(split.shares for split in splits):
         notes.append(SCALED)
         settings["boxes"] = "shares"  # an older version took them for pixels: its caches are not these
@@ -127,7 +130,7 @@ def _imported(
     made_by = MadeBy(STAGE, settings, None, workspace.inputs("regions", dataset))
     cache_notes = {"split_map": dict(split_map or {})} | _cache_notes(folder, splits, sized=sizes is not None)
     with _begun(
-        workspace, splits[0], keys, made_by=made_by, notes=cache_notes, shard_size=shard_size, force=force
+        workspace, splits[0], keys, exact, made_by=made_by, notes=cache_notes, shard_size=shard_size, force=force
     ) as writer:
         unchanged = writer.manifest.complete
         _write(writer, splits, sizes, tag_form, progress)
@@ -188,6 +191,7 @@ def _begun(
     workspace: Workspace,
     first: ScanSplit,
     keys: list[str],
+    exact: bool,
     *,
     made_by: MadeBy,
     notes: dict[str, Any],
@@ -200,7 +204,7 @@ def _begun(
     return CacheWriter.open(
         workspace.cache("regions"),
         made_by=made_by,
-        columns=region_columns(regions, dim) | blocks,
+        columns=region_columns(regions, dim, features="float32" if exact else "float16") | blocks,
         keys=keys,
         tables={"tags": [], "attributes": []},
         shard_size=shard_size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -53,10 +53,10 @@ def equal_shapes(shapes: Sequence[tuple[int, ...]], batch: int) -> Iterator[list
             yield members[start : start + batch]
 
 
-def region_columns(regions: int, dim: int) -> dict[str, Column]:
-    """The columns of every regions cache (features float16; boxes in pixels of the upright picture)."""
+def region_columns(regions: int, dim: int, *, features: Literal["float16", "float32"] = "float16") -> dict[str, Column]:
+    """The columns of every regions cache (boxes in pixels of the upright picture). features: the dtype of theirs."""
     return {
-        "features": Column("float16", (regions, dim)),
+        "features": Column(features, (regions, dim)),
         "boxes": Column("float32", (regions, 4)),
         "count": Column("int16"),
         "tags": Column("int32", (regions,)),

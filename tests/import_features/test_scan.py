@@ -14,6 +14,8 @@ from itmkit.errors import ItmkitError
 from itmkit.import_features import npy
 from itmkit.import_features.scan import import_scan
 from itmkit.import_features.scan_columns import split_tag
+from itmkit.inputs import Needs
+from itmkit.inputs.images import ImageInputs
 from itmkit.status import status
 from itmkit.workspace import Workspace
 from tests.import_features.scan_folder import write_scan
@@ -54,6 +56,18 @@ def test_exact_values(tmp_path: Path, work: Workspace, dtype: str) -> None:
     assert dataset.images[0].captions[1] == Caption("train0.jpg#1", content["caps"][1])
     assert dataset.images[0].width == content["sizes"][0, 0]
     assert [state.state for state in status(work)[:2]] == ["done", "done"]
+
+
+def test_features_kept_exactly_reach_the_matcher(tmp_path: Path, work: Workspace) -> None:
+    content = write_scan(tmp_path / "scan", dtype="float32")
+    import_scan(work, tmp_path / "scan", exact=True)
+    assert regions(work).columns["features"].dtype == "float32"
+    assert np.array_equal(regions(work).read_all("features"), content["ims"])
+    assert not np.array_equal(content["ims"], content["ims"].astype(np.float16))
+    batch = ImageInputs(work, work.dataset().images, Needs()).batch(np.arange(4))
+    assert np.array_equal(batch.features.numpy(), content["ims"])
+    with pytest.raises(ItmkitError, match="--force"):
+        import_scan(work, tmp_path / "scan")
 
 
 @pytest.mark.parametrize("repeat", [True, False])
