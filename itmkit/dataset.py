@@ -259,14 +259,12 @@ def _record(line: str, place: str, problems: list[str]) -> ImageRecord | None:
     try:
         raw = json.loads(line)
         captions = tuple(Caption(_string(c["id"]), _string(c["text"])) for c in _list(raw["captions"]))
-        labels, above = (tuple(map(_string, _list(raw.get(key, [])))) for key in ("labels", "supercategories"))
+        names = {key: tuple(map(_string, _list(raw.get(key, [])))) for key in ("labels", "supercategories")}
         known = {key: raw[key] for key in OPTIONAL if raw.get(key) is not None}
         for key, value in known.items():
             if type(value) is not OPTIONAL[key] or (isinstance(value, int) and value < 0):
                 raise TypeError(f"{key} is {value!r}")
-        return ImageRecord(
-            _string(raw["id"]), _string(raw["split"]), captions, labels=labels, supercategories=above, **known
-        )
+        return ImageRecord(_string(raw["id"]), _string(raw["split"]), captions, **names, **known)
     except KeyError as error:
         problems.append(f"{place}: has no key {error}; {advice}")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -7,7 +7,8 @@ from types import TracebackType
 from PIL import Image
 
 from itmkit.dataset import ImageRecord
-from itmkit.pictures.decode import ChangedImage, Decoder, UnreadableImage
+from itmkit.pictures.decode import Decoder
+from itmkit.pictures.load import ChangedImage, UnreadableImage
 from itmkit.workspace import Workspace
 
 SIDE = 480  # pixels: sharp at the size of a panel
