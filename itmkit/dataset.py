@@ -250,7 +250,7 @@ def write_dataset(path: Path, images: Iterable[ImageRecord], *, kind: str, setti
     return info
 
 
-# What a record may hold besides id, split, captions and labels.
+LABELS = ("labels", "supercategories")  # and, besides id, split and captions, a record may hold:
 OPTIONAL = {"file": str, "width": int, "height": int, "bytes": int, "sha256": str}
 
 
@@ -259,14 +259,12 @@ def _record(line: str, place: str, problems: list[str]) -> ImageRecord | None:
     try:
         raw = json.loads(line)
         captions = tuple(Caption(_string(c["id"]), _string(c["text"])) for c in _list(raw["captions"]))
-        labels, above = (tuple(map(_string, _list(raw.get(key, [])))) for key in ("labels", "supercategories"))
+        names: dict[str, Any] = {key: tuple(map(_string, _list(raw.get(key, [])))) for key in LABELS}
         known = {key: raw[key] for key in OPTIONAL if raw.get(key) is not None}
         for key, value in known.items():
             if type(value) is not OPTIONAL[key] or (isinstance(value, int) and value < 0):
                 raise TypeError(f"{key} is {value!r}")
-        return ImageRecord(
-            _string(raw["id"]), _string(raw["split"]), captions, labels=labels, supercategories=above, **known
-        )
+        return ImageRecord(_string(raw["id"]), _string(raw["split"]), captions, **names, **known)
     except KeyError as error:
         problems.append(f"{place}: has no key {error}; {advice}")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -78,11 +78,9 @@ def retrieved(workspace: Workspace, choice: Choice) -> Drawing:
     what = "what shares a label" if choice.by == "labels" else "what belongs to it"
     title, named = _title(f"the best {choice.best} of a query; \u2713 is {what}", workspace, choice, stored)
     with Photographs(workspace) as photographs:
-        sides: tuple[tuple[Side, Sequence[int]], ...] = (("i2t", rows), ("t2i", columns))
+        asked: list[tuple[Side, int]] = [*(("i2t", row) for row in rows), *(("t2i", column) for column in columns)]
         queries = [
-            Query(side, stored.images, place, {named[run]: mine[side, place] for run, mine in found.items()})
-            for side, places in sides
-            for place in places
+            Query(*query, stored.images, {named[run]: mine[query] for run, mine in found.items()}) for query in asked
         ]
         figure = draw_retrieved(queries, title, photographs.of, numbers=stored.numbers)
     return Drawing("retrieved", f"retrieved-{choice.split}", title, list(named.values()), figure)
@@ -182,7 +180,7 @@ def _queries(choice: Choice, stored: Stored) -> tuple[list[int], list[int]]:
 
 def _finds(
     scores: Scores, stored: Stored, rows: Sequence[int], columns: Sequence[int], choice: Choice
-) -> dict[tuple[str, int], Found]:
+) -> dict[tuple[Side, int], Found]:
     """{(side, query): what it finds}. The scores are read once."""
     kept_rows: dict[int, np.ndarray] = {}
     kept_columns = np.empty((scores.shape[0], len(columns)), np.float64)
@@ -197,7 +195,9 @@ def _finds(
         """Which of some items, each the image or a caption of an image `of`, are right for a query about `image`."""
         return of == image if labels is None else (labels[of] & labels[image]).any(axis=1)
 
-    found = {("i2t", row): finds(kept_rows[row], right(row, image_of), choice.best) for row in rows}
+    found: dict[tuple[Side, int], Found] = {
+        ("i2t", row): finds(kept_rows[row], right(row, image_of), choice.best) for row in rows
+    }
     for place, column in enumerate(columns):
         found["t2i", column] = finds(kept_columns[:, place], right(int(image_of[column]), images), choice.best)
     return found

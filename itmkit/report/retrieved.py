@@ -49,13 +49,13 @@ class Query:
     """A query and what each series finds.
 
     Attributes:
-        side: i2t or t2i. images: all images; their captions in order are the texts.
-        place: the position of the query among the images, or among the texts.
+        side: i2t or t2i. place: the position of the query among the images, or among the texts.
+        images: all images; their captions in order are the texts.
     """
 
     side: Side
-    images: Sequence[ImageRecord]
     place: int
+    images: Sequence[ImageRecord]
     found: Mapping[str, Found]
 
     @property

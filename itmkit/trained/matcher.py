@@ -167,10 +167,9 @@ class Matcher:
             {member: (R, M) float32}: the M blocks row by row, as many rows as columns; each region's sum to one, or
             are zeros where there is no such region. Empty for methods that know no blocks.
         """
+        able = {name: getattr(network, "block_attention", None) for name, network in self.members.items()}
         blocks: dict[str, Callable[[ImageBatch], torch.Tensor | None]] = {
-            name: getattr(network, "block_attention")  # noqa: B009  (mypy takes an attribute of a module for a tensor)
-            for name, network in self.members.items()
-            if hasattr(network, "block_attention")
+            name: hook for name, hook in able.items() if callable(hook)
         }
         if not blocks:
             return {}

@@ -53,7 +53,7 @@ def test_captions_and_images_that_are_found_with_their_signs() -> None:
         "mpsm": Found([1, 0], [1, 2], [0.75, 0.5], [False, True]),
         "scan": Found([0, 3], [1, 2], [0.625, 0.5], [True, False]),
     }
-    queries = [Query("i2t", images(), 0, found), Query("t2i", images(), 1, of_caption)]
+    queries = [Query("i2t", 0, images(), found), Query("t2i", 1, images(), of_caption)]
     figure = retrieved(queries, "title", lambda record: Image.new("RGB", (40, 30), (9, 99, 9)), numbers=[3, 0])
     columns = [axis for axis in figure.axes if any("caption " in text.get_text() for text in axis.texts[-1:])]
     says = [[text.get_text() for text in axis.texts] for axis in columns]
@@ -72,7 +72,7 @@ def test_captions_and_images_that_are_found_with_their_signs() -> None:
 
 
 def test_without_a_picture_the_id_is_shown_and_one_run_is_not_named() -> None:
-    query = Query("t2i", images(), 1, {"mpsm": Found([1, 0], [1, 2], [0.75, 0.5], [False, True])})
+    query = Query("t2i", 1, images(), {"mpsm": Found([1, 0], [1, 2], [0.75, 0.5], [False, True])})
     told = texts(retrieved([query], "title", lambda record: None))
     assert "1" in told and "0" in told and "mpsm" not in told
 
@@ -80,7 +80,7 @@ def test_without_a_picture_the_id_is_shown_and_one_run_is_not_named() -> None:
 def test_hostile_captions_are_only_text(tmp_path: Path) -> None:
     records = images(2, HOSTILE)
     found = Found([0, 3], [1, 2], [0.9, 0.1], [True, False])
-    queries = [Query("i2t", records, 0, {HOSTILE: found, "b": found}), Query("t2i", records, 1, {"a": found})]
+    queries = [Query("i2t", 0, records, {HOSTILE: found, "b": found}), Query("t2i", 1, records, {"a": found})]
     queries[1].found["a"].items[:] = [0, 1]
     figure = retrieved(queries, HOSTILE, lambda record: None)
     save(figure, tmp_path / "a.svg")
