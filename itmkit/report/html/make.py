@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,48 +89,45 @@ def make_report(workspace: Workspace, asked: Asked, progress: Progress = SILENT)
 
 def _checked(workspace: Workspace, asked: Asked) -> Protocol:
     """Raises ItmkitError with all problems that are known before anything is read."""
-    problems = list[str]()
-    chosen = None
-    try:
-        chosen = protocol(asked.split)
-        if chosen.folds > 1:
-            problems.append(
-                f"--split {chosen.name}: compares within {chosen.folds} folds only, so there is no one ranking to show;"
-                f" take --split {chosen.split}"
-            )
-    except ItmkitError as error:
-        problems += error.problems
     twice = sorted({run for run in asked.runs if asked.runs.count(run) > 1})
-    problems += [f"{run}: named twice; a report compares different runs" for run in twice]
+    problems = [f"{run}: named twice; a report compares different runs" for run in twice]
+    problems += _told(lambda: _check_split(asked.split))
     for run in dict.fromkeys(asked.runs):
-        try:
-            if not RunFacts.exist(workspace.run(run)) and run not in asked.scores:
-                raise no_such_run(workspace, run, option="")
-        except ItmkitError as error:
-            problems += error.problems
-    problems += [
-        f"--scores {run}={file}: {run!r} is none of the runs of this report" if run not in asked.runs
-        else f"--scores {run}={file}: no such file"
-        for run, file in asked.scores.items()
-        if run not in asked.runs or not file.is_file()
-    ]  # fmt: skip
-    checks: list[Callable[[], object]] = [
-        lambda: check_target(asked.target(workspace), folder=asked.pages),
-        lambda: _images(asked),
-    ]
-    for check in checks:
-        try:
-            check()
-        except ItmkitError as error:
-            problems += error.problems
-    if problems or chosen is None:
-        raise ItmkitError(problems)
-    return chosen
-
-
-def _images(asked: Asked) -> None:
+        if run not in asked.scores:
+            problems += _told(partial(_check_run, workspace, run))
+    for run, file in asked.scores.items():
+        if run not in asked.runs:
+            problems.append(f"--scores {run}={file}: {run!r} is none of the runs of this report")
+        elif not file.is_file():
+            problems.append(f"--scores {run}={file}: no such file")
+    problems += _told(lambda: check_target(asked.target(workspace), folder=asked.pages))
     if asked.images is not None:
-        check_folder(asked.images)
+        problems += _told(partial(check_folder, asked.images))
+    if problems:
+        raise ItmkitError(problems)
+    return protocol(asked.split)
+
+
+def _told(check: Callable[[], None]) -> list[str]:
+    try:
+        check()
+    except ItmkitError as error:
+        return error.problems
+    return []
+
+
+def _check_split(name: str) -> None:
+    chosen = protocol(name)
+    if chosen.folds > 1:
+        raise ItmkitError(
+            f"--split {name}: compares within {chosen.folds} folds only, so there is no one ranking to show; take"
+            f" --split {chosen.split}"
+        )
+
+
+def _check_run(workspace: Workspace, run: str) -> None:
+    if not RunFacts.exist(workspace.run(run)):
+        raise no_such_run(workspace, run, option="")
 
 
 def _check_alike(every: Sequence[Scored]) -> None:

@@ -79,7 +79,8 @@ def dots(
         names: of the series.
         left: units for the labels.
     """
-    one, top, right = max(18.0, 9.0 * len(names) + 8), 6.0, WIDTH - 14.0
+    there = [number for number in range(len(names)) if any(row[number] for _, row in rows)]
+    one, top, right = max(18.0, 9.0 * len(there) + 8), 6.0, WIDTH - 14.0
     deep = top + one * len(rows)
     ends = [end for _, row in rows for each in row if each for end in (each["value"], each["high"]) if end is not None]
     most = _ceiling(max(ends, default=1.0))
@@ -97,7 +98,7 @@ def dots(
         for number, each in enumerate(row):
             if each is None:
                 continue
-            y = middle + 9 * (number - (len(row) - 1) / 2)
+            y = middle + 9 * (there.index(number) - (len(there) - 1) / 2)
             at = [left + (right - left) * end / most for end in (each["low"], each["high"]) if end is not None]
             if len(at) == 2:
                 _add(drawing, "path", d=f"M{at[0]:.1f} {y:.1f}H{at[1]:.1f}", class_=f"line s{number % SERIES} whole")

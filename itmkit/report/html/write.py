@@ -78,6 +78,7 @@ def rendered(data: dict[str, Any], pictures: Mapping[str, Mapping[str, str | int
             data=data,
             pictures=pictures,
             policy=policy,
+            beside=beside,
             style=Markup(style),
             script=Markup(script),
             json=Markup(in_script(data)),

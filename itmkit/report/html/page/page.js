@@ -23,7 +23,7 @@ function strongest(weights, word) {
       if (!best.has(region) || strength > best.get(region)[1]) best.set(region, [weight, strength]);
     }
   const order = [...best].map(([region, [weight, strength]]) => [region, weight, strength]);
-  order.sort((a, b) => b[2] - a[2] || a[0] - b[0]);
+  order.sort((a, b) => b[2] - a[2]); // rounded weights may be equal: then in the order of the data
   return order.slice(0, Math.max(3, ...weights.map((row) => row.length)));
 }
 
@@ -103,3 +103,6 @@ for (const filter of document.querySelectorAll(".filter"))
     const left = mine.filter((card) => !card.hidden).length;
     document.querySelector(`.count[data-side=${filter.dataset.side}]`).textContent = `${left} of ${mine.length} shown`;
   });
+
+// Pictures beside the page are loaded as they come into view; a printer wants them all.
+addEventListener("beforeprint", () => { for (const image of document.images) image.loading = "eager"; });
