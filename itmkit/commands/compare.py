@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     help="Methods; settings of one follow its name: mefn,mefn:mfe=false.",
 )
 @click.option(
+    "--images",
+    metavar="CACHE,...",
+    show_default="of each method",
+    help="regions, patches, ...: with several, each method with each of them.",
+)
+@click.option(
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Runs of each method, with seeds 0, 1, ..."
 )
 @click.option("--recipe", default="small", show_default=True, metavar="NAME", help="As in train.")
@@ -42,6 +48,7 @@ def command(
     context: click.Context,
     workspace: Workspace,
     methods: str,
+    images: str | None,
     seeds: int,
     recipe: str,
     split: str,
@@ -65,6 +72,7 @@ def command(
       itmkit compare --methods mpsm,scan,cmfg:seeds=1 --intervals --against scan
       itmkit compare --methods mefn,mefn:mfe=false --seeds 5 --recipe paper
       itmkit compare --methods cmfg,cmfg:edges=intra --epochs 4 --split val --json
+      itmkit compare --methods chan,scan --images patches,regions
     """
     from itmkit.commands.console import ConsoleProgress, print_json
     from itmkit.studies.compare import Asked, compare
@@ -74,7 +82,7 @@ def command(
         [name.strip() for name in methods.split(",") if name.strip()],
         seeds=seeds,
         recipe=recipe,
-        settings=read_settings(context.args),
+        settings=read_settings(context.args) | ({"images": images} if images is not None else {}),
         prefix=prefix,
         asked=Asked(split, intervals, against),
         device=device,

@@ -17,12 +17,12 @@ import numpy as np
 from itmkit.dataset import ImageRecord, image_of_captions
 from itmkit.inputs.batch import ImageBatch, Sizes, TextBatch
 from itmkit.inputs.images import ImageInputs
-from itmkit.inputs.needs import Needs
+from itmkit.inputs.needs import IMAGES, Needs, image_problems
 from itmkit.inputs.texts import MAX_WORDS, TextInputs
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.workspace import Workspace
 
-__all__ = ["MAX_WORDS", "ImageBatch", "Inputs", "Needs", "Sizes", "TextBatch"]
+__all__ = ["IMAGES", "MAX_WORDS", "ImageBatch", "Inputs", "Needs", "Sizes", "TextBatch", "image_problems"]
 
 
 class Inputs:

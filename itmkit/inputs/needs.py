@@ -12,6 +12,15 @@ from itmkit.errors import ItmkitError
 from itmkit.stages import require
 from itmkit.workspace import Workspace
 
+IMAGES = "vectors of an image: regions, or a cache of patches"  # of the setting `images` of every method that has it
+
+
+def image_problems(images: str) -> list[str]:
+    """What is wrong with the setting `images` of a method."""
+    if images == "regions" or is_patches(images):
+        return []
+    return [f"--images {images!r}: regions, patches or another cache of `itmkit extract-patches`"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:

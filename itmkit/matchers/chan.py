@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
+from itmkit.inputs import IMAGES, ImageBatch, Needs, Sizes, TextBatch, image_problems
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import MAX_LSE, FlatWords
 from itmkit.matchers.parts.blocks import in_blocks
@@ -48,6 +48,7 @@ class Config:
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     tokens: Tokens = Field(default="parsed", description=TOKENS)
+    images: str = Field(default="regions", description=IMAGES)
     region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
     pool: Literal["mean", "lse"] = Field(
         default="mean", description="how a caption's words become one score: mean or LogSumExp"
@@ -61,7 +62,7 @@ class Config:
 
 
 def needs(config: Config) -> Needs:
-    return Needs(**word_needs(config.words, config.words_cache, config.tokens))
+    return Needs(images=config.images, **word_needs(config.words, config.words_cache, config.tokens))
 
 
 def members(config: Config) -> dict[str, float]:
@@ -69,7 +70,7 @@ def members(config: Config) -> dict[str, float]:
 
 
 def problems(config: Config, training: Any) -> list[str]:
-    found = token_problems(config.words, config.tokens)
+    found = token_problems(config.words, config.tokens) + image_problems(config.images)
     if config.self_attention and config.embed % config.heads:
         found.append(f"--heads {config.heads}: must divide --embed {config.embed}")
     return found

@@ -29,8 +29,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from itmkit.cache.name import is_patches
-from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
+from itmkit.inputs import IMAGES, ImageBatch, Needs, Sizes, TextBatch, image_problems
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.blocks import blocks_by_length, computed_again, numbers_kept, numbers_of_a_block
 from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, most_attended, word_needs
@@ -45,7 +44,7 @@ SUMMARY = "one graph of the patches and words of a pair, with edges within and a
 class Config:
     """Settings of CMFG. The paper gives no sizes and no ablations: numbers and switches are itmkit's."""
 
-    images: str = Field(default="patches", description="cache of image vectors: patches, or regions")
+    images: str = Field(default="patches", description=IMAGES)
     image_nodes: int = Field(
         default=0, ge=0, le=65_536, description="patches kept, those [CLS] attends to most; 0 = all"
     )
@@ -86,9 +85,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {  # the paper has none
 
 
 def problems(config: Config, training: Any) -> list[str]:
-    if config.images == "regions" or is_patches(config.images):
-        return []
-    return [f"setting 'images' = {config.images!r}: neither regions nor a name of a cache of extract-patches"]
+    return image_problems(config.images)
 
 
 class Layer(nn.Module):

@@ -24,7 +24,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from itmkit.cache.name import words_cache
-from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
+from itmkit.inputs import IMAGES, ImageBatch, Needs, Sizes, TextBatch, image_problems
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import (
     MAX_LSE,
@@ -73,6 +73,7 @@ class Config:
         description="a linear map before the GRU, to --word numbers; false: the GRU reads frozen vectors (figure 5)",
     )
     tokens: Tokens = Field(default="parsed", description=TOKENS)
+    images: str = Field(default="regions", description=IMAGES)
     region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
     tags: bool = Field(default=True, description="vectors of the regions' tag phrases (table 3)")
     positions: bool = Field(default=True, description="where a region lies, from blocks it attends to")
@@ -108,7 +109,12 @@ class Config:
 
 def needs(config: Config) -> Needs:
     tags = words_cache(config.words_cache, "tags") if config.tags else None
-    return Needs(tags=tags, blocks=config.positions, **word_needs(config.words, config.words_cache, config.tokens))
+    return Needs(
+        images=config.images,
+        tags=tags,
+        blocks=config.positions,
+        **word_needs(config.words, config.words_cache, config.tokens),
+    )
 
 
 def members(config: Config) -> dict[str, float]:
@@ -119,11 +125,15 @@ def members(config: Config) -> dict[str, float]:
 
 
 def problems(config: Config, training: object) -> list[str]:
-    found = token_problems(config.words, config.tokens)
+    found = token_problems(config.words, config.tokens) + image_problems(config.images)
     if not config.compress and config.words != "bert+gru":
         found.append(
             f"--compress false: is of frozen vectors that a GRU reads (bert+gru), not of --words {config.words}"
         )
+    if config.images != "regions":
+        change = [f"--{name} false" for name in ("tags", "positions") if getattr(config, name)]
+        if change:
+            found.append(f"--images {config.images}: tags and positions are of regions; needs {' '.join(change)}")
     return found
 
 

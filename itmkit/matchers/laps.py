@@ -27,8 +27,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itmkit.cache.name import is_patches
-from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
+from itmkit.inputs import IMAGES, ImageBatch, Needs, Sizes, TextBatch, image_problems
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import FlatWords, cosines, gram, inverse_length
 from itmkit.matchers.parts.blocks import in_blocks
@@ -43,7 +42,7 @@ SUMMARY = "LAPS: the patches that matter to a caption are kept and become few to
 class Config:
     """Settings of LAPS. Defaults are those of its runs with ViT-B/16, but for the class token."""
 
-    images: str = Field(default="patches", description="cache of image vectors: patches, or regions")
+    images: str = Field(default="patches", description=IMAGES)
     class_vectors: Literal["none", "image"] = Field(
         default="none", description="image: the [CLS] vector of a picture is one more token"
     )
@@ -73,10 +72,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 def problems(config: Config, training: Any) -> list[str]:
-    found = []
-    if config.images != "regions" and not is_patches(config.images):
-        found.append(f"--images {config.images!r}: regions, patches or another cache of `itmkit extract-patches`")
-    return found + class_problems(config.class_vectors, config.images)
+    return image_problems(config.images) + class_problems(config.class_vectors, config.images)
 
 
 class TokenWeights(nn.Module):

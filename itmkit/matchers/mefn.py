@@ -25,9 +25,8 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from itmkit.cache.name import is_patches
 from itmkit.errors import ItmkitError
-from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
+from itmkit.inputs import IMAGES, ImageBatch, Needs, Sizes, TextBatch, image_problems
 from itmkit.matchers import Encoded, Loss, Triplet
 from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, cosines, weigh_regions, weigh_words
 from itmkit.matchers.parts.blocks import in_blocks
@@ -58,7 +57,7 @@ class Config:
     words: Words = Field(default="bert+gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
-    images: str = Field(default="regions", description="regions, or a cache of patches of a ViT")
+    images: str = Field(default="regions", description=IMAGES)
     mfe: bool = Field(default=True, description="entropy-aware weights (table 3)")
     local_attention: bool = Field(default=True, description="regions and words attend to each other (table 3)")
     global_attention: bool = Field(default=True, description="vectors of the whole image and sentence (table 3)")
@@ -107,9 +106,7 @@ def problems(config: Config, training: Any) -> list[str]:
             f"--class-vectors {config.class_vectors}: global attention reads them, and without local attention nothing"
             " looks at the rest of what they stand for; needs --local-attention and --global-attention true"
         )
-    if config.images != "regions" and not is_patches(config.images):
-        found.append(f"--images {config.images!r}: regions, patches or another cache of `itmkit extract-patches`")
-    return found + class_problems(config.class_vectors, config.images)
+    return found + image_problems(config.images) + class_problems(config.class_vectors, config.images)
 
 
 class Matcher(nn.Module):

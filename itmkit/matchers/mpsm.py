@@ -24,7 +24,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
+from itmkit.inputs import IMAGES, ImageBatch, Needs, Sizes, TextBatch, image_problems
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, attend_regions, gram
 from itmkit.matchers.parts.blocks import each_block
@@ -54,6 +54,7 @@ class Config:
     word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
+    images: str = Field(default="regions", description=IMAGES)
     region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
     similarity: int = Field(default=256, ge=3, le=65_536, description="S, size of a similarity vector")
     similarity_bias: bool = Field(default=False, description="a bias in the maps of eqs 10 and 13")
@@ -101,7 +102,7 @@ class Config:
 def needs(config: Config) -> Needs:
     visual = config.visual_kgid and config.kgid_layers > 0
     textual = config.text_kgid and config.kgid_layers > 0
-    return Needs(polar=visual, edges=textual, **word_needs(config.words, config.words_cache))
+    return Needs(images=config.images, polar=visual, edges=textual, **word_needs(config.words, config.words_cache))
 
 
 def kinds(config: Config) -> tuple[Kind, ...]:
@@ -113,11 +114,16 @@ def members(config: Config) -> dict[str, float]:
 
 
 def problems(config: Config, training: object) -> list[str]:
-    found = []
+    found = image_problems(config.images)
     if config.plain_start and not config.similarity_bias:
         found += ["--plain-start true measures by a bias: --similarity-bias true, or --plain-start false"]
     if config.spatial == "heads" and config.visual_kgid and config.embed % config.kernels:
         found += [f"--spatial heads: --kernels {config.kernels} must divide --embed {config.embed}"]
+    if config.images != "regions" and needs(config).polar:
+        found += [
+            f"--images {config.images}: polar coordinates are made of caches/regions alone (build-graphs); needs"
+            " --visual-kgid false"
+        ]
     return found
 
 

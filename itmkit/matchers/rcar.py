@@ -27,7 +27,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
+from itmkit.inputs import IMAGES, ImageBatch, Needs, Sizes, TextBatch, image_problems
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, gram, unit_attention
 from itmkit.matchers.parts.blocks import in_blocks
@@ -47,6 +47,7 @@ class Config:
     word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
+    images: str = Field(default="regions", description=IMAGES)
     region_encoder: Regions = Field(default="linear+mlp", description="of regions: a linear map, or an MLP beside it")
     similarity: int = Field(default=256, ge=2, le=65_536, description="S, size of an alignment vector")
     directions: Literal["both", "t2i", "i2t"] = Field(default="both", description="members")
@@ -63,7 +64,7 @@ class Config:
 
 
 def needs(config: Config) -> Needs:
-    return Needs(**word_needs(config.words, config.words_cache))
+    return Needs(images=config.images, **word_needs(config.words, config.words_cache))
 
 
 def members(config: Config) -> dict[str, float]:
@@ -78,6 +79,10 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "1 step": {"steps": 1},
     "3 steps": {"steps": 3},
 }
+
+
+def problems(config: Config, training: object) -> list[str]:
+    return image_problems(config.images)
 
 
 def attend(queries: Tensor, contexts: Tensor, mask: Tensor, sharpness: Tensor | float, sets: Graphs) -> Tensor:

@@ -29,8 +29,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itmkit.cache.name import is_patches
-from itmkit.inputs import MAX_WORDS, ImageBatch, Needs, Sizes, TextBatch
+from itmkit.inputs import IMAGES, MAX_WORDS, ImageBatch, Needs, Sizes, TextBatch, image_problems
 from itmkit.matchers import Encoded, Loss, Stage, Triplet
 from itmkit.matchers.parts.encoders import (
     ClassVectors,
@@ -63,7 +62,7 @@ class Config:
     )
     words: Literal["bert", "learned"] = Field(default="bert", description="frozen or learned vectors of words")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
-    images: str = Field(default="patches", description="cache of patches, or regions")
+    images: str = Field(default="patches", description=IMAGES)
     class_vectors: ClassVectors = Field(
         default="none", description="sides whose class token begins as x_class plus the stored [CLS] vector"
     )
@@ -134,8 +133,7 @@ def problems(config: Config, training: Any) -> list[str]:
     found += class_problems(config.class_vectors, config.images)
     if config.width % config.heads:
         found.append(f"--width {config.width} cannot be divided among --heads {config.heads}")
-    if config.images != "regions" and not is_patches(config.images):
-        found.append(f"--images {config.images!r}: regions, patches or another cache of `itmkit extract-patches`")
+    found += image_problems(config.images)
     for side in ("text", "image"):
         if config.freeze_encoders and not getattr(config, f"{side}_epochs"):
             found.append(

@@ -25,7 +25,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
+from itmkit.inputs import IMAGES, ImageBatch, Needs, Sizes, TextBatch, image_problems
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, attend_regions, gram
 from itmkit.matchers.parts.blocks import in_blocks
@@ -56,6 +56,7 @@ class Config:
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     tokens: Tokens = Field(default="parsed", description=TOKENS)
+    images: str = Field(default="regions", description=IMAGES)
     region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
     similarity: int = Field(default=256, ge=3, le=65_536, description="S, size of a similarity vector")
     similarity_bias: bool = Field(default=True, description="a bias in the maps to similarity vectors (a reading)")
@@ -76,7 +77,7 @@ class Config:
 
 
 def needs(config: Config) -> Needs:
-    return Needs(**word_needs(config.words, config.words_cache, config.tokens))
+    return Needs(images=config.images, **word_needs(config.words, config.words_cache, config.tokens))
 
 
 def members(config: Config) -> dict[str, float]:
@@ -93,7 +94,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 def problems(config: Config, training: object) -> list[str]:
-    found = token_problems(config.words, config.tokens)
+    found = token_problems(config.words, config.tokens) + image_problems(config.images)
     if config.plain_start and not config.similarity_bias:
         found.append(
             "--plain-start true measures by the bias that --similarity-bias false leaves out: --plain-start false"

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
+from itmkit.inputs import IMAGES, ImageBatch, Needs, Sizes, TextBatch, image_problems
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.encoders import (
     TOKENS,
@@ -49,13 +49,14 @@ class Config:
     pooling: Literal["gpo", "esa", "top2", "mean"] = Field(
         default="gpo", description="how regions, and words, become one vector"
     )
+    images: str = Field(default="regions", description=IMAGES)
     region_encoder: Regions = Field(default="linear+mlp", description="of regions: a linear map, or an MLP beside it")
     heads: int = Field(default=16, ge=1, le=1024, description="of the transformer layer of `top2`")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="on word vectors, and in the layer of `top2`")
 
 
 def needs(config: Config) -> Needs:
-    return Needs(**word_needs(config.words, config.words_cache, config.tokens))
+    return Needs(images=config.images, **word_needs(config.words, config.words_cache, config.tokens))
 
 
 def members(config: Config) -> dict[str, float]:
@@ -63,7 +64,7 @@ def members(config: Config) -> dict[str, float]:
 
 
 def problems(config: Config, training: Any) -> list[str]:
-    found = token_problems(config.words, config.tokens)
+    found = token_problems(config.words, config.tokens) + image_problems(config.images)
     if config.pooling == "top2" and config.embed % config.heads:
         found.append(f"--heads {config.heads}: must divide --embed {config.embed}")
     return found

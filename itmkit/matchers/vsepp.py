@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
+from itmkit.inputs import IMAGES, ImageBatch, Needs, Sizes, TextBatch, image_problems
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.encoders import Regions, WordEncoder, Words, region_encoder, word_needs
 from itmkit.matchers.parts.norms import l2norm
@@ -29,16 +29,21 @@ class Config:
     word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
+    images: str = Field(default="regions", description=IMAGES)
     region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on word vectors")
 
 
 def needs(config: Config) -> Needs:
-    return Needs(**word_needs(config.words, config.words_cache))
+    return Needs(images=config.images, **word_needs(config.words, config.words_cache))
 
 
 def members(config: Config) -> dict[str, float]:
     return {"global": 1.0}
+
+
+def problems(config: Config, training: object) -> list[str]:
+    return image_problems(config.images)
 
 
 class Matcher(nn.Module):

@@ -13,56 +13,18 @@ from itmkit.evaluation.protocols import protocol
 from itmkit.inputs import Sizes
 from itmkit.matchers import Parameters, build, count_parameters
 from itmkit.progress import SILENT, Progress
-from itmkit.runs.begin import configured
 from itmkit.runs.facts import CONFIG, RunFacts
 from itmkit.runs.records import FILE as METRICS
 from itmkit.runs.records import records
 from itmkit.runs.settings import RunConfig, read_config
 from itmkit.studies.comparison import FIGURES, Comparison, ComparisonRow, Versus
+from itmkit.studies.contenders import Contender, checked
 from itmkit.studies.kept_ranks import evaluated
 from itmkit.studies.over_runs import mean_differences, mean_intervals
 from itmkit.training.budget import like
 from itmkit.training.train import train
 from itmkit.typed import write_sealed
 from itmkit.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A method with settings of its own, written "mefn" or "mefn:mfe=false:embed=128".
-
-    "cmfg:seeds=1" has fewer seeds than the others, or more; that is no part of its label.
-    """
-
-    label: str
-    method: str
-    settings: Mapping[str, str]
-    seeds: int | None = None
-
-    @classmethod
-    def read(cls, text: str) -> Contender:
-        name, *settings = text.split(":")
-        wrong = [one for one in settings if "=" not in one]
-        if wrong:
-            raise ItmkitError(f"{text!r}: a setting is written NAME:setting=value, and {wrong[0]!r} is none")
-        of_seeds = [one.partition("=")[2] for one in settings if one.startswith("seeds=")]
-        if any(not one.isdecimal() or not int(one) for one in of_seeds):
-            raise ItmkitError(f"{text!r}: seeds={of_seeds[0]} is no number of seeds; write seeds=1 or more")
-        settings = [one for one in settings if not one.startswith("seeds=")]
-        pairs = (one.split("=", 1) for one in settings)
-        chosen = {key.strip().removeprefix("--").replace("-", "_"): value for key, value in pairs}
-        return cls(":".join([name, *settings]), name, chosen, int(of_seeds[-1]) if of_seeds else None)
-
-    def numbers(self, seeds: int | Sequence[int]) -> list[int]:
-        """Its seeds: its own number of them, the first of those of all where they are enough."""
-        every = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-        if self.seeds is None:
-            return every
-        return every[: self.seeds] if self.seeds <= len(every) else list(range(self.seeds))
-
-    def run(self, seed: int, prefix: str) -> str:
-        """The name of its run: a folder name."""
-        return Workspace.compared_run(prefix, self.label, seed)
 
 
 @dataclass(frozen=True)
@@ -105,15 +67,16 @@ def compare(
         methods: names, with settings of their own where wanted: "mefn:mfe=false"; "cmfg:seeds=1" for a single seed.
         seeds: how many (0, 1, ...), or which.
         settings: settings for all methods: those of training, or a method's setting if every method has it. With a
-            "budget" the first seed of a method is measured, and its other seeds train for as many epochs.
+            "budget" the first seed of a method is measured, and its other seeds train for as many epochs. With
+            several caches in "images" ("patches,regions") each method is trained with each of them.
         asked: the split, and whether intervals and a comparison are wanted.
 
     Raises:
         ItmkitError: unknown methods or settings, and missing caches, all in one error before any training.
     """
     split, against = asked.split, asked.against
-    configs = _checked(workspace, methods, seeds, recipe, settings or {}, prefix, against)
     protocol(split)
+    configs = checked(workspace, methods, seeds, recipe, settings or {}, prefix, split, against)
     _train(workspace, configs, prefix, device=device, force=force, progress=progress)
     rows, facts = _rows(workspace, configs, split, prefix, asked.intervals or against is not None, device, progress)
     if asked.intervals:
@@ -156,38 +119,6 @@ def _train(
             progress.note(f"{contender.label}, seed {seed}: runs/{name}")
             config = config if first is None else like(config, first)
             first = train(workspace, config, run=name, device=device, force=force, progress=progress).config
-
-
-def _checked(
-    workspace: Workspace,
-    methods: Sequence[str],
-    seeds: int | Sequence[int],
-    recipe: str,
-    settings: Mapping[str, Any],
-    prefix: str,
-    against: str | None,
-) -> list[tuple[Contender, dict[int, RunConfig]]]:
-    """The contenders, and the settings of each seed's run."""
-    problems: list[str] = [] if methods else ["no method named"]
-    problems += [] if seeds else ["at least one seed is needed"]
-    configs: dict[str, tuple[Contender, dict[int, RunConfig]]] = {}
-    for text in methods:
-        try:
-            contender = Contender.read(text)
-            if contender.label in configs:
-                raise ItmkitError("named twice")
-            _, each = configs.setdefault(contender.label, (contender, {}))
-            for seed in contender.numbers(seeds):
-                chosen = {**settings, **contender.settings, "seed": seed}
-                run = contender.run(seed, prefix)
-                each[seed] = configured(workspace, contender.method, recipe=recipe, settings=chosen, run=run)
-        except ItmkitError as error:
-            problems += [f"{text}: {problem}" for problem in error.problems]
-    if against is not None and Contender.read(against).label not in configs:
-        problems.append(f"--against {against!r}: is none of the methods {', '.join(configs)}")
-    if problems:
-        raise ItmkitError(list(dict.fromkeys(problems)))
-    return list(configs.values())
 
 
 def _rows(

@@ -209,7 +209,7 @@ def test_needs() -> None:
 
 def test_other_caches_are_refused() -> None:
     for name in ("text", "graphs", "words-bert", "vectors-clip/images", "../patches", ""):
-        with pytest.raises(ItmkitError, match="setting 'images' = .*neither regions nor a name of a cache"):
+        with pytest.raises(ItmkitError, match="--images .*: regions, patches or another cache"):
             resolve("cmfg", settings={"images": name})
     assert resolve("cmfg", recipe="paper").matcher.images == "patches"
     for recipe in ("small", "scenes"):

@@ -13,8 +13,9 @@ from itmkit.errors import ItmkitError
 from itmkit.runs.open import open_run
 from itmkit.studies import compare as module
 from itmkit.studies import kept_ranks
-from itmkit.studies.compare import Asked, Contender, compare
+from itmkit.studies.compare import Asked, compare
 from itmkit.studies.comparison import FIGURES
+from itmkit.studies.contenders import Contender
 from itmkit.training import budget
 from itmkit.training import train as loop
 from itmkit.training.estimate import Estimate, StageEstimate
