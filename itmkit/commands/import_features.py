@@ -88,15 +88,14 @@ def scan(
     """
     from itmkit.commands import console
     from itmkit.import_features.scan import import_scan
+    from itmkit.import_features.scan_check import CheckOptions
 
     result = import_scan(
         workspace,
         folder,
         split_map=split_map,
         tag_form=tag_form,  # type: ignore[arg-type]
-        size_order=size_order,  # type: ignore[arg-type]
-        skip_damaged=skip_damaged,
-        skip_empty=skip_empty,
+        options=CheckOptions(size_order, skip_damaged, skip_empty),  # type: ignore[arg-type]
         exact=exact,
         force=force,
         progress=console.ConsoleProgress(),

@@ -22,10 +22,10 @@ from itmkit.errors import ItmkitError
 from itmkit.files import digest
 from itmkit.import_features.box_units import SCALED
 from itmkit.import_features.scan_blocks import block_columns
-from itmkit.import_features.scan_check import CheckOptions, disagreements, read_split
+from itmkit.import_features.scan_check import USUAL_CHECKS, CheckOptions, disagreements, read_split
 from itmkit.import_features.scan_columns import TagForm, Tags, columns_of
 from itmkit.import_features.scan_dataset import scan_dataset
-from itmkit.import_features.scan_layout import ScanSplit, SizeOrder, find_splits
+from itmkit.import_features.scan_layout import ScanSplit, find_splits
 from itmkit.import_features.scan_unread import passed_over
 from itmkit.progress import SILENT, Progress
 from itmkit.regions.regions import region_columns
@@ -67,9 +67,7 @@ def import_scan(
     *,
     split_map: Mapping[str, str] | None = None,
     tag_form: TagForm = "colour-class",
-    size_order: SizeOrder = "width-height",
-    skip_damaged: bool = False,
-    skip_empty: bool = False,
+    options: CheckOptions = USUAL_CHECKS,
     exact: bool = False,
     shard_size: int = 2000,
     force: bool = False,
@@ -85,9 +83,7 @@ def import_scan(
     Args:
         split_map: {"testall": "test", "dev": "-"}: the split of a name, or "-" to leave it out.
         tag_form: "colour-class" splits a tag at its first space; "class" takes it whole.
-        size_order: what the two columns of `_sizes.npy` are.
-        skip_damaged: leave out rows that cannot be used, and list them.
-        skip_empty: leave out captions without words, and pictures of which no caption is left.
+        options: the columns of `_sizes.npy`, and what is left out instead of being an error.
         exact: keep float32 features as they are, in twice the space, where others are rounded to float16.
         force: make the cache and an imported data set anew if they came from other files.
 
@@ -95,7 +91,6 @@ def import_scan(
         ItmkitError: every problem of the folder, before anything is written.
     """
     with workspace.preparing():
-        options = CheckOptions(size_order, skip_damaged, skip_empty)
         return _imported(workspace, folder, split_map, tag_form, options, exact, shard_size, force, progress)
 
 

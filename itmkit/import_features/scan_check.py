@@ -35,12 +35,20 @@ _WIDE = 512  # numbers a region; nobody has so many regions a picture
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """How files are read. size_order: the columns of `_sizes.npy`; skip_damaged, skip_empty: leave out rows that cannot
-    be used, and captions without words."""
+    """How files are read.
+
+    Attributes:
+        size_order: what the two columns of `_sizes.npy` are.
+        skip_damaged: leave out rows that cannot be used, and list them.
+        skip_empty: leave out captions without words, and pictures of which no caption is left.
+    """
 
     size_order: SizeOrder = "width-height"
     skip_damaged: bool = False
     skip_empty: bool = False
+
+
+USUAL_CHECKS = CheckOptions()
 
 
 def read_split(

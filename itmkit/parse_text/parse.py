@@ -78,7 +78,7 @@ def parse_text(
     parser, model = _asked(workspace, parser, model, job)
     dataset = workspace.dataset()
     dataset.check_captions("`itmkit parse-text`")
-    texts = dataset.distinct_texts
+    texts, folder = dataset.distinct_texts, workspace.cache(SCAN_TEXT if parser == "scan" else "text")
     backend = load_backend(parser, model, texts)
     job.progress.note(f"parser: {parser}, {backend.model['id']}")
     if told := note_if_unspaced(texts, parser, str(backend.model["id"])):
@@ -89,7 +89,6 @@ def parse_text(
         model=backend.model,
         inputs=workspace.inputs("text", dataset),
     )
-    folder = workspace.cache(SCAN_TEXT if parser == "scan" else "text")
     columns = {name: COLUMNS[name] for name in WORDS_ALONE} if parser == "scan" else COLUMNS
     with CacheWriter.open(
         folder,

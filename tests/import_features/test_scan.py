@@ -13,6 +13,7 @@ from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.import_features import npy
 from itmkit.import_features.scan import import_scan
+from itmkit.import_features.scan_check import CheckOptions
 from itmkit.import_features.scan_columns import split_tag
 from itmkit.inputs import Needs
 from itmkit.inputs.images import ImageInputs
@@ -222,7 +223,7 @@ def test_sizes_in_the_other_order(tmp_path: Path, work: Workspace) -> None:
     write_scan(tmp_path / "scan", sizes=sizes, boxes=boxes)
     with pytest.raises(ItmkitError, match="with --size-order height-width all would fit"):
         import_scan(work, tmp_path / "scan")
-    import_scan(work, tmp_path / "scan", size_order="height-width")
+    import_scan(work, tmp_path / "scan", options=CheckOptions("height-width"))
     assert regions(work).read_all("size").tolist() == [[300, 100]] * 4
 
 
@@ -341,7 +342,7 @@ def test_rows_and_captions_that_cannot_be_used_are_left_out(tmp_path: Path, work
     text = str(caught.value)
     assert "lines 1, 8 without a caption (--skip-empty" in text and "row 1 (picture train1.jpg: nan)" in text
     assert "row 2 (picture train2.jpg) (--skip-damaged" in text
-    result = import_scan(work, tmp_path / "scan", skip_damaged=True, skip_empty=True)
+    result = import_scan(work, tmp_path / "scan", options=CheckOptions(skip_damaged=True, skip_empty=True))
     assert result.empty == 3 and [image.id for image in work.dataset().images] == [
         "train0.jpg",
         "train1.jpg",
