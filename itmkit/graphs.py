@@ -215,8 +215,8 @@ def _check_boxes(workspace: Workspace, blocks: int, keep: int) -> None:
         raise ItmkitError(
             f"{workspace.cache('regions')}: was imported without {' and '.join(missing)}, so there are no block"
             " positions and no polar coordinates to make. Add the files and import again (GSMN and RCAR distribute"
-            " NAME_ims_bbx.npy for f30k_precomp and coco_precomp); or run `itmkit build-graphs --only texts` for methods"
-            " that need no positions (MPSM: with --visual-kgid false)"
+            " NAME_ims_bbx.npy for f30k_precomp and coco_precomp); or run `itmkit build-graphs --only texts` for"
+            " methods that need no positions (MPSM: with --visual-kgid false)"
         )
 
 

@@ -185,13 +185,6 @@ def test_every_parameter_is_trained_and_scores(name: str) -> None:
 # --- what a score depends on, and what not ---
 
 
-@every_case
-def test_scores_depend_on_images_and_on_texts(case: Case) -> None:
-    images, texts = batches(case[0], case[2])
-    found = scores(matcher_of(case), images, texts)
-    assert found.std(axis=0).max() > 1e-3 and found.std(axis=1).max() > 1e-3
-
-
 @handful
 @pytest.mark.parametrize("training", [False, True])
 def test_padding_does_not_change_scores(case: Case, training: bool) -> None:
@@ -265,12 +258,14 @@ def test_blocks_and_what_is_computed_again_change_nothing(case: Case, monkeypatc
 
 
 @every_case
-def test_gradients_reach_every_parameter_that_a_stage_trains_and_no_other(case: Case) -> None:
+def test_scores_depend_on_both_sides_and_gradients_reach_every_parameter_that_a_stage_trains(case: Case) -> None:
     """What the settings do not use is not built at all, so there is no parameter without use."""
     name, _, settings = case
-    matcher, config = matcher_of(case), config_of(name, settings)
+    matcher, config, (images, texts) = matcher_of(case), config_of(name, settings), batches(name, settings)
+    found = scores(matcher, images, texts)  # which depend on both
+    assert found.std(axis=0).max() > 1e-3 and found.std(axis=1).max() > 1e-3
     for stage in stages(name, config, 1):
-        gradients = trained_with(matcher, *batches(case[0], case[2]), stage.name)
+        gradients = trained_with(matcher, images, texts, stage.name)
         for part, parameter in matcher.named_parameters():
             gradient = gradients[part]
             if not parameter.requires_grad:

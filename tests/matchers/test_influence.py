@@ -25,7 +25,7 @@ from itmkit.matchers.parts.norms import l2norm
 from itmkit.matchers.parts.pooling import masked_mean
 from itmkit.runs.settings import resolve
 from itmkit.scoring.metrics import retrieval
-from tests.matchers.test_overfit import NO_TRAINING, SMALL, learn, make_workspace
+from tests.matchers.test_overfit import ELSEWHERE, NO_TRAINING, SMALL, learn, make_workspace
 
 # Settings and epochs: enough for most scenes to be found.
 RUNS: dict[str, tuple[dict[str, Any], int]] = {
@@ -333,6 +333,13 @@ def test_without_the_part_scores_change(
             told = f"{member}: scores change by {change:.2f} % of their deviation, rsum loses {lost:.1f}"
             print(told)
             assert change > claim and (claim < CARRIES or lost > 0), told
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_most_of_32_scenes_are_learned_by_heart(name: str, trained: Callable[[str], dict[str, Trained]]) -> None:
+    for member, whole in trained(name).items():
+        found = retrieval(whole.scores().numpy(), whole.image_of)
+        assert min(found.i2t.r1, found.t2i.r1) > 70, (member, found)  # by chance 3
 
 
 def test_every_method_that_learns_is_here() -> None:

@@ -50,7 +50,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_interrupted_run_leaves_no_child_and_any_number_of_workers_gives_the_same_bytes(
     make_workspace: MakeWorkspace, untrained: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One run by this process; another begun by three children and, after an interruption, ended by this process."""
+    """One run by this process; another begun by two children and, after an interruption, ended by this process."""
     workspace = make_workspace(CAPTIONS, ["👍🏽", "a cat"])
     monkeypatch.chdir(untrained.parent)  # children find a relative path too
     parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=1))
@@ -62,14 +62,14 @@ def test_an_interrupted_run_leaves_no_child_and_any_number_of_workers_gives_the_
         nonlocal calls
         calls += 1
         if calls == 8:
-            assert len(children()) == 3
+            assert len(children()) == 2
             raise KeyboardInterrupt
         append(*args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr("itmkit.parse_text.parse.append", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=3))
+            parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=2))
     assert not children()
     assert 0 < parse_text(workspace, model=untrained.name, job=Job(shard_size=25, workers=1)).parsed < 62
     assert shards(workspace) == alone
