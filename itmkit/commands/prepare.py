@@ -269,7 +269,7 @@ def nuswide(workspace: Workspace, as_json: bool, **options: Any) -> None:
     Examples:
       itmkit prepare nuswide NUS-WIDE --test 2100 --val 1000 --train 10500
       itmkit prepare nuswide NUS-WIDE --lists NUS-WIDE/ImageList --concepts all
-      itmkit prepare nuswide NUS-WIDE --concepts animal,sky --each 1000 --test 200 --val 200
+      itmkit prepare nuswide NUS-WIDE --concepts animal,sky --each 1000
     """
     from itmkit.datasets.nuswide import prepare_nuswide
 
