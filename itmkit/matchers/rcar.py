@@ -96,17 +96,27 @@ def attend(queries: Tensor, contexts: Tensor, mask: Tensor, sharpness: Tensor | 
     return masked_softmax(sets.scale(raised, length.rsqrt()) * sharpness, mask.unsqueeze(1))
 
 
+class Tanh(nn.Module):
+    """tanh; without gradients on a CPU in the place of its argument, as 2 sigmoid(2 x) - 1, in a third of the time."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() or x.device.type != "cpu":
+            return torch.tanh(x)
+        return x.mul_(2).sigmoid_().mul_(2).sub_(1)
+
+
 class CorrespondenceRegulator(nn.Module):
     """RCR: from the alignment vector of a query, how it attends the next time."""
 
     def __init__(self, size: int, embed: int) -> None:
         super().__init__()
-        self.gates = nn.Sequential(nn.Linear(size, 2 * size), nn.Tanh(), nn.Linear(2 * size, embed))
-        self.sharpness = nn.Sequential(nn.Linear(size, size // 2), nn.Tanh(), nn.Linear(size // 2, 1))
+        self.gates = nn.Sequential(nn.Linear(size, 2 * size), Tanh(), nn.Linear(2 * size, embed), Tanh())
+        self.sharpness = nn.Sequential(nn.Linear(size, size // 2), Tanh(), nn.Linear(size // 2, 1))
 
     def forward(self, aligned: Tensor, gates: Tensor | float, sharpness: Tensor | float) -> tuple[Tensor, Tensor]:
         """aligned (C, N, S) -> gates (C, N, D) from -1 to 1, sharpness (C, N, 1), changed from those there are."""
-        gates = (torch.tanh(self.gates(aligned)) + gates).clamp(-1, 1)
+        change = self.gates(aligned)
+        gates = (change + gates).clamp(-1, 1) if torch.is_grad_enabled() else change.add_(gates).clamp_(-1, 1)
         return gates, torch.relu(self.sharpness(aligned) + sharpness)
 
 
@@ -117,12 +127,12 @@ class AggregationRegulator(nn.Module):
         super().__init__()
         self.key, self.query = nn.Linear(size, size), nn.Linear(size, size)
         self.weigh = nn.Linear(size, 1, bias=False)  # a bias would fall out of the softmax
-        self.dropout = nn.Dropout(dropout)
+        self.tanh, self.dropout = Tanh(), nn.Dropout(dropout)
 
     def forward(self, aligned: Tensor, whole: Tensor, sets: Graphs) -> tuple[Tensor, Tensor]:
         """aligned (C, N, S), whole (C, B, S) -> (C, B, S) of unit length, and weights (C, N), of a set with sum one."""
-        keys = self.dropout(torch.tanh(self.key(aligned)))
-        asked = self.dropout(torch.tanh(self.query(whole))) * self.weigh.weight  # (C, B, S)
+        keys = self.dropout(self.tanh(self.key(aligned)))
+        asked = self.dropout(self.tanh(self.query(whole))) * self.weigh.weight  # (C, B, S)
         weights = sets.softmax(sets.scale(keys, asked).sum(dim=-1))
         return l2norm(sets.sum(weights.unsqueeze(-1) * aligned)), weights
 
@@ -209,7 +219,7 @@ class Matcher(nn.Module):
         queries, gates, weights = sets.words.vectors, 1.0, None
         sharpness = self.config.sharpness_t2i if self.member == "t2i" else self.config.sharpness_i2t
         attention = attend(queries, contexts, mask, sharpness, sets)
-        aligned = self.alignments[0].attended(unit_attention(attention, grams), contexts, queries)
+        aligned = self._aligned(0, attention, contexts, grams, queries)
         whole = sets.mean(aligned)
         for step in range(self.config.steps):
             if self.config.regulators != "rcr":
@@ -218,6 +228,11 @@ class Matcher(nn.Module):
                 gates, sharpness = self.correspondence[step](aligned, gates, sharpness)
                 attention = attend(queries * gates, contexts, mask, sharpness, sets)
             if step + 1 < len(self.alignments):
-                compare = self.alignments[step + 1]
-                aligned = compare.attended(unit_attention(attention, grams), contexts, queries)
+                aligned = self._aligned(step + 1, attention, contexts, grams, queries)
         return attention, weights, whole
+
+    def _aligned(self, step: int, attention: Tensor, contexts: Tensor, grams: Tensor, queries: Tensor) -> Tensor:
+        """(C, N, S): every query beside what it attends to, of unit length."""
+        compare = self.alignments[step]
+        assert isinstance(compare, SimilarityRepresentation)
+        return compare.attended(unit_attention(attention, grams), contexts, queries)
