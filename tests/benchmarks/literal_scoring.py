@@ -158,7 +158,7 @@ def rcar(matcher: Any, images: Encoded, words: Tensor, text: Encoded) -> Tensor:
         whole = aligned.mean(dim=1) if whole is None else whole
         if step + 1 < config.steps:
             correct = matcher.correspondence[step]
-            gates = (torch.tanh(correct.gates(aligned)) + gates).clamp(-1, 1)
+            gates = (correct.gates(aligned) + gates).clamp(-1, 1)
             sharpness = torch.relu(correct.sharpness(aligned) + sharpness)
         gather = matcher.aggregation[step]
         asked = torch.tanh(gather.query(whole)).unsqueeze(1).repeat(1, queries.shape[1], 1)

@@ -12,7 +12,7 @@ from tests.matchers.batches import SIZES, image_batch, take_images, text_batch
 from tests.matchers.literal_glfn import Text
 from tests.matchers.literal_mpsm import weights_of
 from tests.matchers.settings import SETTINGS, Settings, config_of, named
-from tests.matchers.test_contract import matcher_of, scores
+from tests.matchers.test_contract import matcher_of, scored, scores
 
 COUNTS, LENGTHS = [4, 2, 3, 1], [3, 1, 5, 2]
 
@@ -53,6 +53,14 @@ def test_what_it_explains_is_the_last_attention_and_the_last_weights(member: str
     else:
         assert found.keys() == {"regions_to_words"}
         np.testing.assert_allclose(found["regions_to_words"][:, :3].T, expected.attention, atol=1e-5)
+
+
+@every_member
+def test_scores_are_the_same_with_gradients(member: str) -> None:
+    """Without them tanh is computed in another way, and in place."""
+    matcher, images, texts = matcher_of(("rcar", member, {"steps": 3})), image_batch(COUNTS), text_batch(LENGTHS)
+    with_gradients = scored(matcher, images, texts).detach().numpy()
+    np.testing.assert_allclose(scores(matcher, images, texts), with_gradients, atol=1e-6)
 
 
 @pytest.mark.parametrize(
