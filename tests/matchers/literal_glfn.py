@@ -60,7 +60,7 @@ def encode_text(weights: Weights, config: Any, text: Text, *, normalised: bool =
     mine = below(weights, "words.")
     if config.words == "gru":
         return word_vectors(mine, text.words, normalised=normalised)
-    if config.compress:
+    if getattr(config, "compress", True):  # the other methods always have the linear map
         reduced = [mine["reduce.weight"] @ vector + mine["reduce.bias"] for vector in text.vectors]  # eq 16
     else:
         reduced = list(text.vectors)

@@ -77,7 +77,7 @@ HANDFUL: dict[str, list[Settings]] = {
         {"image_nodes": 2},
     ],
     "scl": [{}, {"words": "learned"}, {"class_vectors": "both"}, {"inputs": "pooled"}],
-    "chan": [{}, {"pool": "lse"}, {"self_attention": False, "words": "bert"}],
+    "chan": [{}, {"pool": "lse"}, {"self_attention": False, "words": "bert", "images": "patches-dino"}],
     "vseinf": [{}, {"pooling": "esa"}, {"pooling": "top2"}, {"pooling": "mean", "words": "bert"}],
     "rcar": [
         {},
@@ -116,7 +116,7 @@ REST: dict[str, list[Settings]] = {
         {"spatial": "heads", "kernels": 6, "kgid_start": 1.0},
         {"kgid_shortcut": "outside"},
         {"affinity": "others"},
-        {"affinity": "none", "visual_kgid": False},
+        {"affinity": "none", "visual_kgid": False, "images": "patches"},
         {"similarity_bias": True},
         {"similarity_bias": True, "plain_start": True},
         {"similarity_bias": True, "plain_start": True, "training": "joint"},
@@ -127,7 +127,7 @@ REST: dict[str, list[Settings]] = {
     "glfn": [
         {"tags": False},
         {"positions": False},
-        {"tags": False, "positions": False},
+        {"tags": False, "positions": False, "images": "patches"},
         {"words": "bert"},
         {"compress": False},
         {"position": 3},

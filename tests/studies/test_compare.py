@@ -15,7 +15,6 @@ from itmkit.studies import compare as module
 from itmkit.studies import kept_ranks
 from itmkit.studies.compare import Asked, compare
 from itmkit.studies.comparison import FIGURES
-from itmkit.studies.contenders import Contender
 from itmkit.training import budget
 from itmkit.training import train as loop
 from itmkit.training.estimate import Estimate, StageEstimate
@@ -195,8 +194,3 @@ def test_everything_wrong_is_told_before_any_training(workspace: Workspace) -> N
     ):
         with pytest.raises(ItmkitError, match=says):
             compare(workspace, methods, seeds=seeds, settings=SETTINGS)
-
-
-def test_runs_of_different_settings_have_names_of_their_own() -> None:
-    names = {Contender.read(text).run(0, "compare") for text in ("mefn", "mefn:mfe=false", "mefn:images=a/b")}
-    assert names == {"compare-mefn-seed0", "compare-mefn+mfe=false-seed0", "compare-mefn+images=a_b-seed0"}

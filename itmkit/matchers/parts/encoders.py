@@ -14,7 +14,7 @@ from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm
 
 Words = Literal["gru", "bert+gru", "bert"]
 Tokens = Literal["parsed", "scan"]  # of a parser of `itmkit parse-text`, or those of published code
-TOKENS = "words of parse-text, or of published code with <start> and <end> (parse-text --parser scan)"
+TOKENS = "words of parse-text, or of published code with `<start>` and `<end>` (parse-text --parser scan)"
 Regions = Literal["linear", "linear+mlp"]
 ClassVectors = Literal["none", "text", "image", "both"]  # whose stored [CLS] vectors are read
 
