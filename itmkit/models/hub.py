@@ -136,7 +136,9 @@ def settings_sha256(folder: Path, *, tokenizer: bool = False) -> str:
 
     Only files that the stage uses count: more may come into a folder of the hub cache later.
     """
-    names = ("config.json", "preprocessor_config.json", *(("processor_config.json", *TOKENIZER) if tokenizer else ()))
+    names = ["config.json", "preprocessor_config.json", *(TOKENIZER if tokenizer else ())]
+    if tokenizer or not (folder / "preprocessor_config.json").is_file():
+        names.append("processor_config.json")
     return digest({name: sha256_file(folder / name) for name in names if (folder / name).is_file()})
 
 

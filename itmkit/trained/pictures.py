@@ -192,7 +192,8 @@ def _patches(made: Made, cache: str, manifest: Manifest, device: str) -> _Reader
     """The patches of a vision transformer."""
     settings, place = manifest.made_by.settings, made.model(cache, manifest)
     precision = settings.get("precision", "float32")
-    model = load_patch_model(place, size=settings["size"], device=device, precision=precision)
+    attention = settings.get("attention", True)
+    model = load_patch_model(place, size=settings["size"], attention=attention, device=device, precision=precision)
     made.check(cache, manifest.made_by, model_record(place, find_model(place, allow_download=False)))
 
     def read(pictures: Sequence[Picture]) -> PictureRows:
