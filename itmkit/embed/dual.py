@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from itmkit.embed.blip import BLIP_2, BlipTowers, is_blip_retrieval
 from itmkit.errors import ItmkitError, first_line
 from itmkit.machine.device import Precision, half
-from itmkit.embed.blip import BLIP_2, BlipTowers, is_blip_retrieval
-from itmkit.models.hub import find_model, quiet_transformers, token_limit
+from itmkit.models.hub import find_model, quiet_transformers, token_limit, wants_lower
 from itmkit.models.look import check_probes, probes
 from itmkit.models.pixels import check_picture_settings
+from itmkit.models.processors import load_processor
 from itmkit.typed import model_json
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ def load_dual(
     # SigLIP reads the last token whatever it is, and was trained on captions padded to the limit, without a mask.
     siglip = str(kind).startswith("siglip")
     pad_to_limit = "attention_mask" not in tokenizer.model_input_names or siglip
+    if siglip:
+        tokenizer.padding_side = "right"  # some classes of tokenisers pad on the left, as text generators want it
     dual = DualEncoder(
         model_id=str(model),
         dim=0,
@@ -160,7 +163,7 @@ def load_dual(
         device=torch.device(device),
         precision=precision,
         masked=not siglip,
-        lower=_wants_lower(str(kind), folder, tokenizer) if lower is None else lower,
+        lower=wants_lower(str(kind), folder, tokenizer) if lower is None else lower,
     )
     _measure(dual)
     answers = [dual.image_vectors([dual.prepare(image) for image in probes()], batch=2) for _ in range(2)]
@@ -168,18 +171,10 @@ def load_dual(
     return dual
 
 
-def _wants_lower(kind: str, folder: Path, tokenizer: Any) -> bool:
-    """Whether a model was trained on captions in lower case, and its tokeniser, Gemma's, does not see to that."""
-    settings = folder / "tokenizer_config.json"
-    named = model_json(settings).get("tokenizer_class") if settings.is_file() else None
-    gemma = any("Gemma" in str(name) for name in (named, type(tokenizer).__name__))
-    return kind == "siglip2" or (kind == "siglip" and gemma)
-
-
 def _loaded(model: str | Path, folder: Path, config: dict[str, Any]) -> tuple[Any, Any, Any]:
     """Network, picture settings and tokeniser as transformers loads them, with all weights."""
     import torch
-    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, BlipForImageTextRetrieval
+    from transformers import AutoModel, AutoTokenizer, BlipForImageTextRetrieval
 
     loader = BlipForImageTextRetrieval if is_blip_retrieval(config) else AutoModel
     offline: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -193,9 +188,11 @@ def _loaded(model: str | Path, folder: Path, config: dict[str, Any]) -> tuple[An
         if loader is BlipForImageTextRetrieval:
             network = BlipTowers(network)
         if not all(hasattr(network, name) for name in ("get_image_features", "get_text_features")):
-            raise ItmkitError(f"{model}: is no dual encoder of images and texts (model type {config.get('model_type')!r}); {KINDS}")
+            raise ItmkitError(
+                f"{model}: is no dual encoder of images and texts (model type {config.get('model_type')!r}); {KINDS}"
+            )
         try:
-            processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **offline)
+            processor = load_processor(folder, str(model))
             tokenizer = AutoTokenizer.from_pretrained(folder, **offline)
         except Exception as error:  # transformers and its tokenisers raise dozens of kinds
             raise ItmkitError(f"{model}: its tokeniser or picture settings fail ({first_line(error)})") from error

@@ -90,10 +90,12 @@ class FirstLook:
         if not differ:
             return
         self.done = True
-        if all(one.shape == vectors[0].shape for one in vectors) and all(_same(vectors[0], vectors[at]) for at in differ):
-            some = ", ".join(names[at] for at in (0, *differ[:2]))
-            raise ItmkitError(f"{self.model}: gives the same vectors for {len(differ) + 1} different {self.what} ({some}"
-                              f"{', ...' if len(differ) > 2 else ''}); {_ASK}")
+        equal = [at for at in differ if vectors[at].shape == vectors[0].shape and _same(vectors[0], vectors[at])]
+        if equal == differ:
+            some = ", ".join(names[at] for at in (0, *differ[:2])) + (", ..." if len(differ) > 2 else "")
+            raise ItmkitError(
+                f"{self.model}: gives the same vectors for {len(differ) + 1} different {self.what} ({some}); {_ASK}"
+            )
         several = [one for one in filled if one.ndim == 2 and len(one) > 1]
         if self.what == "pictures" and several and all(_same(one[:1].repeat(len(one), 0), one) for one in several):
             raise ItmkitError(f"{self.model}: gives one vector for everything in a picture ({names[0]}); {_ASK}")

@@ -74,10 +74,7 @@ def extract_patches(
 ) -> PatchesResult:
     """Extracts the patch vectors of all pictures into caches/<cache>.
 
-    Columns per picture: features (P, D) float16, the patches of the last layer after the model's final norm, row by
-    row from the top left; boxes (P, 4) float32 of the patches, in pixels of the upright picture; count int16 = P;
-    cls (D) float16, the [CLS] token after the same norm, or what stands for it; attention (P) float32, the attention of
-    [CLS] to the patches in the last layer, mean over heads, made to sum to 1; size (2) int32, width and height.
+    Columns per picture are those of `patch_columns`; docs/extract-patches.md says what they hold.
 
     Args:
         model: folder of a transformers model, or a hub name; None takes the one the cache was begun with.
@@ -88,30 +85,26 @@ def extract_patches(
             Without it, faster kernels compute the attention of a model.
 
     Raises:
-        ItmkitError: there are no pictures, pictures changed since `prepare`, the model cannot be loaded or gives no
-            patches or no attention that was asked for, its first vectors are of no use, the cache was made from other data or settings (and is not forced), or the job is strict and
-            pictures cannot be read.
+        ItmkitError: there are no pictures, pictures changed since `prepare`, the model cannot be loaded, gives no
+            patches, no attention that was asked for or vectors of no use, the cache was made from other data or
+            settings (and is not forced), or the job is strict and pictures cannot be read.
     """
     _check(cache, size, job)
     dataset = workspace.dataset()
     check_files(workspace, dataset)
     folder = workspace.cache(cache)
-    asked = model is not None
-    precision = job.precision
+    asked, precision, device = model is not None, job.precision, usable_device(job.device)
     if model is None:
         model, size, attention, precision = _begun_with(folder, size, attention, precision)
     precision = precision or "float32"
-    device = usable_device(job.device)
     job.progress.note(f"{STAGE}: {model} on {device}")
     loaded = load_patch_model(
         model, size=size, attention=attention, device=device, precision=precision, allow_download=asked
     )
     path = find_model(model, allow_download=False)
-    settings = {"size": loaded.size, **recorded(precision)}
-    if loaded.attention is None:
-        settings["attention"] = False
-        if attention is None:
-            job.progress.note(f"{STAGE}: {model} has no attention of a [CLS] token; patches are stored without it")
+    if loaded.attention is None and attention is None:
+        job.progress.note(f"{STAGE}: {model} has no attention of a [CLS] token; patches are stored without it")
+    settings = {"size": loaded.size, **recorded(precision), **({} if loaded.attention else {"attention": False})}
     made_by = MadeBy(STAGE, settings, model_record(model, path), workspace.inputs(cache, dataset))
     notes = {"model": model_place(model, path), "device": device, "cls": loaded.whole}
     start = time.perf_counter()
@@ -179,7 +172,7 @@ def _extract(
 def _begun_with(
     folder: Path, size: int | None, attention: bool | None, precision: Precision | None
 ) -> tuple[str, int | None, bool | None, Precision | None]:
-    """Model, size, attention and precision of the existing cache, finished or not. Values that are given take precedence."""
+    """Model, size, attention and precision of the existing cache, finished or not. Given values take precedence."""
     manifest = begun_manifest(folder)
     if manifest is None or manifest.made_by.stage != STAGE:
         raise ItmkitError(f"--model is needed: the folder or the hub name of a vision transformer. {KINDS}")

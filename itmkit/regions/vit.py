@@ -152,9 +152,7 @@ def load_patch_model(
     body = getattr(network, "vision_model", network)
     side = size or first_side([crop, settings.get("size"), vision.get("image_size")])
     patch = merged_patch(vision, first_side([vision.get("patch_size")], default=0))
-    options = {}
-    if side != first_side([vision.get("image_size")]) and "interpolate_pos_encoding" in _arguments(body):
-        options["interpolate_pos_encoding"] = True
+    other = side != first_side([vision.get("image_size")]) and "interpolate_pos_encoding" in _arguments(body)
     if not patch or "pixel_values" not in _arguments(body):
         raise ItmkitError(f"{model}: is no vision transformer (model type {config.get('model_type')!r}); {KINDS}")
     found = PatchModel(
@@ -170,7 +168,7 @@ def load_patch_model(
         device=torch.device(device),
         attention=None if attention is False else LastAttention(body),
         precision=precision,
-        options=options,
+        options={"interpolate_pos_encoding": True} if other else {},
     )
     _measure(found, vision, wanted=attention)
     if not found.patches:
