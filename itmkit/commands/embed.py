@@ -56,7 +56,7 @@ def command(
 ) -> None:
     """One vector per picture and per distinct caption, in the space of a dual encoder -> caches/vectors-NAME.
 
-    For CLIP, ALIGN, AltCLIP, GroupViT and SigLIP. A killed run continues where it was.
+    For CLIP, ALIGN, AltCLIP, GroupViT, SigLIP and BLIP. A killed run continues where it was.
 
     \b
     Examples:

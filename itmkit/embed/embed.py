@@ -20,6 +20,7 @@ from itmkit.errors import ItmkitError
 from itmkit.job import USUAL, Job
 from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
 from itmkit.models.hub import find_model, model_place, model_record, short_name
+from itmkit.models.look import FirstLook
 from itmkit.pictures.decode import Picture
 from itmkit.pictures.skipped import check_files, check_skipped
 from itmkit.pictures.stage import Steps, extract_pictures
@@ -163,6 +164,8 @@ def _writer_options(
     """What the writers of both sides are opened with; their columns and keys differ."""
     place = vectors_cache(name, side)
     folder, settings = workspace.cache(place), {"part": side, **recorded(loaded.precision)}
+    if side == "texts" and loaded.dual.lower:
+        settings["lower_case"] = True
     return {
         "folder": folder,
         "made_by": MadeBy(STAGE, settings, loaded.record, workspace.inputs(place, dataset)),
@@ -183,9 +186,13 @@ def _images(
 ) -> tuple[int, Manifest]:
     """Returns how many pictures were processed now, and the cache's manifest."""
 
-    def compute(prepared: list[torch.Tensor], labels: list[str]) -> np.ndarray:
+    look = FirstLook(dual.model_id, "pictures")
+
+    def compute(prepared: list[dict[str, torch.Tensor]], labels: list[str]) -> np.ndarray:
         with enough_memory(batch):
-            return dual.image_vectors(prepared, batch=batch)
+            vectors = dual.image_vectors(prepared, batch=batch)
+        look.at(labels, prepared, list(vectors))
+        return vectors
 
     def rows(pictures: list[Picture], vectors: np.ndarray) -> dict[str, np.ndarray]:
         return {"vector": vectors}
@@ -219,6 +226,7 @@ def _texts(
     texts = dataset.distinct_texts
     _admit_added(workspace, dataset, options, len(texts))
     columns = {"vector": Column("float32", (dual.dim,)), "tokens": Column("int32")}
+    look = FirstLook(dual.model_id, "captions")
     with (
         CacheWriter.open(columns=columns, keys=[text_key(text) for text in texts], **options) as writer,
         progress.task(f"{STAGE}: captions", writer.total, done=writer.done, unit="captions") as advance,
@@ -234,6 +242,7 @@ def _texts(
                     counts = dual.token_counts(some)
                     with enough_memory(batch):
                         vectors = dual.text_vectors(some, counts, batch=batch)
+                    look.at(some, some, list(vectors))
                     out.append(keys[start : start + PIECE], {"vector": vectors, "tokens": counts})
                     advance(len(some))
     return now, writer.manifest

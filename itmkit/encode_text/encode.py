@@ -23,6 +23,7 @@ from itmkit.errors import ItmkitError
 from itmkit.job import USUAL, Job
 from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
 from itmkit.models.hub import find_model, model_place, model_record, short_name
+from itmkit.models.look import FirstLook
 from itmkit.parse_text.parse import chunks
 from itmkit.parse_text.store import TextCache
 from itmkit.progress import Progress
@@ -151,7 +152,7 @@ def _writer_options(
     """What the writers of both sides are opened with; their columns and keys differ."""
     encoder, place = loaded.encoder, words_cache(name, side)
     folder = workspace.cache(place)
-    settings = {"side": side, "layer": str(loaded.layer), **recorded(loaded.precision)}
+    settings = {"side": side, "layer": str(loaded.layer), **recorded(loaded.precision), **encoder.ways}
     return {
         "folder": folder,
         "made_by": MadeBy(STAGE, settings, loaded.record, workspace.inputs(place, dataset)),
@@ -179,6 +180,7 @@ def _texts(
     """Returns how many captions were encoded now, and how many of their words the tokeniser drops."""
     texts = dataset.distinct_texts
     columns, without = text_columns(encoder.dim), 0
+    look = FirstLook(encoder.model_id, "captions")
     begun = begun_manifest(options["folder"])
     if begun is not None and SENTENCE not in begun.columns and not options["force"]:
         del columns[SENTENCE]
@@ -197,6 +199,7 @@ def _texts(
                     words = Spans(parsed.offsets, parsed.starts.astype(np.int64), parsed.ends.astype(np.int64))
                     vectors, sentences, bare = word_vectors(encoder, some, words, batch_tokens=batch, padding=padding)
                     without += bare
+                    look.at(some, some, list(sentences.astype(np.float32)))
                     found = {"vectors": vectors, SENTENCE: sentences}
                     kept = {name: found[name] for name in columns}
                     out.append(keys[start - first : end - first], kept, lengths=parsed.lengths)

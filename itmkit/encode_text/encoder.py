@@ -1,4 +1,4 @@
-"""Encoders of words: BERT, RoBERTa, DistilBERT, MPNet, ... of transformers, frozen.
+"""Encoders of words: BERT, RoBERTa, DistilBERT, MPNet, T5, the text towers of CLIP and SigLIP, ..., frozen.
 
 Shapes: P pieces of some texts, B windows run at once, L tokens of the longest, D width of the model.
 """
@@ -8,22 +8,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from itmkit.encode_text.alignment import Ints, Spans, means
 from itmkit.errors import ItmkitError, first_line
 from itmkit.machine.device import Precision, half
-from itmkit.models.hub import find_model, quiet_transformers, token_limit
+from itmkit.models.hub import find_model, quiet_transformers, token_limit, wants_lower
 from itmkit.typed import model_json
 
 if TYPE_CHECKING:
     import torch
 
-KINDS = "BERT, RoBERTa, DistilBERT, MPNet, DeBERTa and others that AutoModel loads will do"
+KINDS = "BERT, RoBERTa, DistilBERT, MPNet, DeBERTa, T5, CLIP, SigLIP and others that AutoModel loads will do"
 LONGEST = 512  # tokens of a window, whatever the model could take: attention grows with the square
 LAST_FOUR = "last4"
+# Each token of these sees only those before it: the first one is the same for every text.
+CAUSAL = ("clip", "clip_text_model", "metaclip_2", "metaclip_2_text_model", "groupvit", "aimv2")
+ENCODER_DECODERS = ("t5", "mt5", "umt5", "longt5", "switch_transformers")  # their encoders read texts
+Whole = Literal["start", "end", "last"]
 Layer = int | str  # a number as in a list of the layers' outputs, embeddings first; or LAST_FOUR, their mean
 
 
@@ -43,6 +47,10 @@ class LanguageModel:
         dim: D; limit: the most tokens of a window, including the special ones.
         before, after: the special tokens at the ends of a window ([CLS], [SEP]).
         layer: which output is taken.
+        whole: the token whose vector is that of a text: the special one at the start of a window, the one at the end of
+            its words (CLIP), or the last one of a full window (SigLIP).
+        fill: windows are filled to the limit without a mask, as SigLIP was trained.
+        lower: texts are put in lower case first (SigLIP 2).
     """
 
     model_id: str
@@ -55,12 +63,18 @@ class LanguageModel:
     tokenizer: Any
     device: torch.device
     precision: Precision = "float32"
+    whole: Whole = "start"
+    fill: bool = False
+    lower: bool = False
 
     def pieces(self, texts: Sequence[str]) -> tuple[Ints, Spans]:
         """The tokeniser's pieces of texts, special ones left out: their numbers (P,), and their characters."""
         with quiet_transformers():  # it warns of texts beyond the limit, which are cut into windows here
             made = self.tokenizer(
-                list(texts), add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False
+                [self._cased(text) for text in texts],
+                add_special_tokens=False,
+                return_offsets_mapping=True,
+                return_attention_mask=False,
             )
         counts = [len(ids) for ids in made["input_ids"]]
         ids = np.fromiter((i for one in made["input_ids"] for i in one), np.int64, sum(counts))
@@ -69,8 +83,23 @@ class LanguageModel:
         return ids, Spans(offsets.astype(np.int64), spans[:, 0], spans[:, 1])
 
     @property
+    def ways(self) -> dict[str, Any]:
+        """What a cache records of how texts are read, where it is not the usual way."""
+        ways = {} if self.whole == "start" else {"sentence": self.sentence}
+        return {**ways, **({"lower_case": True} if self.lower else {})}
+
+    def _cased(self, text: str) -> str:
+        """In lower case where that is wanted and moves no character: pieces are found again by their places."""
+        low = text.lower() if self.lower else text
+        return low if len(low) == len(text) else text
+
+    @property
     def sentence(self) -> str:
-        """What stands for a whole text: the special token that its windows begin with ("[CLS]"), or "mean"."""
+        """What stands for a whole text: a special token of its windows ("[CLS]"), "last token", or "mean"."""
+        if self.whole == "end":
+            return str(self.tokenizer.convert_ids_to_tokens(self.after[0]))
+        if self.whole == "last":
+            return "last token"
         return str(self.tokenizer.convert_ids_to_tokens(self.before[0])) if self.before else "mean"
 
     def vectors(
@@ -80,8 +109,8 @@ class LanguageModel:
 
         A text longer than the limit is run in consecutive windows, cut at white space if there is some. Windows of
         similar length are run together, about `batch_tokens` tokens at once. This changes nothing beyond rounding. The
-        vector of a text is that of the special token its window begins with, or the mean over several windows. If the
-        model has no such token, it is the mean of the text's pieces. A text without pieces has a zero vector.
+        vector of a text is that of the token that `whole` says, or the mean over several windows. If the model has no
+        such token, it is the mean of the text's pieces. A text without pieces has a zero vector.
         """
         import torch
 
@@ -89,33 +118,37 @@ class LanguageModel:
         special = len(self.before) + len(self.after)
         cuts = windows(pieces, self.limit - special)
         cuts = cuts[np.argsort(cuts[:, 1] - cuts[:, 0], kind="stable")]
-        firsts = [np.empty((0, self.dim), np.float32)]  # the first token of each window, in this order
+        wholes = [np.empty((0, self.dim), np.float32)]  # the vector of each window, in this order
         filler = self.tokenizer.pad_token_id or 0
         for some in _batches(cuts, special, batch_tokens):
             lengths, rows = some[:, 1] - some[:, 0], np.arange(len(some))
             row = np.repeat(rows, lengths)
             within = np.arange(len(row)) - np.repeat(lengths.cumsum() - lengths, lengths)
             source, column = some[row, 0] + within, len(self.before) + within
-            tokens = np.full((len(some), int(lengths.max()) + special), filler)
+            width = self.limit if self.fill else int(lengths.max()) + special
+            tokens = np.full((len(some), width), filler)
             tokens[:, : len(self.before)] = self.before
             tokens[row, column] = ids[source]
             for place, number in enumerate(self.after):
                 tokens[rows, len(self.before) + lengths + place] = number
-            mask = np.arange(tokens.shape[1]) < (lengths + special)[:, None]
-            ready = [torch.from_numpy(array).to(self.device) for array in (tokens, mask.astype(np.int64), row, column)]
+            mask = np.arange(width) < (lengths + special)[:, None]
+            seen = np.ones_like(mask) if self.fill else mask
+            at = {"start": lengths * 0, "end": lengths + len(self.before), "last": lengths * 0 + width - 1}[self.whole]
+            arrays = (tokens, seen.astype(np.int64), row, column, rows, at)
+            ready = [torch.from_numpy(array).to(self.device) for array in arrays]
             with torch.inference_mode(), half(self.device, self.precision):
                 states = self._states(ready[0], ready[1])
                 found[source] = states[ready[2], ready[3]].float().cpu().numpy()
-                firsts.append(states[:, 0].float().cpu().numpy())
+                wholes.append(states[ready[4], ready[5]].float().cpu().numpy())
             if padding is not None:
                 padding.tokens += mask.size
                 padding.padding += int(mask.size - mask.sum())
         texts = len(pieces.offsets) - 1
-        if not self.before:
+        if self.whole == "start" and not self.before:
             return found, means(found, pieces.texts, np.arange(len(found)), texts)
         text_of = np.searchsorted(pieces.offsets, cuts[:, 0], side="right") - 1
         members = np.argsort(text_of, kind="stable")
-        return found, means(np.concatenate(firsts), text_of[members], members, texts)
+        return found, means(np.concatenate(wholes), text_of[members], members, texts)
 
     def _states(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(B, L, D) of the layer that is wanted."""
@@ -175,27 +208,13 @@ def load_language_model(
             tokeniser that does not tell where in the text a piece stands.
     """
     import torch
-    from transformers import AutoModel, AutoTokenizer
 
     folder = find_model(str(model), allow_download=allow_download, ways_out=KINDS, tokenizer=True)
-    kind = model_json(folder / "config.json").get("model_type")
-    offline: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    with quiet_transformers():
-        try:
-            network, report = AutoModel.from_pretrained(
-                folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **offline
-            )
-            tokenizer = AutoTokenizer.from_pretrained(folder, **offline)
-        except Exception as error:  # transformers and its tokenisers raise dozens of kinds
-            raise ItmkitError(f"{model}: is no model that transformers can load ({first_line(error)})") from error
-    lacking = sorted(name for name in report["missing_keys"] if "position_ids" not in name and "pooler" not in name)
-    if lacking or report.get("mismatched_keys"):
-        raise ItmkitError(f"{model}: the weights do not fit the model ({', '.join(lacking[:3]) or 'shapes'} missing)")
-    if not tokenizer.is_fast:
-        raise ItmkitError(
-            f"{model}: its tokeniser does not tell where in a text its pieces stand; a folder with tokenizer.json does"
-        )
+    kind = str(model_json(folder / "config.json").get("model_type"))
+    network, tokenizer = _loaded(model, folder, kind)
     network.eval().requires_grad_(False).to(device)
+    siglip = kind.startswith("siglip")
+    whole: Whole = "end" if kind in CAUSAL else "last" if siglip else "start"
     marked = tokenizer("a")["input_ids"]
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     at = next((i for i in range(len(marked)) if marked[i : i + len(plain)] == plain), 0)
@@ -206,13 +225,54 @@ def load_language_model(
         before=list(marked[:at]),
         after=list(marked[at + len(plain) :]),
         layer=layer,
-        model=network,
+        model=network.text_model if _is_dual(network) else network,
         tokenizer=tokenizer,
         device=torch.device(device),
         precision=precision,
+        whole=whole,
+        fill=siglip,
+        lower=wants_lower(kind, folder, tokenizer),
     )
-    _measure(encoder, str(kind))
+    _measure(encoder, kind)
     return encoder
+
+
+def _is_dual(network: Any) -> bool:
+    """Whether a text tower is a part of it beside one for pictures."""
+    return hasattr(network, "text_model") and hasattr(network, "vision_model")
+
+
+def _loaded(model: str | Path, folder: Path, kind: str) -> tuple[Any, Any]:
+    """Network and tokeniser as transformers loads them, with all weights that texts need."""
+    import torch
+    from transformers import AutoModel, AutoModelForTextEncoding, AutoTokenizer
+
+    loader = AutoModelForTextEncoding if kind in ENCODER_DECODERS else AutoModel
+    offline: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    with quiet_transformers():
+        try:
+            network, report = loader.from_pretrained(
+                folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **offline
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, **offline)
+        except Exception as error:  # transformers and its tokenisers raise dozens of kinds
+            if (folder / "spm.model").is_file() and not (folder / "tokenizer.json").is_file():
+                raise ItmkitError(
+                    f"{model}: its tokeniser is only there as spm.model, for which transformers needs more packages"
+                    f" ({first_line(error)}). Ways out: pip install sentencepiece tiktoken, or a revision with"
+                    " tokenizer.json"
+                ) from error
+            raise ItmkitError(f"{model}: is no model that transformers can load ({first_line(error)})") from error
+    tower = "text_model." if _is_dual(network) else ""
+    needed = [name for name in report["missing_keys"] if name.startswith(tower)]
+    lacking = sorted(name for name in needed if "position_ids" not in name and "pooler" not in name)
+    if lacking or report.get("mismatched_keys"):
+        raise ItmkitError(f"{model}: the weights do not fit the model ({', '.join(lacking[:3]) or 'shapes'} missing)")
+    if not tokenizer.is_fast:
+        raise ItmkitError(
+            f"{model}: its tokeniser does not tell where in a text its pieces stand; a folder with tokenizer.json does"
+        )
+    return network, tokenizer
 
 
 def _measure(encoder: LanguageModel, kind: str) -> None:

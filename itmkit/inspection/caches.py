@@ -9,6 +9,7 @@ from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file, size_in_words
 from itmkit.inspection.hdf5 import ask_child
 from itmkit.inspection.report import Report, ReportTable, leaves, short
+from itmkit.models.norms import facts_of_norms
 
 MEANINGS = {
     "features": "one vector a region or patch",
@@ -62,6 +63,9 @@ def inspect_cache(folder: Path, *, verify: bool = False) -> Report:
     report.fact("fingerprint", manifest.fingerprint)
     for name, value in leaves(manifest.notes) if manifest.notes else []:
         report.fact(f"note {name}", short(value))
+    if manifest.complete:
+        for name, value in facts_of_norms(CacheReader(folder, manifest)):
+            report.fact(name, value)
     report.tables += _tables(folder, manifest)
     if verify:
         report.problems = CacheReader(folder, manifest).verify()

@@ -29,6 +29,7 @@ WANTED = (
 # A tokeniser: its vocabulary in one of these forms, none of them a pickle, and what goes with it.
 VOCABULARIES = (
     "tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model",
+    "spm.model",
 )  # fmt: skip
 TOKENIZER = (*VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _NO_LIMIT = 100_000  # tokenisers that know no limit say 1e30
@@ -136,7 +137,11 @@ def settings_sha256(folder: Path, *, tokenizer: bool = False) -> str:
 
     Only files that the stage uses count: more may come into a folder of the hub cache later.
     """
-    names = ("config.json", "preprocessor_config.json", *(("processor_config.json", *TOKENIZER) if tokenizer else ()))
+    names = ["config.json", "preprocessor_config.json", *(TOKENIZER if tokenizer else ())]
+    if tokenizer or not (folder / "preprocessor_config.json").is_file():
+        names.append("processor_config.json")
+    if (folder / "tokenizer.json").is_file():  # then it is not read
+        names = [name for name in names if name != "spm.model"]
     return digest({name: sha256_file(folder / name) for name in names if (folder / name).is_file()})
 
 
@@ -170,6 +175,14 @@ def token_limit(network: Any, tokenizer: Any) -> int:
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             positions = min(positions, module.num_embeddings - module.padding_idx - 1)
     return int(min(positions, tokenizer.model_max_length, _NO_LIMIT))
+
+
+def wants_lower(kind: str, folder: Path, tokenizer: Any) -> bool:
+    """Whether a model was trained on captions in lower case, and its tokeniser, Gemma's, does not see to that."""
+    settings = folder / "tokenizer_config.json"
+    named = model_json(settings).get("tokenizer_class") if settings.is_file() else None
+    gemma = any("Gemma" in str(name) for name in (named, type(tokenizer).__name__))
+    return kind == "siglip2" or (kind == "siglip" and gemma)
 
 
 @contextmanager

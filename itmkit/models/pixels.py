@@ -58,15 +58,45 @@ class Scaling:
 
 
 def picture_settings(folder: Path, model: str) -> dict[str, Any]:
-    """What preprocessor_config.json of a model's folder says. Raises ItmkitError where there is none."""
-    path = folder / "preprocessor_config.json"
-    if not path.is_file():
-        raise ItmkitError(
-            f"{model}: the folder {folder} has no preprocessor_config.json, which says how to scale pictures"
-        )
-    settings = model_json(path)
+    """What preprocessor_config.json of a model's folder says, else the part of processor_config.json on pictures.
+
+    Settings of scaling that a file leaves out are those of its kind of image processor, where transformers knows it.
+
+    Raises:
+        ItmkitError: there is neither file.
+    """
+    path, settings = check_picture_settings(folder, model)
     checked(_SCALING, settings, path, "this says how pictures are scaled")
-    return settings
+    return _usual(settings) | settings
+
+
+def check_picture_settings(folder: Path, model: str) -> tuple[Path, dict[str, Any]]:
+    """The file of a model's folder that says how to scale pictures, and what it says. Raises as `picture_settings`."""
+    path = folder / "preprocessor_config.json"
+    if path.is_file():
+        return path, model_json(path)
+    path = folder / "processor_config.json"
+    if path.is_file():
+        inner = model_json(path).get("image_processor")
+        if isinstance(inner, dict):
+            return path, inner
+    raise ItmkitError(
+        f"{model}: the folder {folder} has no preprocessor_config.json (and no processor_config.json with an"
+        " image_processor), which says how to scale pictures"
+    )
+
+
+def _usual(settings: dict[str, Any]) -> dict[str, Any]:
+    """Mean, deviation and filter of a kind of image processor: older files do not repeat them."""
+    import transformers
+
+    kind = settings.get("image_processor_type") or settings.get("feature_extractor_type") or ""
+    name = str(kind).removesuffix("Fast").removesuffix("FeatureExtractor").removesuffix("ImageProcessor")
+    known = getattr(transformers, f"{name}ImageProcessorPil", None)
+    if not name or known is None:
+        return {}
+    found = {key: getattr(known, key, None) for key in ("image_mean", "image_std", "resample")}
+    return {key: int(value) if key == "resample" else list(value) for key, value in found.items() if value is not None}
 
 
 def scaling(settings: dict[str, Any]) -> Scaling:

@@ -13,7 +13,6 @@ from itmkit.cache.begin import begun_manifest
 from itmkit.cache.manifest import parts_in
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
-from itmkit.files import digest, sha256_file
 from itmkit.machine.device import Precision, check_precision, recorded
 from itmkit.pictures.decode import Square
 from itmkit.regions.bottom_up.settings import BottomUpOptions, BottomUpSettings, check_files, resolve
@@ -276,10 +275,8 @@ def made_by(choice: Choice, backend: Backend, inputs: dict[str, str]) -> MadeBy:
 
 def _settings_digest(choice: Choice) -> str:
     """Digest of the files that say how pictures are scaled and what the layers are."""
-    from itmkit.models.hub import find_model
+    from itmkit.models.hub import find_model, settings_sha256
     from itmkit.regions.detector import SCENES_DETECTOR
 
     model = str(SCENES_DETECTOR) if choice.model == SCENES else choice.model
-    folder = find_model(model, allow_download=False)
-    names = ("config.json", "preprocessor_config.json")
-    return digest({name: sha256_file(folder / name) for name in names if (folder / name).is_file()})
+    return settings_sha256(find_model(model, allow_download=False))

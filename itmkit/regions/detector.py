@@ -19,6 +19,9 @@ import numpy as np
 
 from itmkit.errors import ItmkitError
 from itmkit.models.hub import find_model, quiet_transformers, weights_sha256
+from itmkit.models.look import check_probes, probes
+from itmkit.models.pixels import check_picture_settings
+from itmkit.models.processors import load_processor
 from itmkit.regions.regions import ModelInput, Regions, equal_shapes
 
 if TYPE_CHECKING:
@@ -167,20 +170,17 @@ def load_detector(model: str | Path, *, device: str | torch.device = "cpu", allo
         ItmkitError: the model cannot be loaded or is not an object detector. The message says what to do.
     """
     import torch
-    from transformers import AutoImageProcessor, AutoModelForObjectDetection
+    from transformers import AutoModelForObjectDetection
 
     folder = find_model(str(model), allow_download=allow_download, ways_out=WAYS_OUT)
-    if not (folder / "preprocessor_config.json").is_file():
-        raise ItmkitError(
-            f"{model}: the folder {folder} has no preprocessor_config.json, which says how to scale pictures"
-        )
+    check_picture_settings(folder, str(model))
     offline: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with quiet_transformers():
         try:
             network, report = AutoModelForObjectDetection.from_pretrained(
                 folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **offline
             )
-            processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **offline)
+            processor = load_processor(folder, str(model))
         except ImportError as error:
             raise ItmkitError(_missing_part(str(model), error)) from error
         except Exception as error:  # transformers and its tokenisers raise dozens of kinds
@@ -216,6 +216,9 @@ def _measured(detector: Detector) -> Detector:
             f" scores for {len(detector.names)} classes; such a model is not supported"
         )
     detector.queries, detector.dim = states.shape[1:]
+    pictures = [detector.prepare(image).inputs for image in probes()]
+    answers = [np.concatenate([detector._forward([one])[2] for one in pictures]) for _ in range(2)]
+    check_probes(detector.model_id, *answers)
     return detector
 
 

@@ -15,6 +15,7 @@ from itmkit.cache.manifest import Manifest
 from itmkit.dataset import Dataset
 from itmkit.job import USUAL, Job
 from itmkit.machine.device import enough_memory, usable_device
+from itmkit.models.look import FirstLook
 from itmkit.pictures.decode import Picture
 from itmkit.pictures.skipped import check_files, check_skipped
 from itmkit.pictures.stage import Steps, extract_pictures
@@ -137,9 +138,13 @@ def _extract(
 
 
 def _steps(writer: CacheWriter, backend: Backend, choice: Choice, batch: int) -> Steps:
+    look = FirstLook(choice.model, "pictures")
+
     def compute(prepared: list[ModelInput], labels: list[str]) -> list[Regions]:
         with enough_memory(batch):
-            return backend.detect(prepared, regions=choice.regions, labels=labels, batch=batch)
+            found = backend.detect(prepared, regions=choice.regions, labels=labels, batch=batch)
+        look.at(labels, [one.inputs for one in prepared], [one.features for one in found])
+        return found
 
     rows = partial(region_rows, writer.index, choice.regions, backend.dim)
     return Steps(backend.prepare, compute, rows, batch=batch, square=backend.square)

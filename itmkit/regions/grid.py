@@ -18,9 +18,12 @@ import numpy as np
 from itmkit.errors import ItmkitError, first_line
 from itmkit.machine.device import Precision, half
 from itmkit.models.hub import find_model, quiet_transformers, weights_sha256
+from itmkit.models.look import check_probes, probes
+from itmkit.models.masked import see_whole_pictures
 from itmkit.models.pixels import Scaling, first_side, picture_settings, scaling
 from itmkit.pictures.decode import Square, squash
 from itmkit.regions.regions import ModelInput, Regions
+from itmkit.regions.tokens import first_patch
 from itmkit.regions.windows import pooling_weights, windows
 from itmkit.typed import model_json
 
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 WAYS_OUT = "Any vision model of transformers will do (MobileNetV2, ResNet, ViT, ...)."
-_MOST_EXTRA_TOKENS = 16  # [CLS], distillation and register tokens that stand before the patches
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Grid:
         model_id: what the user named; sha256: digest of the weights.
         dim: C, the width of a feature; side: S, cells of the map along an edge; size: pixels of the model's input.
         names: K class names; empty where the model is no classifier.
+        patches: which of a transformer's tokens are its patches; None for a map.
         precision: of the model's products; windows are always pooled and classified in float32.
     """
 
@@ -53,6 +56,7 @@ class Grid:
     head: Callable[[Any], Any] | None
     scaling: Scaling
     device: torch.device
+    patches: slice | None = None
     precision: Precision = "float32"
     attribute_names: None = None
 
@@ -84,7 +88,7 @@ class Grid:
             with torch.inference_mode():
                 pixels = self.scaling.normalised([one.inputs for one in part], self.device)
                 with half(self.device, self.precision):
-                    cells = feature_map(self.body, pixels)
+                    cells = feature_map(self.body, pixels, self.patches)
                 pooled = weights @ cells  # (B, R, C)
                 scores, best = self._classify(pooled)
             features = pooled.cpu().numpy()
@@ -121,16 +125,29 @@ class Grid:
         return best.values.cpu().numpy().reshape(shape), best.indices.cpu().numpy().reshape(shape)
 
 
-def feature_map(body: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """(B, S * S, C): the last map of a convolutional model, or the patch tokens of a transformer."""
+def feature_map(body: Any, pixels: torch.Tensor, patches: slice | None) -> torch.Tensor:
+    """(B, S * S, C): the last map of a convolutional model, or those tokens of a transformer that are its patches."""
     states = body(pixel_values=pixels).last_hidden_state
     if states.ndim == 4:
         return states.flatten(2).transpose(1, 2).float()
-    side = int(states.shape[1] ** 0.5)
-    extra = states.shape[1] - side * side
-    if extra > _MOST_EXTRA_TOKENS:
-        raise ValueError(f"{states.shape[1]} tokens are no square of patches")
-    return states[:, extra:].float()
+    return states[:, patches].float() if patches is not None else states.float()
+
+
+def _patches(grid: Grid, tokens: int, patch: int) -> slice:
+    """Where a transformer's patches are among its tokens.
+
+    Raises:
+        ValueError: they are not to be told from other tokens.
+    """
+    count = (grid.size // patch) ** 2 if patch else 0
+    if patch and tokens >= count:
+        first = first_patch(grid.body, grid.size, patch, tokens, grid.device, {})
+        return slice(first, first + count)
+    # It merges patches, as Swin and Hiera do. At most one token, for the whole picture, stands before what they become.
+    extra = tokens - int(tokens**0.5) ** 2
+    if extra > 1 or grid.body.config.model_type.startswith("groupvit"):
+        raise ValueError(f"{tokens} tokens are no square of patches")
+    return slice(extra, tokens)
 
 
 def load_grid(
@@ -160,6 +177,7 @@ def load_grid(
     classifier = any(str(name).endswith("ForImageClassification") for name in named)
     network = _loaded(model, folder, classifier=classifier)
     network.eval().requires_grad_(False).to(device)
+    see_whole_pictures(network)
     body = network.base_model if classifier else getattr(network, "vision_model", network)
     settings = picture_settings(folder, str(model))
     inner = config.get("vision_config")
@@ -178,7 +196,8 @@ def load_grid(
         device=torch.device(device),
         precision=precision,
     )
-    _measure(grid, network if classifier else None, doubled=size is None)
+    patch = first_side([vision.get("patch_size")], default=0)
+    _measure(grid, network if classifier else None, patch, doubled=size is None)
     return grid
 
 
@@ -210,25 +229,27 @@ def _loaded(model: str | Path, folder: Path, *, classifier: bool) -> Any:
     return network
 
 
-def _measure(grid: Grid, classifier: Any, *, doubled: bool) -> None:
+def _measure(grid: Grid, classifier: Any, patch: int, *, doubled: bool) -> None:
     """Runs one grey picture: learns S and C, finds the head, and fails now rather than in the middle of a data set."""
     import torch
 
     try:
         pixels = torch.full((1, 3, grid.size, grid.size), 0.1, device=grid.device)
         with torch.inference_mode():
-            convolutional = grid.body(pixel_values=pixels).last_hidden_state.ndim == 4
-            if convolutional and doubled:
+            states = grid.body(pixel_values=pixels).last_hidden_state
+            if states.ndim == 4 and doubled:
                 grid.size *= 2
                 pixels = torch.full((1, 3, grid.size, grid.size), 0.1, device=grid.device)
-            cells = feature_map(grid.body, pixels)
+            elif states.ndim == 3:
+                grid.patches = _patches(grid, states.shape[1], patch)
+            cells = feature_map(grid.body, pixels, grid.patches)
             grid.side, grid.dim = int(cells.shape[1] ** 0.5), cells.shape[2]
             if grid.side**2 != cells.shape[1]:
                 raise ValueError(f"a map of {cells.shape[1]} cells is no square")
             if classifier is not None:
                 grid.head = _head(grid, classifier, cells, classifier(pixel_values=pixels).logits)
             with half(grid.device, grid.precision):  # not every layer of every model can
-                feature_map(grid.body, pixels)
+                feature_map(grid.body, pixels, grid.patches)
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise ItmkitError(
             f"{grid.model_id}: gives no feature map of a {grid.size} x {grid.size} picture ({first_line(error)})"
@@ -239,6 +260,10 @@ def _measure(grid: Grid, classifier: Any, *, doubled: bool) -> None:
         grid.names = [
             str(labels.get(k, f"class {k}")).split(",")[0].strip() for k in range(classifier.config.num_labels)
         ]
+    prepared = [grid.prepare(image) for image in probes()]
+    named = ["a slope of colours", "a picture of noise"]
+    answers = [[one.features for one in grid.detect(prepared, regions=1, labels=named)] for _ in range(2)]
+    check_probes(grid.model_id, *map(np.stack, answers))
 
 
 def _head(grid: Grid, classifier: Any, cells: torch.Tensor, logits: torch.Tensor) -> Callable[[Any], Any] | None:

@@ -19,6 +19,7 @@ from itmkit.errors import ItmkitError
 from itmkit.job import USUAL, Job
 from itmkit.machine.device import Precision, check_precision, enough_memory, recorded, usable_device
 from itmkit.models.hub import find_model, model_place, model_record
+from itmkit.models.look import FirstLook
 from itmkit.pictures.decode import Picture
 from itmkit.pictures.skipped import check_files, check_skipped
 from itmkit.pictures.stage import Steps, extract_pictures
@@ -47,9 +48,9 @@ class PatchesResult:
     unchanged: bool = False
 
 
-def patch_columns(patches: int, dim: int) -> dict[str, Column]:
+def patch_columns(patches: int, dim: int, *, attention: bool) -> dict[str, Column]:
     """The columns of a patch cache. With boxes and count it can be read wherever regions are read."""
-    return {
+    columns = {
         "features": Column("float16", (patches, dim)),
         "boxes": Column("float32", (patches, 4)),
         "count": Column("int16"),
@@ -57,6 +58,9 @@ def patch_columns(patches: int, dim: int) -> dict[str, Column]:
         "attention": Column("float32", (patches,)),
         "size": Column("int32", (2,)),
     }
+    if not attention:
+        del columns["attention"]
+    return columns
 
 
 def extract_patches(
@@ -65,42 +69,44 @@ def extract_patches(
     model: str | None = None,
     cache: str = "patches",
     size: int | None = None,
+    attention: bool | None = None,
     job: Job = USUAL,
 ) -> PatchesResult:
     """Extracts the patch vectors of all pictures into caches/<cache>.
 
-    Columns per picture: features (P, D) float16, the patches of the last layer after the model's final norm, row by
-    row from the top left; boxes (P, 4) float32 of the patches, in pixels of the upright picture; count int16 = P;
-    cls (D) float16, the [CLS] token after the same norm; attention (P) float32, the attention of [CLS] to the patches
-    in the last layer, mean over heads, made to sum to 1; size (2) int32, width and height.
+    Columns per picture are those of `patch_columns`; docs/extract-patches.md says what they hold.
 
     Args:
         model: folder of a transformers model, or a hub name; None takes the one the cache was begun with.
         cache: name of the cache.
         size: side in pixels of the square a picture is squashed to. Default: the size the model's own preprocessing
             produces.
+        attention: whether there is a column attention; None: as the cache was begun, else where the model has it.
+            Without it, faster kernels compute the attention of a model.
 
     Raises:
-        ItmkitError: there are no pictures, pictures changed since `prepare`, the model cannot be loaded or gives no
-            patches, the cache was made from other data or settings (and is not forced), or the job is strict and
-            pictures cannot be read.
+        ItmkitError: there are no pictures, pictures changed since `prepare`, the model cannot be loaded, gives no
+            patches, no attention that was asked for or vectors of no use, the cache was made from other data or
+            settings (and is not forced), or the job is strict and pictures cannot be read.
     """
     _check(cache, size, job)
     dataset = workspace.dataset()
     check_files(workspace, dataset)
     folder = workspace.cache(cache)
-    asked = model is not None
-    precision = job.precision
+    asked, precision, device = model is not None, job.precision, usable_device(job.device)
     if model is None:
-        model, size, precision = _begun_with(folder, size, precision)
+        model, size, attention, precision = _begun_with(folder, size, attention, precision)
     precision = precision or "float32"
-    device = usable_device(job.device)
     job.progress.note(f"{STAGE}: {model} on {device}")
-    loaded = load_patch_model(model, size=size, device=device, precision=precision, allow_download=asked)
+    loaded = load_patch_model(
+        model, size=size, attention=attention, device=device, precision=precision, allow_download=asked
+    )
     path = find_model(model, allow_download=False)
-    settings = {"size": loaded.size, **recorded(precision)}
+    if loaded.attention is None and attention is None:
+        job.progress.note(f"{STAGE}: {model} has no attention of a [CLS] token; patches are stored without it")
+    settings = {"size": loaded.size, **recorded(precision), **({} if loaded.attention else {"attention": False})}
     made_by = MadeBy(STAGE, settings, model_record(model, path), workspace.inputs(cache, dataset))
-    notes = {"model": model_place(model, path), "device": device}
+    notes = {"model": model_place(model, path), "device": device, "cls": loaded.whole}
     start = time.perf_counter()
     manifest, done_now = _extract(workspace, dataset, folder, loaded, made_by, notes, job)
     check_skipped(workspace, dataset.images, manifest.skipped, strict=job.strict)
@@ -150,7 +156,7 @@ def _extract(
     with CacheWriter.open(
         folder,
         made_by=made_by,
-        columns=patch_columns(loaded.patches, loaded.dim),
+        columns=patch_columns(loaded.patches, loaded.dim, attention=loaded.attention is not None),
         keys=[image.id for image in dataset.images],
         shard_size=size,
         notes=notes,
@@ -164,20 +170,25 @@ def _extract(
 
 
 def _begun_with(
-    folder: Path, size: int | None, precision: Precision | None
-) -> tuple[str, int | None, Precision | None]:
-    """Model, size and precision of the existing cache, finished or not. Values that are given take precedence."""
+    folder: Path, size: int | None, attention: bool | None, precision: Precision | None
+) -> tuple[str, int | None, bool | None, Precision | None]:
+    """Model, size, attention and precision of the existing cache, finished or not. Given values take precedence."""
     manifest = begun_manifest(folder)
     if manifest is None or manifest.made_by.stage != STAGE:
         raise ItmkitError(f"--model is needed: the folder or the hub name of a vision transformer. {KINDS}")
     settings = manifest.made_by.settings
-    return str(manifest.notes["model"]), size or settings["size"], precision or settings.get("precision")
+    attention = settings.get("attention") if attention is None else attention
+    return str(manifest.notes["model"]), size or settings["size"], attention, precision or settings.get("precision")
 
 
 def _steps(model: PatchModel, batch: int) -> Steps:
+    look = FirstLook(model.model_id, "pictures")
+
     def compute(squares: list[np.ndarray], labels: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with enough_memory(batch):
-            return model.describe(squares, batch=batch)
+            found = model.describe(squares, batch=batch)
+        look.at(labels, squares, found[0])
+        return found
 
     return Steps(model.prepare, compute, partial(_rows, model), batch=batch, square=model.square)
 
@@ -186,7 +197,7 @@ def _rows(
     model: PatchModel, pictures: list[Picture], found: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> dict[str, np.ndarray]:
     features, cls, attention = found
-    return {
+    columns = {
         "features": features,
         "boxes": np.stack([model.boxes(picture.size) for picture in pictures]),
         "count": np.full(len(pictures), model.patches, np.int16),
@@ -194,3 +205,6 @@ def _rows(
         "attention": attention,
         "size": np.array([picture.size for picture in pictures], np.int32),
     }
+    if model.attention is None:
+        del columns["attention"]
+    return columns

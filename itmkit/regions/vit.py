@@ -1,7 +1,7 @@
-"""Patch vectors of vision transformers, with [CLS] and its attention to the patches.
+"""Patch vectors of vision models, with [CLS] and its attention to the patches where a model has them.
 
-The picture, squashed to a square, goes through the model once. ViT, DeiT, DINOv2 (with and without registers), BEiT,
-the vision towers of CLIP, SigLIP and others that transformers' AutoModel loads.
+The picture, squashed to a square, goes through the model once. ViT, DeiT, DINOv2 and DINOv3, BEiT, I-JEPA, ViT-MAE,
+AIMv2, YOLOS, Swin, the vision towers of CLIP, SigLIP, BLIP and others that transformers' AutoModel loads.
 Shapes: B pictures, D channels, H heads, S x S = P patches, T tokens: [CLS], perhaps more, then the patches.
 """
 
@@ -18,16 +18,20 @@ import numpy as np
 from itmkit.errors import ItmkitError, first_line
 from itmkit.machine.device import Precision, half
 from itmkit.models.hub import find_model, quiet_transformers
+from itmkit.models.look import check_probes, probes
+from itmkit.models.masked import see_whole_pictures
 from itmkit.models.pixels import Scaling, first_side, picture_settings, scaling
 from itmkit.pictures.decode import Square, squash
+from itmkit.regions.attention import LastAttention, norm_of_the_pooled
+from itmkit.regions.tokens import MERGING, first_patch, merged_patch
 from itmkit.typed import model_json
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-KINDS = "ViT, DeiT, DINOv2, BEiT, CLIP and SigLIP will do"
-_MOST_EXTRA_TOKENS = 16  # [CLS], distillation and register tokens that stand before the patches
+KINDS = "ViT, DeiT, DINOv2, DINOv3, BEiT, CLIP, SigLIP and Swin will do (docs/models.md lists all)"
+CLS, HEAD, MEAN = "[CLS]", "pooling head", "mean of the patches"
 
 
 @dataclass
@@ -38,8 +42,10 @@ class PatchModel:
         dim: D; side: S, patches along an edge; size: pixels of the model's input.
         patch: pixels of a patch's edge. Where size is no multiple of it, the model does not see the last rows and
             columns of pixels.
+        first: the number of the first patch among the tokens.
         norm: the final layer norm where the model itself applies it to its pooled token only.
-        pooled: there is no [CLS]; the pooling head stands for it.
+        whole: what the vector of the whole picture is: CLS, HEAD or MEAN.
+        attention: None where it is not wanted.
         precision: of the model's products.
     """
 
@@ -50,10 +56,11 @@ class PatchModel:
     patch: int
     body: Any
     norm: Any
-    pooled: bool
+    whole: str
     scaling: Scaling
     device: torch.device
-    attention: LastAttention
+    attention: LastAttention | None
+    first: int = 0
     precision: Precision = "float32"
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -80,7 +87,8 @@ class PatchModel:
         """Runs what `prepare` makes of n pictures, at most `batch` at once.
 
         Returns:
-            features (n, P, D), cls (n, D) and attention (n, P), all float32, as `extract_patches` stores them.
+            features (n, P, D), cls (n, D) and attention (n, P), all float32, as `extract_patches` stores them. Without
+            attention its array is (n, 0).
         """
         import torch
 
@@ -97,52 +105,38 @@ class PatchModel:
             output = self.body(pixel_values=pixels, **self.options)
         states = output.last_hidden_state.float()
         states = self.norm(states) if self.norm is not None else states
-        cls = output.pooler_output if self.pooled else states[:, 0]
-        share = self.attention.row[:, -self.patches :].float()
-        share = share / share.sum(1, keepdim=True)
-        return tuple(t.float().cpu().numpy() for t in (states[:, -self.patches :], cls, share))  # type: ignore[return-value]
-
-
-class LastAttention:
-    """Listens to the attention layers of a model and keeps, of the last one that ran, one row a picture.
-
-    row: (B, T) weights of the first token, [CLS], mean over heads; for a pooling head those of its query. What earlier
-    layers leave is overwritten at once, so no layer's (B, H, T, T) outlives the layer.
-    """
-
-    def __init__(self, body: Any) -> None:
-        self.row: Any = None
-        self.by_head = False  # it came from a pooling head
-        for module in body.modules():
-            if type(module).__name__.endswith("Attention"):
-                module.register_forward_hook(self._keep)
-
-    def _keep(self, module: Any, inputs: Any, output: Any) -> None:
-        weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
-        if weights is None or getattr(weights, "ndim", 0) not in (3, 4):
-            return
-        self.by_head = weights.ndim == 3  # torch's own layer, of pooling heads, gives (B, 1, T)
-        self.row = weights[:, 0] if self.by_head else weights[:, :, 0].mean(1)
+        patches = slice(self.first, self.first + self.patches)
+        share = states.new_zeros((len(states), 0))
+        if self.attention is not None:
+            share = self.attention.row[:, patches].float()
+            share = share / share.sum(1, keepdim=True)
+        if self.whole == MEAN:
+            cls = states[:, patches].mean(1)
+        else:
+            cls = output.pooler_output if self.whole == HEAD else states[:, 0]
+        return tuple(t.float().cpu().numpy() for t in (states[:, patches], cls, share))  # type: ignore[return-value]
 
 
 def load_patch_model(
     model: str | Path,
     *,
     size: int | None = None,
+    attention: bool | None = None,
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     allow_download: bool = False,
 ) -> PatchModel:
-    """Loads a vision transformer, with the plain implementation of attention, which gives its weights.
+    """Loads a vision model; where attention is wanted, with its plain implementation, which gives the weights.
 
     Args:
         model: a folder with config.json, preprocessor_config.json and model.safetensors, or a hub name.
         size: side of the square in pixels. Default: the size the model's own preprocessing produces. Positions are
             interpolated if the model can do that.
+        attention: whether the attention of [CLS] is wanted; None: where the model has it.
 
     Raises:
-        ItmkitError: the model cannot be loaded, is not a vision transformer, has neither [CLS] nor a pooling head with
-            attention, or does not take pictures of this size.
+        ItmkitError: the model cannot be loaded, is not a vision transformer, has no attention of [CLS] or a pooling
+            head although it is wanted, does not take pictures of this size, or answers by chance.
     """
     import torch
 
@@ -152,14 +146,13 @@ def load_patch_model(
     inner = config.get("vision_config")
     vision = inner if inner and isinstance(inner, dict) else config
     crop = settings.get("crop_size") if settings.get("do_center_crop") is not False else None
-    network = _loaded(model, folder)
+    network = _loaded(model, folder, eager=attention is not False)
     network.eval().requires_grad_(False).to(device)
+    see_whole_pictures(network)
     body = getattr(network, "vision_model", network)
     side = size or first_side([crop, settings.get("size"), vision.get("image_size")])
-    patch = first_side([vision.get("patch_size")], default=0)
-    options = {}
-    if side != first_side([vision.get("image_size")]) and "interpolate_pos_encoding" in _arguments(body):
-        options["interpolate_pos_encoding"] = True
+    patch = merged_patch(vision, first_side([vision.get("patch_size")], default=0))
+    other = side != first_side([vision.get("image_size")]) and "interpolate_pos_encoding" in _arguments(body)
     if not patch or "pixel_values" not in _arguments(body):
         raise ItmkitError(f"{model}: is no vision transformer (model type {config.get('model_type')!r}); {KINDS}")
     found = PatchModel(
@@ -170,19 +163,23 @@ def load_patch_model(
         patch=patch,
         body=body,
         norm=None,
-        pooled=False,
+        whole=CLS,
         scaling=scaling(settings),
         device=torch.device(device),
-        attention=LastAttention(body),
+        attention=None if attention is False else LastAttention(body),
         precision=precision,
-        options=options,
+        options={"interpolate_pos_encoding": True} if other else {},
     )
-    _measure(found)
+    _measure(found, vision, wanted=attention)
+    if not found.patches:
+        raise ItmkitError(f"{model}: gives no patches of a {side} x {side} picture; {KINDS}")
+    answers = [found.describe([found.prepare(image) for image in probes()], batch=2)[0] for _ in range(2)]
+    check_probes(str(model), *answers)
     return found
 
 
-def _loaded(model: str | Path, folder: Path) -> Any:
-    """The network as transformers loads it, with plain attention and all weights that its patches need."""
+def _loaded(model: str | Path, folder: Path, *, eager: bool) -> Any:
+    """The network as transformers loads it, with all weights that its patches need; `eager`: with plain attention."""
     import torch
     from transformers import AutoModel
 
@@ -192,70 +189,75 @@ def _loaded(model: str | Path, folder: Path) -> Any:
                 folder,
                 use_safetensors=True,
                 dtype=torch.float32,
-                attn_implementation="eager",
                 output_loading_info=True,
                 local_files_only=True,
                 trust_remote_code=False,
+                **({"attn_implementation": "eager"} if eager else {}),
             )
         except Exception as error:  # transformers and its tokenisers raise dozens of kinds
             reason = first_line(error)
             raise ItmkitError(f"{model}: is no vision transformer that transformers can load ({reason})") from error
-    lacking = sorted(name for name in report["missing_keys"] if "pooler" not in name and "mask_token" not in name)
+    own = "vision_model." if hasattr(network, "vision_model") else ""  # what the other tower lacks does not matter
+    lacking = sorted(
+        name
+        for name in report["missing_keys"]
+        if name.startswith(own) and "pooler" not in name and "mask_token" not in name
+    )
     if lacking or report.get("mismatched_keys"):
         raise ItmkitError(f"{model}: the weights do not fit the model ({', '.join(lacking[:3]) or 'shapes'} missing)")
     return network
 
 
-def _measure(model: PatchModel) -> None:
-    """Runs a grey picture: learns D and what stands for [CLS], and fails now, not in the middle of a data set."""
+def _measure(model: PatchModel, config: dict[str, Any], *, wanted: bool | None) -> None:
+    """Runs a grey picture: learns D, where the patches are and what stands for [CLS]; fails now, not hours later."""
     import torch
 
-    name, size = model.model_id, model.size
+    name, size, merging = model.model_id, model.size, config.get("model_type") in MERGING
     try:
         pixels = torch.full((1, 3, size, size), 0.1, device=model.device)
         with torch.inference_mode():
             with half(model.device, model.precision):  # not every layer of every model can
                 model.body(pixel_values=pixels, **model.options)
+            model.norm = norm_of_the_pooled(model.body, lambda: model.body(pixel_values=pixels, **model.options))
             output = model.body(pixel_values=pixels, **model.options)
         states = output.last_hidden_state
         tokens, model.dim = states.shape[1:]
-    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        if not merging:
+            model.first = first_patch(model.body, size, model.patch, tokens, model.device, model.options)
+        elif size % model.patch:
+            raise ValueError(f"its patches have {model.patch} pixels; --size must be a multiple of it")
+        elif tokens - model.patches not in (0, 1):
+            raise ValueError(f"it gives {tokens} tokens where {model.patches} are expected")
+        else:
+            model.first = tokens - model.patches
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ItmkitError(
             f"{name}: gives no patches of a {size} x {size} picture ({first_line(error)}); {KINDS}"
         ) from error
-    extra = tokens - model.patches
-    if states.ndim != 3 or not 0 <= extra <= _MOST_EXTRA_TOKENS:
-        raise ItmkitError(
-            f"{name}: gives {tokens} tokens for the {model.side} x {model.side} patches of a {size} x {size} picture;"
-            f" such a model is not supported. {KINDS}"
-        )
-    row, pooler = model.attention.row, getattr(output, "pooler_output", None)
+    _find_whole(model, output, tokens, wanted=wanted)
+
+
+def _find_whole(model: PatchModel, output: Any, tokens: int, *, wanted: bool | None) -> None:
+    """What stands for [CLS], and whether its attention can be had."""
+    listener, pooler = model.attention, getattr(output, "pooler_output", None)
+    row = listener.row if listener is not None else None
     has_cls = any(key.endswith(("cls_token", "class_embedding")) for key, _ in model.body.named_parameters())
-    model.pooled = extra == 0 and model.attention.by_head and pooler is not None
-    if row is None or row.shape[1] != tokens or not (model.pooled or (extra and has_cls)):
+    has_head = hasattr(model.body, "head") and pooler is not None
+    if model.first and (has_cls or model.patches + 1 == tokens):
+        model.whole = CLS  # of DINOv3-ConvNeXt: the pooled map
+    else:
+        model.whole = HEAD if has_head else MEAN
+        model.norm = None
+    usable = row is not None and row.shape[1] == tokens
+    usable = usable and listener is not None and listener.by_head == (model.whole == HEAD) and model.whole != MEAN
+    if usable:
+        return
+    if wanted:
         raise ItmkitError(
-            f"{name}: has neither a [CLS] token nor a pooling head whose attention to the patches can be had. {KINDS}"
+            f"{model.model_id}: has neither a [CLS] token nor a pooling head whose attention to the patches can be had;"
+            " without --attention its patches are stored without it"
         )
-    if not model.pooled and pooler is not None:
-        model.norm = _norm_of_the_pooled(model.body, states, pooler)
-
-
-def _norm_of_the_pooled(body: Any, states: Any, pooler: Any) -> Any:
-    """The final layer norm of a model that applies it to [CLS] (CLIP) or to the mean of the patches (BEiT) only."""
-    import torch
-
-    ways = (
-        (getattr(body, "post_layernorm", None), states[:, 0]),
-        (getattr(getattr(body, "pooler", None), "layernorm", None), states[:, 1:].mean(1)),
-    )
-    with torch.inference_mode():
-        for norm, token in ways:
-            if norm is None:
-                continue
-            found = norm(token)
-            if found.shape == pooler.shape and bool(torch.isclose(found, pooler, atol=1e-4).all()):
-                return norm
-    return None
+    model.attention = None
 
 
 def _arguments(body: Any) -> set[str]:

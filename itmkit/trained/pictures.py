@@ -31,6 +31,7 @@ from itmkit.regions.extract import region_rows
 from itmkit.regions.vit import PatchModel, load_patch_model
 from itmkit.trained.made import Made, option
 from itmkit.trained.texts import BATCH_TOKENS, load_recorded_dual, load_recorded_language_model
+from itmkit.trained.usual import norms_of_training, warn_of_others
 
 BATCH = 4  # pictures that a model runs at once
 
@@ -57,6 +58,7 @@ class NewPictures:
     def __init__(self, made: Made, needs: Needs, device: str) -> None:
         self._made, self._needs, self._device = made, needs, device
         self._decoder: Decoder | None = None
+        self._compared = False  # the first features with those of training
 
     def load(self, picture: str | Path | Image.Image) -> Picture:
         """Decodes a file in a process of its own, so that a hostile one does no harm; takes a PIL image as it is.
@@ -84,7 +86,11 @@ class NewPictures:
 
     def rows(self, pictures: Sequence[Picture]) -> PictureRows:
         """What the caches of training would hold of these pictures, as `load` gives them."""
-        return self._reader.read(pictures)
+        rows = self._reader.read(pictures)
+        if not self._compared:
+            self._compared = True
+            warn_of_others(norms_of_training(self._made, self._needs.images), rows.features, self._needs.images)
+        return rows
 
     def batch(self, rows: PictureRows) -> ImageBatch:
         """The pictures as the matcher reads them."""
@@ -192,7 +198,8 @@ def _patches(made: Made, cache: str, manifest: Manifest, device: str) -> _Reader
     """The patches of a vision transformer."""
     settings, place = manifest.made_by.settings, made.model(cache, manifest)
     precision = settings.get("precision", "float32")
-    model = load_patch_model(place, size=settings["size"], device=device, precision=precision)
+    attention = settings.get("attention", True)
+    model = load_patch_model(place, size=settings["size"], attention=attention, device=device, precision=precision)
     made.check(cache, manifest.made_by, model_record(place, find_model(place, allow_download=False)))
 
     def read(pictures: Sequence[Picture]) -> PictureRows:

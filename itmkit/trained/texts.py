@@ -156,9 +156,11 @@ def load_recorded_language_model(made: Made, cache: str, device: str) -> Languag
 def load_recorded_dual(made: Made, cache: str, device: str) -> DualEncoder:
     """The dual encoder of a cache of embed. Raises as `load_recorded_language_model` does."""
     manifest = made.manifest(cache)
-    place = made.model(cache, manifest)
+    settings, place = manifest.made_by.settings, made.model(cache, manifest)
     try:
-        model = load_dual(place, device=device, precision=manifest.made_by.settings.get("precision", "float32"))
+        model = load_dual(
+            place, device=device, precision=settings.get("precision", "float32"), lower="lower_case" in settings
+        )
     except ItmkitError as error:
         raise ItmkitError([*error.problems, option(cache)]) from None
     made.check(cache, manifest.made_by, model_record(place, find_model(place, allow_download=False), tokenizer=True))

@@ -18,7 +18,11 @@ MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.5, 0.3]
 def build_dual(kind: str, folder: Path, *, seed: int = 0) -> Path:
     """Saves a model of one of `DUALS` whose captions may have `LIMIT` tokens."""
     torch.manual_seed(seed)
-    model = _model(kind)
+    return save_dual(_model(kind), kind, folder)
+
+
+def save_dual(model: Any, kind: str, folder: Path, *, lower: bool = True) -> Path:
+    """Gives a model other random weights and saves it; `lower`: its tokeniser puts words in lower case."""
     for name, weight in model.named_parameters():
         if weight.ndim == 4:
             torch.nn.init.kaiming_normal_(weight)
@@ -28,7 +32,7 @@ def build_dual(kind: str, folder: Path, *, seed: int = 0) -> Path:
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.normal_(module.running_mean, 0, 0.1)
     model.eval().save_pretrained(folder)
-    _tokenizer(folder, mask=kind != "siglip")
+    _tokenizer(folder, mask=kind != "siglip", lower=lower)
     kinds = {"align": "EfficientNetImageProcessor", "siglip": "SiglipImageProcessor"}
     settings = {
         "image_processor_type": kinds.get(kind, "CLIPImageProcessor"),
@@ -71,14 +75,15 @@ def _model(kind: str) -> Any:
     )
 
 
-def _tokenizer(folder: Path, *, mask: bool) -> None:
+def _tokenizer(folder: Path, *, mask: bool, lower: bool) -> None:
     """Whole words, `<start>` before and `<end>` after; without a mask in its output where `mask` is off."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     special = ["<pad>", "<start>", "<end>", "<unknown>"]
     words = Tokenizer(models.WordLevel({word: n for n, word in enumerate([*special, *WORDS])}, "<unknown>"))
-    words.normalizer = normalizers.Lowercase()
+    if lower:
+        words.normalizer = normalizers.Lowercase()
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.post_processor = processors.TemplateProcessing(
         single="<start> $A <end>", special_tokens=[("<start>", START), ("<end>", END)]

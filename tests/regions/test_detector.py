@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,17 @@ from transformers import (
     ConditionalDetrForObjectDetection,
     DeformableDetrConfig,
     DeformableDetrForObjectDetection,
+    DeformableDetrImageProcessorPil,
     DetrConfig,
     DetrForObjectDetection,
     DetrImageProcessorPil,
+    LwDetrConfig,
+    LwDetrForObjectDetection,
+    LwDetrViTConfig,
     ResNetConfig,
+    RfDetrConfig,
+    RfDetrDinov2Config,
+    RfDetrForObjectDetection,
     RTDetrConfig,
     RTDetrForObjectDetection,
     RTDetrImageProcessorPil,
@@ -83,6 +91,32 @@ def build(kind: str, folder: Path) -> Path:
             )
         )  # fmt: skip
         processor = RTDetrImageProcessorPil(size={"height": 64, "width": 64})
+    elif kind == "lw_detr":
+        model = LwDetrForObjectDetection(
+            LwDetrConfig(
+                backbone_config=LwDetrViTConfig(
+                    hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=64,
+                    pretrain_image_size=64, num_windows=4, window_block_indices=[0], out_indices=[1, 2],
+                    use_absolute_position_embeddings=True,
+                ),
+                d_model=32, num_queries=9, decoder_layers=1, decoder_ffn_dim=32, decoder_self_attention_heads=2,
+                decoder_cross_attention_heads=2, group_detr=2, projector_scale_factors=[1.0], num_feature_levels=1,
+                **CLASSES,
+            )
+        )  # fmt: skip
+        processor = DeformableDetrImageProcessorPil(size={"height": 64, "width": 64})
+    elif kind == "rf_detr":
+        model = RfDetrForObjectDetection(
+            RfDetrConfig(
+                backbone_config=RfDetrDinov2Config(
+                    hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=56, num_windows=2,
+                    window_block_indexes=[0], out_indices=[1, 2],
+                ),
+                d_model=32, num_queries=9, decoder_layers=1, decoder_ffn_dim=32, decoder_self_attention_heads=2,
+                decoder_cross_attention_heads=2, group_detr=2, **CLASSES,
+            )
+        )  # fmt: skip
+        processor = None
     else:
         model = YolosForObjectDetection(
             YolosConfig(
@@ -96,7 +130,11 @@ def build(kind: str, folder: Path) -> Path:
         if parameter.ndim >= 2:
             torch.nn.init.normal_(parameter, std=0.15)
     model.save_pretrained(folder)  # type: ignore[operator]
-    processor.save_pretrained(folder)  # type: ignore[attr-defined]
+    if processor is None:
+        settings = {"image_processor_type": "RfDetrImageProcessor", "size": {"height": 56, "width": 56}}
+        (folder / "processor_config.json").write_text(json.dumps({"image_processor": settings}))
+    else:
+        processor.save_pretrained(folder)  # type: ignore[attr-defined]
     return folder
 
 
@@ -105,7 +143,7 @@ def pictures(*sizes: tuple[int, int]) -> list[Image.Image]:
     return [Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)) for width, height in sizes]
 
 
-FAMILIES = ["detr", "conditional_detr", "deformable_detr", "rt_detr", "yolos"]
+FAMILIES = ["detr", "conditional_detr", "deformable_detr", "rt_detr", "yolos", "lw_detr", "rf_detr"]
 SIZES = [(80, 60), (60, 80), (200, 90), (80, 60), (33, 35)]
 
 
@@ -310,3 +348,26 @@ def test_a_killed_training_continues_to_the_same_weights(tmp_path: Path, monkeyp
     monkeypatch.setattr(train_detector.Trainee, "loss", loss)
     assert train("killed") == undisturbed
     assert load_detector(tmp_path / "killed").names == list(KINDS)
+
+
+def test_rf_detr_without_torchvision(tmp_path: Path) -> None:
+    """Values are scaled, the picture is resized without smoothing, then normalised; a class stands for itself."""
+    detector = load_detector(build("rf_detr", tmp_path))
+    (image,) = pictures((80, 60))
+    found = detector.detect(prepared(detector, [image]), regions=9)[0]
+    values = torch.from_numpy(np.asarray(image) / 255).permute(2, 0, 1)[None].float()
+    small = torch.nn.functional.interpolate(values, (56, 56), mode="bilinear", align_corners=False)
+    mean, std = (torch.tensor(v)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    model = RfDetrForObjectDetection.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        output = model(pixel_values=(small - mean) / std)
+    scores = output.logits.sigmoid()[0].max(-1).values
+    order = scores.argsort(descending=True)
+    np.testing.assert_allclose(found.scores, scores[order].numpy(), atol=1e-5)
+    np.testing.assert_allclose(found.features, output.last_hidden_state[0][order].numpy(), atol=1e-4)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = next(key for key in weights if key.endswith("patch_embeddings.projection.weight"))
+    weights[name][0, 0] += 1.0
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    changed = load_detector(tmp_path).detect(prepared(detector, [image]), regions=9)[0]
+    assert np.abs(changed.features - found.features).max() > 1e-4

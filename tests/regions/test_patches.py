@@ -46,8 +46,8 @@ def run(work: Workspace, model: Path | None, **options: Any) -> PatchesResult:
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """The model dies before it has seen more than `count` pictures."""
-    seen, describe = [0], PatchModel.describe
+    """The model dies before it has seen more than `count` pictures, not counting the two it is tried with, twice."""
+    seen, describe = [-4], PatchModel.describe
 
     def dying(self: PatchModel, images: Any, *, batch: int) -> Any:
         seen[0] += len(images)

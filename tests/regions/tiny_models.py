@@ -57,6 +57,8 @@ def build(kind: str, folder: Path, *, size: int = 32, seed: int = 0) -> Path:
     for module in model.modules():  # a random network in evaluation mode barely tells pictures apart otherwise
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.normal_(module.running_mean, 0, 0.1)
+        elif isinstance(module, torch.nn.Conv2d) and kind == "mobilenet":
+            torch.nn.init.kaiming_normal_(module.weight)  # else its many layers leave nothing of a picture
     model.eval().save_pretrained(folder)
     processor = {
         "do_resize": True, "size": {"height": size, "width": size}, "resample": 2, "rescale_factor": 1 / 255,

@@ -42,6 +42,11 @@ def build_vit(
         "clip-vision": lambda: t.CLIPVisionModel(t.CLIPVisionConfig(**narrow)),
         "siglip": lambda: t.SiglipModel(t.SiglipConfig(text_config=text, vision_config=narrow)),
     }[kind]()
+    return save_vit(model, folder, size=size, attentive=attentive)
+
+
+def save_vit(model: Any, folder: Path, *, size: int = 32, attentive: bool = True) -> Path:
+    """Gives a vision model other random weights and saves it, with settings of pictures."""
     for name, weight in model.named_parameters():
         if "norm" in name:
             torch.nn.init.normal_(weight, 1.0, 0.3)  # final norms that do something
