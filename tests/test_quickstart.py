@@ -57,6 +57,7 @@ def test_a_second_call_shows_the_table_again_and_does_nothing(
         for command in commands("tried"):
             assert run(cli, command) == 0, f"{command}: {capsys.readouterr().err}"
         assert len(list(tmp_path.glob("plots/*.svg"))) == 3
+        assert (tmp_path / "reports" / "mpsm+vsepp-test.html").is_file()
     (tmp_path / "images" / "scene-000003.jpg").unlink()
     assert run(cli, ["quickstart", "-w", str(tmp_path)]) == 0
     assert (tmp_path / "images" / "scene-000003.jpg").is_file()
