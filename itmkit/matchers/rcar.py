@@ -116,8 +116,8 @@ class CorrespondenceRegulator(nn.Module):
     def forward(self, aligned: Tensor, gates: Tensor | float, sharpness: Tensor | float) -> tuple[Tensor, Tensor]:
         """aligned (C, N, S) -> gates (C, N, D) from -1 to 1, sharpness (C, N, 1), changed from those there are."""
         change = self.gates(aligned)
-        gates = (change + gates).clamp(-1, 1) if torch.is_grad_enabled() else change.add_(gates).clamp_(-1, 1)
-        return gates, torch.relu(self.sharpness(aligned) + sharpness)
+        moved = (change + gates).clamp(-1, 1) if torch.is_grad_enabled() else change.add_(gates).clamp_(-1, 1)
+        return moved, torch.relu(self.sharpness(aligned) + sharpness)
 
 
 class AggregationRegulator(nn.Module):

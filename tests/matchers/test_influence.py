@@ -38,7 +38,7 @@ RUNS: dict[str, tuple[dict[str, Any], int]] = {
     "cmfg": (SMALL["cmfg"], 15),
     "scl": (SMALL["scl"], 20),
     "chan": (SMALL["chan"], 15),
-    "rcar": (SMALL["rcar"] | {"directions": "both"}, 15),
+    "rcar": (SMALL["rcar"], 15),
     "laps": (SMALL["laps"], 15),
     "vseinf": (SMALL["vseinf"], 15),
     "vsepp": (SMALL["vsepp"], 15),
