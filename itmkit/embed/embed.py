@@ -163,7 +163,8 @@ def _writer_options(
 ) -> dict[str, Any]:
     """What the writers of both sides are opened with; their columns and keys differ."""
     place = vectors_cache(name, side)
-    folder, settings = workspace.cache(place), {"part": side, **recorded(loaded.precision)}
+    folder = workspace.cache(place)
+    settings: dict[str, Any] = {"part": side, **recorded(loaded.precision)}
     if side == "texts" and loaded.dual.lower:
         settings["lower_case"] = True
     return {

@@ -123,6 +123,6 @@ def _same_input(one: Any, other: Any) -> bool:
     """Whether two inputs of a model hold the same values: texts, arrays, tensors, or dictionaries of them."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(_same_input(one[key], other[key]) for key in one)
-    if isinstance(one, str):
+    if not hasattr(one, "shape"):
         return bool(one == other)
     return one.shape == other.shape and bool((np.asarray(one) == np.asarray(other)).all())

@@ -187,7 +187,7 @@ def _steps(model: PatchModel, batch: int) -> Steps:
     def compute(squares: list[np.ndarray], labels: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with enough_memory(batch):
             found = model.describe(squares, batch=batch)
-        look.at(labels, squares, found[0])
+        look.at(labels, squares, list(found[0]))
         return found
 
     return Steps(model.prepare, compute, partial(_rows, model), batch=batch, square=model.square)

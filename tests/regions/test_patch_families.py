@@ -144,6 +144,14 @@ def test_models_whose_tokens_are_no_patches(tmp_path: Path) -> None:
         load_grid(folder)
 
 
+def test_patches_of_naflex_are_refused(tmp_path: Path) -> None:
+    vision = {key: value for key, value in NARROW.items() if key != "image_size"} | {"num_patches": 16}
+    text = TEXT | {"projection_size": 16}
+    folder = save_vit(t.Siglip2Model(t.Siglip2Config(text_config=text, vision_config=vision)), tmp_path)
+    with pytest.raises(ItmkitError, match="gives no patches of a 32 x 32 picture"):
+        load_patch_model(folder)
+
+
 def test_a_model_that_answers_by_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a masked autoencoder of a family that is not known would."""
     torch.manual_seed(0)
