@@ -94,16 +94,27 @@ def score_tiles(
     rounded scores would be full of ties.
     """
 
+    vectors = bool(images) and "vector" in images[0][1]
+    if vectors:
+        images = [_joined(images)]
+
     def tile(places: np.ndarray, captions: Encoded) -> int:
         for rows, regions in images:
             device = next(iter(regions.values())).device
-            with products_in("float32" if "vector" in regions else precision, device):
+            with products_in("float32" if vectors else precision, device):
                 scores = as_matcher(matcher).score(regions, captions)
             out[rows, places] = scores.float().cpu().numpy()
         return len(out) * len(places)
 
     for pairs in in_order(tile, texts):
         advance(pairs)
+
+
+def _joined(images: Images) -> tuple[slice, Encoded]:
+    """All as one tile: where an image is one vector, scores are one product, which is the faster the larger it is."""
+    names = images[0][1]
+    together = {name: torch.cat([encoded[name] for _, encoded in images]) for name in names}
+    return slice(images[0][0].start, images[-1][0].stop), together
 
 
 @contextmanager
