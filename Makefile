@@ -17,7 +17,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constr
 quickstart: $(VENV)/.installed
 	$(BIN)/itmkit quickstart $(QUICKSTART)
 
-test: lint types tests
+# Types are checked beside the tests: that is one process, and would leave the other cores idle.
+test: lint
+	$(MAKE) -j 2 types tests
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -28,9 +30,10 @@ types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 # One thread a process: two processes of several threads each are slower on two cores. A file of tests stays in one
-# process, so that what its tests share (a trained matcher, a workspace) is made once.
+# process, so that what its tests share (a trained matcher, a workspace) is made once. Compiled modules are kept even
+# where the environment says otherwise: tests start many processes, and each would compile the package again.
 tests: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

@@ -97,7 +97,7 @@ def vseinf(checkpoint: Checkpoint, options: Options) -> Form:
     for part, side in ((0, "image"), (1, "text")):
         places |= gru(part, "gpool.gru", f"{side}_pooling.gru")
         places[part, "gpool.linear.weight"] = Place(f"{side}_pooling.weigh.weight")
-    settings = {**sizes_of(checkpoint), "pooling": "gpo", "region_mlp": True}
+    settings = {**sizes_of(checkpoint), "pooling": "gpo", "region_encoder": "linear+mlp"}
     return Form("VSE-infinity", "vseinf", "global", settings, places, ascii_letters=False, mask_word=True)
 
 

@@ -48,7 +48,7 @@ class PatchesResult:
     unchanged: bool = False
 
 
-def patch_columns(patches: int, dim: int, *, attention: bool) -> dict[str, Column]:
+def patch_columns(patches: int, dim: int, *, attention: bool = True) -> dict[str, Column]:
     """The columns of a patch cache. With boxes and count it can be read wherever regions are read."""
     columns = {
         "features": Column("float16", (patches, dim)),
