@@ -21,7 +21,7 @@ from itmkit.workspace import Workspace
 )  # fmt: skip
 @workspace_option
 @click.option(
-    "--as", "wanted", type=click.Choice(["scan", "sgraf", "vseinf", "chan"]), show_default="as its tensors say",
+    "--as", "wanted", type=click.Choice(["scan", "sgraf", "rcar", "vseinf", "chan"]), show_default="as its tensors say",
     help="The method that the checkpoint has to be.",
 )  # fmt: skip
 @click.option("--run", metavar="NAME", show_default="published-METHOD", help="Name of the run that is written.")
@@ -36,7 +36,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """FILE with published weights (model_best.pth.tar of SCAN, SGRAF, VSE-infinity, CHAN) into a run.
+    """FILE with published weights (model_best.pth.tar of SCAN, SGRAF, RCAR, VSE-infinity, CHAN) into a run.
 
     The weights score as published, or are refused. FILE is read without running any of it: tensors, plain containers
     and one argparse.Namespace are all that is read.

@@ -2,6 +2,7 @@
 
 SCAN            regions, words                              github.com/kuanghuei/SCAN
 SGRAF           regions, words, similarity                  github.com/Paranioar/SGRAF
+RCAR            regions, words, similarity, in one module   github.com/Paranioar/RCAR
 VSE-infinity    regions, words; a GPO in each               github.com/woodfrog/vse_infty (branch bigru)
 CHAN            regions, words, two parts without weights   github.com/ppanzx/CHAN
 """
@@ -83,22 +84,65 @@ def _pooling(published: str, here: str, *, norms: bool) -> Places:
     return places
 
 
+def rcar(checkpoint: Checkpoint, options: Options) -> Form:
+    member = options.one_of("attn_type", {"t2i": "t2i", "i2t": "i2t"})
+    regulators, count = options.one_of(
+        "self_regulator",
+        {"coop_rcar": ("both", "rcar_step"), "only_rcr": ("rcr", "rcr_step"), "only_rar": ("rar", "rar_step")},
+    )
+    options.must_be("use_bi_gru", True, "itmkit's GRU reads both ways")
+    options.usual_encoders()
+    steps = options.count(count, "without a step it has no regulators")
+    settings = {
+        **sizes_of(checkpoint),
+        "region_encoder": "linear+mlp",
+        "similarity": checkpoint.parts[2]["sim_eval_w.weight"].shape[-1],
+        "directions": member,
+        "regulators": regulators,
+        "steps": steps,
+        f"sharpness_{member}": options.number(f"{member}_smooth"),
+    }
+    places: Places = encoders("rnn") | _mlp_beside()
+    kept = min(steps, 100)
+    for step in range(1 if regulators == "rar" else kept):
+        places |= _linear(2, f"alv_modules.{step}.sim_transform_w", f"alignments.{step}.project")
+    for step in range({"both": kept - 1, "rcr": kept, "rar": 0}[regulators]):
+        for published, here in (("rcr_matrix_w", "gates"), ("rcr_smooth_w", "sharpness")):
+            for layer in (0, 2):
+                places |= _linear(2, f"rcr_modules.{step}.{published}.{layer}", f"correspondence.{step}.{here}.{layer}")
+    for step in range(0 if regulators == "rcr" else kept):
+        places |= _linear(2, f"rar_modules.{step}.rar_k_w.0", f"aggregation.{step}.key")
+        places |= _linear(2, f"rar_modules.{step}.rar_q_w.0", f"aggregation.{step}.query")
+        places[2, f"rar_modules.{step}.rar_v_w.0.weight"] = Place(f"aggregation.{step}.weigh.weight")
+        places[2, f"rar_modules.{step}.rar_v_w.0.bias"] = None  # it falls out of the softmax
+    if regulators == "rcr":
+        places |= {(2, "sim_eval_w.weight"): None, (2, "sim_eval_w.bias"): None}  # its score is a mean of cosines
+    else:
+        places |= _linear(2, "sim_eval_w", "predict")
+    return Form(f"RCAR {member}", "rcar", member, settings, places, ascii_letters=False, mask_word=True)
+
+
 def vseinf(checkpoint: Checkpoint, options: Options) -> Form:
     options.one_of("precomp_enc_type", {"basic": True}, "basic", why="; features are read, not pictures")
     options.usual_encoders()
-    places: Places = encoders("rnn")
-    places[0, "mlp.layers.0.weight"] = Place("regions.enter.weight")
-    places[0, "mlp.layers.1.weight"] = Place("regions.leave.weight")
-    places |= _norm(0, "mlp.bns.0", "regions.norm")
-    places[0, "mlp.layers.0.bias"] = Place("regions.norm.running_mean", -1)
-    places[0, "mlp.layers.1.bias"] = Place("regions.project.bias", 1)
-    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-        places[0, f"mlp.bns.1.{name}"] = None  # a norm that the published network never calls
+    places: Places = encoders("rnn") | _mlp_beside()
     for part, side in ((0, "image"), (1, "text")):
         places |= gru(part, "gpool.gru", f"{side}_pooling.gru")
         places[part, "gpool.linear.weight"] = Place(f"{side}_pooling.weigh.weight")
     settings = {**sizes_of(checkpoint), "pooling": "gpo", "region_encoder": "linear+mlp"}
     return Form("VSE-infinity", "vseinf", "global", settings, places, ascii_letters=False, mask_word=True)
+
+
+def _mlp_beside() -> Places:
+    """Of regions, beside the linear map."""
+    places: Places = _norm(0, "mlp.bns.0", "regions.norm")
+    places[0, "mlp.layers.0.weight"] = Place("regions.enter.weight")
+    places[0, "mlp.layers.1.weight"] = Place("regions.leave.weight")
+    places[0, "mlp.layers.0.bias"] = Place("regions.norm.running_mean", -1)
+    places[0, "mlp.layers.1.bias"] = Place("regions.project.bias", 1)
+    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        places[0, f"mlp.bns.1.{name}"] = None  # a norm that the published networks never call
+    return places
 
 
 def chan(checkpoint: Checkpoint, options: Options) -> Form:
@@ -132,4 +176,10 @@ def _norm(part: int, published: str, here: str) -> Places:
 
 
 # By the method it becomes. A new form has a line here and one in `recognise`.
-FORMS: dict[str, Callable[[Checkpoint, Options], Form]] = {"scan": scan, "sgraf": sgraf, "vseinf": vseinf, "chan": chan}
+FORMS: dict[str, Callable[[Checkpoint, Options], Form]] = {
+    "scan": scan,
+    "sgraf": sgraf,
+    "rcar": rcar,
+    "vseinf": vseinf,
+    "chan": chan,
+}

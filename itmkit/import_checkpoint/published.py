@@ -70,6 +70,14 @@ class Options:
             return next(iter(known.values()))
         return known[value]
 
+    def count(self, name: str, why: str) -> int:
+        """A whole number from 1 on; others cannot be scored as published."""
+        value = self.checkpoint.options.get(name)
+        if type(value) is not int or value < 1:
+            self._say(f"opt.{name} is {_short(value)}; {why}")
+            return 1
+        return value
+
     def must_be(self, name: str, wanted: Any, why: str) -> None:
         """An option that has to have this value; where it is missing, its value was the only one."""
         value = self.checkpoint.options.get(name, wanted)

@@ -18,6 +18,7 @@ from itmkit.errors import ItmkitError, first_line
 from itmkit.import_checkpoint.before_reading import CONVERT, check_file
 
 MOST_TENSORS = 5_000  # BERT has 200
+MODULES = ("img_enc", "txt_enc", "sim_enc")  # of a model that is saved as one module, as RCAR's is
 Part = dict[str, Tensor]
 
 
@@ -27,16 +28,21 @@ class Checkpoint:
 
     Attributes:
         parts: the state of each part of the model, in order, float32 and without the `module.` of DataParallel.
-        flat: whether the file has one state instead of a list of them.
+            The state of one module with `MODULES` in it is taken apart into those.
+        apart: whether it was.
         options: the plain values of `opt`.
     """
 
     path: Path
     parts: list[Part]
-    flat: bool
+    apart: bool
     options: Mapping[str, Any]
     epoch: int
     best_rsum: float
+
+    def named(self, part: int, key: str) -> str:
+        """What to call a tensor in errors: as the file names it."""
+        return f"{MODULES[part]}.{key[:60]}" if self.apart else f"{key[:60]} of part {part}"
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -51,20 +57,22 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(found, dict) or "model" not in found:
         raise ItmkitError(f"{path}: has no 'model'; a checkpoint of a train loop is needed, with 'model' and 'opt'")
     model, options = found["model"], found.get("opt")
-    flat = isinstance(model, dict)
-    states = [model] if flat else list(model) if isinstance(model, (list, tuple)) else []
+    states = [model] if isinstance(model, dict) else list(model) if isinstance(model, (list, tuple)) else []
     if not 0 < len(states) <= 8 or not all(isinstance(state, dict) for state in states):
         raise ItmkitError(f"{path}: 'model' is no list of weights by name")
     if not isinstance(options, argparse.Namespace):
         raise ItmkitError(f"{path}: has no 'opt', which says how its scores are computed; they cannot be guessed")
     parts = [_plain(path, state, path.stat().st_size) for state in states]
+    apart = isinstance(model, dict) and {key.partition(".")[0] for key in parts[0]} == set(MODULES)
+    if apart:
+        parts = [_within(parts[0], f"{module}.") for module in MODULES]
     epoch, rsum = found.get("epoch", 0), found.get("best_rsum", 0.0)
     whole = isinstance(epoch, int) and not isinstance(epoch, bool) and 0 <= epoch < 1 << 31
     real = isinstance(rsum, (int, float)) and math.isfinite(rsum)
     values = {
         key: value for key, value in vars(options).items() if isinstance(value, (str, int, float, dict, type(None)))
     }
-    return Checkpoint(path, parts, flat, values, epoch if whole else 0, float(rsum) if real else 0.0)
+    return Checkpoint(path, parts, apart, values, epoch if whole else 0, float(rsum) if real else 0.0)
 
 
 def _loaded(path: Path) -> Any:
@@ -101,3 +109,7 @@ def _plain(path: Path, state: dict[Any, Any], size: int) -> Part:
     if lost:
         raise ItmkitError([f"{path}: {key} holds NaN or infinity" for key in lost[:10]])
     return {key: value.float() if value.is_floating_point() else value for key, value in part.items()}
+
+
+def _within(part: Part, start: str) -> Part:
+    return {key.removeprefix(start): value for key, value in part.items() if key.startswith(start)}

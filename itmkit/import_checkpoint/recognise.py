@@ -30,8 +30,13 @@ def understood(checkpoint: Checkpoint, wanted: str | None) -> Form:
         raise ItmkitError(f"{path}: holds {name}, not {wanted}: leave out --as {wanted}")
     if "fc.weight_v" in checkpoint.parts[0]:
         _merge_weight_norm(checkpoint.parts[0])
-    matrices = [(0, "fc.weight"), (1, "embed.weight"), *([(2, "sim_eval_w.weight")] if name == "sgraf" else [])]
-    lacking = [key for part, key in matrices if getattr(checkpoint.parts[part].get(key), "ndim", 0) != 2]
+    matrices = [(0, "fc.weight"), (1, "embed.weight")]
+    matrices += [(2, "sim_eval_w.weight")] if name in ("sgraf", "rcar") else []
+    lacking = [
+        checkpoint.named(part, key)
+        for part, key in matrices
+        if getattr(checkpoint.parts[part].get(key), "ndim", 0) != 2
+    ]
     if lacking:
         raise ItmkitError(f"{path}: {', '.join(lacking)} must be a matrix")
     options = Options(checkpoint)
@@ -40,13 +45,9 @@ def understood(checkpoint: Checkpoint, wanted: str | None) -> Form:
     problems = options.problems
     # Wrong options change which tensors there are: what is said of them would only confuse.
     if not problems:
-        problems += [f"{path}: {key} of part {part} is missing" for part, key in sorted(form.places.keys() - there)][
-            :10
-        ]
-        unknown = sorted(there - form.places.keys())
-        problems += [f"{path}: {key[:60]} of part {part}: {form.source} has no such tensor" for part, key in unknown][
-            :10
-        ]
+        absent, unknown = sorted(form.places.keys() - there)[:10], sorted(there - form.places.keys())[:10]
+        problems += [f"{path}: {checkpoint.named(*each)} is missing" for each in absent]
+        problems += [f"{path}: {checkpoint.named(*each)}: {form.source} has no such tensor" for each in unknown]
     if problems:
         raise ItmkitError(problems)
     return form
@@ -58,6 +59,8 @@ def _name(checkpoint: Checkpoint) -> str:
     why = _refused(checkpoint, names)
     if why is None and len(names) == 3 and "sim_tranloc_w.weight" in names[2]:
         return "sgraf"
+    if why is None and checkpoint.apart and "sim_eval_w.weight" in names[2]:
+        return "rcar"
     if why is None and len(names) >= 2 and {"fc.weight", "fc.weight_v"} & names[0] and "embed.weight" in names[1]:
         if len(names) == 4 and not names[2] | names[3]:
             return "chan"
@@ -65,15 +68,13 @@ def _name(checkpoint: Checkpoint) -> str:
             return "vseinf"
         if len(names) == 2 and "cross_attn" in checkpoint.options:
             return "scan"
-    known = "SCAN, SGRAF, VSE-infinity with a GRU and CHAN with a GRU are read (docs/published-weights.md)"
+    known = "SCAN, SGRAF, RCAR, VSE-infinity with a GRU and CHAN with a GRU are read (docs/published-weights.md)"
     raise ItmkitError(f"{checkpoint.path}: {why or 'its tensors are of no published model known here'}; {known}")
 
 
 def _refused(checkpoint: Checkpoint, names: list[set[str]]) -> str | None:
     """Why a model that is recognised is not read; None for all others."""
     every = set().union(*names)
-    if any(".rcr_modules." in f".{key}" for key in every):
-        return "holds RCAR, which is not imported yet"
     if any(key.startswith(("bert.", "txt_enc.bert.")) for key in every):
         return f"holds a text encoder with BERT: {_BERT}"
     if any(key.startswith(("backbone.", "cnn.")) for key in every):

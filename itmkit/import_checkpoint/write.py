@@ -79,7 +79,8 @@ def import_checkpoint(
 
 
 def _usual_name(form: Form) -> str:
-    return f"published-{form.method}-{form.member}" if form.method in ("scan", "sgraf") else f"published-{form.method}"
+    several = form.method in ("scan", "sgraf", "rcar")  # whose members are published one by one
+    return f"published-{form.method}-{form.member}" if several else f"published-{form.method}"
 
 
 def _config(form: Form, checkpoint: Checkpoint) -> RunConfig:
@@ -116,7 +117,7 @@ def _fill(network: nn.Module, form: Form, checkpoint: Checkpoint) -> None:
         value, target = checkpoint.parts[part][name], state[place.target]
         if value.shape != target.shape and not value.numel() == target.numel() == 1:
             shapes = f"{tuple(value.shape)}, {tuple(target.shape)} is needed"
-            problems.append(f"{checkpoint.path}: {name} of part {part} has the shape {shapes}")
+            problems.append(f"{checkpoint.path}: {checkpoint.named(part, name)} has the shape {shapes}")
             continue
         value = value.reshape(target.shape).to(target.dtype)
         state[place.target] = value if place.sign == 0 else target + place.sign * value

@@ -27,11 +27,20 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
+from itmkit.inputs import IMAGES, ImageBatch, Needs, Sizes, TextBatch, image_problems
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import MAX_SHARPNESS, FlatWords, gram, unit_attention
 from itmkit.matchers.parts.blocks import in_blocks
-from itmkit.matchers.parts.encoders import Regions, WordEncoder, Words, region_encoder, word_needs
+from itmkit.matchers.parts.encoders import (
+    TOKENS,
+    Regions,
+    Tokens,
+    WordEncoder,
+    Words,
+    region_encoder,
+    token_problems,
+    word_needs,
+)
 from itmkit.matchers.parts.graphs import Graphs
 from itmkit.matchers.parts.norms import l2norm, masked_softmax
 from itmkit.matchers.parts.similarity import SimilarityRepresentation
@@ -47,6 +56,8 @@ class Config:
     word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
     words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
+    tokens: Tokens = Field(default="parsed", description=TOKENS)
+    images: str = Field(default="regions", description=IMAGES)
     region_encoder: Regions = Field(default="linear+mlp", description="of regions: a linear map, or an MLP beside it")
     similarity: int = Field(default=256, ge=2, le=65_536, description="S, size of an alignment vector")
     directions: Literal["both", "t2i", "i2t"] = Field(default="both", description="members")
@@ -63,11 +74,15 @@ class Config:
 
 
 def needs(config: Config) -> Needs:
-    return Needs(**word_needs(config.words, config.words_cache))
+    return Needs(images=config.images, **word_needs(config.words, config.words_cache, config.tokens))
 
 
 def members(config: Config) -> dict[str, float]:
     return {"t2i": 1.0, "i2t": 1.0} if config.directions == "both" else {config.directions: 1.0}
+
+
+def problems(config: Config, training: Any) -> list[str]:
+    return token_problems(config.words, config.tokens) + image_problems(config.images)
 
 
 ABLATIONS: dict[str, dict[str, Any]] = {

@@ -106,8 +106,10 @@ def finish_replacing(folder: Path) -> None:
 
 def clear_run(folder: Path) -> None:
     """Removes what an earlier run left behind. Its run.json goes first, since without it nothing else counts."""
-    made = ("best-*.safetensors", "last/*", "eval-*.json", "ranks-*.npz", "not-finite.json", "tensorboard/*")
-    for pattern in (*made, "config.toml", "metrics.jsonl", "vocabulary.json", IMPORTED):
+    made = ("best-*.safetensors", "last/*", "eval-*.json", "ranks-*.npz", "scores-*.h5", "not-finite.json")
+    for pattern in (*made, "tensorboard/*", "config.toml", "metrics.jsonl", "vocabulary.json", IMPORTED):
         for old in folder.glob(pattern):
             old.unlink()
+    for unfinished in folder.glob("scores-*/"):  # of an evaluation that was stopped
+        remove_folder(unfinished)
     remove_folder(folder / MADE)

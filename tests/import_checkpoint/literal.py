@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
 from tests.import_checkpoint.published import READ, State
+from tests.matchers import literal_rcar
 
 Array = np.ndarray
 
@@ -127,12 +129,37 @@ def gpo(p: dict[str, Array], x: Array) -> Array:
     return unit(weights @ np.sort(x, axis=0)[::-1])
 
 
+def with_mlp(p: dict[str, Array], image: Array) -> Array:
+    hidden = np.maximum(normed(p, "mlp.bns.0", apply(p, "mlp.layers.0", image)), 0)
+    return apply(p, "fc", image) + apply(p, "mlp.layers.1", hidden)
+
+
+RCAR_NAMES = {"alv_modules": "alignments", "sim_transform_w": "project", "rcr_modules": "correspondence",
+              "rcr_matrix_w": "gates", "rcr_smooth_w": "sharpness", "rar_modules": "aggregation", "rar_q_w.0": "query",
+              "rar_k_w.0": "key", "rar_v_w.0": "weigh", "sim_eval_w": "predict"}  # fmt: skip
+
+
+def rcar(model: State, images: Array, way: str, regulators: str, steps: int) -> Array:
+    """Of two images, since it is slow: by the literal version of the method, which these names stand for."""
+    parts: dict[str, State] = {"img_enc": {}, "txt_enc": {}, "sim_enc": {}}
+    for name, value in model.items():
+        part, _, rest = name.removeprefix("module.").partition(".")
+        parts[part][rest] = value
+    weights = {}
+    for name, value in numbers(parts["sim_enc"]).items():
+        for published, here in RCAR_NAMES.items():
+            name = name.replace(published, here)
+        weights[name] = value
+    config = SimpleNamespace(regulators=regulators, steps=steps, sharpness_t2i=10.0, sharpness_i2t=3.0)
+    p = numbers(parts["img_enc"])
+    regions = [list(unit(with_mlp(p, image))) for image in images[:2]]
+    texts = [list(unit(words)) for words in words_of(parts["txt_enc"], "rnn")]
+    return np.array([[literal_rcar.compare(weights, config, way, v, w).score for w in texts] for v in regions])
+
+
 def vseinf(model: list[State], images: Array) -> Array:
     p, q = numbers(model[0]), numbers(model[1])
-    vectors = []
-    for image in images:
-        hidden = np.maximum(normed(p, "mlp.bns.0", apply(p, "mlp.layers.0", image)), 0)
-        vectors.append(gpo(p, apply(p, "fc", image) + apply(p, "mlp.layers.1", hidden)))
+    vectors = [gpo(p, with_mlp(p, image)) for image in images]
     words = words_of({name.removeprefix("module."): value for name, value in model[1].items()}, "rnn")
     return np.array(vectors) @ np.array([gpo(q, caption) for caption in words]).T
 

@@ -115,12 +115,36 @@ def sgraf_model(module: str) -> list[State]:
     return [*scan_model("cap_rnn"), state]
 
 
+def regions_with_mlp(seed: int, **more: tuple[int, ...]) -> State:
+    images = linear("fc", D, F) | linear("mlp.layers.0", D // 2, F) | linear("mlp.layers.1", D, D // 2) | more
+    images |= norm("mlp.bns.0", D // 2) | norm("mlp.bns.1", D)
+    return drawn(images, seed) | {f"mlp.bns.{k}.num_batches_tracked": torch.tensor(9) for k in (0, 1)}
+
+
+RCAR = {"use_bi_gru": True, "rcar_step": 0, "rcr_step": 0, "rar_step": 0, "t2i_smooth": 10.0,
+        "i2t_smooth": 3.0}  # fmt: skip
+
+
+def rcar_model(regulators: str, steps: int) -> State:
+    """As one module, whose names those of its parts begin with."""
+    shapes = linear("sim_eval_w", 1, S)
+    for step in range(1 if regulators == "only_rar" else steps):
+        shapes |= linear(f"alv_modules.{step}.sim_transform_w", S, D)
+    for step in range({"coop_rcar": steps - 1, "only_rcr": steps, "only_rar": 0}[regulators]):
+        name = f"rcr_modules.{step}.rcr"
+        shapes |= linear(f"{name}_smooth_w.0", S // 2, S) | linear(f"{name}_smooth_w.2", 1, S // 2)
+        shapes |= linear(f"{name}_matrix_w.0", 2 * S, S) | linear(f"{name}_matrix_w.2", D, 2 * S)
+    for step in range(0 if regulators == "only_rcr" else steps):
+        for name, out in (("q", S), ("k", S), ("v", 1)):
+            shapes |= linear(f"rar_modules.{step}.rar_{name}_w.0", out, S)
+    texts = drawn({"embed.weight": (len(WORDS) + 1, W)} | gru_shapes("rnn", D, W), 9)
+    parts = {"img_enc": regions_with_mlp(8), "txt_enc": texts, "sim_enc": drawn(shapes, 10)}
+    return {f"module.{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
+
+
 def vseinf_model() -> list[State]:
     pool = gru_shapes("gpool.gru", 32, 32) | {"gpool.linear.weight": (1, 32)}
-    images = linear("fc", D, F) | linear("mlp.layers.0", D // 2, F) | linear("mlp.layers.1", D, D // 2) | pool
-    images |= norm("mlp.bns.0", D // 2) | norm("mlp.bns.1", D)
-    state = drawn(images, 4)
-    state |= {f"mlp.bns.{k}.num_batches_tracked": torch.tensor(9) for k in (0, 1)}
+    state = regions_with_mlp(4, **pool)
     texts = drawn({"embed.weight": (len(WORDS) + 1, W)} | gru_shapes("rnn", D, W) | pool, 5)
     return [{f"module.{name}": value for name, value in part.items()} for part in (state, texts)]
 

@@ -20,10 +20,12 @@ import torch
 from itmkit.commands import cli
 from itmkit.commands.console import run
 from tests.import_checkpoint.published import (
+    RCAR,
     WORDS,
     D,
     chan_model,
     options,
+    rcar_model,
     save,
     scan_model,
     scan_options,
@@ -140,7 +142,10 @@ MAKERS: dict[str, tuple[Callable[[Path], bytes], str]] = {
         lambda f: saved(f, model=state(**{"fc.bias": torch.zeros(D + 1)})),
         "fc.bias of part 0 has the shape (9,)"
     ),
-    "no matrix": (lambda f: saved(f, model=state(**{"fc.weight": torch.zeros(4)})), "fc.weight must be a matrix"),
+    "no matrix": (
+        lambda f: saved(f, model=state(**{"fc.weight": torch.zeros(4)})),
+        "fc.weight of part 0 must be a matrix"
+    ),
     "expanded": (
         lambda f: saved(f, model=state(**{"fc.bias": torch.zeros(1).expand(10**9)})), "its tensors claim 4,000,0"
     ),
@@ -224,7 +229,22 @@ OTHERS: dict[str, tuple[Any, Any, str]] = {
     "bert": ([vseinf_model()[0], {"bert.a": torch.zeros(2)}], options(), "a text encoder with BERT"),
     "pfan": ([{"position_embedding.weight": torch.zeros(2)}, {}], options(), "holds PFAN or GLFN"),
     "vsepp": (scan_model(), options(measure="cosine"), "holds VSE++"),
-    "rcar": ({"module.sim_enc.rcr_modules.0.a": torch.zeros(2)}, options(), "holds RCAR"),
+    "rcar without regulators": (
+        rcar_model("only_rcr", 0), options(**RCAR, attn_type="t2i", self_regulator="only_rcr"),
+        "opt.rcr_step is 0; without a step it has no regulators"
+    ),
+    "rcar of other regulators": (
+        rcar_model("only_rar", 1), options(**RCAR, attn_type="all", self_regulator="only_rcar"),
+        "opt.attn_type is 'all'; itmkit computes t2i or i2t only"
+    ),
+    "rcar of more steps than it says": (
+        rcar_model("coop_rcar", 2), options(**{**RCAR, "rcar_step": 1}, attn_type="t2i", self_regulator="coop_rcar"),
+        "sim_enc.alv_modules.1.sim_transform_w.bias: RCAR t2i has no such tensor"
+    ),
+    "rcar of one direction": (
+        rcar_model("only_rar", 1),
+        options(**{**RCAR, "use_bi_gru": False}, attn_type="t2i", self_regulator="only_rar"), "opt.use_bi_gru is False"
+    ),
     "none known": ([{"a": torch.zeros(2)}, {}], options(), "of no published model known here"),
 }  # fmt: skip
 

@@ -215,7 +215,7 @@ REST: dict[str, list[Settings]] = {
     "rcar": [
         {"steps": 1},
         {"steps": 3},
-        {"steps": 3, "regulators": "rcr", "words": "bert+gru"},
+        {"steps": 3, "regulators": "rcr", "words": "bert+gru", "images": "patches"},
         {"regulators": "rar", "steps": 1, "words": "bert"},
         {"sharpness_t2i": 4.0, "sharpness_i2t": 12.0},
     ],

@@ -12,7 +12,16 @@ from itmkit.machine.lock import Locked
 from itmkit.runs import place
 from itmkit.runs.place import MOVING, NEW, Place, evaluating, finish_replacing, is_replacing, place_of
 
-OLD = ("run.json", "config.toml", "best-old.safetensors", "eval-test.json", "last/state.safetensors", "notes.txt")
+OLD = (
+    "run.json",
+    "config.toml",
+    "best-old.safetensors",
+    "eval-test.json",
+    "last/state.safetensors",
+    "scores-val.h5",
+    "scores-test/0/local/manifest.json",  # of an evaluation that was stopped
+    "notes.txt",
+)
 FRESH = ("run.json", "config.toml", "best-new.safetensors", "last/state.safetensors", "tensorboard/events")
 
 
@@ -26,7 +35,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("fails_at", range(12))
+@pytest.mark.parametrize("fails_at", range(13))
 def test_killed_between_one_of_the_two_is_whole(fails_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, OLD, "old")
     write(tmp_path / NEW, FRESH, "new")
