@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 
-from itmkit.cache.name import PIPELINE
+from itmkit.cache.name import PIPELINE, SCAN_TEXT, CacheName
 from itmkit.dataset import PICTURES
 from itmkit.dataset_index import DatasetFacts
 from itmkit.errors import ItmkitError
@@ -17,16 +20,42 @@ def status(workspace: Workspace) -> list[StageState]:
     """One row for the data set, for every cache and for every run; what is damaged is told in its row."""
     first, dataset = _dataset_state(workspace)
     settings = _settings_state(workspace)
-    names = [*_pipeline(workspace, dataset), *map(str, workspace.named_caches())]
+    named = workspace.named_caches()
+    names = [*_pipeline(workspace, dataset, named), *map(str, named)]
     caches = [cache_state(workspace, name, dataset) for name in names]
+    if "text" not in names:
+        caches = [_without_trees(row) for row in caches]
     return [first, *settings, *caches, *(_run_state(workspace, name, dataset) for name in run_names(workspace))]
 
 
-def _pipeline(workspace: Workspace, dataset: DatasetFacts | None) -> list[str]:
-    """The caches that have a row, made or not. Pictures without captions are not on the way to a training."""
-    if dataset is None or dataset.kind != PICTURES:
+def _pipeline(workspace: Workspace, dataset: DatasetFacts | None, named: Sequence[CacheName]) -> list[str]:
+    """The caches that have a row, made or not.
+
+    Pictures without captions are not on the way to a training. Where the words are those of published code, nothing
+    with trees is on the way either, unless something reads it.
+    """
+    made = [name for name in PIPELINE if workspace.cache(name).is_dir()]
+    if dataset is not None and dataset.kind == PICTURES:
+        return made
+    if SCAN_TEXT not in map(str, named):
         return list(PIPELINE)
-    return [name for name in PIPELINE if workspace.cache(name).is_dir()]
+    wanted = {"regions", *made, *(name.base for name in named), *_read_by_runs(workspace)}
+    return [name for name in PIPELINE if name in wanted]
+
+
+def _read_by_runs(workspace: Workspace) -> set[str]:
+    found = set[str]()
+    for name in run_names(workspace):
+        with suppress(ItmkitError):  # a damaged run, reported in its row
+            found |= RunFacts.read(workspace.run(name)).caches.keys()
+    return found
+
+
+def _without_trees(row: StageState) -> StageState:
+    """The row of the words of published code says what they are, where they are the only ones."""
+    if row.stage != SCAN_TEXT or row.detail:
+        return row
+    return replace(row, detail="words of published code; methods that read trees need `itmkit parse-text` too")
 
 
 def _dataset_state(workspace: Workspace) -> tuple[StageState, DatasetFacts | None]:
@@ -94,6 +123,8 @@ def next_command(rows: list[StageState], kind: str) -> str:
     if kind == PICTURES:
         return ""
     runs = [row.path for row in rows if row.stage.startswith("run ")]
+    if not runs and any(row.stage == SCAN_TEXT for row in rows) and all(row.stage != "text" for row in rows):
+        return "itmkit import-checkpoint --help"
     if not runs:
         return "itmkit train --method mpsm" + (" --recipe scenes" if kind == "scenes" else "")
     left = [folder.name for folder in runs if not evaluated_on(folder)]

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from itmkit.cache import Manifest, text_key
+from itmkit.cache import Manifest, read_manifest, text_key
+from itmkit.cache.name import SCAN_TEXT
 from itmkit.dataset import Caption
 from itmkit.errors import ItmkitError
 from itmkit.inspection.hdf5 import ask_child
 from itmkit.inspection.report import Report
-from itmkit.inspection.rows import find_root, folder_of, manifest_of, tree_of
-from itmkit.inspection.trees import EDGE, LOOP, MOST, Tree, cut, matrix_lines, neighbour_lines, printable, tree_lines
+from itmkit.inspection.rows import find_root, folder_of, manifest_of, tree_of, words_of
+from itmkit.inspection.trees import (
+    EDGE,
+    LOOP,
+    MOST,
+    NO_TREE,
+    Tree,
+    cut,
+    matrix_lines,
+    neighbour_lines,
+    printable,
+    tree_lines,
+    word_lines,
+)
 from itmkit.workspace import Workspace
 
 IDS = 5  # caption ids that are named; all are in the JSON
@@ -21,28 +35,34 @@ IDS = 5  # caption ids that are named; all are in the JSON
 def inspect_caption(path: Path, caption: str) -> Report:
     """The tree, the adjacency and the neighbours of a caption; the report's `data` holds them as values.
 
+    Of words of published code, which have no tree, the words alone.
+
     Args:
-        path: a text cache, or a workspace or anything inside one.
+        path: a text cache, or a workspace or anything inside one, whose `text-scan` is read where there is no `text`.
         caption: tried in this order: the number of a row of the cache, from 0; the id of a caption of the data set;
             the text of a caption as it is written there. What else the same number names is told as a fact.
 
     Raises:
         ItmkitError: there is no such caption, or no complete text cache.
     """
-    folder = folder_of(path, "heads", "text")
+    folder = folder_of(path, "words", "text")
+    beside = folder.parent / SCAN_TEXT
+    if read_manifest(folder) is None and read_manifest(beside) is not None:
+        folder = beside
     manifest = manifest_of(folder, "parse-text")
     root = find_root(path)
     captions: list[Caption] = []
     if root is not None and (root / "dataset.jsonl").exists():
         captions = [caption for image in Workspace(root).dataset().images for caption in image.captions]
     found = _find(folder, manifest, captions, caption)
-    tree = tree_of(folder, found.columns, manifest)
-    if tree is None:
+    tree = tree_of(folder, found.columns, manifest) if "heads" in found.columns else None
+    words = words_of(folder, found.columns, manifest) if tree is None else tree.words
+    if words is None:
         raise ItmkitError(f"{folder}: the caption of row {found.row} has too many words to be drawn")
     text = next((known.text for known in captions if text_key(known.text) == found.key), None)
     ids = [known.id for known in captions if known.text == text]
     report = Report("caption", folder)
-    text = _joined(tree, found.columns) if text is None else text
+    text = _joined(words, found.columns) if text is None else text
     report.fact("caption", printable(text))
     report.fact("row", found.row)
     if ids:
@@ -50,14 +70,14 @@ def inspect_caption(path: Path, caption: str) -> Report:
         report.fact("caption ids" if len(ids) > 1 else "caption id", printable(", ".join(ids[:IDS])) + more)
     if found.also is not None:
         report.fact("note", f"{caption} is a caption's {found.also[0]} too: row {found.also[1]}")
+    report.data = {"row": found.row, "key": found.key, "text": text, "captions": ids, "words": words}
+    if tree is None:
+        report.fact("words", f"{len(words):,}")
+        report.lines += ["", NO_TREE, *_indented(word_lines(words) + _cut_by_matchers(len(words)))]
+        return report
     sentences = len(set(tree.sentences))
     report.fact("words", f"{len(tree):,}" + (f" in {sentences} sentences" if sentences > 1 else ""))
-    report.data = {
-        "row": found.row,
-        "key": found.key,
-        "text": text,
-        "captions": ids,
-        "words": tree.words,
+    report.data |= {
         "pos": tree.pos,
         "relations": tree.relations,
         "heads": tree.heads,
@@ -91,7 +111,8 @@ def _find(folder: Path, manifest: Manifest, captions: list[Caption], asked: str)
     if answer["row"] is not None:
         return _Found(answer["row"], key, answer["columns"])
     if by_id is not None:
-        raise ItmkitError(f"{folder}: caption {asked!r} of the data set is not parsed here; run `itmkit parse-text`")
+        command = "itmkit parse-text" + ("" if "heads" in manifest.columns else " --parser scan")
+        raise ItmkitError(f"{folder}: caption {asked!r} of the data set is not parsed here; run `{command}`")
     rows = f"0 to {manifest.count - 1:,}" if manifest.count else "there are none"
     raise ItmkitError(
         f"{folder}: {cut(repr(asked), 200)} is not the number of a row here ({rows}),"
@@ -106,13 +127,14 @@ def _number(text: str) -> int | None:
     return int(text)
 
 
-def _joined(tree: Tree, columns: dict[str, Any]) -> str:
+def _joined(words: list[str], columns: dict[str, Any]) -> str:
     """The caption made of its words, where no data set tells it: white space of any kind is one space."""
     if not {"starts", "ends"} <= columns.keys():
-        return " ".join(tree.words)
+        return " ".join(words)
     starts, ends = columns["starts"]["values"], columns["ends"]["values"]
-    glued = [place > 0 and starts[place] == ends[place - 1] for place in range(len(tree))]
-    return "".join(word if near else f" {word}" for word, near in zip(tree.words, glued, strict=True)).lstrip()
+    written = [place for place in range(len(words)) if starts[place] < ends[place]]  # `<start>` and `<end>` are not
+    glued = {place for before, place in pairwise(written) if starts[place] == ends[before]}
+    return "".join(words[place] if place in glued else f" {words[place]}" for place in written).lstrip()
 
 
 def _draw(report: Report, tree: Tree) -> None:
@@ -136,14 +158,16 @@ def _draw(report: Report, tree: Tree) -> None:
         report.lines.append(
             f"adjacency  (left out: {len(tree):,} words, drawn up to {MOST}; the neighbours say the same)"
         )
-        report.lines += _indented(_cut_by_matchers(len(tree)))
+        report.lines += _indented(_cut_by_matchers(len(tree), " and the edges among them"))
     report.lines += ["", "neighbours  (besides the word itself)", *_indented(neighbour_lines(tree))]
 
 
-def _cut_by_matchers(words: int) -> list[str]:
+def _cut_by_matchers(words: int, beside: str = "") -> list[str]:
+    if words <= MOST:
+        return []
     from itmkit.inputs import MAX_WORDS  # loads torch: only for a long caption
 
-    return [f"Matchers take its first {MAX_WORDS} words and the edges among them."] if words > MAX_WORDS else []
+    return [f"Matchers take its first {MAX_WORDS} words{beside}."] if words > MAX_WORDS else []
 
 
 def _indented(lines: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from itmkit.cache import Manifest, read_manifest
 from itmkit.errors import ItmkitError
 from itmkit.inspection.hdf5 import ask_child
 from itmkit.inspection.report import Report, ReportTable, short
-from itmkit.inspection.trees import Tree, tree_lines
+from itmkit.inspection.trees import NO_TREE, Tree, tree_lines, word_lines
 from itmkit.workspace import Workspace
 
 
@@ -27,6 +27,9 @@ def inspect_row(folder: Path, key: str) -> Report:
     report.fact("row", answer["row"])
     if {"boxes", "count", "size"} <= columns.keys():
         _add_regions(report, columns, manifest)
+    elif manifest.made_by.stage == "parse-text" and "heads" not in columns:
+        words = words_of(folder, columns, manifest)
+        report.lines += ["too many words to be told"] if words is None else [NO_TREE, *word_lines(words)]
     elif {"words", "heads"} <= columns.keys():
         tree = tree_of(folder, columns, manifest)
         report.lines += ["too many words to be drawn"] if tree is None else tree_lines(tree)
@@ -109,6 +112,15 @@ def _add_regions(report: Report, columns: dict[str, Any], manifest: Manifest) ->
         rows.append((str(region), thing, score, " ".join(f"{side:.0f}" for side in box)))
     right = ("region", "score", "box")
     report.tables.append(ReportTable("regions", ("region", "what", "score", "box"), rows, right))
+
+
+def words_of(folder: Path, columns: dict[str, Any], manifest: Manifest) -> list[str] | None:
+    """The words of a row of a text cache; None where they are too many to be told."""
+    if "values" not in columns["words"]:
+        return None
+    if not columns["words"]["dtype"].startswith("int") or len(columns["words"]["shape"]) != 1:
+        raise ItmkitError(f"{folder}: its column 'words' holds no words; run `itmkit parse-text --force`")
+    return [_string(manifest, "words", index) for index in columns["words"]["values"]]
 
 
 def tree_of(folder: Path, columns: dict[str, Any], manifest: Manifest) -> Tree | None:

@@ -22,6 +22,7 @@ BRANCHES = 44  # cells of a tree's branch with its word; parts of speech stand t
 DEEPEST = 12  # steps from the root that are drawn; deeper words are told by their number of steps
 HEADING = 70  # cells of a sentence above its tree
 EDGE, LOOP, NOTHING = "●", "○", "·"
+NO_TREE = "words of published code, which have no tree"
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _JOINERS = "\u200c\u200d"  # shape letters and emoji, and harm no terminal
 
@@ -160,6 +161,11 @@ def neighbour_lines(tree: Tree) -> list[str]:
     labels = _labels(tree.names, 24)
     told = ["  ".join(tree.names[place] for place in places) or "(none)" for places in tree.neighbours]
     return [f"{label}  {names}" for label, names in zip(labels, told, strict=True)]
+
+
+def word_lines(words: Sequence[str]) -> list[str]:
+    """A line a word with its number, for captions without a tree."""
+    return [label.rstrip() for label in _labels([printable(word) for word in words], HEADING)]
 
 
 def _labels(names: Sequence[str], cells: int) -> list[str]:

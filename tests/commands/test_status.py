@@ -15,6 +15,7 @@ from itmkit.commands.console import run
 from itmkit.commands.parse_text import command as parse_text
 from itmkit.commands.status import command
 from itmkit.files import write_json
+from itmkit.status import next_command
 from itmkit.status import status as states
 from itmkit.training.epochs import Epochs
 from tests.workspaces import make_dataset, make_graphs, make_regions, make_run, make_text
@@ -143,3 +144,23 @@ def test_next_of_an_import_and_of_graphs_names_what_they_were_made_from() -> Non
     assert command("regions", grid, model="/m") == "extract-regions"  # goes on as the cache was begun
     asked = "extract-regions --backend grid --model /m --regions 9 --size 64"
     assert command("regions", grid, {"backend": "detector"}, model="/m") == asked
+
+
+def test_where_words_are_those_of_published_code_no_trees_are_missing(tmp_path: Path) -> None:
+    workspace = make_dataset(tmp_path)
+    make_regions(workspace)
+    assert run(parse_text, ["-w", str(tmp_path), "--parser", "scan"]) == 0
+    rows = states(workspace)
+    assert [row.stage for row in rows] == ["dataset", "regions", "text-scan"]
+    assert "methods that read trees need `itmkit parse-text` too" in rows[-1].detail
+    assert next_command(rows, "made") == "itmkit import-checkpoint --help"
+    make_run(workspace)
+    facts = json.loads((workspace.run("first") / "run.json").read_text())
+    facts["caches"]["text-scan"] = workspace.fingerprint("text-scan")
+    write_json(workspace.run("first") / "run.json", facts)
+    assert next_command(states(workspace), "made") == "itmkit evaluate --run first --split test"
+    write_json(workspace.run("other") / "run.json", facts | {"caches": {"text": "x", "graphs/texts": "x"}})
+    missing = [row.stage for row in states(workspace) if row.state == "missing"]
+    assert missing == ["text", "graphs/texts"]  # since a run reads them
+    make_text(workspace)
+    assert [row.detail for row in states(workspace) if row.stage == "text-scan"] == [""]

@@ -13,7 +13,7 @@ from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, text_key
 from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.graphs import build_graphs
-from itmkit.inspection import Report, captions, inspect_caption
+from itmkit.inspection import Report, captions, inspect_caption, inspect_row, rows
 from itmkit.inspection.child import answer
 from itmkit.inspection.hdf5 import ask_child
 from itmkit.inspection.trees import MOST
@@ -226,3 +226,31 @@ def test_very_long_captions(tmp_path: Path) -> None:
     assert "  Matchers take its first 100 words and the edges among them." in lines
     with pytest.raises(ItmkitError, match="has too many words to be drawn"):
         inspect_caption(Made([0] * 20_001).write(tmp_path / "longer"), "0")
+
+
+def test_words_of_published_code_are_told_without_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "ask_child", ask_here)
+    workspace = Workspace(tmp_path)
+    captions = (Caption("a", "A dog doesn't run."), Caption("b", " ".join(["dog"] * 120)))
+    write_dataset(workspace.dataset_path, [ImageRecord("x", "train", captions)], kind="made", settings={})
+    parse_text(workspace, parser="scan")
+    report = inspect_caption(tmp_path, "a")  # there is no cache `text`
+    assert report.path == workspace.cache("text-scan") and dict(report.facts)["words"] == "8"
+    assert report.data["words"] == ["<start>", "a", "dog", "does", "n't", "run", ".", "<end>"]
+    assert "heads" not in report.data and "edges" not in report.data
+    assert report.lines[1:4] == ["words of published code, which have no tree", "  0 <start>", "  1 a"]
+    assert "Matchers take its first 100 words." in inspect_caption(workspace.cache("text-scan"), "1").lines[-1]
+    assert inspect_row(workspace.cache("text-scan"), report.data["key"]).lines[2] == "1 a"
+    workspace.dataset_path.unlink()
+    alone = inspect_caption(workspace.cache("text-scan"), "0")
+    assert dict(alone.facts)["caption"] == "a dog doesn't run."
+    write_dataset(
+        workspace.dataset_path,
+        [ImageRecord("x", "train", (*captions, Caption("c", "new")))],
+        kind="made",
+        settings={},
+    )
+    with pytest.raises(ItmkitError, match="run `itmkit parse-text --parser scan`"):
+        inspect_caption(tmp_path, "c")
+    make_text(workspace)
+    assert inspect_caption(tmp_path, "a").path == workspace.cache("text")
