@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     help="detectron2: the model's configuration (without it: the Visual Genome model with attributes).",
 )  # fmt: skip
 @click.option(
-    "--vocabulary", type=options.Path_, metavar="DIR",
-    help="detectron2: folder with objects_vocab.txt and attributes_vocab.txt (that of the weights, if they are there).",
+    "--vocabulary", type=options.Path_, metavar="FILE|DIR",
+    help="OWLv2: file with a name to look for in each line (the names of Visual Genome). detectron2: folder with"
+    " objects_vocab.txt and attributes_vocab.txt (that of the weights, if they are there).",
 )  # fmt: skip
 @click.option(
     "--selection", type=click.Choice(["original", "regressed"]),
@@ -91,6 +92,7 @@ def command(
     Examples:
       itmkit extract-regions -w work
       itmkit extract-regions -w work --backend grid --model models/mobilenet_v2
+      itmkit extract-regions -w work --model google/owlv2-base-patch16-ensemble --vocabulary names.txt
       itmkit extract-regions -w work --backend detectron2 --model models/bottom-up
       itmkit extract-regions -w work --shard 0/4    (one of four jobs)
       itmkit merge -w work
@@ -122,7 +124,8 @@ def command(
         model=model,
         regions=regions,
         size=size,
-        bottom_up=BottomUpOptions(config, vocabulary, selection, min_regions),
+        vocabulary=vocabulary,
+        bottom_up=BottomUpOptions(config=config, selection=selection, min_regions=min_regions),
         download=download,
         job=job,
     )

@@ -16,7 +16,9 @@ from itmkit.errors import ItmkitError
 from itmkit.machine.device import Precision, check_precision, recorded
 from itmkit.pictures.decode import Square
 from itmkit.regions.bottom_up.settings import BottomUpOptions, BottomUpSettings, check_files, resolve
+from itmkit.regions.open_vocabulary import OpenDetector, load_any_detector
 from itmkit.regions.regions import ModelInput, Regions
+from itmkit.regions.vg_vocabulary import names_to_find
 from itmkit.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ class Choice:
 
     `why` is said to the user. `named`: the user chose the model, so the hub may be asked for it. `settled`: nothing
     was asked for, and the cache that is there was made from this data set with these settings.
+    For an open-vocabulary detector: `vocabulary` is the file of the names to look for, None for those of Visual Genome;
+    `names` are the names themselves where they are known already.
     """
 
     backend: BackendName
@@ -80,11 +84,14 @@ class Choice:
     named: bool
     settled: bool = False
     bottom_up: BottomUpSettings | None = None
+    vocabulary: Path | None = None
+    names: tuple[str, ...] | None = None
 
     @property
     def notes(self) -> dict[str, str]:
         """Where the model lies: for a run without options, which goes on as the cache was begun."""
-        return {"model": self.model} | (self.bottom_up.places if self.bottom_up else {})
+        vocabulary = {"vocabulary": str(self.vocabulary)} if self.vocabulary else {}
+        return {"model": self.model} | vocabulary | (self.bottom_up.places if self.bottom_up else {})
 
 
 class Options(TypedDict, total=False):
@@ -117,6 +124,7 @@ def choose(workspace: Workspace, dataset: Dataset, **given: Unpack[Options]) -> 
     _check(source, problems)
     name, model = source.get("backend", "detector"), source.get("model")
     bottom_up = _bottom_up(workspace, source, problems, settled=settled) if name == "detectron2" else None
+    vocabulary = _vocabulary(workspace, source, problems, settled=settled) if name == "detector" else None
     if problems:
         raise ItmkitError(problems)
     named = model != SCENES and ("model" in options or (source.get("model") == table.get("model") is not None))
@@ -133,6 +141,7 @@ def choose(workspace: Workspace, dataset: Dataset, **given: Unpack[Options]) -> 
         named=named,
         settled=settled,
         bottom_up=bottom_up,
+        vocabulary=vocabulary,
     )
 
 
@@ -152,7 +161,8 @@ def _check(source: dict[str, Any], problems: list[str]) -> None:
         problems.append(f"precision {exact}: with the grid backend only; boxes and their order would suffer")
     if size is not None and name in ("detector", "detectron2"):
         problems.append("size is a setting of the grid backend; a detector scales pictures as its own settings say")
-    if name != "detectron2" and (foreign := [key for key in BOTTOM_UP if source.get(key) is not None]):
+    foreign = [key for key in BOTTOM_UP if source.get(key) is not None and (name, key) != ("detector", "vocabulary")]
+    if name != "detectron2" and foreign:
         problems.append(f"{', '.join(foreign)}: for the detectron2 backend only; add --backend detectron2")
     if model is not None and not isinstance(model, str):
         problems.append(f"model is {model!r}; a path or a hub name is needed")
@@ -160,6 +170,23 @@ def _check(source: dict[str, Any], problems: list[str]) -> None:
         problems.append(
             "--backend grid needs --model: the path or hub name of a vision model (MobileNetV2, ResNet, ...)"
         )
+
+
+def _vocabulary(workspace: Workspace, source: dict[str, Any], problems: list[str], *, settled: bool) -> Path | None:
+    """The file of the names that an open-vocabulary detector looks for, None if none is named."""
+    value = source.get("vocabulary")
+    if value is None:
+        return None
+    if not isinstance(value, (str, Path)):
+        problems.append(f"vocabulary is {value!r}; a path is needed")
+        return None
+    path = Path(_local(workspace, str(value)))
+    if not settled:  # of a finished cache, nothing is needed any more
+        try:
+            names_to_find(path)
+        except ItmkitError as error:
+            problems += error.problems
+    return path
 
 
 def _bottom_up(
@@ -247,10 +274,11 @@ def load(choice: Choice, *, device: str, download: bool) -> Backend:
         return load_grid(
             choice.model, size=choice.size, device=device, precision=choice.precision, allow_download=allow
         )
-    from itmkit.regions.detector import SCENES_DETECTOR, load_detector
+    from itmkit.regions.detector import SCENES_DETECTOR
 
     model = str(SCENES_DETECTOR) if choice.model == SCENES else choice.model
-    return load_detector(model, device=device, allow_download=allow)
+    names = choice.names or choice.vocabulary
+    return load_any_detector(model, names, device=device, allow_download=allow)
 
 
 def made_by(choice: Choice, backend: Backend, inputs: dict[str, str]) -> MadeBy:
@@ -263,20 +291,23 @@ def made_by(choice: Choice, backend: Backend, inputs: dict[str, str]) -> MadeBy:
         settings["size"] = choice.size
     if choice.bottom_up is not None:
         settings |= choice.bottom_up.recorded
+    if isinstance(backend, OpenDetector):
+        settings |= backend.recorded
     local = choice.bottom_up.weights if choice.bottom_up else Path(choice.model)
     loaded: Any = backend  # of detectron2: a configuration may be based on others, which only the loaded model has seen
     model = {
         "id": local.name if local.exists() else choice.model,
         "sha256": backend.sha256,
-        "settings_sha256": loaded.settings_sha256 if choice.bottom_up else _settings_digest(choice),
+        "settings_sha256": loaded.settings_sha256 if choice.bottom_up else _settings_digest(choice, backend),
     }
     return MadeBy(STAGE, settings, model, inputs)
 
 
-def _settings_digest(choice: Choice) -> str:
-    """Digest of the files that say how pictures are scaled and what the layers are."""
+def _settings_digest(choice: Choice, backend: Backend) -> str:
+    """Digest of the files that say how pictures are scaled, what the layers are and, for names, how words are cut."""
     from itmkit.models.hub import find_model, settings_sha256
     from itmkit.regions.detector import SCENES_DETECTOR
 
     model = str(SCENES_DETECTOR) if choice.model == SCENES else choice.model
-    return settings_sha256(find_model(model, allow_download=False))
+    folder = find_model(model, allow_download=False)
+    return settings_sha256(folder, tokenizer=isinstance(backend, OpenDetector))

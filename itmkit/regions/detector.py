@@ -22,6 +22,7 @@ from itmkit.models.hub import find_model, quiet_transformers, weights_sha256
 from itmkit.models.look import check_probes, probes
 from itmkit.models.pixels import check_picture_settings
 from itmkit.models.processors import load_processor
+from itmkit.regions.best import Boxes, best_regions, check_finite
 from itmkit.regions.regions import ModelInput, Regions, equal_shapes
 
 if TYPE_CHECKING:
@@ -92,8 +93,10 @@ class Detector:
             outputs = self._forward([prepared[number].inputs for number in members])
             for at, number in enumerate(members):
                 name = labels[number] if labels else f"picture {number}"
-                raw = (outputs[0][at], outputs[1][at], outputs[2][at])
-                found[number] = self._select(*raw, prepared[number].size, regions, nms, name)
+                scores, boxes, states = (values[at] for values in outputs)
+                queries = Boxes(scores.max(1), scores.argmax(1), boxes, states)
+                check_finite(queries, f"{name}: the detector {self.model_id}")
+                found[number] = best_regions(queries, prepared[number].size, self.names, most=regions, nms=nms)
         return [found[number] for number in range(len(prepared))]
 
     def prepare(self, image: Image.Image) -> ModelInput:
@@ -121,41 +124,6 @@ class Detector:
             states = output.last_hidden_state[:, -logits.shape[1] :]
         return tuple(t.float().cpu().numpy() for t in (scores, output.pred_boxes, states))  # type: ignore[return-value]
 
-    def _select(
-        self,
-        scores: np.ndarray,
-        boxes: np.ndarray,
-        states: np.ndarray,
-        size: tuple[int, int],
-        regions: int,
-        nms: float | None,
-        name: str,
-    ) -> Regions:
-        """One picture's best queries: scores (Q, C), boxes (Q, 4), states (Q, D), size in pixels (width, height)."""
-        for what, values in (("class scores", scores), ("boxes", boxes), ("features", states)):
-            if not np.isfinite(values).all():
-                raise ItmkitError(
-                    f"{name}: the detector {self.model_id} gives {what} that are not finite (NaN or infinite)"
-                )
-        width, height = size
-        half = boxes[:, 2:] / 2
-        pixels = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1) * np.array(
-            [width, height] * 2, np.float32
-        )
-        pixels = np.clip(pixels, 0, np.array([width, height] * 2)).astype(np.float32)
-        best = scores.max(1)
-        order = np.argsort(-best, kind="stable")
-        if nms is not None:
-            order = _without_duplicates(pixels, order, nms)
-        order = order[:regions]
-        classes = scores[order].argmax(1)
-        return Regions(
-            boxes=pixels[order],
-            scores=best[order].astype(np.float32),
-            features=np.ascontiguousarray(states[order], dtype=np.float32),
-            tags=[self.names[number] for number in classes],
-        )
-
 
 def load_detector(model: str | Path, *, device: str | torch.device = "cpu", allow_download: bool = False) -> Detector:
     """Loads a detector in float32.
@@ -173,16 +141,35 @@ def load_detector(model: str | Path, *, device: str | torch.device = "cpu", allo
     from transformers import AutoModelForObjectDetection
 
     folder = find_model(str(model), allow_download=allow_download, ways_out=WAYS_OUT)
-    check_picture_settings(folder, str(model))
+    network, processor = load_network(AutoModelForObjectDetection, folder, str(model))
+    network.to(device)
+    config = network.config
+    names = [str(config.id2label.get(number, f"class {number}")) for number in range(config.num_labels)]
+    detector = Detector(str(model), weights_sha256(folder), 0, 0, names, network, processor, torch.device(device))
+    return _measured(detector)
+
+
+def load_network(kind: Any, folder: Path, model: str) -> tuple[Any, Any]:
+    """The network of a folder in float32, ready to be asked, and what turns a picture into its input.
+
+    Args:
+        kind: the class of transformers that loads it.
+
+    Raises:
+        ItmkitError: transformers cannot load it, or weights are missing.
+    """
+    import torch
+
+    check_picture_settings(folder, model)
     offline: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with quiet_transformers():
         try:
-            network, report = AutoModelForObjectDetection.from_pretrained(
+            network, report = kind.from_pretrained(
                 folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **offline
             )
-            processor = load_processor(folder, str(model))
+            processor = load_processor(folder, model)
         except ImportError as error:
-            raise ItmkitError(_missing_part(str(model), error)) from error
+            raise ItmkitError(_missing_part(model, error)) from error
         except Exception as error:  # transformers and its tokenisers raise dozens of kinds
             reason = str(error).strip().split("\n")[0]
             raise ItmkitError(f"{model}: is no object-detection model that transformers can load ({reason})") from error
@@ -193,11 +180,7 @@ def load_detector(model: str | Path, *, device: str | torch.device = "cpu", allo
             f"{model}: the weights do not fit the model ({len(lacking)} missing or reshaped, such as {lacking[0]})"
             "; a model without a trained detection head cannot give boxes"
         )
-    network.eval().requires_grad_(False).to(device)
-    config = network.config
-    names = [str(config.id2label.get(number, f"class {number}")) for number in range(config.num_labels)]
-    detector = Detector(str(model), weights_sha256(folder), 0, 0, names, network, processor, torch.device(device))
-    return _measured(detector)
+    return network.eval().requires_grad_(False), processor
 
 
 def _measured(detector: Detector) -> Detector:
@@ -231,18 +214,3 @@ def _missing_part(model: str, error: ImportError) -> str:
         )
     reason = str(error).strip().split("\n")[0]
     return f"{model}: needs a package that is not installed ({reason})"
-
-
-def _without_duplicates(boxes: np.ndarray, order: np.ndarray, most: float) -> np.ndarray:
-    """The part of `order` (best first) left after each box (Q, 4) drops the later ones it overlaps by IoU > `most`."""
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    kept: list[int] = []
-    while len(order):
-        first, order = int(order[0]), order[1:]
-        kept.append(first)
-        low = np.maximum(boxes[first, :2], boxes[order, :2])
-        high = np.minimum(boxes[first, 2:], boxes[order, 2:])
-        both = np.clip(high - low, 0, None).prod(1)
-        iou = both / np.maximum(area[first] + area[order] - both, 1e-9)
-        order = order[iou <= most]
-    return np.array(kept, dtype=np.int64)

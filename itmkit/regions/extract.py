@@ -55,6 +55,7 @@ def extract_regions(
     model: str | None = None,
     regions: int | None = None,
     size: int | None = None,
+    vocabulary: str | Path | None = None,
     bottom_up: BottomUpOptions = USUAL_BOTTOM_UP,
     download: bool = False,
     job: Job = USUAL,
@@ -66,6 +67,7 @@ def extract_regions(
             any vision model) or "detectron2" (bottom-up attention, or any R-CNN of detectron2). model: a path, a hub
             name, or "scenes-detector", which is shipped. If neither is given, see `itmkit.regions.choose.choose`.
         regions: R, 36 by default. size: pixels of the grid's input. Only the grid's model heeds the job's precision.
+        vocabulary: text file with the names that OWLv2 looks for, one a line; None: those of Visual Genome.
         bottom_up: the options of detectron2.
         download: whether the model may be fetched from the hub although the user did not name it.
 
@@ -75,16 +77,11 @@ def extract_regions(
     """
     dataset = workspace.dataset()
     check_files(workspace, dataset)
+    more = asdict(bottom_up) | ({} if vocabulary is None else {"vocabulary": vocabulary})
     choice = choose(
-        workspace,
-        dataset,
-        backend=backend,
-        model=model,
-        regions=regions,
-        size=size,
-        precision=job.precision,
-        **asdict(bottom_up),
-    )
+        workspace, dataset,
+        backend=backend, model=model, regions=regions, size=size, precision=job.precision, **more,
+    )  # fmt: skip
     folder, device, start, done_now, manifest = workspace.cache("regions"), job.device, time.perf_counter(), 0, None
     if not choice.settled or job.force:
         device = usable_device(device)

@@ -1,4 +1,4 @@
-"""The names of objects and attributes that a bottom-up-attention detector numbers: text files beside its weights."""
+"""Names of objects and attributes: those a bottom-up-attention detector numbers, those an open detector looks for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from itmkit.errors import ItmkitError
 from itmkit.files import decode_utf8
 
 OBJECTS, ATTRIBUTES = "objects_vocab.txt", "attributes_vocab.txt"
+VISUAL_GENOME = Path(__file__).parent / "weights" / "visual-genome" / OBJECTS
 _MOST_BYTES = 1 << 22
+_MOST_NAMES = 20_000  # each is compared with every patch of a picture
 
 
 def read_vocabulary(folder: Path) -> dict[str, list[str]]:
@@ -61,4 +63,25 @@ def read_names(path: Path, count: int | None = None) -> list[str]:
         problems.append(f"{path}: has {len(names):,} lines, the model has {count:,} of them")
     if problems:
         raise ItmkitError(problems)
+    return names
+
+
+def names_to_find(place: Path | None) -> list[str]:
+    """The names that an open-vocabulary detector looks for, each once, in lower case.
+
+    Args:
+        place: a text file with a name in each line, or a folder with objects_vocab.txt; None: the 1,600 of Visual
+            Genome.
+
+    Raises:
+        ItmkitError: there is no such file, it is not text, or has a line without a name or too many lines.
+    """
+    if place is None:
+        return list(dict.fromkeys(read_names(VISUAL_GENOME)))
+    path = place / OBJECTS if place.is_dir() else place
+    if not path.is_file():
+        raise ItmkitError(f"{path}: no such file; --vocabulary names a text file with a name in each line")
+    names = list(dict.fromkeys(read_names(path)))
+    if len(names) > _MOST_NAMES:
+        raise ItmkitError(f"{path}: has {len(names):,} names; a detector is asked for at most {_MOST_NAMES:,}")
     return names

@@ -281,6 +281,7 @@ def recorded_choice(manifest: Manifest, model: str | None = None) -> choose.Choi
             check_files(bottom_up, problems)
     if problems:
         raise ItmkitError(problems)
+    looked_for = settings["backend"] == "detector" and "vocabulary" in settings  # the names are in the cache itself
     return choose.Choice(
         backend=settings["backend"],
         model=place,
@@ -290,4 +291,5 @@ def recorded_choice(manifest: Manifest, model: str | None = None) -> choose.Choi
         why="as the cache was made",
         named=False,
         bottom_up=bottom_up,
+        names=tuple(manifest.tables["tags"]) if looked_for else None,
     )

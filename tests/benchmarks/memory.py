@@ -91,7 +91,7 @@ def stage(name: str, folder: Path) -> None:
         from itmkit.regions import choose, extract
 
         extract.load = lambda choice, *, device, download: Backend()  # type: ignore[assignment]
-        choose._settings_digest = lambda choice: "none"
+        choose._settings_digest = lambda choice, backend: "none"
         from itmkit.job import Job
 
         extract.extract_regions(Workspace(folder / "extract"), backend="grid", model="none", job=Job(device="cpu"))

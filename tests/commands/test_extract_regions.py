@@ -15,7 +15,7 @@ from tests.regions.test_extract import Model, make, prepare
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     model = Model()
     monkeypatch.setattr(extract, "load", lambda choice, *, device, download: model)
-    monkeypatch.setattr(choose, "_settings_digest", lambda choice: "settings")
+    monkeypatch.setattr(choose, "_settings_digest", lambda choice, backend: "settings")
     return model
 
 

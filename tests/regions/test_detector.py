@@ -37,6 +37,7 @@ from transformers import (
 )
 
 from itmkit.errors import ItmkitError
+from itmkit.regions.best import Boxes, best_regions
 from itmkit.regions.detector import SCENES_DETECTOR, Detector, load_detector
 from itmkit.scenes.render import render
 from itmkit.scenes.world import KINDS, sample_scene
@@ -193,29 +194,22 @@ def test_boxes_agree_with_the_models_own_post_processing(kind: str, tmp_path: Pa
     assert (np.abs(states - found.features[0]).max(1) < 1e-5).any()
 
 
-def kept(detector: Detector, scores: list[list[float]], boxes: list[list[float]], **options: object) -> list[int]:
-    """The numbers of the queries kept, in order; the state of a query is its number."""
-    states = np.arange(len(scores), dtype=np.float32)[:, None]
-    choice: dict[str, object] = {"regions": 36, "nms": None, **options}
-    found = detector._select(
-        np.array(scores, np.float32),
-        np.array(boxes, np.float32),
-        states,
-        (100, 50),
-        name="a.jpg",
-        **choice,  # type: ignore[arg-type]
-    )
+def kept(scores: list[list[float]], boxes: list[list[float]], most: int = 36, nms: float | None = None) -> list[int]:
+    """The numbers of the queries kept, in order; the vector of a query is its number."""
+    numbers, by_class = np.arange(len(scores), dtype=np.float32)[:, None], np.array(scores, np.float32)
+    queries = Boxes(by_class.max(1), by_class.argmax(1), np.array(boxes, np.float32), numbers)
+    found = best_regions(queries, (100, 50), ["a", "b"], most=most, nms=nms)
     return [int(number) for number in found.features[:, 0]]
 
 
 def test_order_ties_and_duplicates() -> None:
-    detector = Detector("x", "", 1, 4, ["a", "b"], None, None, torch.device("cpu"))
     scores = [[0.2, 0.5], [0.9, 0.1], [0.5, 0.3], [0.5, 0.5]]
     boxes = [[0.5, 0.5, 0.2, 0.2], [0.2, 0.2, 0.2, 0.2], [0.21, 0.2, 0.2, 0.2], [0.8, 0.8, 0.6, 0.6]]
-    assert kept(detector, scores, boxes) == [1, 0, 2, 3]  # equal scores: lower query number first
-    assert kept(detector, scores, boxes, regions=2) == [1, 0]
-    assert kept(detector, scores, boxes, nms=0.5) == [1, 0, 3]  # 2 lies on 1
-    assert kept(detector, scores, boxes, nms=1.0) == [1, 0, 2, 3]
+    assert kept(scores, boxes) == [1, 0, 2, 3]  # equal scores: lower query number first
+    assert kept(scores, boxes, most=2) == [1, 0]
+    assert kept(scores, boxes, nms=0.5) == [1, 0, 3]  # 2 lies on 1
+    assert kept(scores, boxes, nms=0.5, most=2) == [1, 0]
+    assert kept(scores, boxes, nms=1.0) == [1, 0, 2, 3]
 
 
 def test_features_that_are_not_numbers_name_the_picture(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class Model:
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     model = Model()
     monkeypatch.setattr(extract, "load", lambda choice, *, device, download: model)
-    monkeypatch.setattr(choose, "_settings_digest", lambda choice: "settings")
+    monkeypatch.setattr(choose, "_settings_digest", lambda choice, backend: "settings")
     return model
 
 
