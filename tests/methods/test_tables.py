@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from itmkit.errors import ItmkitError
-from itmkit.matchers import METHODS
+from itmkit.matchers import METHODS, method
 from itmkit.methods import tables
 
 ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 
 def test_the_lists_are_up_to_date() -> None:
@@ -48,3 +51,11 @@ def test_the_command_says_and_writes_what_is_out_of_date(
     with pytest.raises(ItmkitError, match=r"README.md: needs <!-- methods --> and <!-- /methods -->, once each"):
         tables.written(tmp_path)
     assert tables.main([]) == 2 and tables.main(["--wirte"]) == 2
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if (DOCS / f"{name}.md").is_file()])
+def test_the_page_of_a_method_names_its_settings(name: str) -> None:
+    table = (DOCS / f"{name}.md").read_text().partition("\n## Settings\n")[2].partition("\n## ")[0]
+    options = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `--")]
+    named = {word.replace("-", "_") for option in options for word in re.findall(r"`--([a-z0-9-]+)`", option)}
+    assert named == {setting.name for setting in fields(method(name).Config)}
