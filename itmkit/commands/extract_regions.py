@@ -92,7 +92,7 @@ def command(
     Examples:
       itmkit extract-regions -w work
       itmkit extract-regions -w work --backend grid --model models/mobilenet_v2
-      itmkit extract-regions -w work --model google/owlv2-base-patch16-ensemble --vocabulary names.txt
+      itmkit extract-regions --model models/owlv2 --vocabulary names.txt
       itmkit extract-regions -w work --backend detectron2 --model models/bottom-up
       itmkit extract-regions -w work --shard 0/4    (one of four jobs)
       itmkit merge -w work
