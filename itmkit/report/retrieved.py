@@ -12,7 +12,7 @@ from PIL import Image
 from itmkit.dataset import ImageRecord
 from itmkit.report.figure import COLOURS, GREY, mark, style
 from itmkit.report.lines import lines_of
-from itmkit.report.page import SMALL, WIDE, Block, Place, bare, page, shown
+from itmkit.report.page import SMALL, WIDE, Block, Place, bare, page
 from itmkit.report.spotlight import fitted, pixels_of
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _captions(matplotlib: Any, query: Query, pictures: Pictures, looks: Sequence
 
     def draw(place: Place) -> None:
         axis = bare(place(_MARGIN + (_QUERY - wide) / 2, 0, wide, high))
-        _picture(axis, picture, record, (wide, high))
+        _picture(matplotlib, axis, picture, record, (wide, high))
         for number, (name, found) in enumerate(query.found.items()):
             left = _MARGIN + _QUERY + _GAP + number * (room + _GAP)
             column = bare(place(left, 0, room, deep))
@@ -170,7 +170,7 @@ def _images(matplotlib: Any, query: Query, pictures: Pictures, looks: Sequence[d
                 picture = pictures(record)
                 wide, high = fitted(_size(record, picture), cell, cell * 0.85)
                 panel = bare(place(left + at * (cell + _GAP) + (cell - wide) / 2, top + cell * 0.85 - high, wide, high))
-                _picture(panel, picture, record, (wide, high))
+                _picture(matplotlib, panel, picture, record, (wide, high))
                 _frame(panel, matplotlib, found.right[at])
                 panel.set_xlabel(f"{found.places[at]}  ({found.scores[at]:.3f})", fontsize=SMALL, labelpad=2.5)
 
@@ -190,11 +190,14 @@ def _size(record: ImageRecord, picture: Image.Image | None) -> tuple[int, int]:
     return picture.size if picture is not None else (4, 3)
 
 
-def _picture(axis: Any, picture: Image.Image | None, record: ImageRecord, inches: tuple[float, float]) -> None:
+def _picture(
+    matplotlib: Any, axis: Any, picture: Image.Image | None, record: ImageRecord, inches: tuple[float, float]
+) -> None:
     """The picture; an even grey with its id where there is none."""
     axis.imshow(pixels_of(picture, _size(record, picture), inches), extent=(0, 1, 1, 0), aspect="auto")
     if picture is None:
-        axis.text(0.5, 0.5, shown(record.id, 22), ha="center", va="center", fontsize=4.5)
+        lines = lines_of(matplotlib, record.id, inches[0] - 0.06, points=4.5, most=3)
+        axis.text(0.5, 0.5, "\n".join(lines), ha="center", va="center", fontsize=4.5)
 
 
 def _frame(axis: Any, matplotlib: Any, right: bool) -> None:
