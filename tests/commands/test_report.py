@@ -98,6 +98,7 @@ def test_everything_that_is_wrong_is_told_at_once(
         (["mpsm", "--scores", "mpsm"], "is written RUN=FILE"),
         (["mpsm", "--split", "tset"], "no such split or protocol"),
         (["../mpsm"], "one folder name"),
+        (["a/b", "--scores", f"a/b={tmp_path / 'mine.html'}"], "one folder name"),
         (["mpsm", "--scores", f"mpsm={tmp_path / 'mine.html'}"], "cannot be read as HDF5"),
     ):
         assert run(cli, ["report", *arguments, "-w", str(home.root)]) == 2

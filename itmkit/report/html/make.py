@@ -93,8 +93,7 @@ def _checked(workspace: Workspace, asked: Asked) -> Protocol:
     problems = [f"{run}: named twice; a report compares different runs" for run in twice]
     problems += _told(lambda: _check_split(asked.split))
     for run in dict.fromkeys(asked.runs):
-        if run not in asked.scores:
-            problems += _told(partial(_check_run, workspace, run))
+        problems += _told(partial(_check_run, workspace, run, run in asked.scores))
     for run, file in asked.scores.items():
         if run not in asked.runs:
             problems.append(f"--scores {run}={file}: {run!r} is none of the runs of this report")
@@ -125,8 +124,8 @@ def _check_split(name: str) -> None:
         )
 
 
-def _check_run(workspace: Workspace, run: str) -> None:
-    if not RunFacts.exist(workspace.run(run)):
+def _check_run(workspace: Workspace, run: str, has_scores: bool) -> None:
+    if not RunFacts.exist(workspace.run(run)) and not has_scores:  # a name that no run can have is an error anyway
         raise no_such_run(workspace, run, option="")
 
 
