@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.chromium import chromium
 from tests.serve.conftest import ODD_CAPTION, ODD_ID, Site
 
 QUERY = "a small red dog left of the car"
@@ -26,15 +26,8 @@ DROP = """([name, type, data]) => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    place = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if place is None:
-        pytest.skip("needs Chromium")
-    api.expect.set_options(timeout=20_000)
-    with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=place, args=["--no-sandbox"])
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from itmkit.report.html.make import Asked, make_report
 from itmkit.workspace import Workspace
+from tests.chromium import chromium
 from tests.report.html.small import make_nasty, scores_of, write_scores
 
 pytest.importorskip("jinja2")
@@ -18,14 +19,8 @@ pytest.importorskip("jinja2")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    place = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if place is None:
-        pytest.skip("needs Chromium")
-    with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=place, args=["--no-sandbox"])
+    with chromium() as found:
         yield found
-        found.close()
 
 
 def opened(browser: Any, path: Path, faults: list[str], **context: Any) -> Any:
