@@ -15,7 +15,7 @@ from pathlib import Path
 from itmkit.datasets.add import PAIRS, Adding
 from itmkit.datasets.draft import split_named
 from itmkit.datasets.json_rows import json_rows
-from itmkit.datasets.pair_drafts import PICTURE_ENDINGS, drafts_of
+from itmkit.datasets.pair_drafts import PICTURE_ENDINGS, drafts_of, rows_of_each
 from itmkit.datasets.pair_rows import USUAL_COLUMNS, Columns, PairRow
 from itmkit.datasets.parquet import parquet_rows
 from itmkit.datasets.prepared import PreparedDataset
@@ -56,18 +56,17 @@ def prepare_image_folder(
     if not files:
         raise ItmkitError(f"{folder}: holds no {', '.join(METADATA)}")
     problems, notes = Problems(), list[str]()
-    rows: list[PairRow] = []
-    unreadable: list[str] = []
-    for file in files:
+
+    def read(file: Path) -> Iterator[PairRow]:
         before = file.parent.relative_to(folder).as_posix()
-        try:
-            for row in _metadata_rows(file, columns, problems, notes):
-                name = row.image if before == "." else f"{before}/{row.image}"
-                rows.append(replace(row, image=name, split=row.split or split or _split_of(folder, name)))
-        except ItmkitError as error:
-            unreadable += error.problems
+        for row in _metadata_rows(file, columns, problems, notes):
+            name = row.image if before == "." else f"{before}/{row.image}"
+            yield replace(row, image=name, split=row.split or split or _split_of(folder, name))
+
+    of_each, unreadable = rows_of_each(files, read)
     if unreadable:
         raise ItmkitError([*problems.files, *unreadable])
+    rows = [row for of_one in of_each for row in of_one]
     return _written(
         workspace, folder, rows, problems, notes, kind="imagefolder", skip=skip, add=add, force=force, progress=progress
     )

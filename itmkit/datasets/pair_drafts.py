@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from itmkit.dataset import SPLITS, Caption
 from itmkit.datasets.draft import Draft, split_named, split_of_name
 from itmkit.datasets.pair_rows import PairRow
 from itmkit.datasets.skip import Problems
+from itmkit.errors import ItmkitError
 from itmkit.file_kinds import is_address
 
 _ENDINGS = (".jpg", ".jpeg", ".png")  # tried where the name of a picture has none
@@ -26,6 +27,20 @@ def default_splits(ids: list[str]) -> dict[str, str]:
     order = sorted(ids, key=lambda id: hashlib.sha256(id.encode("utf-8", "surrogatepass")).digest())
     share = max(1, len(ids) // 10) if len(ids) >= 3 else 0
     return {id: "val" if n < share else "test" if n < 2 * share else "train" for n, id in enumerate(order)}
+
+
+def rows_of_each(
+    files: Sequence[Path], read: Callable[[Path], Iterable[PairRow]]
+) -> tuple[list[list[PairRow]], list[str]]:
+    """The rows of each file that can be read, and in words what keeps the others from being read at all."""
+    found: list[list[PairRow]] = []
+    unreadable: list[str] = []
+    for file in files:
+        try:
+            found.append(list(read(file)))
+        except ItmkitError as error:
+            unreadable += error.problems
+    return found, unreadable
 
 
 def drafts_of(

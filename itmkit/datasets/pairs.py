@@ -12,7 +12,7 @@ from pathlib import Path
 
 from itmkit.datasets.add import PAIRS, Adding
 from itmkit.datasets.json_rows import json_rows
-from itmkit.datasets.pair_drafts import drafts_of
+from itmkit.datasets.pair_drafts import drafts_of, rows_of_each
 from itmkit.datasets.pair_rows import USUAL_COLUMNS, Columns, PairRow
 from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.skip import NOTHING, Problems, Skip
@@ -106,7 +106,9 @@ def _prepare(
     adding = Adding.to(workspace, PAIRS) if add else None
     problems, notes = Problems(), list[str]()
     files = [files] if isinstance(files, Path) else list(files)
-    rows = _rows_of_all(files, problems, lambda file: read(file, problems, notes))
+    rows, unreadable = rows_of_each(files, lambda file: read(file, problems, notes))
+    if unreadable:
+        raise ItmkitError([*problems.files, *unreadable])
     drafts = drafts_of(files, rows, images, split, problems, notes)
     return write_or_add(
         workspace,
@@ -120,19 +122,3 @@ def _prepare(
         force=force,
         progress=progress,
     )
-
-
-def _rows_of_all(
-    files: Sequence[Path], problems: Problems, read: Callable[[Path], Iterable[PairRow]]
-) -> list[list[PairRow]]:
-    """The rows of each file; raises ItmkitError with what keeps any of them from being read at all."""
-    found: list[list[PairRow]] = []
-    unreadable: list[str] = []
-    for file in files:
-        try:
-            found.append(list(read(file)))
-        except ItmkitError as error:
-            unreadable += error.problems
-    if unreadable:
-        raise ItmkitError([*problems.files, *unreadable])
-    return found
