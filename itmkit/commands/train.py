@@ -90,14 +90,13 @@ def command(
       torchrun --nproc-per-node 2 -m -- \\
         itmkit train --method mpsm --global-negatives true
     """
-    import torch
 
     from itmkit.commands.console import ConsoleProgress, print_json, table
     from itmkit.machine.processes import rank, rank_device
     from itmkit.progress import SILENT
     from itmkit.runs.begin import configured
     from itmkit.training.again import as_before
-    from itmkit.training.budget import cores_of, fit
+    from itmkit.training.budget import fit
     from itmkit.training.estimate import estimate
     from itmkit.training.train import train
 
@@ -121,7 +120,7 @@ def command(
             raise ItmkitError("--dry-run: tries one process; run it without torchrun")
         found = estimate(workspace, config, run=run, device=device, dataset=dataset, progress=progress)
         if config.training.budget:
-            chosen, found = fit(config, found, cores_of(torch.device(found.device)))
+            chosen, found = fit(config, found)
             minutes = chosen.measured["core_minutes"]
         if as_json:
             print_json(found.to_json() | ({"core_minutes": minutes} if minutes is not None else {}))

@@ -1,9 +1,10 @@
 """Training by a budget of core minutes: how many epochs fit into it, and what a run has spent.
 
-A core minute is a minute of one thread: seconds by the clock x `torch.get_num_threads()` x processes / 60. Where the
-model runs on a GPU, the GPU of each process counts as one core. Only training itself counts, from the first step to the
-last validation: waiting for batches, taking steps, validating and saving states. Opening the caches and measuring the
-speed do not count, and neither do processes that read ahead (`workers`).
+A core minute is a minute of processor time: what all threads of all training processes computed, so that a run beside
+other work is charged for its own alone. Where the model runs on a GPU, the GPU of each process counts as one core, by
+the clock. Only training itself counts, from the first step to the last validation: waiting for batches, taking steps,
+validating and saving states. Opening the caches and measuring the speed do not count, and neither do processes that
+read ahead (`workers`).
 
 The speed is measured once, before the first step. The number of epochs that follows from it is written into the run's
 config.toml. From then on the run has a fixed number of epochs, and is resumed and repeated without measuring again.
@@ -11,7 +12,6 @@ config.toml. From then on the run has a fixed number of epochs, and is resumed a
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from itmkit.dataset import Dataset
+from itmkit.machine.cores import core_seconds
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.facts import RunFacts
 from itmkit.runs.settings import RunConfig, read_config
@@ -29,21 +30,20 @@ STEPS = 12  # measured steps of each stage; the first of them does not count
 ASKED = "asked_"  # prefix of the settings as they were before the budget changed them
 
 
-def cores_of(device: torch.device, processes: int = 1) -> int:
-    """How many cores a training takes."""
-    return processes * (torch.get_num_threads() if device.type == "cpu" else 1)
-
-
 class CoreClock:
-    """Counts core minutes, lap by lap."""
+    """Counts core minutes, lap by lap.
 
-    def __init__(self, cores: int) -> None:
-        self._cores, self._since = cores, time.perf_counter()
+    Args:
+        processes: how many train together; each is taken to spend as much as this one.
+    """
+
+    def __init__(self, device: torch.device, processes: int = 1) -> None:
+        self._device, self._processes, self._since = device, processes, core_seconds(device)
 
     def lap(self) -> float:
         """Core minutes since the last call, or since the clock was made."""
-        now = time.perf_counter()
-        spent, self._since = (now - self._since) * self._cores / 60, now
+        now = core_seconds(self._device)
+        spent, self._since = (now - self._since) * self._processes / 60, now
         return spent
 
 
@@ -69,11 +69,11 @@ def fitted(config: RunConfig, epochs: int) -> RunConfig:
     )
 
 
-def fit(config: RunConfig, found: Estimate, cores: int) -> tuple[RunConfig, Estimate]:
+def fit(config: RunConfig, found: Estimate) -> tuple[RunConfig, Estimate]:
     """The most epochs (at least one) that fit into the budget, and an estimate of what they take."""
 
     def minutes(epochs: int) -> float:
-        return found.for_stages(fitted(config, epochs).stages).seconds * cores / 60
+        return found.for_stages(fitted(config, epochs).stages).core_seconds / 60
 
     epochs = max(1, int(config.training.budget / minutes(1)))
     while minutes(epochs + 1) <= config.training.budget:  # shares of earlier stages, rounded up, count less and less
@@ -82,10 +82,9 @@ def fit(config: RunConfig, found: Estimate, cores: int) -> tuple[RunConfig, Esti
     asked = {"epochs": config.training.epochs, "decay_epoch": config.training.decay_epoch}
     asked |= {f"{stage.name}_epochs": stage.epochs for stage in config.stages[:-1]}
     measured: dict[str, Any] = {
-        "cores": cores,
         "steps_an_epoch": found.steps,
-        "step_seconds": [round(stage.step, 6) for stage in found.stages],
-        "validation_seconds": round(found.validation, 6),
+        "step_core_seconds": [round(stage.core, 6) for stage in found.stages],
+        "validation_core_seconds": round(found.validation_core, 6),
         "core_minutes": round(minutes(epochs), 3),
     }
     measured |= {f"{ASKED}{name}": value for name, value in asked.items()}
@@ -117,7 +116,6 @@ def within_budget(
     folder: Path,
     device: torch.device,
     *,
-    processes: int = 1,
     force: bool = False,
     dataset: Dataset | None = None,
     progress: Progress = SILENT,
@@ -133,12 +131,12 @@ def within_budget(
         return like(config, read_config(folder / "config.toml"))
     found = estimate(workspace, config, run=folder.name, device=str(device), dataset=dataset, progress=progress)
     # One process was measured; all of them together share its work.
-    chosen, takes = fit(config, found, cores_of(device))
-    epochs, cores = sum(stage.epochs for stage in takes.stages), cores_of(device, processes)
+    chosen, takes = fit(config, found)
+    epochs = sum(stage.epochs for stage in takes.stages)
     minutes = chosen.measured["core_minutes"]
     beyond = ": more than the budget, but less than one epoch is no training" if minutes > budget else ""
     progress.note(
         f"--budget: {epochs} epoch{'s' * (epochs > 1)}, estimated to take {minutes:.3g} of {budget:g} core minutes"
-        f" on {cores} core{'s' * (cores > 1)}{beyond}"
+        f"{beyond}"
     )
     return chosen

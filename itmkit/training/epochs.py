@@ -27,7 +27,7 @@ from itmkit.runs.settings import RunConfig
 from itmkit.scoring.metrics import Retrieval, chance_of
 from itmkit.training.batches import PairBatch, batches_of
 from itmkit.training.board import Board
-from itmkit.training.budget import CoreClock, cores_of
+from itmkit.training.budget import CoreClock
 from itmkit.training.collapse import GRACE, CollapseWatch, advice
 from itmkit.training.feeding import Feed
 from itmkit.training.prospects import about_figures
@@ -101,7 +101,7 @@ class Epochs:
             at = f"epoch {self.state.epoch + 1}, step {self.state.step}"
             self.progress.note(f"continuing {self.place.folder} at {at}")
         wait_for_all()  # all have read the state before the first one writes another
-        self.clock = CoreClock(cores_of(self.device, self.part.of))
+        self.clock = CoreClock(self.device, self.part.of)
         if self.leads:
             trim(self.metrics, self.state.epoch, self.state.metrics)
         self._stop_if_collapsed()

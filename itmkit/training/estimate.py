@@ -15,6 +15,7 @@ import torch
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs
+from itmkit.machine.cores import core_seconds
 from itmkit.machine.device import memory_for, usable_device
 from itmkit.machine.memory import keep_freed_memory
 from itmkit.matchers import Parameters, Stage, begin, build, count_parameters, method
@@ -39,6 +40,7 @@ class StageEstimate:
     name: str
     epochs: int
     step: float  # seconds, the median
+    core: float  # core seconds of a step, the median: processor time, or that of a GPU
     waiting: float  # share of the time spent waiting for a batch
     pairs_per_second: float  # of a member
 
@@ -51,6 +53,7 @@ class Estimate:
     steps: int  # of an epoch
     stages: list[StageEstimate]
     validation: float  # seconds, after each epoch of the last stage
+    validation_core: float  # core seconds
     memory: int  # bytes: of the device, or of this process if it runs on the processor
     disk: int  # bytes of the run's folder while it trains: weights, best weights, moments
 
@@ -64,6 +67,12 @@ class Estimate:
         """Seconds of the whole training."""
         learning = sum(stage.epochs * self.steps * stage.step for stage in self.stages)
         return learning + self.stages[-1].epochs * self.validation
+
+    @property
+    def core_seconds(self) -> float:
+        """Core seconds of the whole training."""
+        learning = sum(stage.epochs * self.steps * stage.core for stage in self.stages)
+        return learning + self.stages[-1].epochs * self.validation_core
 
     def for_stages(self, stages: Sequence[Stage]) -> Estimate:
         """The same estimate for other numbers of epochs."""
@@ -126,13 +135,13 @@ def estimate(
                 thinning=Thinning.of(settings),
             )
             stages.append(_try(learner, stage, feed, some, len(order), advance))
-    seconds = _validation_seconds(learner, method(config.method).members(config.matcher), validation, settings)
+    validating = _validation_seconds(learner, method(config.method).members(config.matcher), validation, settings)
     counts = {name: count_parameters(matcher, config.stages) for name, matcher in members.items()}
     held = sum(value.nbytes for matcher in learner.modules.values() for value in matcher.state_dict().values())
     best = sum(value.nbytes for matcher in learner.kept.values() for value in matcher.state_dict().values())
     moments = 2 * FLOAT32 * sum(count.trained for count in counts.values())  # what learns has two of Adam
     return Estimate(
-        str(chosen), settings.precision, counts, len(order), stages, seconds, _peak(chosen), held + best + moments
+        str(chosen), settings.precision, counts, len(order), stages, *validating, _peak(chosen), held + best + moments
     )
 
 
@@ -142,8 +151,8 @@ def _try(learner: Learner, stage: Stage, feed: Feed, some: list[np.ndarray], ste
     # Most epochs use the hardest negatives. Other negatives take the same time.
     negatives = negatives_of(learner.settings, stage.epochs)
     rate = learning_rate(learner.settings, 1, 0, epochs=stage.epochs, steps=steps)
-    took, waited, pairs = [], [], []
-    coming, began = feed.batches(some), time.perf_counter()
+    took, spent, waited, pairs = [], [], [], []
+    coming, began, before = feed.batches(some), time.perf_counter(), core_seconds(learner.device)
     for number, batch in enumerate(coming):
         waited.append(time.perf_counter() - began)
         try:
@@ -153,27 +162,35 @@ def _try(learner: Learner, stage: Stage, feed: Feed, some: list[np.ndarray], ste
         if learner.device.type == "cuda":
             torch.cuda.synchronize(learner.device)
         took.append(time.perf_counter() - began)
+        spent.append(core_seconds(learner.device) - before)
         pairs.append(batch.pairs)
         advance(1)
-        began = time.perf_counter()
+        began, before = time.perf_counter(), core_seconds(learner.device)
     # The first step waits for the first batch, and everything is done for the first time.
     step = float(np.median(took[1:]))
     share = sum(waited[1:]) / sum(took[1:])
-    return StageEstimate(stage.name, stage.epochs, step, share, float(np.median(pairs[1:])) / step)
+    core = float(np.median(spent[1:]))
+    return StageEstimate(stage.name, stage.epochs, step, core, share, float(np.median(pairs[1:])) / step)
 
 
-def _validation_seconds(learner: Learner, weights: dict[str, float], inputs: Inputs, settings: Any) -> float:
-    """Seconds to validate all images. Encoding grows with their number, comparing with its square."""
+def _validation_seconds(
+    learner: Learner, weights: dict[str, float], inputs: Inputs, settings: Any
+) -> tuple[float, float]:
+    """Seconds and core seconds to validate all images. Encoding grows with their number, comparing with its square."""
     count = min(settings.validation_images or len(inputs.images), len(inputs.images))
     some = min(count, VALIDATED)
-    took = []
+    took, spent = [], []
     for images in (some, max(1, some // 2)):
-        began = time.perf_counter()
+        began, before = time.perf_counter(), core_seconds(learner.device)
         validate(learner.kept, weights, inputs, limit=images, device=learner.device)
         took.append(time.perf_counter() - began)
-    whole, half = took
-    squared = min(max(2 * whole - 4 * half, 0.0), whole)  # what t = a n + b n^2 has of n^2, at n = some
-    times = count / some
+        spent.append(core_seconds(learner.device) - before)
+    return _of_all(took[0], took[1], count / some), _of_all(spent[0], spent[1], count / some)
+
+
+def _of_all(whole: float, half: float, times: float) -> float:
+    """What `times` as many images take as those that took `whole`, half of which took `half`."""
+    squared = min(max(2 * whole - 4 * half, 0.0), whole)  # what t = a n + b n^2 has of n^2
     return (whole - squared) * times + squared * times**2
 
 

@@ -96,8 +96,7 @@ def train(
             if is_replacing(folder):
                 with place_of(folder, force=force):
                     pass
-            ways: dict[str, Any] = {"processes": part.of, "force": force, "dataset": dataset, "progress": progress}
-            config = within_budget(workspace, config, folder, chosen, **ways)
+            config = within_budget(workspace, config, folder, chosen, force=force, dataset=dataset, progress=progress)
             plan = plan_run(workspace, dataset, config, folder, chosen, part, force=force)
             if plan.found and plan.found.finished:
                 begun = plan, None

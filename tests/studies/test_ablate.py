@@ -91,10 +91,9 @@ def test_rows_within_the_budget_of_the_run(workspace: Workspace, monkeypatch: py
 
     def found(*_: Any, run: str, **__: Any) -> Estimate:
         step = 10.0 if run == "mefn" else 5.0
-        return Estimate("cpu", "float32", {}, 3, [StageEstimate("", 1, step, 0.0, 1.0)], 0.0, 0, 0)
+        return Estimate("cpu", "float32", {}, 3, [StageEstimate("", 1, 1.0, step, 0.0, 1.0)], 0.0, 0.0, 0, 0)
 
     monkeypatch.setattr(budget, "estimate", found)
-    monkeypatch.setattr(budget, "cores_of", lambda device, processes=1: 1)
     settings = {name: value for name, value in SETTINGS.items() if name != "epochs"} | {"budget": "1m"}
     result = ablate(workspace, "mefn", settings=settings, only=ROWS[:1], split="val")
     assert (result.full.epochs, result.rows[0].epochs) == (2, 4)

@@ -164,10 +164,11 @@ def test_a_budget_is_measured_once_a_method(workspace: Workspace, monkeypatch: p
     def found(*_: Any, run: str, **__: Any) -> Estimate:
         """Every second measurement finds half the speed."""
         measured.append(run)
-        return Estimate("cpu", "float32", {}, 3, [StageEstimate("", 1, 10.0 * len(measured), 0.0, 1.0)], 0.0, 0, 0)
+        return Estimate(
+            "cpu", "float32", {}, 3, [StageEstimate("", 1, 1.0, 10.0 * len(measured), 0.0, 1.0)], 0.0, 0.0, 0, 0
+        )
 
     monkeypatch.setattr(budget, "estimate", found)
-    monkeypatch.setattr(budget, "cores_of", lambda device, processes=1: 1)
     settings = {name: value for name, value in SETTINGS.items() if name != "epochs"} | {"budget": "2m"}
     result = compare(workspace, ["vsepp", "vsepp:embed=4"], seeds=2, settings=settings)
     assert measured == ["compare-vsepp-seed0", "compare-vsepp+embed=4-seed0"] and result.budget == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from safetensors.torch import load_file
 from itmkit.commands import cli
 from itmkit.commands.console import run
 from itmkit.errors import ItmkitError
+from itmkit.machine import cores
 from itmkit.runs.settings import RunConfig, read_config, resolve
 from itmkit.training import budget
 from itmkit.training import epochs as loop
-from itmkit.training.budget import CoreClock, asked_for, cores_of, fit, fitted
+from itmkit.training.budget import CoreClock, asked_for, fit, fitted
 from itmkit.training.estimate import Estimate, StageEstimate
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
@@ -32,8 +34,8 @@ def configured(method: str = "vsepp", **settings: Any) -> RunConfig:
 def measured(
     stages: tuple[tuple[str, float], ...] = (("", 1.0),), validation: float = 10.0, steps: int = 10
 ) -> Estimate:
-    each = [StageEstimate(name, 1, step, 0.0, 1.0) for name, step in stages]
-    return Estimate("cpu", "float32", {}, steps, each, validation, 0, 0)
+    each = [StageEstimate(name, 1, 9.0, step, 0.0, 1.0) for name, step in stages]
+    return Estimate("cpu", "float32", {}, steps, each, 9.0, validation, 0, 0)
 
 
 @pytest.fixture
@@ -46,7 +48,6 @@ def speed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return measured()
 
     monkeypatch.setattr(budget, "estimate", found)
-    monkeypatch.setattr(budget, "cores_of", lambda device, processes=1: 1)
     return runs
 
 
@@ -97,9 +98,8 @@ def test_what_counts_in_epochs_keeps_its_proportion() -> None:
 
 def test_the_most_epochs_that_fit() -> None:
     for minutes, epochs in (("2m", 6), ("1.99m", 5), ("0.1", 1), ("1h", 180)):
-        chosen, takes = fit(configured(budget=minutes), measured(), cores=1)
-        assert chosen.training.epochs == epochs and takes.seconds == 20 * epochs
-    assert fit(configured(), measured(), cores=3)[0].training.epochs == 2
+        chosen, takes = fit(configured(budget=minutes), measured())
+        assert chosen.training.epochs == epochs and takes.core_seconds == 20 * epochs
 
 
 def test_stages_share_the_epochs() -> None:
@@ -107,9 +107,11 @@ def test_stages_share_the_epochs() -> None:
     config = configured("scl", **settings, budget="60m")
     assert config.training.epochs == 5
     stages = (("text", 1.0), ("image", 2.0), ("shared", 3.0))
-    chosen, takes = fit(config, measured(stages), cores=1)
+    chosen, takes = fit(config, measured(stages))
     assert (
-        takes.seconds <= 3600 < measured(stages).for_stages(fitted(config, chosen.training.epochs + 1).stages).seconds
+        takes.core_seconds
+        <= 3600
+        < measured(stages).for_stages(fitted(config, chosen.training.epochs + 1).stages).core_seconds
     )
     text, image, shared = (stage.epochs for stage in chosen.stages)
     assert (text, image) == (-(-shared // 5), -(-shared * 3 // 5))
@@ -127,7 +129,7 @@ def test_the_run_is_one_of_so_many_epochs(workspace: Workspace, speed: list[str]
     assert (config.training.epochs, config.training.budget) == (6, 2)
     of = resolve("vsepp").training.epochs
     assert config.training.decay_epoch == -(-4 * 6 // of)
-    assert config.measured["core_minutes"] == 2 and config.measured["step_seconds"] == [1.0]
+    assert config.measured["core_minutes"] == 2 and config.measured["step_core_seconds"] == [1.0]
     assert config.measured["asked_epochs"] == of and config.measured["asked_decay_epoch"] == 4
     settings = {**FAST["vsepp"], **TRAINING, "epochs": 6, "decay_epoch": config.training.decay_epoch}
     plain = train(workspace, resolve("vsepp", settings=settings), run="plain")
@@ -186,10 +188,12 @@ def test_a_method_without_training_needs_no_budget(tmp_path: Path) -> None:
     assert train(workspace, resolve("dual", settings={"budget": "1m"})).epochs == 0
 
 
-def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_counts_what_this_process_computed_and_not_what_it_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 30.0, 90.0])
-    monkeypatch.setattr(budget.time, "perf_counter", lambda: next(now))
-    clock = CoreClock(4)
-    assert [clock.lap(), clock.lap()] == [2.0, 4.0]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    assert cores_of(torch.device("cpu"), 2) == 16 and cores_of(torch.device("cuda"), 2) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(cores.time, "process_time", lambda: next(now))
+        clock = CoreClock(torch.device("cpu"), processes=4)
+        assert [clock.lap(), clock.lap()] == [2.0, 4.0]
+    on_cpu, on_gpu = CoreClock(torch.device("cpu")), CoreClock(torch.device("cuda"))
+    time.sleep(0.2)
+    assert on_cpu.lap() * 60 < 0.1 and on_gpu.lap() * 60 >= 0.2

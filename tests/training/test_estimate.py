@@ -25,8 +25,10 @@ def test_of_a_few_steps(name: str, workers: int, workspace: Workspace) -> None:
     found = estimate(workspace, config)
     assert not (workspace.root / "runs").exists()  # nothing is written
     assert [(stage.name, stage.epochs) for stage in found.stages] == [(s.name, s.epochs) for s in config.stages]
-    assert all(stage.step > 0 and 0 <= stage.waiting < 1 and stage.pairs_per_second > 0 for stage in found.stages)
-    assert found.steps == 3 and found.memory > 50e6 and found.validation > 0
+    assert all(
+        stage.step > 0 < stage.core and 0 <= stage.waiting < 1 and stage.pairs_per_second > 0 for stage in found.stages
+    )
+    assert found.steps == 3 and found.memory > 50e6 and found.validation > 0 < found.validation_core
     run = train(workspace, config).run
     for member, count in found.parameters.items():
         stored = load_file(run / f"best-{member}.safetensors")
@@ -58,9 +60,10 @@ def test_missing_caches_are_told_as_by_training(workspace: Workspace) -> None:
 
 
 def test_sums() -> None:
-    stages = [StageEstimate("text", 2, 0.5, 0.0, 10.0), StageEstimate("shared", 3, 1.0, 0.0, 10.0)]
-    found = Estimate("cpu", "float32", {"m": Parameters(trained=5, scoring=7)}, 10, stages, 4.0, 100, 200)
+    stages = [StageEstimate("text", 2, 0.5, 2.0, 0.0, 10.0), StageEstimate("shared", 3, 1.0, 3.0, 0.0, 10.0)]
+    found = Estimate("cpu", "float32", {"m": Parameters(trained=5, scoring=7)}, 10, stages, 4.0, 5.0, 100, 200)
     assert found.epoch == 14 and found.seconds == 2 * 5 + 3 * 14
+    assert found.core_seconds == 2 * 20 + 3 * 35
     assert replace(found, stages=stages[:1]).epoch == 9
     assert found.to_json()["parameters"] == {"m": {"trained": 5, "scoring": 7}}
     assert found.to_json()["seconds"] == found.seconds and found.to_json()["stages"][0]["name"] == "text"
