@@ -245,8 +245,12 @@ def write_dataset(path: Path, images: Iterable[ImageRecord], *, kind: str, setti
     state = hashlib.sha256()
     for line in lines:
         state.update(line.encode())
-    with facts_first(path, info, state.hexdigest()), atomic_path(path) as partial:
-        partial.write_text("".join(lines), encoding="utf-8")
+    with (
+        facts_first(path, info, state.hexdigest()),
+        atomic_path(path) as partial,
+        open(partial, "w", encoding="utf-8") as file,
+    ):
+        file.writelines(lines)
     return info
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from itmkit.dataset import SPLITS, Caption
 from itmkit.datasets.draft import Draft, split_named, split_of_name
 from itmkit.datasets.pair_rows import PairRow
-from itmkit.datasets.skip import Problems
-from itmkit.errors import ItmkitError
+from itmkit.datasets.skip import Problems, unreadable_files
 from itmkit.file_kinds import is_address
 
 _ENDINGS = (".jpg", ".jpeg", ".png")  # tried where the name of a picture has none
@@ -31,10 +30,8 @@ def default_splits(ids: list[str]) -> dict[str, str]:
 
 def readable(rows: Iterable[PairRow], problems: Problems) -> Iterator[PairRow]:
     """The rows of a file, up to what keeps it from being read at all."""
-    try:
+    with unreadable_files(problems):
         yield from rows
-    except ItmkitError as error:
-        problems.unreadable += error.problems
 
 
 def drafts_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,6 +67,15 @@ class Problems:
             elif found:
                 problems += [f"{found[0]} ({option})", *found[1:]]
         return problems, left_out
+
+
+@contextmanager
+def unreadable_files(problems: Problems) -> Iterator[None]:
+    """What keeps a file from being read is noted, so that the other files are looked at too."""
+    try:
+        yield
+    except ItmkitError as error:
+        problems.unreadable += error.problems
 
 
 def readable_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
