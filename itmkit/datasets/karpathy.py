@@ -96,7 +96,7 @@ def _draft(entry: dict[str, Any], place: str, key: str, images: Path, problems: 
     split = string(entry, "split", place, wrong)
     name = string(entry, "filename", place, wrong)
     folder = string(entry, "filepath", place, wrong) if "filepath" in entry else ""
-    texts: list[Caption] = []
+    texts: dict[Caption, None] = {}  # in order, and quick to search where an image has hundreds
     found = list_of_objects(entry, "sentences", place, wrong, problems.damaged)
     for number, (sentence_place, sentence) in enumerate(found):
         before = len(problems.damaged)
@@ -106,9 +106,9 @@ def _draft(entry: dict[str, Any], place: str, key: str, images: Path, problems: 
         if own is not None and caption in texts:
             problems.repeated += 1
         elif len(problems.damaged) == before:
-            texts.append(caption)
+            texts.setdefault(caption)
     if wrong:
         problems.damaged += wrong
         return None
     candidates = [images / folder / name, images / name] if folder else [images / name]
-    return Draft(id, split, candidates, texts, place)
+    return Draft(id, split, candidates, list(texts), place)
