@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import tracemalloc
 import weakref
@@ -96,7 +95,6 @@ def test_five_times_as_many_rows_take_the_same_memory(
     assert sum(1 for _ in read(files[FEW])) == FEW  # what is imported and compiled counts for none
     peaks = {}
     for rows, file in files.items():
-        gc.collect()
         tracemalloc.start()
         assert sum(1 for _ in read(file)) == rows
         peaks[rows] = tracemalloc.get_traced_memory()[1]
