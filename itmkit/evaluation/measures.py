@@ -48,7 +48,8 @@ class Wanted:
         labels: retrieval by category, and R@1 of every label.
         judgements: the folder of ECCV-Caption's ground truth (COCO); coco_captions, scan_order: how captions are
             found in it, see `itmkit.relevance.coco_ids`.
-        ratings: {"expert": file, "crowdflower": file} of Flickr8k; tokens: Flickr8k.token.txt.
+        ratings: {"expert": file, "crowdflower": file} of Flickr8k, {"cxc": file} of Crisscrossed Captions; tokens:
+            Flickr8k.token.txt.
         rerank: what search finds that lets the matcher score so many candidates only; 0: not asked for.
     """
 
