@@ -45,7 +45,9 @@ def prepare_coco(
     """
     problems, found = Problems(), _Found()
     for file in (*files, *instances):
-        check_is_text(file)
+        with unreadable_files(problems):
+            check_is_text(file)
+    problems.check_readable(skip)
     for file in files:
         with unreadable_files(problems):
             _read_captions(file, images, split, found, problems)

@@ -28,7 +28,7 @@ def add_categories(files: Sequence[Path], drafts: Mapping[str, Draft], problems:
                 names.setdefault(id, string(entry, "name", place, problems.damaged))
                 if entry.get("supercategory") is not None:
                     above.setdefault(id, string(entry, "supercategory", place, problems.damaged).strip())
-            if not _add_instances(file, drafts, names, found, problems):
+            if not _add_instances(file, drafts, names, found, problems) and drafts:
                 problems.files.append(f"{file}: describes none of these images; does it belong to these captions?")
     order = {id: place for place, id in enumerate(names)}
     for image, categories in found.items():

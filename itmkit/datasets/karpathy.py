@@ -45,9 +45,11 @@ def prepare_karpathy(
     Raises:
         ItmkitError: everything that is wrong with the file and the pictures, in one error.
     """
-    for one in (file, *instances):
-        check_is_text(one)
     problems = Problems()
+    for one in (file, *instances):
+        with unreadable_files(problems):
+            check_is_text(one)
+    problems.check_readable(skip)
     key, drafts = "imgid", list[Draft]()
     with unreadable_files(problems):
         if any("cocoid" in entry for _, entry in objects_in(file, "images", [])):
