@@ -70,9 +70,9 @@ def rows(file: Path, own: set[tuple[str, str]], problems: list[str]) -> Iterator
 def image_places(images: Sequence[ImageRecord]) -> dict[str, int]:
     """{COCO's number: place} by the ids of images, or else by the names of their files."""
     places: dict[str, int] = {}
-    for name_of in (lambda image: image.id, lambda image: image.file or ""):
-        for place, image in enumerate(images):
-            if found := _IMAGE.fullmatch(PurePosixPath(name_of(image)).stem):
+    for names in ([image.id for image in images], [image.file or "" for image in images]):
+        for place, name in enumerate(names):
+            if found := _IMAGE.fullmatch(PurePosixPath(name).stem):
                 places.setdefault(found[1], place)
     return places
 
