@@ -13,15 +13,12 @@ import argparse
 import csv
 import io
 import json
-import resource
 import subprocess
 import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-from PIL import Image
 
 LIMIT_MB = 250
 TEXT = "A caption number {} about a dog, a cat and a red ball on green grass"
@@ -42,6 +39,14 @@ def captions(rows: int, pictures: int) -> Iterator[tuple[int, int, str]]:
 
 def split(picture: int) -> str:
     return ("train", "val", "test")[picture % 3]
+
+
+def write_pictures(folder: Path, count: int) -> None:
+    from PIL import Image  # not for readers alone
+
+    folder.mkdir()
+    for p in range(count):
+        Image.new("RGB", (8, 8), (p % 256, p // 256 % 256, 0)).save(folder / f"{p}.png")
 
 
 def write(folder: Path, form: str, rows: int, pictures: int) -> Path:
@@ -154,7 +159,7 @@ def read_alone(form: str, path: Path) -> int:
 
 
 def peak_of(command: list[str]) -> int:
-    """MB, at most, of a command."""
+    """MB, at most, of a command. A process in between starts it, since a child's peak begins with its parent's size."""
     measured = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)"
     measured += "; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10)"
     return int(subprocess.run([sys.executable, "-c", measured, *command], check=True, capture_output=True).stdout)
@@ -170,18 +175,14 @@ def main() -> None:
     given = parser.parse_args()
     if given.read:
         read_alone(given.read[0], Path(given.read[1]))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
         return
     worst = 0
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
-        (folder / "pics").mkdir()
-        for p in range(given.pictures):
-            Image.new("RGB", (8, 8), (p % 256, p // 256 % 256, 0)).save(folder / "pics" / f"{p}.png")
+        write_pictures(folder / "pics", given.pictures)
         for number, form in enumerate(given.formats):
             path = write(folder, form, given.rows, given.pictures)
-            alone = [sys.executable, __file__, "--read", form, str(path)]
-            read = int(subprocess.run(alone, check=True, capture_output=True).stdout)
+            read = peak_of([sys.executable, __file__, "--read", form, str(path)])
             command = {"csv with line breaks": "csv", "Kaggle": "csv", "token file": "csv", "json list": "jsonl"}.get(
                 form, form
             )
