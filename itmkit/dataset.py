@@ -241,12 +241,12 @@ def write_dataset(path: Path, images: Iterable[ImageRecord], *, kind: str, setti
     if problems := check_records(records, kind=kind):
         raise ItmkitError(problems)
     info = dataset_info(records, kind=kind, settings=settings)
-    lines = [json.dumps(image.to_json(), ensure_ascii=False) + "\n" for image in records]
+    lines = [(json.dumps(image.to_json(), ensure_ascii=False) + "\n").encode() for image in records]
     state = hashlib.sha256()
     for line in lines:
-        state.update(line.encode())
-    with facts_first(path, info, state.hexdigest()), atomic_path(path) as partial:
-        partial.write_text("".join(lines), encoding="utf-8")
+        state.update(line)
+    with facts_first(path, info, state.hexdigest()), atomic_path(path) as partial, open(partial, "wb") as file:
+        file.writelines(lines)
     return info
 
 

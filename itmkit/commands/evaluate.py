@@ -131,7 +131,7 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
     "--ratings",
     multiple=True,
     metavar="KIND=FILE",
-    help="Flickr8k's ratings, expert=FILE or crowdflower=FILE: Kendall's tau with the scores.",
+    help="People's ratings: expert=FILE, crowdflower=FILE (Flickr8k), cxc=FILE (COCO); Kendall's tau with the scores.",
 )
 @click.option("--tokens", type=Path_, metavar="FILE", help="Flickr8k.token.txt, for --ratings of other caption ids.")
 @click.option(
@@ -235,7 +235,7 @@ def command(
 
 
 def _ratings(given: Sequence[str]) -> dict[Kind, Path]:
-    """expert=FILE, crowdflower=FILE"""
+    """expert=FILE, crowdflower=FILE, cxc=FILE"""
     from itmkit.errors import ItmkitError
     from itmkit.relevance.ratings import KEEPS_OWN
 

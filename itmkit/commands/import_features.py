@@ -166,12 +166,14 @@ def bottom_up(
     """FILES in bottom-up attention's TSV form, LXMERT's or VinVL's: all files of one set.
 
     The workspace needs a data set (`itmkit prepare`). Its pictures are found by id, file name or COCO's number. VinVL's
-    features.tsv has boxes as shares of the pictures, whose sizes are those of the data set.
+    features.tsv has boxes as shares of the pictures, whose sizes are those of the data set; its labels.tsv, named as
+    well, gives the regions their tags.
 
     \b
     Examples:
       itmkit import-features bottom-up karpathy_*.tsv -w work
       itmkit import-features bottom-up *2014_obj36.tsv --vocabulary vg -w work
+      itmkit import-features bottom-up train/features.tsv train/labels.tsv -w work
     """
     from itmkit.commands import console
     from itmkit.import_features.sets import import_bottom_up

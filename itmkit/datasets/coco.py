@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from itmkit.dataset import Caption
 from itmkit.datasets.draft import Draft, split_of_name
-from itmkit.datasets.fields import integer_or_string, list_of_objects, string
+from itmkit.datasets.fields import integer_or_string, objects_in, string
 from itmkit.datasets.instances import add_categories
 from itmkit.datasets.prepared import PreparedDataset
-from itmkit.datasets.skip import NOTHING, Problems, Skip
+from itmkit.datasets.skip import NOTHING, Problems, Skip, unreadable_files
 from itmkit.datasets.write import write_drafts
 from itmkit.file_kinds import check_is_text
-from itmkit.files import read_json
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
 
@@ -47,10 +45,14 @@ def prepare_coco(
     """
     problems, found = Problems(), _Found()
     for file in (*files, *instances):
-        check_is_text(file)
+        with unreadable_files(problems):
+            check_is_text(file)
+    problems.check_readable(skip)
     for file in files:
-        _read_captions(file, images, split, found, problems)
+        with unreadable_files(problems):
+            _read_captions(file, images, split, found, problems)
     add_categories(instances, found.drafts, problems)
+    problems.check_readable(skip)
     return write_drafts(
         workspace,
         found.worth_checking(skip),
@@ -83,16 +85,12 @@ class _Found:
 
 def _read_captions(file: Path, images: Path, split: str | None, found: _Found, problems: Problems) -> None:
     """Adds the images of one file, with all their captions."""
-    content = read_json(file)
     split = split or split_of_name(file)
     if split is None:
         problems.files.append(f"{file}: its name says no split (train, val or test); name it with --split")
-    if not isinstance(content, dict):
-        problems.files.append(f"{file}: an object with images and annotations is needed; is this a file of results?")
-        return
     folder = images / file.stem.rpartition("_")[2]
     ids: dict[str, str] = {}  # {as an annotation may write it: id}; "000000000139" is also 139
-    for place, entry in list_of_objects(content, "images", str(file), problems.files, problems.damaged):
+    for place, entry in objects_in(file, "images", problems.damaged):
         id = integer_or_string(entry, "id", place, problems.damaged)
         name = string(entry, "file_name", place, problems.damaged)
         if not id or not name:
@@ -107,11 +105,11 @@ def _read_captions(file: Path, images: Path, split: str | None, found: _Found, p
         ids[id] = id
         if id.isdecimal():
             ids.setdefault(str(int(id)), id)
-    _add_captions(content, file, ids, found, problems)
+    _add_captions(file, ids, found, problems)
 
 
-def _add_captions(content: Any, file: Path, ids: dict[str, str], found: _Found, problems: Problems) -> None:
-    for place, entry in list_of_objects(content, "annotations", str(file), problems.files, problems.damaged):
+def _add_captions(file: Path, ids: dict[str, str], found: _Found, problems: Problems) -> None:
+    for place, entry in objects_in(file, "annotations", problems.damaged):
         wrong: list[str] = []
         image = integer_or_string(entry, "image_id", place, wrong)
         text = string(entry, "caption", place, wrong).strip()

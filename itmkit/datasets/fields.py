@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from itmkit.json_items import list_items
+
+
+def objects_in(file: Path, key: str, damaged: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, object) of each object in the list `key` of the object that a file is, one in memory at a time.
+
+    Items that are no objects stand in `damaged`.
+
+    Raises:
+        ItmkitError: the file is no JSON, or has no such list.
+    """
+    for number, item in enumerate(list_items(file, key)):
+        if isinstance(item, dict):
+            yield f"{file}: {key}[{number}]", item
+        else:
+            damaged.append(f"{file}: {key}[{number}]: not an object")
 
 
 def list_of_objects(

@@ -8,14 +8,15 @@ photos/a.jpg  photos/a.txt               a caption a line                       
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from itmkit.datasets.add import PAIRS, Adding
 from itmkit.datasets.draft import split_named
 from itmkit.datasets.json_rows import json_rows
-from itmkit.datasets.pair_drafts import PICTURE_ENDINGS, drafts_of, rows_of_each
+from itmkit.datasets.pair_drafts import PICTURE_ENDINGS, drafts_of, readable
 from itmkit.datasets.pair_rows import USUAL_COLUMNS, Columns, PairRow
 from itmkit.datasets.parquet import parquet_rows
 from itmkit.datasets.prepared import PreparedDataset
@@ -63,10 +64,7 @@ def prepare_image_folder(
             name = row.image if before == "." else f"{before}/{row.image}"
             yield replace(row, image=name, split=row.split or split or _split_of(folder, name))
 
-    of_each, unreadable = rows_of_each(files, read)
-    if unreadable:
-        raise ItmkitError([*problems.files, *unreadable])
-    rows = [row for of_one in of_each for row in of_one]
+    rows = (row for file in files for row in readable(read(file), problems))
     return _written(
         workspace, folder, rows, problems, notes, kind="imagefolder", skip=skip, add=add, force=force, progress=progress
     )
@@ -96,9 +94,11 @@ def prepare_pairs(
     if not folder.is_dir():
         raise ItmkitError(f"{folder}: {'is a file, a folder is needed' if folder.exists() else 'no such folder'}")
     problems = Problems()
-    rows = list(_pair_rows(folder, split, columns, problems))
-    if not rows and not problems.damaged and not problems.empty:
+    rows = _pair_rows(folder, split, columns, problems)
+    first = next(rows, None)
+    if first is None and not problems.damaged and not problems.empty:
         raise ItmkitError(f"{folder}: holds no pictures ({', '.join(PICTURE_ENDINGS)})")
+    rows = chain([first] if first else [], rows)
     return _written(
         workspace, folder, rows, problems, [], kind="pairs", skip=skip, add=add, force=force, progress=progress
     )
@@ -155,7 +155,7 @@ def _unreadable(path: Path) -> str | None:
 def _written(
     workspace: Workspace,
     folder: Path,
-    rows: Sequence[PairRow],
+    rows: Iterable[PairRow],
     problems: Problems,
     notes: list[str],
     *,
@@ -166,9 +166,11 @@ def _written(
     progress: Progress,
 ) -> PreparedDataset:
     adding = Adding.to(workspace, PAIRS) if add else None
+    drafts = drafts_of([folder], lambda _: rows, folder, None, problems, notes)
+    problems.check_readable(skip)
     return write_or_add(
         workspace,
-        drafts_of([folder], [list(rows)], folder, None, problems, notes),
+        drafts,
         problems,
         adding,
         kind=kind,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from itmkit.datasets.pair_rows import CAPTION_NAMES, Columns, PairRow, caption_n
 from itmkit.datasets.skip import Problems, readable_lines
 from itmkit.errors import ItmkitError
 from itmkit.file_kinds import check_is_text
-from itmkit.files import read_text
+from itmkit.json_items import list_items, one_value
+
+_LOOKED_AT = 1 << 16  # characters at the beginning of a file
+_LISTS = re.compile(r'"(images|annotations)"\s*:\s*\[')  # of COCO's and Karpathy's files
 
 
 def json_rows(file: Path, columns: Columns, problems: Problems) -> Iterator[PairRow]:
-    """The rows of a file with an object a line, or with one list of objects.
+    """The rows of a file with an object a line, or with one list of objects. One of them is in memory at a time.
 
     Raises:
         ItmkitError: the file is no text, or no JSON of this kind.
@@ -25,34 +29,53 @@ def json_rows(file: Path, columns: Columns, problems: Problems) -> Iterator[Pair
         if not isinstance(value, dict):
             problems.damaged.append(f"{place}: not an object in braces")
         elif isinstance(value.get("images"), list) or isinstance(value.get("annotations"), list):
-            kind = "karpathy" if _has_sentences(value) else "coco"
-            raise ItmkitError(f"{place}: is a whole data set in one object; read it with `itmkit prepare {kind}`")
+            raise _whole_data_set(place, with_sentences=_has_sentences(value))
         elif row := _row(place, value, columns, problems):
             yield row
 
 
 def _values(file: Path, problems: Problems) -> Iterator[tuple[str, Any]]:
     """(place, value) of every line, or of every item of the list."""
-    lines = readable_lines(file, problems)
-    number, first = next(((n, text) for n, text in lines if text.strip()), (0, ""))
-    if first.lstrip()[:1] in ("[", "{") and not _is_json(first):
-        whole = _whole(file)
-        if isinstance(whole, list):
-            yield from ((f"{file}: [{place}]", value) for place, value in enumerate(whole))
+    head = _head(file) if file.is_file() else ""  # what comes through a pipe can be read only once: lines then
+    if head[:1] == "[" and not _has_values_on_lines(head):
+        yield from ((f"{file}: [{place}]", value) for place, value in enumerate(list_items(file)))
+        return
+    if head[:1] == "{" and not _is_json(head.split("\n", 1)[0]):
+        if _LISTS.search(head):
+            raise _whole_data_set(str(file), with_sentences='"sentences"' in head)
+        if (value := _one_value(file)) is not None:
+            yield str(file), value
             return
-        if whole is not None:
-            yield str(file), whole
-            return
-    elif first.lstrip()[:1] == "[" and isinstance(values := json.loads(first), list):
-        if not any(text.strip() for _, text in lines):
-            yield from ((f"{file}: [{place}]", value) for place, value in enumerate(values))
-            return
-        lines = readable_lines(file, Problems())
-        number, first = 0, ""
-    if first:
-        yield from _of_line(file, number, first, problems)
-    for number, text in lines:
+    for number, text in readable_lines(file, problems):
         yield from _of_line(file, number, text, problems)
+
+
+def _head(file: Path) -> str:
+    """The beginning of the file, without white space before it."""
+    with open(file, encoding="utf-8-sig", errors="replace") as text:
+        while head := text.read(_LOOKED_AT):
+            if head.strip():
+                return head.lstrip()
+    return ""
+
+
+def _has_values_on_lines(head: str) -> bool:
+    """Whether the first line of a file is a whole list, and others follow."""
+    first, _, rest = head.partition("\n")
+    return bool(rest.strip()) and _is_json(first)
+
+
+def _one_value(file: Path) -> Any:
+    """What a file is that has one value; None where it has several, or is not JSON as a whole."""
+    try:
+        return one_value(file)
+    except ItmkitError:
+        return None
+
+
+def _whole_data_set(place: str, *, with_sentences: bool) -> ItmkitError:
+    kind = "karpathy" if with_sentences else "coco"
+    return ItmkitError(f"{place}: is a whole data set in one object; read it with `itmkit prepare {kind}`")
 
 
 def _of_line(file: Path, number: int, text: str, problems: Problems) -> Iterator[tuple[str, Any]]:
@@ -71,18 +94,6 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _whole(file: Path) -> Any:
-    """The file as one JSON value; None where it is none, and so has to be read line by line."""
-    try:
-        return json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data" or not read_text(file).lstrip().startswith("["):
-            return None
-        raise ItmkitError(f"{file}: line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
-    except (RecursionError, ItmkitError):
-        return None
 
 
 def _has_sentences(value: dict[str, Any]) -> bool:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from itmkit.dataset import Caption
 from itmkit.datasets.draft import Draft
-from itmkit.datasets.fields import integer_or_string, list_of_objects, string
+from itmkit.datasets.fields import integer_or_string, list_of_objects, objects_in, string
 from itmkit.datasets.instances import add_categories
 from itmkit.datasets.prepared import PreparedDataset
-from itmkit.datasets.skip import NOTHING, Problems, Skip
+from itmkit.datasets.skip import NOTHING, Problems, Skip, unreadable_files
 from itmkit.datasets.write import write_drafts
 from itmkit.file_kinds import check_is_text
-from itmkit.files import read_json
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
 
@@ -45,14 +45,18 @@ def prepare_karpathy(
     Raises:
         ItmkitError: everything that is wrong with the file and the pictures, in one error.
     """
-    for one in (file, *instances):
-        check_is_text(one)
     problems = Problems()
-    entries = list_of_objects(read_json(file), "images", str(file), problems.files, problems.damaged)
-    entries = _each_once(entries, problems)
-    key = "cocoid" if any("cocoid" in entry for _, entry in entries) else "imgid"
-    made = [_draft(entry, place, key, images, problems) for place, entry in entries]
-    drafts = [draft for draft in made if draft is not None]
+    for one in (file, *instances):
+        with unreadable_files(problems):
+            check_is_text(one)
+    problems.check_readable(skip)
+    key, drafts = "imgid", list[Draft]()
+    with unreadable_files(problems):
+        if any("cocoid" in entry for _, entry in objects_in(file, "images", [])):
+            key = "cocoid"
+        entries = _each_once(objects_in(file, "images", problems.damaged), problems)
+        made = (_draft(entry, place, key, images, problems) for place, entry in entries)
+        drafts = [draft for draft in made if draft is not None]
     settings: dict[str, Any] = {"file": file.name, "captions": captions}
     if instances:
         settings["instances"] = [one.name for one in instances]
@@ -60,6 +64,7 @@ def prepare_karpathy(
             add_categories(instances, {draft.id: draft for draft in drafts}, problems)
         else:
             problems.files.append(f"{file}: its images have no cocoid, by which --instances finds their categories")
+    problems.check_readable(skip)
     return write_drafts(
         workspace,
         drafts,
@@ -73,18 +78,18 @@ def prepare_karpathy(
     )
 
 
-def _each_once(entries: list[tuple[str, dict[str, Any]]], problems: Problems) -> list[tuple[str, dict[str, Any]]]:
+def _each_once(
+    entries: Iterable[tuple[str, dict[str, Any]]], problems: Problems
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """The entries without those that repeat an earlier one in every word."""
-    texts: set[str] = set()
-    kept = []
+    seen: set[bytes] = set()
     for place, entry in entries:
-        text = json.dumps(entry, sort_keys=True)
-        if text in texts:
+        digest = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).digest()
+        if digest in seen:
             problems.repeated += 1
         else:
-            texts.add(text)
-            kept.append((place, entry))
-    return kept
+            seen.add(digest)
+            yield place, entry
 
 
 def _draft(entry: dict[str, Any], place: str, key: str, images: Path, problems: Problems) -> Draft | None:
@@ -93,7 +98,7 @@ def _draft(entry: dict[str, Any], place: str, key: str, images: Path, problems: 
     split = string(entry, "split", place, wrong)
     name = string(entry, "filename", place, wrong)
     folder = string(entry, "filepath", place, wrong) if "filepath" in entry else ""
-    texts: list[Caption] = []
+    texts: dict[Caption, None] = {}  # in order, and quick to search where an image has hundreds
     found = list_of_objects(entry, "sentences", place, wrong, problems.damaged)
     for number, (sentence_place, sentence) in enumerate(found):
         before = len(problems.damaged)
@@ -103,9 +108,9 @@ def _draft(entry: dict[str, Any], place: str, key: str, images: Path, problems: 
         if own is not None and caption in texts:
             problems.repeated += 1
         elif len(problems.damaged) == before:
-            texts.append(caption)
+            texts.setdefault(caption)
     if wrong:
         problems.damaged += wrong
         return None
     candidates = [images / folder / name, images / name] if folder else [images / name]
-    return Draft(id, split, candidates, texts, place)
+    return Draft(id, split, candidates, list(texts), place)

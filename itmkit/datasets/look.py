@@ -68,7 +68,8 @@ def _of_file(path: Path) -> Look:
     if _CXC.search(first):
         raise ItmkitError(
             f"{path}: ratings of Crisscrossed Captions, not a data set; its pictures and captions are COCO's:"
-            " `itmkit prepare karpathy dataset_coco.json --captions all`"
+            " `itmkit prepare karpathy dataset_coco.json --captions all`. `itmkit evaluate --ratings cxc=sits_test.csv`"
+            " reads the ratings of images and captions"
         )
     if table := what_table(path, first.rstrip("\r")):
         return Look("csv", (path,), table)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from itmkit.dataset import SPLITS, Caption
 from itmkit.datasets.draft import Draft, split_named, split_of_name
 from itmkit.datasets.pair_rows import PairRow
-from itmkit.datasets.skip import Problems
-from itmkit.errors import ItmkitError
+from itmkit.datasets.skip import Problems, unreadable_files
 from itmkit.file_kinds import is_address
 
 _ENDINGS = (".jpg", ".jpeg", ".png")  # tried where the name of a picture has none
@@ -29,47 +28,43 @@ def default_splits(ids: list[str]) -> dict[str, str]:
     return {id: "val" if n < share else "test" if n < 2 * share else "train" for n, id in enumerate(order)}
 
 
-def rows_of_each(
-    files: Sequence[Path], read: Callable[[Path], Iterable[PairRow]]
-) -> tuple[list[list[PairRow]], list[str]]:
-    """The rows of each file that can be read, and in words what keeps the others from being read at all."""
-    found: list[list[PairRow]] = []
-    unreadable: list[str] = []
-    for file in files:
-        try:
-            found.append(list(read(file)))
-        except ItmkitError as error:
-            unreadable += error.problems
-    return found, unreadable
+def readable(rows: Iterable[PairRow], problems: Problems) -> Iterator[PairRow]:
+    """The rows of a file, up to what keeps it from being read at all."""
+    with unreadable_files(problems):
+        yield from rows
 
 
 def drafts_of(
     files: Sequence[Path],
-    rows: Sequence[list[PairRow]],
+    read: Callable[[Path], Iterable[PairRow]],
     images: Path | None,
     split: str | None,
     problems: Problems,
     notes: list[str],
 ) -> list[Draft]:
-    """The images of all files. Those that no line and no file gives a split are divided."""
+    """The images of all files. Rows are put together as they are read; none is kept.
+
+    Images that no line and no file gives a split are divided.
+
+    Args:
+        read: gives the rows of a file.
+    """
     drafts: dict[str, Draft] = {}
-    bare: list[str] = []  # places of rows without a split
+    bare, first_bare = 0, ""  # rows without a split
     said: dict[str, str] = {}
     base = _common_folder(files) if images is None else None
-    for file, of_file in zip(files, rows, strict=True):
+    for file in files:
         folder = images or file.parent
         before = "" if base is None else f"{file.parent.absolute().relative_to(base).as_posix()}/"
         of_name = (split_of_name(file) or split_of_name(file.absolute().parent)) if len(files) > 1 else None
         usual = split or of_name
-        for row in _without_addresses(of_file, problems):
+        for row in _without_addresses(readable(read(file), problems), problems):
             named = replace(row, image=f"{before}{row.image}", split=row.split or usual)
             if named.split is None:
-                bare.append(row.place)
-            _add(named, candidates_of(folder, row.image), drafts, said, problems)
+                bare, first_bare = bare + 1, first_bare or row.place
+            _add(named, folder, row.image, drafts, said, problems)
     if bare and said:
-        problems.files.append(
-            f"{bare[0]}: has no split while other lines have one ({len(bare)} such lines); use --split"
-        )
+        problems.files.append(f"{first_bare}: has no split while other lines have one ({bare} such lines); use --split")
     elif bare:
         notes.append("no line says a split: a tenth of the images became val, a tenth test, the rest train")
         chosen = default_splits(list(drafts))
@@ -91,25 +86,38 @@ def candidates_of(folder: Path, image: str) -> list[Path]:
     return [path, *(folder / f"{image}{ending}" for ending in _ENDINGS)]
 
 
-def _without_addresses(rows: list[PairRow], problems: Problems) -> list[PairRow]:
-    found = [row for row in rows if is_address(row.image)]
-    if found:
-        what = f"the picture is an address ({found[0].image[:60]}); download the pictures and name the files"
-        more = f" ({len(found)} such lines)" if len(found) > 1 else ""
-        if len(found) == len(rows):
-            problems.files.append(f"{found[0].place}: {what}{more}")
-        else:
-            problems.damaged += [f"{row.place}: the picture is an address ({row.image[:60]})" for row in found]
-    return [row for row in rows if not is_address(row.image)]
+def _without_addresses(rows: Iterable[PairRow], problems: Problems) -> Iterator[PairRow]:
+    """The rows of one file whose pictures are files."""
+    others, first = 0, None
+    found: list[str] = []
+    for row in rows:
+        if not is_address(row.image):
+            others += 1
+            yield row
+            continue
+        first = first or row
+        found.append(f"{row.place}: the picture is an address ({row.image[:60]})")
+    if first is None:
+        return
+    if others:
+        problems.damaged += found
+        return
+    what = f"the picture is an address ({first.image[:60]}); download the pictures and name the files"
+    more = f" ({len(found)} such lines)" if len(found) > 1 else ""
+    problems.files.append(f"{first.place}: {what}{more}")
 
 
 def _add(
-    row: PairRow, candidates: list[Path], drafts: dict[str, Draft], said: dict[str, str], problems: Problems
+    row: PairRow, folder: Path, name: str, drafts: dict[str, Draft], said: dict[str, str], problems: Problems
 ) -> None:
-    """Adds a row to the draft of its image, whose split is the first that a row says; its labels are those of all."""
+    """Adds a row to the draft of its image, whose split is the first that a row says; its labels are those of all.
+
+    Args:
+        folder: the pictures' folder. name: the picture's path in it.
+    """
     draft = drafts.get(row.image)
     if draft is None:
-        draft = drafts[row.image] = Draft(row.image, row.split or SPLITS[0], candidates, [], row.place)
+        draft = drafts[row.image] = Draft(row.image, row.split or SPLITS[0], candidates_of(folder, name), [], row.place)
     if row.split is not None:
         first = said.setdefault(row.image, row.split)
         if (split_named(first) or first) != (split_named(row.split) or row.split):

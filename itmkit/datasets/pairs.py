@@ -12,13 +12,12 @@ from pathlib import Path
 
 from itmkit.datasets.add import PAIRS, Adding
 from itmkit.datasets.json_rows import json_rows
-from itmkit.datasets.pair_drafts import drafts_of, rows_of_each
+from itmkit.datasets.pair_drafts import drafts_of
 from itmkit.datasets.pair_rows import USUAL_COLUMNS, Columns, PairRow
 from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.skip import NOTHING, Problems, Skip
 from itmkit.datasets.tables import table_rows
 from itmkit.datasets.write import write_or_add
-from itmkit.errors import ItmkitError
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
 
@@ -106,10 +105,8 @@ def _prepare(
     adding = Adding.to(workspace, PAIRS) if add else None
     problems, notes = Problems(), list[str]()
     files = [files] if isinstance(files, Path) else list(files)
-    rows, unreadable = rows_of_each(files, lambda file: read(file, problems, notes))
-    if unreadable:
-        raise ItmkitError([*problems.files, *unreadable])
-    drafts = drafts_of(files, rows, images, split, problems, notes)
+    drafts = drafts_of(files, lambda file: read(file, problems, notes), images, split, problems, notes)
+    problems.check_readable(skip)
     return write_or_add(
         workspace,
         drafts,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from itmkit.caption_text import has_words
 from itmkit.dataset import NOT_TEXT, Caption, wrong_id
 from itmkit.datasets.draft import Draft, split_named
+from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
 
 
@@ -39,12 +41,19 @@ class Problems:
 
     files: what no option helps with. damaged: records that cannot be read. empty: records without a caption.
     repeated: how many records repeat an earlier one; they are taken once and are no problem.
+    unreadable: what keeps whole files from being read, so that nothing can be said about their records.
     """
 
     files: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     repeated: int = 0
+    unreadable: list[str] = field(default_factory=list)
+
+    def check_readable(self, skip: Skip) -> None:
+        """Raises ItmkitError with everything found so far, if there are files that cannot be read at all."""
+        if self.unreadable:
+            raise ItmkitError([*self.divided(skip)[0], *self.unreadable])
 
     def divided(self, skip: Skip) -> tuple[list[str], list[str]]:
         """(what stays a problem, what is left out and listed)."""
@@ -58,6 +67,15 @@ class Problems:
             elif found:
                 problems += [f"{found[0]} ({option})", *found[1:]]
         return problems, left_out
+
+
+@contextmanager
+def unreadable_files(problems: Problems) -> Iterator[None]:
+    """What keeps a file from being read is noted, so that the other files are looked at too."""
+    try:
+        yield
+    except ItmkitError as error:
+        problems.unreadable += error.problems
 
 
 def readable_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:

@@ -2,15 +2,18 @@
 
 Cells between commas or semicolons may be quoted, and hold line breaks then. Between tabs or bars a quote is a
 character like others, unless it encloses a whole cell, and every line is a row: nothing swallows the lines that follow.
+
+A table is read a row at a time, so that a large one takes no more memory than a small one.
 """
 
 from __future__ import annotations
 
 import csv
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from itmkit.datasets.pair_rows import KAGGLE, USUAL_COLUMNS, Columns, PairRow, caption_names, image_name, labels_of
@@ -26,6 +29,7 @@ _PICTURE = re.compile(r"\S+\.(jpe?g|png|webp|gif|bmp|tiff?|ppm)", re.IGNORECASE)
 
 Line = tuple[int, str]
 Row = tuple[int, list[str]]  # the number of the line where the row begins, and its cells
+_NO_LINE: Line = (0, "")
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class _Header:
     labels: int | None
 
 
-def table_rows(file: Path, columns: Columns, folder: Path, problems: Problems, notes: list[str]) -> list[PairRow]:
+def table_rows(file: Path, columns: Columns, folder: Path, problems: Problems, notes: list[str]) -> Iterator[PairRow]:
     """The rows of a table whose first line names the columns, or of a token file of Flickr30k.
 
     Args:
@@ -50,25 +54,30 @@ def table_rows(file: Path, columns: Columns, folder: Path, problems: Problems, n
         ItmkitError: the file is no text, or its first line names no columns that are known.
     """
     check_is_text(file)
-    lines = list(readable_lines(file, problems))
-    first = lines[0][1] if lines else ""
-    if _TOKEN.fullmatch(first) and columns.image is None and not columns.captions:
-        return list(_token_rows(file, lines, problems))
-    if told := re.fullmatch(r"sep=(.)", first.strip(), re.IGNORECASE):  # Excel's own line before the header
+    lines = readable_lines(file, problems)
+    first = next(lines, _NO_LINE)
+    if _TOKEN.fullmatch(first[1]) and columns.image is None and not columns.captions:
+        yield from _token_rows(file, chain([first], lines), problems)
+        return
+    if told := re.fullmatch(r"sep=(.)", first[1].strip(), re.IGNORECASE):  # Excel's own line before the header
         columns = Columns(columns.delimiter or told[1], columns.image, columns.captions)
-        lines = lines[1:]
-        first = lines[0][1] if lines else ""
-    delimiter = columns.delimiter or _guessed(file, first, columns)
+        first = next(lines, _NO_LINE)
+    delimiter = columns.delimiter or _guessed(file, first[1], columns)
     quoted = delimiter in _QUOTED
-    with _long_cells():
-        rows = _quoted_rows(file, lines, delimiter, folder, problems) if quoted else _plain_rows(lines, delimiter)
-        found = next(rows, None)
-        names = [] if found is None else [cell.strip().lower() for cell in found[1]]
-        header = _header(file, names, columns, delimiter, problems)
-        used = [names[header.image], *dict.fromkeys(names[place] for place in header.captions)]
-        if used != ["image", "caption"] and columns == Columns(columns.delimiter):
-            notes.append(f"{file.name}: pictures are those of column {used[0]}, captions of {' and '.join(used[1:])}")
-        return list(_pair_rows(file, rows, header, quoted, problems))
+    lines = chain([first] if first is not _NO_LINE else [], lines)
+    rows = _quoted_rows(file, lines, delimiter, folder, problems) if quoted else _plain_rows(lines, delimiter)
+    found = next(rows, None)
+    names = [] if found is None else [cell.strip().lower() for cell in found[1]]
+    try:
+        header = _header(file, names, columns, delimiter)
+    except ItmkitError:
+        for _ in lines:  # what else is wrong with the file is reported too
+            pass
+        raise
+    used = [names[header.image], *dict.fromkeys(names[place] for place in header.captions)]
+    if used != ["image", "caption"] and columns == Columns(columns.delimiter):
+        notes.append(f"{file.name}: pictures are those of column {used[0]}, captions of {' and '.join(used[1:])}")
+    yield from _pair_rows(file, rows, header, quoted, problems)
 
 
 def what_table(file: Path, first: str) -> str | None:
@@ -83,16 +92,6 @@ def what_table(file: Path, first: str) -> str | None:
     return f"a table with the columns {image} and {', '.join(captions)}"
 
 
-@contextmanager
-def _long_cells() -> Iterator[None]:
-    """The limit of the csv module holds for the whole process; here it is ours."""
-    before = csv.field_size_limit(LONGEST_CELL)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
 def _guessed(file: Path, first: str, columns: Columns) -> str:
     """The delimiter with which the first line names the columns, else the one that cuts it into most cells."""
     tabs_first = sorted(_DELIMITERS, key=lambda delimiter: delimiter != "\t")
@@ -105,20 +104,15 @@ def _guessed(file: Path, first: str, columns: Columns) -> str:
     return max(candidates, key=lambda delimiter: len(cut[delimiter]))
 
 
-def _header(file: Path, names: list[str], columns: Columns, delimiter: str, problems: Problems) -> _Header:
+def _header(file: Path, names: list[str], columns: Columns, delimiter: str) -> _Header:
     image, captions = image_name(names, columns), caption_names(names, columns)
     missing = [] if image else [columns.image or "image"]
     missing += [] if captions else [" or ".join(columns.captions) or "caption"]
     if missing or image is None:
         shown = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}.get(delimiter, repr(delimiter))
         raise ItmkitError(
-            [
-                *problems.files,
-                *problems.damaged,
-                f"{file}: line 1: has no column {' and no column '.join(missing)}; found {names[:20]} between {shown}."
-                " The first line must name the columns; --image-column, --caption-column and --delimiter say which"
-                " they are",
-            ]
+            f"{file}: line 1: has no column {' and no column '.join(missing)}; found {names[:20]} between {shown}. The"
+            " first line must name the columns; --image-column, --caption-column and --delimiter say which they are"
         )
     repeated = [name for name in (image, "split", "labels") if names.count(name) > 1]
     if repeated:
@@ -132,7 +126,7 @@ def _header(file: Path, names: list[str], columns: Columns, delimiter: str, prob
     )
 
 
-def _token_rows(file: Path, lines: Sequence[Line], problems: Problems) -> Iterator[PairRow]:
+def _token_rows(file: Path, lines: Iterator[Line], problems: Problems) -> Iterator[PairRow]:
     for number, text in lines:
         place = f"{file}: line {number}"
         if found := _TOKEN.fullmatch(text):
@@ -141,7 +135,7 @@ def _token_rows(file: Path, lines: Sequence[Line], problems: Problems) -> Iterat
             problems.damaged.append(f"{place}: expected NAME#NUMBER, a tab and the caption, found {text[:60]!r}")
 
 
-def _plain_rows(lines: Sequence[Line], delimiter: str) -> Iterator[Row]:
+def _plain_rows(lines: Iterator[Line], delimiter: str) -> Iterator[Row]:
     """A row a line."""
     for number, text in lines:
         yield number, [_unquoted(cell.strip()) for cell in text.split(delimiter)]
@@ -155,26 +149,43 @@ def _unquoted(cell: str) -> str:
     return inside.replace('""', '"')
 
 
-def _quoted_rows(file: Path, lines: Sequence[Line], delimiter: str, folder: Path, problems: Problems) -> Iterator[Row]:
-    """Rows whose cells may be quoted. After a row that cannot be read, reading goes on in the next line."""
-    at = 0
-    while at < len(lines):
-        table = csv.reader((lines[n][1] + "\n" for n in range(at, len(lines))), delimiter=delimiter, strict=True)
-        begin = stop = at
+def _quoted_rows(file: Path, lines: Iterator[Line], delimiter: str, folder: Path, problems: Problems) -> Iterator[Row]:
+    """Rows whose cells may be quoted. After a row that cannot be read, reading goes on in the line after its first."""
+    again: deque[Line] = deque()  # lines that such a row had taken and that are read once more
+    of_row: list[Line] = []
+
+    def noted() -> Iterator[str]:
+        while line := again.popleft() if again else next(lines, None):
+            of_row.append(line)
+            yield line[1] + "\n"
+
+    table = csv.reader(noted(), delimiter=delimiter, strict=True)
+    while True:
         try:
-            for cells in table:
-                stop = at + table.line_num
-                if stop > begin + 1 and (row := _swallowed(cells, delimiter, folder)):
-                    raise csv.Error(f"the quoted cell holds what looks like another row, {row[:60]!r}")
-                yield lines[begin][0], cells
-                begin = stop
-            return
+            cells = _next_row(table)
+            if cells is None:
+                return
+            if len(of_row) > 1 and (row := _swallowed(cells, delimiter, folder)):
+                raise csv.Error(f"the quoted cell holds what looks like another row, {row[:60]!r}")
+            yield of_row[0][0], cells
+            of_row.clear()
         except csv.Error as error:
-            stop = max(stop, begin + 1, at + table.line_num)
-            opened = next((n for n in range(begin, stop) if lines[n][1].count('"') % 2), begin)
+            opened = next((number for number, text in of_row if text.count('"') % 2), of_row[0][0])
             what = f"not a readable table: {_in_words(error)}; a quote inside a quoted cell is written twice"
-            problems.damaged.append(f"{file}: line {lines[opened][0]}: {what}")
-            at = begin + 1
+            problems.damaged.append(f"{file}: line {opened}: {what}")
+            again.extendleft(reversed(of_row[1:]))
+            of_row.clear()
+            table = csv.reader(noted(), delimiter=delimiter, strict=True)
+
+
+def _next_row(table: Iterator[list[str]]) -> list[str] | None:
+    """The cells of the next row, None after the last. The limit of the csv module holds for the whole process, so it
+    is ours only for as long as a row is read."""
+    before = csv.field_size_limit(LONGEST_CELL)
+    try:
+        return next(table, None)
+    finally:
+        csv.field_size_limit(before)
 
 
 def _in_words(error: csv.Error) -> str:

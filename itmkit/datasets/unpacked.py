@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from itmkit.datasets.add import PAIRS, Adding
 from itmkit.datasets.draft import Draft
-from itmkit.datasets.pair_drafts import PICTURE_ENDINGS, drafts_of, rows_of_each
+from itmkit.datasets.pair_drafts import PICTURE_ENDINGS, drafts_of
 from itmkit.datasets.pair_rows import PairRow
 from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.skip import Problems, Skip
@@ -78,11 +78,11 @@ def prepare_packed(
     """
     adding = Adding.to(workspace, PAIRS) if add else None
     problems, notes = Problems(), list[str]()
-    found, unreadable = rows_of_each(files, lambda file: rows(file, problems))
-    drafts = [] if unreadable else drafts_of(files, found, workspace.root, None, problems, notes)
+    drafts = drafts_of(files, lambda file: rows(file, problems), workspace.root, None, problems, notes)
+    problems.check_readable(skip)
     told, _ = problems.divided(skip)
-    if unreadable or told:
-        raise ItmkitError([*told, *unreadable])
+    if told:
+        raise ItmkitError(told)
     unpacked = Unpacked(workspace)
     try:
         _unpack(drafts, files, pictures, unpacked, progress)

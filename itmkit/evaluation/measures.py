@@ -20,7 +20,7 @@ from itmkit.evaluation.trec import Answers, Trec, check_trec
 from itmkit.relevance.coco_ids import coco_ids
 from itmkit.relevance.judgements import Judged, read_judgements
 from itmkit.relevance.ranking import Ranking, cmc, image_queries, r1_by_label, text_queries
-from itmkit.relevance.ratings import Kind, agreement, read_ratings, scores_of
+from itmkit.relevance.ratings import Kind, Ratings, agreement, read_ratings, scores_of
 from itmkit.relevance.relevance import Listed, Relevance, SharedLabels
 from itmkit.scoring.metrics import QueryRanks
 from itmkit.scoring.stored import Scores
@@ -48,7 +48,8 @@ class Wanted:
         labels: retrieval by category, and R@1 of every label.
         judgements: the folder of ECCV-Caption's ground truth (COCO); coco_captions, scan_order: how captions are
             found in it, see `itmkit.relevance.coco_ids`.
-        ratings: {"expert": file, "crowdflower": file} of Flickr8k; tokens: Flickr8k.token.txt.
+        ratings: {"expert": file, "crowdflower": file} of Flickr8k, {"cxc": file} of Crisscrossed Captions; tokens:
+            Flickr8k.token.txt.
         rerank: what search finds that lets the matcher score so many candidates only; 0: not asked for.
     """
 
@@ -128,10 +129,16 @@ class Measures:
         self._judged: dict[str, tuple[Relevance, Relevance]] = {}
         if wanted.judgements is not None:
             self._read_judgements(wanted.judgements, images, len(image_of))
-        self._ratings = {}
+        self._ratings: dict[Kind, Ratings] = {}
+        problems: list[str] = []
         for kind, file in wanted.ratings.items():
-            self._ratings[kind] = read_ratings(file, kind, images, tokens=wanted.tokens)
-            self.notes += self._ratings[kind].notes()
+            try:
+                self._ratings[kind] = read_ratings(file, kind, images, tokens=wanted.tokens)
+                self.notes += self._ratings[kind].notes()
+            except ItmkitError as error:
+                problems += error.problems
+        if problems:
+            raise ItmkitError(problems)
 
     def _read_judgements(self, folder: Path, images: Sequence[ImageRecord], captions: int) -> None:
         ids = coco_ids(images, folder, captions=self.wanted.coco_captions, in_order=self.wanted.scan_order)

@@ -3,8 +3,9 @@
 image_id image_w image_h num_boxes boxes features                             (bottom-up attention)
 img_id img_h img_w objects_id objects_conf attrs_id attrs_conf num_boxes boxes features               (LXMERT)
 
-VinVL's files have other fields (`vinvl_lines.py`). A line may have megabytes, and a file tens of gigabytes. Files are
-read line by line once, to check them and to note where each picture lies, and then by seeking.
+VinVL's files have other fields (`vinvl_lines.py`), and labels in a file of their own (`vinvl_labels.py`). A line may
+have megabytes, and a file tens of gigabytes. Files are read line by line once, to check them and to note where each
+picture lies, and then by seeking.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from itmkit.import_features.tsv_lines import (
     may_be_float16,
     parse_line,
 )
+from itmkit.import_features.vinvl_labels import VinvlLabels, has_no_objects, is_of_labels
 from itmkit.import_features.vinvl_lines import VINVL, VinvlNames, parse_vinvl_line
 from itmkit.progress import Progress
 
@@ -58,7 +60,9 @@ class BottomUpFiles:
     seems_float16: bool = False  # though read as float32
     repeated: int = 0
     damaged: list[dict[str, str]] = field(default_factory=list)
+    unlabelled: int = 0  # pictures of which the files of labels say nothing
     names: VinvlNames = field(default_factory=VinvlNames)  # of VinVL's objects
+    labels: VinvlLabels | None = None  # what they are, where other files say it
 
     @property
     def extras(self) -> tuple[str, ...]:
@@ -66,7 +70,8 @@ class BottomUpFiles:
         if self.form == "bottom-up" or (self.form == "vinvl" and not self.vocabulary):
             return ("boxes", "sizes")
         if self.form == "vinvl":
-            return ("boxes", "sizes", "scores", "tags")
+            scored = self.labels is None or self.labels.scored
+            return ("boxes", "sizes", *(["scores"] if scored else []), "tags")
         return ("boxes", "sizes", "scores", *(["tags", "attributes"] if self.vocabulary else []))
 
     def read(self, place: int) -> RegionSet:
@@ -86,7 +91,10 @@ class BottomUpFiles:
     def parse(self, line: bytes) -> tuple[str, RegionSet]:
         """(picture's id, its regions) of a line of these files. Raises WrongLine."""
         if self.form == "vinvl":
-            return parse_vinvl_line(line, self.names, self.dtype)
+            key, found = parse_vinvl_line(line, self.names, self.dtype)
+            if self.labels is not None:
+                self.labels.add_to(key, found)
+            return key, found
         return parse_line(line, FORMS[self.form], self.vocabulary if self.form == "lxmert" else None, self.dtype)
 
     def place_of(self, place: int) -> tuple[Path, str, str]:
@@ -121,6 +129,8 @@ def check_bottom_up(
     """
     findings = Findings(skip_damaged=skip_damaged)
     forms = {path: form for path in paths if (form := _form(path, findings)) is not None}
+    of_labels = [path for path, form in forms.items() if form == "labels"]
+    forms = {path: form for path, form in forms.items() if form != "labels"}
     if len(set(forms.values())) > 1:
         first = next(iter(forms))
         for path in (path for path, form in forms.items() if form != forms[first]):
@@ -130,6 +140,8 @@ def check_bottom_up(
         path = without_ids[0]
         findings.add(path, "holds no ids of objects, so --vocabulary names nothing; leave it out")
     files = BottomUpFiles(next(iter(forms.values()), "bottom-up"), vocabulary, dtype=dtype)
+    if of_labels:
+        files.labels = _labels(of_labels, files, findings)
     check = _Check(files, findings)
     with progress.task("check", sum(path.stat().st_size >> 20 for path in forms), unit="MiB") as advance:
         for path, form in forms.items():
@@ -137,6 +149,9 @@ def check_bottom_up(
                 _check_file(path, check, advance)
     files.leave_out(odd_units(check.units, findings, files.place_of))
     files.seems_float16 = check.halves > len(files.ids) // 2
+    if files.labels is not None:
+        files.digests |= files.labels.digests
+        files.unlabelled = sum(key not in files.labels.lines for key in files.ids)
     files.shares, files.damaged = check.units.shares, findings.damaged
     if files.names.tables["tags"]:
         files.vocabulary = files.names.tables
@@ -148,8 +163,19 @@ def check_bottom_up(
     return files
 
 
+def _labels(paths: Sequence[Path], files: BottomUpFiles, findings: Findings) -> VinvlLabels:
+    """Reads the files of labels that go with those of features."""
+    labels = VinvlLabels(files.names)
+    for path in paths:
+        if files.form == "vinvl":
+            labels.check(path, findings)
+        else:
+            findings.add(path, "holds labels without features; name VinVL's features.tsv as well")
+    return labels
+
+
 def _form(path: Path, findings: Findings) -> str | None:
-    """Which of the three kinds a file is, by the fields of its first row."""
+    """Which of the three kinds a file is, or whether it has VinVL's labels, by the fields of its first row."""
     if not path.is_file():
         findings.add(path, "is not a regular file" if path.exists() else "no such file")
         return None
@@ -157,9 +183,12 @@ def _form(path: Path, findings: Findings) -> str | None:
         findings.add(path, why)
         return None
     with open(path, "rb") as file:
-        fields = file.readline(LONGEST_LINE).count(b"\t") + 1
+        first = file.readline(LONGEST_LINE)
+        while first and has_no_objects(first):  # which says nothing about the others
+            first = file.readline(LONGEST_LINE)
+    fields = first.count(b"\t") + 1
     if fields in VINVL:
-        return "vinvl"
+        return "labels" if is_of_labels(first) else "vinvl"
     form = next((form for form, names in FORMS.items() if len(names) == fields), None)
     if form is None:
         expected = f"{len(BOTTOM_UP)} (bottom-up), {len(LXMERT)} (LXMERT) or 2 or 3 (VinVL)"

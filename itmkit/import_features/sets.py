@@ -59,6 +59,8 @@ def import_bottom_up(
         notes.append(f"the features may be float16: as float32 they are {files.dim} tiny numbers; see --dtype float16")
     if files.form == "lxmert" and names is None:
         notes.append("ids of objects and attributes are left out: --vocabulary DIR would name them")
+    if files.unlabelled:
+        notes.append(f"the files of labels say nothing of {files.unlabelled:,} pictures, whose regions have no tags")
     settings = {"layout": files.form, "vocabulary": digest(names) if names is not None else None}
     settings |= {"dtype": dtype} if dtype != "float32" else {}
     places: dict[str, Any] = {"paths": [str(path.resolve()) for path in paths]}

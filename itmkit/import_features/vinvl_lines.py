@@ -61,13 +61,19 @@ def parse_vinvl_line(line: bytes, names: VinvlNames, dtype: FeatureType = "float
     if isinstance(found, dict) and isinstance(found.get("features"), str):
         count = _whole(found, "num_boxes")
         return key, _appended(found["features"].encode("ascii", "replace"), count, dtype)
-    objects = found.get("objects") if isinstance(found, dict) else found
-    if not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
-        raise WrongLine("neither `features` nor a list `objects` in its JSON")
+    objects = objects_of(found)
     width = height = UNKNOWN
     if isinstance(found, dict) and {"image_w", "image_h"} & found.keys():
         width, height = _whole(found, "image_w"), _whole(found, "image_h")
     return key, _of_objects(objects, width, height, names, dtype)
+
+
+def objects_of(found: Any) -> list[dict[str, Any]]:
+    """The objects of a line's JSON, which is a list of them or has one."""
+    objects = found.get("objects") if isinstance(found, dict) else found
+    if not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
+        raise WrongLine("neither `features` nor a list `objects` in its JSON")
+    return objects
 
 
 def split_appended(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -104,17 +110,16 @@ def _of_objects(
     objects: list[dict[str, Any]], width: int, height: int, names: VinvlNames, dtype: FeatureType
 ) -> RegionSet:
     if objects and not any("feature" in one for one in objects):
-        raise WrongLine("labels without features (a labels.tsv?); name features.tsv or the predictions with `feature`")
+        raise WrongLine("labels without features (a labels.tsv?); labels stand in a file of their own")
     rows, boxes, scores, tags = [], [], [], []
     for one in objects:
         text, rect = one.get("feature"), one.get("rect")
-        numbers = rect if isinstance(rect, list) and len(rect) == 4 else []
-        if not isinstance(text, str) or not all(_is_number(value) for value in numbers) or not numbers:
+        if not isinstance(text, str) or not four_numbers(rect):
             raise WrongLine("an object without `feature` (base64) or `rect` (four numbers)")
         rows.append(_numbers(text, dtype))
-        boxes.append(numbers)
+        boxes.append(rect)
         score = one.get("conf")
-        scores.append(float(score) if _is_number(score) else 0.0)
+        scores.append(float(score) if is_number(score) else 0.0)
         tags.append(names.number(one["class"]) if isinstance(one.get("class"), str) else -1)
     if len({len(row) for row in rows}) > 1:
         raise WrongLine("objects whose features have different lengths")
@@ -137,10 +142,14 @@ def _numbers(text: str, dtype: FeatureType) -> np.ndarray:
 
 def _whole(found: Mapping[str, Any], name: str) -> int:
     value = found.get(name)
-    if not _is_number(value) or int(value) != value or not 0 <= value < 1 << 30:
+    if not is_number(value) or int(value) != value or not 0 <= value < 1 << 30:
         raise WrongLine(f"{name} is {str(value)[:20]!r}, a whole number is needed")
     return int(value)
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
+def four_numbers(value: Any) -> TypeGuard[list[float]]:
+    return isinstance(value, list) and len(value) == 4 and all(is_number(one) for one in value)
+
+
+def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9

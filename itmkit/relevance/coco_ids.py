@@ -19,7 +19,7 @@ import numpy as np
 
 from itmkit.caption_text import evenly_spelled
 from itmkit.dataset import ImageRecord
-from itmkit.datasets.fields import integer_or_string, list_of_objects, string
+from itmkit.datasets.fields import integer_or_string, objects_in, string
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json
 
@@ -96,14 +96,10 @@ def _by_text(images: Sequence[ImageRecord], numbers: Sequence[int], files: Seque
     wanted = set(numbers) - {UNKNOWN}
     found: dict[tuple[int, str], list[int]] = {}
     for file in files:
-        for place, entry in list_of_objects(read_json(file), "annotations", str(file), problems):
-            id, image = (integer_or_string(entry, key, place, problems) for key in ("id", "image_id"))
-            text = string(entry, "caption", place, problems)
-            if id.isdecimal() and image.isdecimal():
-                if int(image) in wanted:
-                    found.setdefault((int(image), _plain(text)), []).append(int(id))
-            elif id and image:
-                problems.append(f"{place}: id {id!r} and image_id {image!r} are not COCO's numbers")
+        try:
+            _add_ids(file, wanted, found, problems)
+        except ItmkitError as error:
+            problems += error.problems
     names = ", ".join(map(str, files))
     if not wanted:
         problems.append(
@@ -122,6 +118,18 @@ def _by_text(images: Sequence[ImageRecord], numbers: Sequence[int], files: Seque
         for caption in image.captions
     ]
     return CocoIds(np.array(numbers, np.int64), np.array(captions, np.int64), f"image and text in {names}")
+
+
+def _add_ids(file: Path, wanted: set[int], found: dict[tuple[int, str], list[int]], problems: list[str]) -> None:
+    """Adds the annotation ids of the wanted images' captions, by image and text."""
+    for place, entry in objects_in(file, "annotations", problems):
+        id, image = (integer_or_string(entry, key, place, problems) for key in ("id", "image_id"))
+        text = string(entry, "caption", place, problems)
+        if id.isdecimal() and image.isdecimal():
+            if int(image) in wanted:
+                found.setdefault((int(image), _plain(text)), []).append(int(id))
+        elif id and image:
+            problems.append(f"{place}: id {id!r} and image_id {image!r} are not COCO's numbers")
 
 
 def _plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""How well a matcher's scores agree with people's ratings of image and caption: the judgements of Flickr8k.
+"""How well a matcher's scores agree with people's ratings of image and caption: those of Flickr8k and of COCO.
 
 ExpertAnnotations.txt        image, caption id, three ratings from 1 (unrelated) to 4 (describes it)
 CrowdFlowerAnnotations.txt   image, caption id, share of yes, number of yes, number of no
@@ -6,6 +6,8 @@ CrowdFlowerAnnotations.txt   image, caption id, share of yes, number of yes, num
 Columns are separated by tabs. The figures of the literature are tau-c over the experts' single ratings, each against
 the score of its pair, and tau-b over the shares of yes. The experts' 158 pairs whose caption is one of the image's
 own are left out there (they are the references of the metrics compared), those of CrowdFlower are not.
+
+`crisscrossed.py` reads the ratings of Crisscrossed Captions, for which tau-b is reported.
 """
 
 from __future__ import annotations
@@ -21,12 +23,18 @@ from itmkit.caption_text import evenly_spelled
 from itmkit.dataset import ImageRecord, image_of_captions
 from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
+from itmkit.relevance import crisscrossed
 from itmkit.relevance.kendall import concordance
 from itmkit.scoring.stored import Scores
 
-Kind = Literal["expert", "crowdflower"]
-KEEPS_OWN = {"expert": False, "crowdflower": True}  # as the literature does
+Kind = Literal["expert", "crowdflower", "cxc"]
+KEEPS_OWN = {"expert": False, "crowdflower": True, "cxc": True}  # as the literature does
 COLUMNS = 5
+_ADVICE = {
+    "cxc": f" {crisscrossed.ADVICE}",
+    "tokens": "",
+    "none": " Name Flickr8k.token.txt where the captions have other ids",
+}
 LOWEST, HIGHEST = 1, 4  # ratings of an expert
 
 
@@ -61,7 +69,7 @@ class Ratings:
 @dataclass(frozen=True)
 class Agreement:
     """Kendall's tau of scores and ratings, over `ratings` of `pairs`. `reported` is what the literature reports: tau-c
-    for the experts, tau-b for CrowdFlower."""
+    for the experts, tau-b for CrowdFlower (and here for Crisscrossed Captions)."""
 
     kind: Kind
     tau_b: float
@@ -85,7 +93,8 @@ def read_ratings(
     """Reads a file of ratings and finds its images and captions in a data set.
 
     An image is found by its id or file name, with or without ending. A caption `name.jpg#2` is found by that id
-    (`prepare flickr8k`, `import-features scan`), or, with `tokens`, by its image and its text.
+    (`prepare flickr8k`, `import-features scan`), or, with `tokens`, by its image and its text. Those of Crisscrossed
+    Captions are found by COCO's numbers.
 
     Args:
         images: those of the data set or of a split; places count within them.
@@ -96,19 +105,24 @@ def read_ratings(
         ItmkitError: with everything that is wrong with the file, or it is about none of these images and captions.
     """
     problems: list[str] = []
-    rows = list(_rows(file, kind, problems))
+    said_own: set[tuple[str, str]] = set()
+    rows = list(crisscrossed.rows(file, said_own, problems) if kind == "cxc" else _rows(file, kind, problems))
     if problems:
         raise ItmkitError(problems)
-    image_at, caption_at = _image_places(images), _caption_places(images, tokens)
+    if kind == "cxc":
+        image_at, caption_at = crisscrossed.image_places(images), crisscrossed.caption_places(images)
+    else:
+        image_at, caption_at = _image_places(images), _caption_places(images, tokens)
     owner = image_of_captions(images)
-    image = np.array([image_at.get(_stem(name), -1) for name, _, _ in rows], np.int64)
-    caption = np.array([caption_at.get(_caption_key(key), -1) for _, key, _ in rows], np.int64)
+    crisscrossed.check_ids(file, said_own, image_at, caption_at, owner)
+    image = np.array([image_at.get(name, -1) for name, _, _ in rows], np.int64)
+    caption = np.array([caption_at.get(key, -1) for _, key, _ in rows], np.int64)
     known = (image >= 0) & (caption >= 0)
     if not known.any():
         raise ItmkitError(
             f"{file}: none of its {len(rows):,} pairs is among these {len(images):,} images: {(image >= 0).sum():,} of"
             f" the images and {(caption >= 0).sum():,} of the captions (such as {rows[0][1] if rows else ''}) are."
-            + ("" if tokens else " Name Flickr8k.token.txt where the captions have other ids")
+            + _ADVICE["cxc" if kind == "cxc" else "tokens" if tokens else "none"]
         )
     keep = KEEPS_OWN[kind] if keep_own is None else keep_own
     own = known.copy()
@@ -175,7 +189,7 @@ def _rows(file: Path, kind: Kind, problems: list[str]) -> Iterator[tuple[str, st
             continue
         cells = [cell.strip() for cell in line.split("\t")]
         values = None
-        if len(cells) == COLUMNS and cells[0] and _caption_key(cells[1])[0]:
+        if len(cells) == COLUMNS and cells[0] and _caption_key(cells[1]):
             values = _expert(cells[2:]) if kind == "expert" else _share_of_yes(cells[2:])
         image, caption = cells[0], cells[1] if len(cells) > 1 else ""
         if values is None:
@@ -189,7 +203,7 @@ def _rows(file: Path, kind: Kind, problems: list[str]) -> Iterator[tuple[str, st
             )
         else:
             seen[image, caption] = number
-            yield image, caption, values
+            yield _stem(image), _caption_key(caption), values
 
 
 def _expert(cells: Sequence[str]) -> tuple[float, ...] | None:
@@ -216,10 +230,10 @@ def _stem(name: str) -> str:
     return stem if dot and ending.lower() in ("jpg", "jpeg", "png") else name
 
 
-def _caption_key(id: str) -> tuple[str, str]:
-    """("name", "2") of name.jpg#2; ("", "") of anything else."""
+def _caption_key(id: str) -> str:
+    """name#2 of name.jpg#2; nothing of anything else."""
     name, mark, number = id.rpartition("#")
-    return (_stem(name), str(int(number))) if mark and name and number.isdecimal() else ("", "")
+    return f"{_stem(name)}#{int(number)}" if mark and name and number.isdecimal() else ""
 
 
 def _image_places(images: Sequence[ImageRecord]) -> dict[str, int]:
@@ -230,22 +244,22 @@ def _image_places(images: Sequence[ImageRecord]) -> dict[str, int]:
     return places
 
 
-def _caption_places(images: Sequence[ImageRecord], tokens: Path | None) -> dict[tuple[str, str], int]:
-    """{(name, number): the caption's place among all}, by the captions' ids or by the text of the token file."""
+def _caption_places(images: Sequence[ImageRecord], tokens: Path | None) -> dict[str, int]:
+    """{name#number: the caption's place among all}, by the captions' ids or by the text of the token file."""
     captions = [(place, caption) for place, image in enumerate(images) for caption in image.captions]
     if tokens is None:
-        return {key: at for at, (_, caption) in enumerate(captions) if (key := _caption_key(caption.id))[0]}
+        return {key: at for at, (_, caption) in enumerate(captions) if (key := _caption_key(caption.id))}
     by_text: dict[tuple[int, str], list[int]] = {}
     for at, (place, caption) in enumerate(captions):
         by_text.setdefault((place, " ".join(evenly_spelled(caption.text).split())), []).append(at)
     problems: list[str] = [] if tokens.is_file() else [f"{tokens}: no such file"]
     image_at = _image_places(images)
-    found: dict[tuple[str, str], int] = {}
+    found: dict[str, int] = {}
     for number, line in utf8_lines(tokens, problems) if not problems else ():
         id, tab, text = line.partition("\t")
         key = _caption_key(id.strip())
-        if tab and key[0]:
-            same = by_text.get((image_at.get(key[0], -1), " ".join(evenly_spelled(text).split())))
+        if tab and key:
+            same = by_text.get((image_at.get(key.rpartition("#")[0], -1), " ".join(evenly_spelled(text).split())))
             if same:
                 found[key] = same.pop(0) if len(same) > 1 else same[0]
         elif line.strip():

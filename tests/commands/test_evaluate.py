@@ -139,7 +139,7 @@ def test_rows_of_papers_that_do_not_compare_stand_below() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--ratings", "experts=x"], "--ratings experts=x: is written expert=FILE or crowdflower=FILE"),
+        (["--ratings", "experts=x"], "--ratings experts=x: is written expert=FILE or crowdflower=FILE or cxc=FILE"),
         (["--labels"], "the images of this split have no labels"),
         (["--judgements", "nowhere"], "original_caption_to_image.json"),
         (["--run", "seed1", "--against", "seed1"], "named twice"),

@@ -157,3 +157,31 @@ def test_an_instance_without_a_category_is_reported_not_fatal(tmp_path: Path) ->
         "annotations[1]: 'category_id' is missing (--skip-damaged leaves such records out)",
         "annotations[2]: 'category_id' is missing",
     ]
+
+
+def test_all_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    good = captions_file(tmp_path, "captions_train2017.json", [5])
+    good.write_text(good.read_text().replace('"caption 0', '1, "x": "caption 0'))
+    others = {
+        "captions_val2017.json": '{"images": [',
+        "captions_test2017.json": "[]",
+        "instances.json": '{"categories": 1}',
+    }
+    for name, text in others.items():
+        (tmp_path / name).write_text(text)
+    captions, instances = [good, *(tmp_path / name for name in list(others)[:2])], tmp_path / "instances.json"
+    with pytest.raises(ItmkitError) as caught:
+        prepare_coco(Workspace(tmp_path / "work"), captions, images=tmp_path, instances=[instances])
+    told = [problem.removeprefix(f"{tmp_path}/").partition(" (--skip")[0] for problem in caught.value.problems]
+    assert told == [
+        "captions_train2017.json: annotations[0]: 'caption' is 1, not a string",
+        "captions_val2017.json: line 1, column 13: not JSON (Expecting value)",
+        "captions_test2017.json: not a JSON object",
+        "instances.json: 'categories' is no list",
+    ]
+    with pytest.raises(ItmkitError) as caught:
+        prepare_coco(Workspace(tmp_path / "work"), [tmp_path / "a.json", tmp_path / "b.json"], images=tmp_path)
+    assert [problem.removeprefix(f"{tmp_path}/") for problem in caught.value.problems] == [
+        "a.json: no such file",
+        "b.json: no such file",
+    ]

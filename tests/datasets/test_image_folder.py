@@ -9,7 +9,7 @@ import pytest
 
 from itmkit.datasets.image_folder import _pair_rows, prepare_image_folder, prepare_pairs
 from itmkit.datasets.pair_rows import USUAL_COLUMNS, Columns
-from itmkit.datasets.parquet import parquet_rows, prepare_parquet
+from itmkit.datasets.parquet import prepare_parquet
 from itmkit.datasets.skip import Problems, Skip
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
@@ -145,22 +145,6 @@ def test_parquet_that_is_refused(tmp_path: Path, work: Workspace) -> None:
         strict=True,
     ):
         assert part in told
-
-
-def test_memory_of_many_rows(tmp_path: Path) -> None:
-    schema = pyarrow.schema([("file_name", pyarrow.string()), ("caption", pyarrow.string())])
-    with parquet.ParquetWriter(tmp_path / "m.parquet", schema) as out:
-        for start in range(0, 10_000, 2_000):
-            rows = {"file_name": [f"{n}.jpg" for n in range(start, start + 2_000)], "caption": ["A dog."] * 2_000}
-            out.write_table(pyarrow.table(rows, schema))
-    tracemalloc.start()
-    try:
-        problems = Problems()
-        count = sum(1 for _ in parquet_rows(tmp_path / "m.parquet", None, USUAL_COLUMNS, problems, inside=False))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert count == 10_000 and peak < 5 << 20
 
 
 def test_memory_of_pairs(tmp_path: Path) -> None:

@@ -158,3 +158,9 @@ def test_what_is_refused_before_anything_is_scored(tmp_path: Path) -> None:
         Measures(Wanted(labels=True), plain, SPLIT)
     with pytest.raises(ItmkitError, match=r"original_caption_to_image\.json"):
         Measures(Wanted(judgements=tmp_path), records(), SPLIT)
+    with pytest.raises(ItmkitError) as caught:
+        Measures(Wanted(ratings={"expert": tmp_path / "e.txt", "cxc": tmp_path / "c.csv"}), records(), SPLIT)
+    assert [problem.rpartition("/")[2] for problem in caught.value.problems] == [
+        "e.txt: no such file",
+        "c.csv: no such file",
+    ]

@@ -75,8 +75,8 @@ def test_everything_wrong_with_the_caption_file(tmp_path: Path) -> None:
     with pytest.raises(ItmkitError) as caught:
         coco_ids([image("1", "x")], ground_truth(tmp_path), captions=[file])
     assert caught.value.problems == [
-        f"{file}: annotations[1]: not an object",
         f"{file}: annotations[0]: 'caption' is missing",
+        f"{file}: annotations[1]: not an object",
         f"{file}: annotations[2]: id 'x' and image_id '1' are not COCO's numbers",
     ]
 
