@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from itmkit.cache.name import SCAN_TEXT, vectors_cache, words_cache
 from itmkit.inputs.batch import ImageBatch, Sizes, TextBatch
@@ -207,6 +208,13 @@ class ResidualMLPs(nn.Module):
         for block in self.blocks:
             x = x + block(x)
         return l2norm(x)
+
+
+def led(tokens: Tensor, mask: Tensor, first: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(B', 1 + N, V), (B', 1 + N): the vectors `first` (B, V) before the tokens; B' is B, or 2 B views."""
+    assert first is not None
+    first = first.repeat(len(tokens) // len(first), 1)
+    return torch.cat([first[:, None], tokens], dim=1), functional.pad(mask, (1, 0), value=True)
 
 
 def most_attended(batch: ImageBatch, count: int) -> tuple[Tensor, Tensor]:
