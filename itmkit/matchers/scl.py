@@ -97,7 +97,7 @@ def needs(config: Config) -> Needs:
     if labels and config.alike_by == "tags":
         alike["labels_from"] = "regions"
     if config.inputs == "pooled":
-        return Needs(**alike, **vector_needs(config.vectors_cache))
+        return Needs(**alike, **vector_needs(config.vectors_cache, config.images))
     kind = word_needs("bert" if config.words == "bert" else "gru", config.words_cache)
     return Needs(images=config.images, **alike, **kind, **class_needs(config.class_vectors, config.words_cache))
 

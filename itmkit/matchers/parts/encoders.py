@@ -46,9 +46,19 @@ def class_problems(kind: ClassVectors, images: str) -> list[str]:
     return []
 
 
-def vector_needs(cache: str) -> dict[str, Any]:
-    """What reads one pooled vector a picture and one a caption, as arguments of `Needs`."""
-    return {"images": vectors_cache(cache, "images"), "vectors": vectors_cache(cache, "texts"), "words": False}
+def vector_needs(cache: str, images: str) -> dict[str, Any]:
+    """What reads one pooled vector a picture and one a caption, as arguments of `Needs`.
+
+    Args:
+        cache: the name in vectors-NAME; of captions, and of pictures where `images` names no cache of vectors.
+        images: vectors-NAME, the cache of pictures, and of captions where `cache` is left open.
+    """
+    pictures = images.removeprefix("vectors-") if images.startswith("vectors-") else cache
+    return {
+        "images": vectors_cache(pictures, "images"),
+        "vectors": vectors_cache(cache or pictures, "texts"),
+        "words": False,
+    }
 
 
 class RegionEncoder(nn.Module):
