@@ -47,8 +47,8 @@ class Needs:
         False  # vectors of pictures and captions are compared as they are, so one model must have made both
     )
     edges: bool = False  # dependency graphs
-    polar: bool = False  # where regions lie relative to each other
-    blocks: bool = False  # where regions lie in the picture
+    polar: bool = False  # where regions, or patches, lie relative to each other
+    blocks: bool = False  # where they lie in the picture
     tags: str | None = None  # frozen vectors of tag phrases ("words-bert/tags")
     attention: bool = False  # of [CLS] to each patch
     whole: bool = False  # the [CLS] vector of each picture
@@ -68,7 +68,7 @@ class Needs:
         names += [self.text] if not self.pooled or self.words or self.edges else []
         names += [name for name in (self.vectors, self.sentence) if name]
         names += ["regions", self.tags] if self.tags else []
-        names += ["graphs/images"] if self.polar or self.blocks else []
+        names += ["graphs/images"] if (self.polar or self.blocks) and not is_patches(self.images) else []
         names += ["graphs/texts"] if self.edges else []
         names += [self.labels_from] if self.labels_from else []
         return tuple(dict.fromkeys(names))
@@ -117,6 +117,14 @@ def missing(workspace: Workspace, needs: Needs, method: str, dataset: Dataset | 
         if is_patches(needs.images) and _done(workspace, "regions"):
             wanted = f"{workspace.cache(needs.images)} is missing"
             told = [f"{each}, or train with --images regions" if each.startswith(wanted) else each for each in told]
+        if "graphs/images" not in needs.caches:  # graphs of images would ask for regions, which are not read
+            trees = str(workspace.cache("graphs/texts"))
+            told = [
+                each.replace("`itmkit build-graphs`", "`itmkit build-graphs --only texts`")
+                if each.startswith(trees)
+                else each
+                for each in told
+            ]
         problems += told
     return problems + _two_spaces(workspace, needs)
 

@@ -66,14 +66,15 @@ def test_settings_of_each(workspace: Workspace) -> None:
 
 def test_what_methods_cannot_read_is_one_list(workspace: Workspace) -> None:
     pooled = "scl:inputs=pooled"
-    told = problems(workspace, ["chan", "scan", "mpsm", "pfan", "dual", pooled], images="regions,dino,lost")
+    told = problems(workspace, ["chan", "scan", "mpsm", "pfan", "glfn", "dual", pooled], images="regions,dino,lost")
     (lost,) = [problem for problem in told if "caches/lost is missing" in problem]
-    assert lost.startswith("chan:images=lost, scan:images=lost: ")
-    assert any(problem.startswith("mpsm:images=dino: ") and "--visual-kgid false" in problem for problem in told)
-    assert any(problem.startswith("pfan:images=dino: ") and "--positions false" in problem for problem in told)
+    assert lost.startswith("chan:images=lost, scan:images=lost, mpsm:images=lost, pfan:images=lost: ")
+    assert "glfn:images=dino: --images dino: tags are of regions; needs --tags false" in told
     assert any(problem.startswith("dual:images=regions: --images 'regions': pictures and captions") for problem in told)
     assert f"{pooled}:images=dino: --images dino: with these settings scl reads vectors-tiny/images" in told
-    assert not any(problem.startswith(("mpsm:images=regions", "pfan:images=regions")) for problem in told)
+    # These read where regions, or patches, lie.
+    both = tuple(f"{name}:images={cache}" for name in ("mpsm", "pfan") for cache in ("regions", "dino"))
+    assert not any(problem.startswith(both) for problem in told)
     assert problems(workspace, ["chan"], images="dino,a/b")[0].startswith("chan:images=a/b: --images 'a/b': regions, ")
 
 
