@@ -95,7 +95,7 @@ def _encoded_texts(
 
 
 def larger_tiles(tiles: Texts) -> Texts:
-    """The same captions in tiles of at least `VECTORS_TILE` (but the last), where each is one vector; else unchanged."""
+    """The same captions, where each is one vector in tiles of at least `VECTORS_TILE` (the last may have fewer)."""
     waiting: list[tuple[np.ndarray, Encoded]] = []
     for places, captions in tiles:
         if "vector" not in captions:
