@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from itmkit.cache import CacheReader, text_key
+from itmkit.cache import CacheReader, CacheWriter, text_key
 from itmkit.cache.tag_phrases import TagPhrases
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs, Needs
@@ -164,6 +164,20 @@ def test_a_caption_that_was_not_parsed(workspace: Workspace) -> None:
     workspace.dataset_path.write_text(lines.replace("left of", "right of"))
     with pytest.raises(ItmkitError, match=r"caches/text: no row for 4 of 8 ids"):
         opened(workspace)
+
+
+def test_vectors_of_two_models_have_no_common_space(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, train=4, val=1, test=1, vectors=True)
+    found = CacheReader.open(workspace.cache("vectors-tiny/images"))
+    made_by = replace(found.manifest.made_by, model={"id": "another"})
+    place, columns = workspace.cache("vectors-other/images"), found.columns
+    with CacheWriter.open(place, made_by=made_by, columns=columns, keys=found.ids) as writer, writer.shard(0) as out:
+        out.append(found.ids, {"vector": found.read_all("vector")})
+    texts = {"vectors": "vectors-tiny/texts", "words": False}
+    (told,) = missing(workspace, Needs(images="vectors-other/images", one_space=True, **texts), "dual")
+    assert "vectors-other/images and" in told and "different models" in told
+    assert not missing(workspace, Needs(images="vectors-other/images", **texts), "scl")
+    assert not missing(workspace, Needs(images="vectors-tiny/images", one_space=True, **texts), "dual")
 
 
 def test_regions_are_offered_where_patches_are_missing(workspace: Workspace) -> None:

@@ -112,7 +112,7 @@ def _show(found: Explanation, run: str) -> None:
             best = int(attention[number].argmax())
             row += [region_name(found.regions, best), f"{attention[number, best]:.3f}"]
         rows.append(row)
-    looks = ["looks at region", "weight"] if attention is not None else []
+    looks = [f"looks at {found.part}", "weight"] if attention is not None else []
     table(None, ["word", "importance", *looks], rows, right=["importance", "weight"])
     if attention is None:
         out.print("the method compares whole pictures with whole captions: no word looks at a region")

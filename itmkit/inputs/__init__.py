@@ -17,12 +17,23 @@ import numpy as np
 from itmkit.dataset import ImageRecord, image_of_captions
 from itmkit.inputs.batch import ImageBatch, Sizes, TextBatch
 from itmkit.inputs.images import ImageInputs
-from itmkit.inputs.needs import IMAGES, Needs, image_problems
+from itmkit.inputs.needs import IMAGES, WHOLE_IMAGES, Needs, image_problems, vector_problems
 from itmkit.inputs.texts import MAX_WORDS, TextInputs
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.workspace import Workspace
 
-__all__ = ["IMAGES", "MAX_WORDS", "ImageBatch", "Inputs", "Needs", "Sizes", "TextBatch", "image_problems"]
+__all__ = [
+    "IMAGES",
+    "MAX_WORDS",
+    "WHOLE_IMAGES",
+    "ImageBatch",
+    "Inputs",
+    "Needs",
+    "Sizes",
+    "TextBatch",
+    "image_problems",
+    "vector_problems",
+]
 
 
 class Inputs:

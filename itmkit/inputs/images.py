@@ -14,8 +14,10 @@ from itmkit.cache.name import CacheName
 from itmkit.cache.tag_phrases import TagPhrases
 from itmkit.dataset import ImageRecord, label_matrix
 from itmkit.errors import ItmkitError
+from itmkit.graphs import BLOCKS
 from itmkit.inputs.batch import ImageBatch
 from itmkit.inputs.needs import Needs
+from itmkit.inputs.places import places_of_patches
 from itmkit.workspace import Workspace
 
 
@@ -42,7 +44,7 @@ class ImageInputs:
                 " extract-patches` and train with --images patches, or with --class-vectors none or text"
             )
         self._graphs = self._graph_rows = None
-        if needs.polar or needs.blocks:
+        if "graphs/images" in needs.caches:
             self._graphs = CacheReader.open(workspace.cache("graphs/images"), stage="build-graphs")
             self._graph_rows = self._graphs.rows(ids)
             if needs.polar and "polar_rho" not in self._graphs.columns:
@@ -82,7 +84,8 @@ class ImageInputs:
         """The highest number of a block."""
         if not self.needs.blocks:
             return 0
-        assert self._graphs is not None
+        if self._graphs is None:  # patches
+            return BLOCKS**2
         return int(self._graphs.manifest.made_by.settings["blocks"]) ** 2
 
     @property
@@ -96,10 +99,13 @@ class ImageInputs:
         needs = self.needs
         wanted = {"count": "count" in self.cache.columns, "attention": needs.attention, "cls": needs.whole}
         read = {name: self.cache.read(name, rows) for name, is_wanted in wanted.items() if is_wanted}
-        if needs.polar:
-            read |= {name: self._graph(name, which) for name in ("polar_rho", "polar_theta")}
-        if needs.blocks:
-            read |= {name: self._graph(name, which) for name in ("blocks", "block_weights")}
+        if self._graphs is not None:
+            names = ["polar_rho", "polar_theta"] if needs.polar else []
+            names += ["blocks", "block_weights"] if needs.blocks else []
+            read |= {name: self._graphs.read(name, self._graph_rows[which]) for name in names}
+        elif needs.polar or needs.blocks:
+            boxes, sizes = self.cache.read("boxes", rows), self.cache.read("size", rows)
+            read |= places_of_patches(boxes, sizes, polar=needs.polar, blocks=needs.blocks)
         batch = image_batch(
             self.cache.read(self._feature, rows),
             read,
@@ -113,10 +119,6 @@ class ImageInputs:
                 f"{self.cache.folder}: the features of image {bad!r} hold NaN or infinity; extract it anew"
             )
         return batch
-
-    def _graph(self, column: str, which: np.ndarray) -> np.ndarray:
-        assert self._graphs is not None and self._graph_rows is not None
-        return self._graphs.read(column, self._graph_rows[which])
 
     def _tags(self, rows: np.ndarray) -> Tensor:
         """(Bi, R, V). Each distinct phrase has one stored vector; regions only say which phrase they have."""

@@ -12,7 +12,9 @@ from itmkit.errors import ItmkitError
 from itmkit.stages import require
 from itmkit.workspace import Workspace
 
-IMAGES = "vectors of an image: regions, or a cache of patches"  # of the setting `images` of every method that has it
+# Of the setting `images`, of methods that read parts of a picture, and of those that read one vector.
+IMAGES = "vectors of an image: regions, or a cache of patches"
+WHOLE_IMAGES = "vectors of pictures: vectors-NAME, a cache of embed; vectors = that of --vectors-cache"
 
 
 def image_problems(images: str) -> list[str]:
@@ -20,6 +22,17 @@ def image_problems(images: str) -> list[str]:
     if images == "regions" or is_patches(images):
         return []
     return [f"--images {images!r}: regions, patches or another cache of `itmkit extract-patches`"]
+
+
+def vector_problems(images: str) -> list[str]:
+    """What is wrong with the setting `images` of a method that reads one vector a picture."""
+    found = CacheName.known(f"{images}/images")
+    if images == "vectors" or (found is not None and found.kind == "vectors" and not found.is_open):
+        return []
+    return [
+        f"--images {images!r}: pictures and captions are compared as one model of `itmkit embed` sees them:"
+        " vectors-NAME, or vectors, those of --vectors-cache"
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +43,12 @@ class Needs:
     words: bool = True  # vocabulary numbers of the words
     text: str = "text"  # the cache whose words these are: those of a parser, or "text-scan", those of published code
     vectors: str | None = None  # frozen vectors of words ("words-bert/texts") or of captions ("vectors-clip/texts")
+    one_space: bool = (
+        False  # vectors of pictures and captions are compared as they are, so one model must have made both
+    )
     edges: bool = False  # dependency graphs
-    polar: bool = False  # where regions lie relative to each other
-    blocks: bool = False  # where regions lie in the picture
+    polar: bool = False  # where regions, or patches, lie relative to each other
+    blocks: bool = False  # where they lie in the picture
     tags: str | None = None  # frozen vectors of tag phrases ("words-bert/tags")
     attention: bool = False  # of [CLS] to each patch
     whole: bool = False  # the [CLS] vector of each picture
@@ -52,7 +68,7 @@ class Needs:
         names += [self.text] if not self.pooled or self.words or self.edges else []
         names += [name for name in (self.vectors, self.sentence) if name]
         names += ["regions", self.tags] if self.tags else []
-        names += ["graphs/images"] if self.polar or self.blocks else []
+        names += ["graphs/images"] if (self.polar or self.blocks) and not is_patches(self.images) else []
         names += ["graphs/texts"] if self.edges else []
         names += [self.labels_from] if self.labels_from else []
         return tuple(dict.fromkeys(names))
@@ -101,8 +117,30 @@ def missing(workspace: Workspace, needs: Needs, method: str, dataset: Dataset | 
         if is_patches(needs.images) and _done(workspace, "regions"):
             wanted = f"{workspace.cache(needs.images)} is missing"
             told = [f"{each}, or train with --images regions" if each.startswith(wanted) else each for each in told]
+        if "graphs/images" not in needs.caches:  # graphs of images would ask for regions, which are not read
+            trees = str(workspace.cache("graphs/texts"))
+            told = [
+                each.replace("`itmkit build-graphs`", "`itmkit build-graphs --only texts`")
+                if each.startswith(trees)
+                else each
+                for each in told
+            ]
         problems += told
-    return problems
+    return problems + _two_spaces(workspace, needs)
+
+
+def _two_spaces(workspace: Workspace, needs: Needs) -> list[str]:
+    """Why vectors of pictures and of captions have no common space; nothing where one of them is missing."""
+    if not needs.one_space or needs.vectors is None:
+        return []
+    names = (needs.images, needs.vectors)
+    made = [read_manifest(workspace.cache(name)) for name in names if not CacheName.of(name).is_open]
+    if len({str(manifest.made_by.model) for manifest in made if manifest is not None}) < 2:
+        return []
+    return [
+        f"{workspace.cache(needs.images)} and {workspace.cache(needs.vectors)} were made with different models, so that"
+        " their vectors have no common space; name caches of one model, or make both with one (`itmkit embed --force`)"
+    ]
 
 
 def the_one(workspace: Workspace, kind: Literal["words", "vectors"], setting: str) -> str:

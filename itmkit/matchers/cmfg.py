@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from itmkit.inputs import IMAGES, ImageBatch, Needs, Sizes, TextBatch, image_problems
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.blocks import blocks_by_length, computed_again, numbers_kept, numbers_of_a_block
-from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, most_attended, word_needs
+from itmkit.matchers.parts.encoders import Regions, WordEncoder, Words, most_attended, region_encoder, word_needs
 from itmkit.matchers.parts.norms import barrier, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import masked_mean
 
@@ -48,6 +48,7 @@ class Config:
     image_nodes: int = Field(
         default=0, ge=0, le=65_536, description="patches kept, those [CLS] attends to most; 0 = all"
     )
+    region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
     embed: int = Field(default=512, ge=1, le=65_536, description="d, size of a node")
     query: int = Field(default=64, ge=1, le=65_536, description="d_k, size of a query and of a key")
     words: Words = Field(default="bert", description="learned words, or frozen vectors with or without a GRU")
@@ -134,7 +135,7 @@ class Matcher(nn.Module):
     def __init__(self, config: Config, *, member: str, sizes: Sizes) -> None:
         super().__init__()
         self.config = config
-        self.regions = RegionEncoder(sizes.feature, config.embed, unit=config.unit_nodes)
+        self.regions = region_encoder(config.region_encoder, sizes.feature, config.embed, unit=config.unit_nodes)
         form = {"word": config.word, "embed": config.embed, "dropout": config.dropout, "unit": config.unit_nodes}
         self.words = WordEncoder(sizes, config.words, **form)  # type: ignore[arg-type]
         # The print writes W^k, but W_Q, W_K and e_uv without a k, after which "features of each node are updated".

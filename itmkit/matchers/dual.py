@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from itmkit.errors import ItmkitError
-from itmkit.inputs import ImageBatch, Needs, Sizes, TextBatch
+from itmkit.inputs import WHOLE_IMAGES, ImageBatch, Needs, Sizes, TextBatch, vector_problems
 from itmkit.matchers import Encoded, Stage
 from itmkit.matchers.parts.encoders import vector_needs
 from itmkit.matchers.parts.norms import l2norm
@@ -26,15 +26,20 @@ SUMMARY = "CLIP and other dual encoders as they are, untrained"
 class Config:
     """Settings of dual."""
 
+    images: str = Field(default="vectors", description=WHOLE_IMAGES)
     vectors_cache: str = Field(default="", description="NAME of caches/vectors-NAME")
 
 
 def needs(config: Config) -> Needs:
-    return Needs(**vector_needs(config.vectors_cache))
+    return Needs(one_space=True, **vector_needs(config.vectors_cache, config.images))
 
 
 def members(config: Config) -> dict[str, float]:
     return {"global": 1.0}
+
+
+def problems(config: Config, training: object) -> list[str]:
+    return vector_problems(config.images)
 
 
 def stages(config: Config, epochs: int) -> tuple[Stage, ...]:
@@ -45,8 +50,9 @@ class Matcher(nn.Module):
     def __init__(self, config: Config, *, member: str, sizes: Sizes) -> None:
         super().__init__()
         if sizes.feature != sizes.word_vector:
+            read = needs(config)
             raise ItmkitError(
-                f"caches/vectors-{config.vectors_cache}: a picture has {sizes.feature} numbers and a caption"
+                f"caches/{read.images}: a picture has {sizes.feature} numbers, and in caches/{read.vectors} a caption"
                 f" {sizes.word_vector}, so that they have no cosine; make both with one model (`itmkit embed --force`)"
             )
 

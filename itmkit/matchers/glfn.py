@@ -130,10 +130,8 @@ def problems(config: Config, training: object) -> list[str]:
         found.append(
             f"--compress false: is of frozen vectors that a GRU reads (bert+gru), not of --words {config.words}"
         )
-    if config.images != "regions":
-        change = [f"--{name} false" for name in ("tags", "positions") if getattr(config, name)]
-        if change:
-            found.append(f"--images {config.images}: tags and positions are of regions; needs {' '.join(change)}")
+    if config.images != "regions" and config.tags:
+        found.append(f"--images {config.images}: tags are of regions; needs --tags false")
     return found
 
 

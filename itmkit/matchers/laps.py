@@ -31,7 +31,16 @@ from itmkit.inputs import IMAGES, ImageBatch, Needs, Sizes, TextBatch, image_pro
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attention import FlatWords, cosines, gram, inverse_length
 from itmkit.matchers.parts.blocks import in_blocks
-from itmkit.matchers.parts.encoders import RegionEncoder, WordEncoder, Words, class_needs, class_problems, word_needs
+from itmkit.matchers.parts.encoders import (
+    Regions,
+    WordEncoder,
+    Words,
+    class_needs,
+    class_problems,
+    led,
+    region_encoder,
+    word_needs,
+)
 from itmkit.matchers.parts.norms import barrier, l2norm
 from itmkit.matchers.parts.pooling import masked_mean
 
@@ -46,6 +55,7 @@ class Config:
     class_vectors: Literal["none", "image"] = Field(
         default="none", description="image: the [CLS] vector of a picture is one more token"
     )
+    region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
     embed: int = Field(default=512, ge=1, le=65_536, description="D, size of the common space")
     words: Words = Field(default="bert", description="learned words, or frozen vectors with or without a GRU")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
@@ -99,7 +109,7 @@ class Matcher(nn.Module):
     def __init__(self, config: Config, *, member: str, sizes: Sizes) -> None:
         super().__init__()
         self.config = config
-        self.patches = RegionEncoder(sizes.feature, config.embed, unit=False)
+        self.patches = region_encoder(config.region_encoder, sizes.feature, config.embed, unit=False)
         self.words = WordEncoder(sizes, config.words, word=config.word, embed=config.embed, dropout=config.dropout)
         self.tokens = TokenWeights(config.embed, max(1, int(sizes.regions * config.aggregate * config.keep)))
 
@@ -111,15 +121,19 @@ class Matcher(nn.Module):
             R, R), "own" (Bi, R) cosines with the mean patch, "shares" (Bi, J, R) of each patch in each token, with its
             length, and with class vectors "class" (Bi, D).
         """
-        patches, mask = self.patches(batch.features, batch.mask), batch.mask
+        mask, whole = batch.mask, None
+        if self.config.class_vectors == "image":
+            together = self.patches(*led(batch.features, mask, batch.whole))
+            whole, patches = together[:, 0], together[:, 1:]
+        else:
+            patches = self.patches(batch.features, mask)
         nodes, length = l2norm(patches), patches.norm(dim=-1)
         encoded = {"nodes": nodes, "mask": mask, "length": length, "gram": gram(nodes)}
         mean = l2norm(masked_mean(patches, mask))
         encoded["own"] = (nodes @ mean.unsqueeze(-1)).squeeze(-1).detach()
         encoded["shares"] = self.tokens(patches, mask) * length.unsqueeze(1)
-        if self.config.class_vectors == "image":
-            assert batch.whole is not None
-            encoded["class"] = l2norm(self.patches.project(batch.whole))
+        if whole is not None:
+            encoded["class"] = l2norm(whole)
         return encoded
 
     def encode_texts(self, batch: TextBatch) -> Encoded:

@@ -119,11 +119,6 @@ def problems(config: Config, training: object) -> list[str]:
         found += ["--plain-start true measures by a bias: --similarity-bias true, or --plain-start false"]
     if config.spatial == "heads" and config.visual_kgid and config.embed % config.kernels:
         found += [f"--spatial heads: --kernels {config.kernels} must divide --embed {config.embed}"]
-    if config.images != "regions" and needs(config).polar:
-        found += [
-            f"--images {config.images}: polar coordinates are made of caches/regions alone (build-graphs); needs"
-            " --visual-kgid false"
-        ]
     return found
 
 

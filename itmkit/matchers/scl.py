@@ -33,9 +33,12 @@ from itmkit.inputs import IMAGES, MAX_WORDS, ImageBatch, Needs, Sizes, TextBatch
 from itmkit.matchers import Encoded, Loss, Stage, Triplet
 from itmkit.matchers.parts.encoders import (
     ClassVectors,
+    Regions,
     ResidualMLPs,
+    ResidualRegionEncoder,
     class_needs,
     class_problems,
+    led,
     vector_needs,
     word_needs,
 )
@@ -63,6 +66,7 @@ class Config:
     words: Literal["bert", "learned"] = Field(default="bert", description="frozen or learned vectors of words")
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     images: str = Field(default="patches", description=IMAGES)
+    region_encoder: Regions = Field(default="linear", description="of regions: a linear map, or an MLP beside it")
     class_vectors: ClassVectors = Field(
         default="none", description="sides whose class token begins as x_class plus the stored [CLS] vector"
     )
@@ -93,7 +97,7 @@ def needs(config: Config) -> Needs:
     if labels and config.alike_by == "tags":
         alike["labels_from"] = "regions"
     if config.inputs == "pooled":
-        return Needs(**alike, **vector_needs(config.vectors_cache))
+        return Needs(**alike, **vector_needs(config.vectors_cache, config.images))
     kind = word_needs("bert" if config.words == "bert" else "gru", config.words_cache)
     return Needs(images=config.images, **alike, **kind, **class_needs(config.class_vectors, config.words_cache))
 
@@ -127,6 +131,8 @@ def problems(config: Config, training: Any) -> list[str]:
     if config.inputs == "pooled":
         if config.class_vectors != "none":
             found.append(f"--class-vectors {config.class_vectors}: with --inputs pooled there is no class token")
+        if config.region_encoder != "linear":
+            found.append(f"--region-encoder {config.region_encoder}: with --inputs pooled there are no regions")
         return found
     if config.class_vectors in ("text", "both") and config.words == "learned":
         found.append(f"--class-vectors {config.class_vectors}: [CLS] of captions goes with --words bert")
@@ -149,6 +155,12 @@ def _word_entrance(sizes: Sizes, config: Config) -> nn.Module:
     embedding = nn.Embedding(sizes.vocabulary, config.width, padding_idx=0)
     nn.init.normal_(embedding.weight[1:], std=0.02)
     return embedding
+
+
+def _region_entrance(sizes: Sizes, config: Config) -> nn.Module:
+    if config.region_encoder == "linear":
+        return nn.Linear(sizes.feature, config.width)
+    return ResidualRegionEncoder(sizes.feature, config.width, unit=False)
 
 
 def within_modality(queries: Tensor, keys: Tensor, alike: Tensor, form: Form, temperature: float) -> Tensor:
@@ -179,13 +191,6 @@ def like_labels(images: ImageBatch, overlap: float) -> Tensor:
     return same | ((both >= overlap * either) & (both > 0))
 
 
-def _led(tokens: Tensor, mask: Tensor, first: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(B', 1 + N, V), (B', 1 + N): the vectors `first` (B, V) before the tokens; B' is B, or 2 B views."""
-    assert first is not None
-    first = first.repeat(len(tokens) // len(first), 1)
-    return torch.cat([first[:, None], tokens], dim=1), functional.pad(mask, (1, 0), value=True)
-
-
 class Matcher(nn.Module):
     def __init__(self, config: Config, *, member: str, sizes: Sizes) -> None:
         super().__init__()
@@ -202,7 +207,7 @@ class Matcher(nn.Module):
                 Transformer, width=config.width, layers=config.layers, heads=config.heads, dropout=config.dropout
             )
             text = transformer(_word_entrance(sizes, config), MAX_WORDS, led=bool(read.sentence))
-            image = transformer(nn.Linear(sizes.feature, config.width), sizes.regions, led=read.whole)
+            image = transformer(_region_entrance(sizes, config), sizes.regions, led=read.whole)
             self.encoders = nn.ModuleDict({"text": text, "image": image})
         self.maps = nn.ModuleDict({side: nn.Linear(size, config.embed, bias=False) for side, size in widths.items()})
         for shared in self.maps.values():
@@ -246,6 +251,9 @@ class Matcher(nn.Module):
             pairs = zip(self.backups[stage].parameters(), self.encoders[stage].parameters(), strict=True)
             for slow, fast in pairs:
                 slow.lerp_(fast, 1 - self.config.backup_decay)
+            # The statistics of a batch normalisation, which move slowly by themselves.
+            for mine, its in zip(self.backups[stage].buffers(), self.encoders[stage].buffers(), strict=True):
+                mine.copy_(its)
 
     def batch_loss(self, images: ImageBatch, texts: TextBatch, image_of: Tensor, stage: str) -> Loss | None:
         form, temperature = self.config.loss, self.config.contrast_temperature
@@ -284,13 +292,13 @@ class Matcher(nn.Module):
         return self._patches(features, kept, images.whole)
 
     def _patches(self, features: Tensor, mask: Tensor, whole: Tensor | None) -> tuple[Tensor, Tensor]:
-        return _led(features, mask, whole) if needs(self.config).whole else (features, mask)
+        return led(features, mask, whole) if needs(self.config).whole else (features, mask)
 
     def _tokens(self, texts: TextBatch) -> tuple[Tensor, Tensor]:
         learned = self.config.inputs == "words" and self.config.words == "learned"
         tokens = texts.words if learned else texts.vectors
         assert tokens is not None
-        return _led(tokens, texts.mask, texts.sentence) if needs(self.config).sentence else (tokens, texts.mask)
+        return led(tokens, texts.mask, texts.sentence) if needs(self.config).sentence else (tokens, texts.mask)
 
     # The contract of every matcher.
 

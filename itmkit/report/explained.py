@@ -152,12 +152,12 @@ def _words(matplotlib: Any, found: Explanation, picture: Image.Image | None, int
     for member, each in found.quantities.items():
         of = f" ({member})" if len(found.quantities) > 1 else ""
         if "entropy" in each:
-            blocks.append(sentence.heat_map(matplotlib, into, each["entropy"], regions, f"entropy{of}"))
+            blocks.append(sentence.heat_map(matplotlib, into, each["entropy"], regions, f"entropy{of}", found.part))
         elif {"words_to_regions", "regions_to_words"} <= each.keys():
             hears, heard = each["words_to_regions"], each["regions_to_words"]
-            blocks.append(sentence.edges(into, hears, heard, regions, crops_of(found, picture)))
+            blocks.append(sentence.edges(into, hears, heard, regions, crops_of(found, picture), part=found.part))
     if found.attention is not None and not has_boxes(found):
-        blocks.append(sentence.heat_map(matplotlib, into, found.attention, regions, "attention"))
+        blocks.append(sentence.heat_map(matplotlib, into, found.attention, regions, "attention", found.part))
     blocks.append(sentence.bars(into, found.importance, "importance"))
     for member, each in found.quantities.items():
         if "nodes" in each:

@@ -131,7 +131,9 @@ def bars(into: Columns, values: np.ndarray, says: str, *, height: float = 0.5) -
     return Block(height, draw)
 
 
-def heat_map(matplotlib: Any, into: Columns, values: np.ndarray, regions: Sequence[str], says: str) -> Block:
+def heat_map(
+    matplotlib: Any, into: Columns, values: np.ndarray, regions: Sequence[str], says: str, part: str = "region"
+) -> Block:
     """Regions below each other, words side by side: (L, R) values as colours, with a scale beside them."""
     count = values.shape[1]
     height = 0.115 * count if count <= 40 else 3.0
@@ -149,7 +151,7 @@ def heat_map(matplotlib: Any, into: Columns, values: np.ndarray, regions: Sequen
             axis.set_yticks(np.arange(count) + 0.5, labels, fontsize=SMALL)
             axis.tick_params(axis="y", length=0)
         else:
-            axis.set_ylabel("region")
+            axis.set_ylabel(part)
         scale = place(LEFT + into.width + 0.06, 0, 0.07, min(height, 1.2))
         axis.figure.colorbar(mesh, cax=scale)
         scale.set_title(says, fontsize=SMALL, loc="center", pad=2)
@@ -168,6 +170,7 @@ def edges(
     crops: Sequence[Image.Image | None],
     *,
     lines: float = 1.0,
+    part: str = "region",
 ) -> Block:
     """Words above and the most joined regions below, joined by lines: what each word hears of each region, and the
     other way round.
@@ -205,7 +208,7 @@ def edges(
             name = shown(region_name(regions, int(region)), max(2, int(room / LETTER / 0.75)))
             caption.text(0.5, 0.2, name, ha="center", va="bottom", fontsize=4.5, transform=caption.transAxes)
         _row_name(axis, "edges")
-        for height, says, colour in ((0.3, "word hears region", _HEARS), (0.18, "region hears word", _HEARD)):
+        for height, says, colour in ((0.3, f"word hears {part}", _HEARS), (0.18, f"{part} hears word", _HEARD)):
             axis.text(6 / 72 - LEFT, height, says, color=colour, fontsize=SMALL)
 
     return Block(lines + below, draw)

@@ -27,6 +27,7 @@ from itmkit.matchers import Encoded, as_matcher
 IMAGE_TILE = 32
 WORDS_TILE = 512  # words of a tile of captions: with 32 images, pair tensors of (32, 512, D) stay in the caches
 GPU_IMAGE_TILE, GPU_WORDS_TILE = 128, 4096  # enough work for each kernel
+VECTORS_TILE = 512  # captions of a tile that are one vector each: a product of matrices is the faster the larger it is
 ENCODE_TILES = 2  # tiles of captions that are encoded together; with more, each thread needs more memory
 AHEAD = 2  # tiles per thread that are read before they are needed
 
@@ -65,7 +66,21 @@ def encoded_texts(
     device: torch.device,
     in_order: InOrder,
 ) -> Texts:
-    """Encodes the captions of the given tiles (see `text_tiles`). A few tiles of one length are encoded together."""
+    """Encodes the captions of the given tiles (see `text_tiles`). A few tiles of one length are encoded together.
+
+    Where a caption is one vector, which has no length any more, tiles become larger ones (`larger_tiles`).
+    """
+    yield from larger_tiles(_encoded_texts(matcher, inputs, texts, tiles, device, in_order))
+
+
+def _encoded_texts(
+    matcher: nn.Module,
+    inputs: Inputs,
+    texts: np.ndarray,
+    tiles: Sequence[np.ndarray],
+    device: torch.device,
+    in_order: InOrder,
+) -> Texts:
     groups = []
     for _, same in groupby(tiles, key=lambda places: inputs.lengths[texts[places[0]]]):
         equal = list(same)
@@ -79,6 +94,25 @@ def encoded_texts(
             first += len(places)
 
 
+def larger_tiles(tiles: Texts) -> Texts:
+    """The same captions, where each is one vector in tiles of at least `VECTORS_TILE` (the last may have fewer)."""
+    waiting: list[tuple[np.ndarray, Encoded]] = []
+    for places, captions in tiles:
+        if "vector" not in captions:
+            yield places, captions
+            continue
+        waiting.append((places, captions))
+        if sum(len(some) for some, _ in waiting) >= VECTORS_TILE:
+            yield _together(waiting)
+            waiting = []
+    if waiting:
+        yield _together(waiting)
+
+
+def _together(tiles: Sequence[tuple[np.ndarray, Encoded]]) -> tuple[np.ndarray, Encoded]:
+    return np.concatenate([places for places, _ in tiles]), _joined([captions for _, captions in tiles])
+
+
 def score_tiles(
     matcher: nn.Module,
     images: Images,
@@ -90,31 +124,50 @@ def score_tiles(
 ) -> None:
     """Fills `out` (n_images, n_texts) with the scores of all tiles, and tells `advance` how many pairs are done.
 
+    Each tile fills columns that stand beside each other, and every row is put in order in the end: a tile's own columns
+    lie scattered over a row, and writing to them one by one takes as long as a product of vectors.
+
     Scores that are a product of one vector per image and one per text are always float32. That costs nothing, and
     rounded scores would be full of ties.
     """
 
     vectors = bool(images) and "vector" in images[0][1]
     if vectors:
-        images = [_joined(images)]
+        together = slice(images[0][0].start, images[-1][0].stop)
+        images = [(together, _joined([encoded for _, encoded in images]))]
+    order: list[np.ndarray] = []
 
-    def tile(places: np.ndarray, captions: Encoded) -> int:
+    def beside() -> Iterator[tuple[slice, Encoded]]:
+        first = 0
+        for places, captions in texts:
+            order.append(places)
+            yield slice(first, first + len(places)), captions
+            first += len(places)
+
+    def tile(columns: slice, captions: Encoded) -> int:
         for rows, regions in images:
             device = next(iter(regions.values())).device
             with products_in("float32" if vectors else precision, device):
                 scores = as_matcher(matcher).score(regions, captions)
-            out[rows, places] = scores.float().cpu().numpy()
-        return len(out) * len(places)
+            out[rows, columns] = scores.float().cpu().numpy()
+        return len(out) * (columns.stop - columns.start)
 
-    for pairs in in_order(tile, texts):
+    for pairs in in_order(tile, beside()):
         advance(pairs)
+    if not order:
+        return
+    column_of = np.argsort(np.concatenate(order), kind="stable")
+
+    def put_in_order(start: int) -> None:
+        rows = out[start : start + IMAGE_TILE]
+        rows[:] = np.take(rows, column_of, axis=1)
+
+    for _ in in_order(put_in_order, ((start,) for start in range(0, len(out), IMAGE_TILE))):
+        pass
 
 
-def _joined(images: Images) -> tuple[slice, Encoded]:
-    """All as one tile: where an image is one vector, scores are one product, which is the faster the larger it is."""
-    names = images[0][1]
-    together = {name: torch.cat([encoded[name] for _, encoded in images]) for name in names}
-    return slice(images[0][0].start, images[-1][0].stop), together
+def _joined(encoded: Sequence[Encoded]) -> Encoded:
+    return {name: torch.cat([each[name] for each in encoded]) for name in encoded[0]}
 
 
 @contextmanager

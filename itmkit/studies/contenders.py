@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from itmkit.cache import read_manifest
+from itmkit.cache.name import CacheName
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.protocols import images_of, protocol
 from itmkit.matchers import method
@@ -122,7 +123,7 @@ def checked(
 def _check_images(contender: Contender, config: RunConfig) -> None:
     """Raises ItmkitError where a contender reads something else than the images it is named after."""
     wanted, read = contender.settings.get("images"), method(config.method).needs(config.matcher).images
-    if wanted is not None and wanted != read:
+    if wanted is not None and wanted not in (read, read.partition("/")[0], CacheName.of(read).kind):
         raise ItmkitError(f"--images {wanted}: with these settings {config.method} reads {read}")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from itmkit.cache.name import SCAN_TEXT
+from itmkit.cache.name import SCAN_TEXT, is_patches
 from itmkit.caption_text import has_words
 from itmkit.errors import ItmkitError
 from itmkit.inputs import MAX_WORDS, Needs
@@ -65,6 +65,7 @@ class Explanation:
         quantities: member -> what `itmkit.matchers.explain` names, without regions that are not there.
         importance: (L,) by how much the score falls when the word is left out of the caption. It is measured, by
             scoring the caption again without the word, and so means the same for every method.
+        part: what a region is called: "region", or "patch" of a vision transformer.
     """
 
     image: str
@@ -77,6 +78,7 @@ class Explanation:
     size: tuple[int, int]
     quantities: dict[str, dict[str, np.ndarray]]
     importance: np.ndarray
+    part: str = "region"
 
     @property
     def attention(self) -> np.ndarray | None:
@@ -157,6 +159,7 @@ def explain(matcher: Scorer, image: AnyImage | EncodedImages, text: str) -> Expl
         size=(int(width), int(height)),
         quantities=quantities,
         importance=(scores[0] - scores[1:]).astype(np.float32),
+        part="patch" if is_patches(matcher.needs.images) else "region",
     )
 
 

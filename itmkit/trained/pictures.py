@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 
 from itmkit.cache.manifest import Manifest
-from itmkit.cache.name import CacheName
+from itmkit.cache.name import CacheName, is_patches
 from itmkit.cache.tag_phrases import region_names
 from itmkit.encode_text.alignment import Spans
 from itmkit.encode_text.encode import word_vectors
@@ -22,6 +22,7 @@ from itmkit.graphs import block_positions, polar_coordinates
 from itmkit.inputs.batch import ImageBatch
 from itmkit.inputs.images import image_batch
 from itmkit.inputs.needs import Needs
+from itmkit.inputs.places import places_of_patches
 from itmkit.models.hub import find_model, model_record
 from itmkit.pictures.decode import Decoder, Picture, Square, reduced
 from itmkit.pictures.load import ChangedImage, UnreadableImage
@@ -104,6 +105,9 @@ class NewPictures:
         return image_batch(rows.features, kept, tags=self._tags(rows) if needs.tags else None)
 
     def _graphs(self, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if is_patches(self._needs.images):
+            boxes, sizes = columns["boxes"], columns["size"]
+            return places_of_patches(boxes, sizes, polar=self._needs.polar, blocks=self._needs.blocks)
         settings = self._made.manifest("graphs/images").made_by.settings
         count = columns["count"]
         real = np.arange(columns["boxes"].shape[1]) < count[:, None]

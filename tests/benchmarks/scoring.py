@@ -9,7 +9,8 @@ run:
     engine    tiles as `itmkit.scoring.engine` scores them, everything encoded beforehand
     literal   `literal_scoring`: a loop over captions, shards of 128 x 128, D-vectors formed (on part of the pairs)
     floor     the products of matrices that the method cannot do without (`FLOPS`), at the speed of one large product
-              of the same type, measured in turn with the engine
+              of the same type, measured in turn with the engine; where images and captions are one vector each, the
+              bare product of these, written into a matrix
 
 Each is timed in turn, round after round, and its median round counts. The machine must be idle.
 """
@@ -29,7 +30,7 @@ import torch
 from itmkit.inputs import ImageBatch, Sizes, TextBatch
 from itmkit.machine.memory import keep_freed_memory
 from itmkit.matchers import Encoded, as_matcher, build, method, preset
-from itmkit.scoring.tiles import IMAGE_TILE, WORDS_TILE, InOrder, score_tiles, workers
+from itmkit.scoring.tiles import IMAGE_TILE, WORDS_TILE, InOrder, larger_tiles, score_tiles, workers
 from tests.benchmarks.literal_scoring import literal_scores
 
 REGIONS, FEATURE, VOCABULARY, VECTOR = 36, 512, 1000, 384
@@ -192,11 +193,14 @@ def measure(
         (int(length), select(captions, torch.from_numpy(lengths == length).nonzero()[:, 0], length))
         for length in np.unique(lengths)
     ]
-    columns = text_tiles([(length, parts.encode_texts(batch)) for length, batch in same])
+    columns = list(larger_tiles(text_tiles([(length, parts.encode_texts(batch)) for length, batch in same])))
     step = max(1, args.captions // LITERAL_CAPTIONS)
     some_images = {k: v[:LITERAL_IMAGES] for k, v in images.items()}
     some_texts = parts.encode_texts(select(captions, torch.arange(0, args.captions, step), int(lengths.max())))
     scores = np.empty((args.images, args.captions), np.float32)
+    if "vector" in images:
+        left, right = images["vector"], torch.cat([tile["vector"] for _, tile in columns]).T
+    bare = torch.empty(len(left), right.shape[1])
 
     def engine() -> None:
         score_tiles(matcher, rows, columns, scores, in_order, lambda pairs: None)
@@ -207,7 +211,7 @@ def measure(
     engine()
     reference = literal()
     difference = float(np.abs(scores[: len(reference), ::step] - reference.numpy()).max())
-    ways = {"engine": engine, "literal": literal, "product": lambda: left @ right}
+    ways = {"engine": engine, "literal": literal, "product": lambda: torch.mm(left, right, out=bare)}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(args.rounds):
         for way, run in ways.items():
@@ -219,7 +223,7 @@ def measure(
     usual = {way: float(np.median(values)) for way, values in seconds.items()}
     speed = scores.size / usual["engine"]
     loop = reference.numel() / usual["literal"]
-    rate = 2 * SIDE * SIDE * args.embed / usual["product"]
+    rate = 2 * bare.numel() * args.embed / usual["product"]
     floor = rate / FLOPS[name, member](float(lengths.mean()), args.embed, config)
     print(
         f"{name + ' ' + member:20}{speed:12,.0f}{loop:12,.0f}{speed / loop:7.1f}x{floor:12,.0f}"

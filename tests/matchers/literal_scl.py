@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.matchers.literal_mpsm import Vector, Weights, below, softmax, unit
+from tests.matchers.literal_mpsm import Vector, Weights, below, region_vectors, softmax, unit
 
 
 def linear(weights: Weights, x: Vector) -> Vector:
@@ -88,11 +88,18 @@ def represent(weights: Weights, config: Any, tokens: Any, places: list[int] | No
     enter = below(weights, "enter.")
     first: Vector | float = 0.0
     if isinstance(tokens, tuple):
-        first, tokens = linear(enter, tokens[0]), tokens[1]
+        first, tokens = entered(enter, tokens[0]), tokens[1]
     places = list(range(len(tokens))) if places is None else places
     if np.issubdtype(np.asarray(tokens).dtype, np.integer):
         return transformer(weights, config, [enter["weight"][word] for word in tokens], places)
-    return transformer(weights, config, [linear(enter, token) for token in tokens], places, first)
+    return transformer(weights, config, [entered(enter, token) for token in tokens], places, first)
+
+
+def entered(enter: Weights, token: Vector) -> Vector:
+    """A region, patch or word vector as W numbers: through a linear map, for regions also with an MLP beside it."""
+    if "weight" in enter:
+        return linear(enter, token)
+    return region_vectors(enter, token[None], normalised=False)[0]
 
 
 def score(weights: Weights, config: Any, regions: Any, words: Any) -> float:

@@ -7,7 +7,7 @@ import torch
 
 from itmkit.errors import ItmkitError
 from itmkit.matchers import stages
-from itmkit.matchers.dual import Config, Matcher, needs
+from itmkit.matchers.dual import Config, Matcher, needs, problems
 from tests.matchers import literal_mpsm as literal
 from tests.matchers.batches import POOLED, pooled_images, pooled_texts, take_images, take_texts
 
@@ -32,6 +32,27 @@ def test_nothing_is_trained() -> None:
     assert read.caches == ("vectors-clip/images", "vectors-clip/texts")
 
 
+@pytest.mark.parametrize(
+    ("images", "vectors_cache", "read"),
+    [
+        ("vectors-clip", "", ("vectors-clip/images", "vectors-clip/texts")),
+        ("vectors-large", "clip", ("vectors-large/images", "vectors-clip/texts")),
+        ("vectors", "", ("vectors-/images", "vectors-/texts")),  # open: the only one there is
+    ],
+)
+def test_images_say_where_the_vectors_of_pictures_are(images: str, vectors_cache: str, read: tuple[str, ...]) -> None:
+    config = Config(images=images, vectors_cache=vectors_cache)
+    assert needs(config).caches == read and not problems(config, None)
+
+
+@pytest.mark.parametrize("images", ["regions", "patches", "vectors-", "vectors-clip/images", "vectors-a/b"])
+def test_regions_and_patches_are_in_no_space_of_captions(images: str) -> None:
+    assert problems(Config(images=images), None)[0].startswith(f"--images {images!r}: ")
+
+
 def test_vectors_of_two_sizes_have_no_cosine() -> None:
-    with pytest.raises(ItmkitError, match=r"vectors-clip: a picture has 10 numbers and a caption 7"):
+    with pytest.raises(
+        ItmkitError,
+        match=r"vectors-clip/images: a picture has 10 numbers, and in caches/vectors-clip/texts a caption 7",
+    ):
         Matcher(Config(vectors_cache="clip"), member="global", sizes=replace(POOLED, word_vector=7))

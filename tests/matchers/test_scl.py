@@ -160,7 +160,8 @@ def test_pooled_vectors_begin_with_their_own_cosines() -> None:
 # --- the losses ---
 
 
-@every_setting
+# Not with the MLP of regions, which is normed by the statistics of its batch in training.
+@pytest.mark.parametrize("settings", [s for s in SETTINGS["scl"] if "region_encoder" not in s], ids=named)
 def test_losses_are_those_of_the_equations(settings: dict[str, Any]) -> None:
     matcher = matcher_of(settings)
     config = matcher.config
@@ -365,6 +366,12 @@ def test_the_backup_model_follows_its_encoder_slowly() -> None:
     fresh = Matcher(config_of({}), member="global", sizes=SIZES)
     for slow, fast in zip(fresh.backups.parameters(), fresh.encoders.parameters(), strict=True):
         assert torch.equal(slow, fast) and not slow.requires_grad and slow.data_ptr() != fast.data_ptr()
+    normed = matcher_of({"region_encoder": "linear+mlp"})
+    loss_of(normed, "image", *batches(normed.config), IMAGE_OF)  # gathers statistics of regions in the encoder
+    assert normed.encoders.image.enter.norm.running_mean.any()
+    normed.after_step("image")
+    for side, mine in normed.backups.image.named_buffers():
+        assert torch.equal(mine, normed.encoders.image.get_buffer(side))
     without = matcher_of({"backup": False})
     without.after_step("text")
     assert not list(without.backups.parameters())
@@ -443,6 +450,7 @@ def test_what_is_read() -> None:
         ({"image_epochs": 0}, 2, ["--image-epochs 0: the image encoder would stay random"]),
         ({**POOLS, "text_epochs": 0, "image_epochs": 0, "width": 5}, 1, []),
         ({**POOLS, "class_vectors": "text"}, 2, ["--class-vectors text: with --inputs pooled there is no class token"]),
+        ({**POOLS, "region_encoder": "linear+mlp"}, 2, [r"--region-encoder linear\+mlp: .* there are no regions"]),
         ({"class_vectors": "text", "words": "learned"}, 2, ["--class-vectors text: .* goes with --words bert"]),
         ({"class_vectors": "image", "images": "regions"}, 2, [r"--class-vectors image: regions have no \[CLS\]"]),
         ({**POOLS}, 1, ["--captions-per-image 1"]),

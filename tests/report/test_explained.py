@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from itmkit.commands.explain import _show
 from itmkit.errors import ItmkitError
 from itmkit.report.explained import MOST, check_target, content_words, explained, write_explained
 from itmkit.report.figure import style
@@ -141,3 +142,9 @@ def test_the_same_explanation_is_the_same_bytes_and_replaces_only_its_kind(tmp_p
         assert (tmp_path / name).read_text() == '{"mine": 1}'
     with pytest.raises(ItmkitError, match=r"\.svg, \.png, \.pdf or \.json"):
         check_target(tmp_path / "a.tif")
+
+
+def test_patches_are_called_patches(capsys: pytest.CaptureFixture[str]) -> None:
+    found = explanation(part="patch")
+    _show(found, "chan")
+    assert "looks at patch" in capsys.readouterr().out

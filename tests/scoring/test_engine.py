@@ -33,7 +33,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """3 images x about 5 captions a tile, 6 images a shard."""
-    for name, value in {"IMAGE_TILE": 3, "WORDS_TILE": 20, "ENCODE_TILES": 2}.items():
+    for name, value in {"IMAGE_TILE": 3, "WORDS_TILE": 20, "ENCODE_TILES": 2, "VECTORS_TILE": 5}.items():
         monkeypatch.setattr(tiles, name, value)
     monkeypatch.setattr(engine, "IMAGE_TILE", 3)
     monkeypatch.setattr(engine, "ROWS", 6)

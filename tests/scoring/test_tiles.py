@@ -3,10 +3,14 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from itmkit.scoring.tiles import AHEAD, workers
+from itmkit.matchers import Encoded
+from itmkit.scoring import tiles
+from itmkit.scoring.tiles import AHEAD, larger_tiles, score_tiles, workers
 
 CPU = torch.device("cpu")
 
@@ -78,3 +82,38 @@ def test_an_error_is_raised_and_ends_the_work() -> None:
     with pytest.raises(ValueError, match="no"), workers(CPU) as in_order:
         list(in_order(fails, ((number,) for number in range(1000))))
     assert len(done) < 100
+
+
+class Product(nn.Module):
+    """Scores are products of the one tensor of each side."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self.captions = name, list[int]()
+
+    def score(self, images: Encoded, texts: Encoded) -> Tensor:
+        self.captions.append(len(texts[self.name]))
+        return images[self.name] @ texts[self.name].T
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("vector", [6, 5]), ("nodes", [2] * 5 + [1])])
+def test_scores_are_in_the_order_of_captions_and_tiles_of_vectors_are_large(
+    name: str, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "VECTORS_TILE", 5)
+    images, texts = torch.randn(40, 3), torch.randn(11, 3)  # more images than one piece of rows
+    order = np.random.default_rng(0).permutation(11)
+    columns = [(places, {name: texts[places]}) for places in np.split(order, range(2, 11, 2))]
+    matcher, out, done = Product(name), np.empty((40, 11), np.float32), list[int]()
+    with workers(CPU) as in_order:
+        rows = [(slice(0, 40), {name: images})]
+        score_tiles(matcher, rows, larger_tiles(columns), out, in_order, done.append)
+    np.testing.assert_allclose(out, (images @ texts.T).numpy(), atol=1e-6)
+    assert sorted(matcher.captions, reverse=True) == sizes and sum(done) == 440
+
+
+def test_no_caption_fills_nothing() -> None:
+    with workers(CPU) as in_order:
+        score_tiles(
+            Product("vector"), [(slice(0, 1), {"vector": torch.ones(1, 2)})], [], np.empty((1, 0)), in_order, int
+        )

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from itmkit.errors import ItmkitError
+from itmkit.matchers import method
 from itmkit.studies.contenders import Contender, checked, over_images
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST_TRAINING, make_workspace
@@ -65,15 +66,30 @@ def test_settings_of_each(workspace: Workspace) -> None:
 
 def test_what_methods_cannot_read_is_one_list(workspace: Workspace) -> None:
     pooled = "scl:inputs=pooled"
-    told = problems(workspace, ["chan", "scan", "mpsm", "pfan", "dual", pooled], images="regions,dino,lost")
+    told = problems(workspace, ["chan", "scan", "mpsm", "pfan", "glfn", "dual", pooled], images="regions,dino,lost")
     (lost,) = [problem for problem in told if "caches/lost is missing" in problem]
-    assert lost.startswith("chan:images=lost, scan:images=lost: ")
-    assert any(problem.startswith("mpsm:images=dino: ") and "--visual-kgid false" in problem for problem in told)
-    assert any(problem.startswith("pfan:images=dino: ") and "--positions false" in problem for problem in told)
-    assert any(problem.startswith("dual:images=regions, dual:images=dino, ") for problem in told)
+    assert lost.startswith("chan:images=lost, scan:images=lost, mpsm:images=lost, pfan:images=lost: ")
+    assert "glfn:images=dino: --images dino: tags are of regions; needs --tags false" in told
+    assert any(problem.startswith("dual:images=regions: --images 'regions': pictures and captions") for problem in told)
     assert f"{pooled}:images=dino: --images dino: with these settings scl reads vectors-tiny/images" in told
-    assert not any(problem.startswith(("mpsm:images=regions", "pfan:images=regions")) for problem in told)
+    # These read where regions, or patches, lie.
+    both = tuple(f"{name}:images={cache}" for name in ("mpsm", "pfan") for cache in ("regions", "dino"))
+    assert not any(problem.startswith(both) for problem in told)
     assert problems(workspace, ["chan"], images="dino,a/b")[0].startswith("chan:images=a/b: --images 'a/b': regions, ")
+
+
+def test_methods_of_whole_vectors_take_caches_of_them(workspace: Workspace) -> None:
+    """And stay beside patches where they name their own."""
+    settings = SETTINGS | {"images": "vectors-tiny,vectors"}
+    pooled = "scl:inputs=pooled"
+    found = checked(workspace, ["dual", pooled], [0], "small", settings, "x", "val", None)
+    read = {one.label: method(each[0].method).needs(each[0].matcher).images for one, each in found}
+    assert read == dict.fromkeys((f"{name}:images={cache}" for name in ("dual", pooled) for cache in
+                                  ("vectors-tiny", "vectors")), "vectors-tiny/images")  # fmt: skip
+    own = "dual:images=vectors-tiny"
+    assert labels(workspace, ["chan", own], images="dino,regions") == ["chan:images=dino", "chan:images=regions", own]
+    assert "one model of `itmkit embed`" in problems(workspace, ["dual"], images="dino")[0]
+    assert "--images 'vectors-tiny': regions, patches" in problems(workspace, ["chan"], images="vectors-tiny")[0]
 
 
 def test_figures_of_different_images_are_refused_before_training(workspace: Workspace) -> None:

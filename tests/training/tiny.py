@@ -26,6 +26,7 @@ REGION_COLUMNS = {
 }
 TAG_COLUMNS = {"tags": Column("int32", (REGIONS,)), "attributes": Column("int16", (REGIONS,))}
 COLOURS = ("red", "blue")
+CORNERS = np.array([[0, 0, 50, 50], [50, 0, 100, 50], [0, 50, 50, 100], [50, 50, 100, 100]], np.float32)  # patches
 TEXT_COLUMNS = {"words": Column("int32", kind="ragged"), "heads": Column("int32", kind="ragged")}
 
 GRAPHS = Needs(edges=True, polar=True)
@@ -207,7 +208,7 @@ def _write_patches(workspace: Workspace, name: str, features: dict[str, np.ndarr
             with writer.shard(shard) as out:
                 found = np.stack([features[key] for key in keys])
                 rows = {"features": found, "cls": found.mean(axis=1), "count": np.full(count, REGIONS)}
-                rows |= {"boxes": np.zeros((count, REGIONS, 4)), "attention": np.full((count, REGIONS), 1 / REGIONS)}
+                rows |= {"boxes": np.tile(CORNERS, (count, 1, 1)), "attention": np.full((count, REGIONS), 1 / REGIONS)}
                 out.append(keys, rows | {"size": np.full((count, 2), 100)})
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from itmkit.cache.name import SCAN_TEXT, vectors_cache, words_cache
 from itmkit.inputs.batch import ImageBatch, Sizes, TextBatch
@@ -45,9 +46,19 @@ def class_problems(kind: ClassVectors, images: str) -> list[str]:
     return []
 
 
-def vector_needs(cache: str) -> dict[str, Any]:
-    """What reads one pooled vector a picture and one a caption, as arguments of `Needs`."""
-    return {"images": vectors_cache(cache, "images"), "vectors": vectors_cache(cache, "texts"), "words": False}
+def vector_needs(cache: str, images: str) -> dict[str, Any]:
+    """What reads one pooled vector a picture and one a caption, as arguments of `Needs`.
+
+    Args:
+        cache: the name in vectors-NAME; of captions, and of pictures where `images` names no cache of vectors.
+        images: vectors-NAME, the cache of pictures, and of captions where `cache` is left open.
+    """
+    pictures = images.removeprefix("vectors-") if images.startswith("vectors-") else cache
+    return {
+        "images": vectors_cache(pictures, "images"),
+        "vectors": vectors_cache(cache or pictures, "texts"),
+        "words": False,
+    }
 
 
 class RegionEncoder(nn.Module):
@@ -207,6 +218,13 @@ class ResidualMLPs(nn.Module):
         for block in self.blocks:
             x = x + block(x)
         return l2norm(x)
+
+
+def led(tokens: Tensor, mask: Tensor, first: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(B', 1 + N, V), (B', 1 + N): the vectors `first` (B, V) before the tokens; B' is B, or 2 B views."""
+    assert first is not None
+    first = first.repeat(len(tokens) // len(first), 1)
+    return torch.cat([first[:, None], tokens], dim=1), functional.pad(mask, (1, 0), value=True)
 
 
 def most_attended(batch: ImageBatch, count: int) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from itmkit.matchers.parts.encoders import ResidualRegionEncoder
 from itmkit.matchers.parts.norms import l2norm
 
 
@@ -39,12 +40,14 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """tokens (B, N) numbers of words or (B, N, V) vectors, mask (B, N) -> (B, W), unit length."""
+        places = len(self.positions) - 1 + self.led  # what lies beyond is padding: the caches hold no more
+        tokens, mask = tokens[:, :places], mask[:, :places]
+        normed = isinstance(self.enter, ResidualRegionEncoder)  # by statistics that leave padding out
+        entered = self.enter(tokens, mask) if normed else self.enter(tokens)
         start = self.start.expand(len(tokens), -1, -1)
         if self.led:
-            start, tokens, mask = start + self.enter(tokens[:, :1]), tokens[:, 1:], mask[:, 1:]
-        places = len(self.positions) - 1  # what lies beyond is padding: the caches hold no more
-        tokens, mask = tokens[:, :places], mask[:, :places]
-        x = torch.cat([start, self.enter(tokens)], dim=1)  # (B, 1 + N, W)
+            start, entered, mask = start + entered[:, :1], entered[:, 1:], mask[:, 1:]
+        x = torch.cat([start, entered], dim=1)  # (B, 1 + N, W)
         x = self.dropout(x + self.positions[: x.shape[1]])
         hidden = functional.pad(~mask, (1, 0), value=False)
         # A resume must repeat gradients bit for bit. The fast kernel that a GPU takes with a mask does not promise to.
