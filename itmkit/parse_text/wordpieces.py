@@ -2,8 +2,8 @@
 
 The steps are those of the tokeniser that published code uses, in its order. Characters that control something are
 dropped, Chinese characters stand alone, white space divides. Of each word the letters are made small, accents are
-dropped, and punctuation marks are set apart. Each word is then cut into the longest pieces that the vocabulary has, from
-its beginning on. Names of special tokens in a caption, such as "[MASK]", are plain text.
+dropped, and punctuation marks are set apart. Each word is then cut into the longest pieces that the vocabulary has,
+from its beginning on. Names of special tokens in a caption, such as "[MASK]", are plain text.
 """
 
 from __future__ import annotations
