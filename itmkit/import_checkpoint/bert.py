@@ -32,9 +32,7 @@ def bert_words(checkpoint: Checkpoint, options: Options) -> dict[tuple[int, str]
     part, layers = checkpoint.parts[1], bert_sizes(checkpoint)["bert_layers"]
     width = part[EMBEDDING].shape[1]
     if not width or width % HEAD:
-        options.say(
-            f"its BERT has {width} numbers a token; those of Google have a multiple of {HEAD}, the size of a head"
-        )
+        options.say(f"its BERT has {width} numbers a token; a multiple of {HEAD}, the size of a head, is needed")
     if layers > MOST_LAYERS:
         options.say(f"its BERT has {layers:,} layers; at most {MOST_LAYERS} are read")
     ids = part.get("bert.embeddings.position_ids")
