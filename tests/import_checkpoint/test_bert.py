@@ -124,7 +124,8 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
         "bert.more of part 1: CHAN with BERT has no such tensor",
     ),
     "positions": (
-        changed(ESA_MODEL, f"{EMBEDDINGS}.position_ids", torch.arange(512).flip(0)), options(), "position_ids of part 1 are not 0, 1, 2",
+        changed(ESA_MODEL, f"{EMBEDDINGS}.position_ids", torch.arange(512).flip(0)), options(),
+        "position_ids of part 1 are not 0, 1, 2",
     ),
     "fewer positions": (
         changed(ESA_MODEL, f"{EMBEDDINGS}.position_embeddings.weight", torch.ones(40, literal.WIDTH)), options(),
