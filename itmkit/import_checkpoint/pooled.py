@@ -60,7 +60,7 @@ def _elementwise() -> Places:
 
 def hrem(checkpoint: Checkpoint, options: Options) -> Form:
     heads = options.count("nhead", "the heads of its transformer have to be known")
-    if abs(options.number("residual_weight", 0.8) - 0.8) > 1e-9:
+    if abs(options.number("residual_weight") - 0.8) > 1e-9:
         options.say("opt.residual_weight is not 0.8, the share of the two largest values here")
     places: Places = {}
     for part, here in SIDES:
