@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from itmkit.cache.name import PIPELINE, SCAN_TEXT, CacheName
+from itmkit.cache.name import PIPELINE, PUBLISHED_TEXTS, CacheName
 from itmkit.dataset import PICTURES
 from itmkit.dataset_index import DatasetFacts
 from itmkit.errors import ItmkitError
@@ -37,7 +37,7 @@ def _pipeline(workspace: Workspace, dataset: DatasetFacts | None, named: Sequenc
     made = [name for name in PIPELINE if workspace.cache(name).is_dir()]
     if dataset is not None and dataset.kind == PICTURES:
         return made
-    if SCAN_TEXT not in map(str, named):
+    if not any(str(name) in PUBLISHED_TEXTS.values() for name in named):
         return list(PIPELINE)
     wanted = {"regions", *made, *(name.base for name in named), *_read_by_runs(workspace)}
     return [name for name in PIPELINE if name in wanted]
@@ -53,7 +53,7 @@ def _read_by_runs(workspace: Workspace) -> set[str]:
 
 def _without_trees(row: StageState) -> StageState:
     """The row of the words of published code says what they are, where they are the only ones."""
-    if row.stage != SCAN_TEXT or row.detail:
+    if row.stage not in PUBLISHED_TEXTS.values() or row.detail:
         return row
     return replace(row, detail="words of published code; methods that read trees need `itmkit parse-text` too")
 
@@ -123,7 +123,8 @@ def next_command(rows: list[StageState], kind: str) -> str:
     if kind == PICTURES:
         return ""
     runs = [row.path for row in rows if row.stage.startswith("run ")]
-    if not runs and any(row.stage == SCAN_TEXT for row in rows) and all(row.stage != "text" for row in rows):
+    texts = {row.stage for row in rows if row.stage == "text" or row.stage in PUBLISHED_TEXTS.values()}
+    if not runs and texts and "text" not in texts:
         return "itmkit import-checkpoint --help"
     if not runs:
         return "itmkit train --method mpsm" + (" --recipe scenes" if kind == "scenes" else "")

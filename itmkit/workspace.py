@@ -5,6 +5,7 @@ dataset.index.json                   its counts and digests    (the first comman
 workspace.toml                       optional settings, one table a stage
 caches/regions/                      region features           (extract-regions, import-features)
 caches/text/                         parsed captions           (parse-text)
+caches/text-scan/, text-wordpiece/   words of published code   (parse-text)
 caches/graphs/images, .../texts      graphs                    (build-graphs)
 caches/patches/                      patches of pictures       (extract-patches), also under other names
 caches/vectors-<name>/images, ../texts  pooled vectors         (embed)

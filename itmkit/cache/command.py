@@ -27,8 +27,8 @@ def command_of(name: CacheName, manifest: Manifest | None, settings: Mapping[str
         return _written("import-features", *_import(manifest))
     if made.stage != name.stage:
         return name.command
-    if made.stage == "parse-text" and not name.name:
-        return _written(name.command, *_parse(manifest, plain=not settings))
+    if made.stage == "parse-text" and name.name != "scan":
+        return _written(name.stage, *_parse(manifest, plain=not settings))
     if made.stage == "extract-regions" and settings:
         known = made.settings | {key: manifest.notes.get(key) for key in ("model", "config", "vocabulary")}
         return _written(name.command, *_options({key: known.get(key) for key in _REGIONS}))
@@ -53,8 +53,8 @@ def _parse(manifest: Manifest, *, plain: bool) -> list[str]:
     parser, model = manifest.made_by.settings.get("parser", "itmkit"), manifest.notes.get("model")
     if model is None and parser == "spacy":
         model = str((manifest.made_by.model or {}).get("id", "en_core_web_sm")).split()[0]
-    if model is None and parser in ("stanza", "conllu"):
-        model = "FILE" if parser == "conllu" else "FOLDER"
+    if model is None and parser in ("stanza", "conllu", "wordpiece"):
+        model = "FOLDER" if parser == "stanza" else "FILE"
     return [] if plain and parser == "itmkit" and model is None else _options({"parser": parser, "model": model})
 
 

@@ -15,6 +15,8 @@ SIDES: dict[Kind, tuple[str, ...]] = {
     "words": ("texts", "tags"),
 }
 SCAN_TEXT = "text-scan"  # of `itmkit parse-text --parser scan`
+PIECES_TEXT = "text-wordpiece"  # of `itmkit parse-text --parser wordpiece`
+PUBLISHED_TEXTS = {"scan": SCAN_TEXT, "wordpiece": PIECES_TEXT}  # words as published code makes them, without trees
 _FOLDER = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -22,7 +24,8 @@ _FOLDER = re.compile(r"[A-Za-z0-9][\w.-]*")
 class CacheName:
     """The folder of a cache below `caches/`, as one thing instead of a text.
 
-        regions, text, text-scan                  text-scan: words as published code makes them, without trees
+        regions, text
+        text-scan, text-wordpiece                 words as published code makes them, without trees
         graphs/images, graphs/texts
         patches, dinov2                           any plain folder name that no other stage uses
         vectors-clip/images, vectors-clip/texts
@@ -46,8 +49,8 @@ class CacheName:
             found = cls(kind, name, side)  # type: ignore[arg-type]
         elif folder in ("regions", "text", "graphs"):
             found = cls(folder, "", side)  # type: ignore[arg-type]
-        elif folder == SCAN_TEXT:
-            found = cls("text", "scan", side)
+        elif folder in PUBLISHED_TEXTS.values():
+            found = cls("text", name, side)
         elif _FOLDER.fullmatch(folder):
             found = cls("patches", folder, side)
         else:
@@ -96,7 +99,7 @@ class CacheName:
     def command(self) -> str:
         """The command that makes or continues it, without "itmkit"."""
         if self.kind == "text" and self.name:
-            return f"{self.stage} --parser {self.name}"
+            return f"{self.stage} --parser {self.name}" + (" --model vocab.txt" if self.name == "wordpiece" else "")
         default = not self.is_named or (self.kind, self.name) == ("patches", "patches")
         return self.stage if default else f"{self.stage} --cache {self.name}"
 

@@ -17,7 +17,8 @@ from itmkit.workspace import Workspace
 @click.argument("file", type=Path_)
 @click.option(
     "--vocabulary", type=Path_, required=True, metavar="FILE",
-    help="The words of the checkpoint: the JSON file that its code reads, such as f30k_precomp_vocab.json.",
+    help="The words of the checkpoint: the JSON file that its code reads, such as f30k_precomp_vocab.json; of one with"
+    " BERT, the vocab.txt of bert-base-uncased, or a folder with it.",
 )  # fmt: skip
 @workspace_option
 @click.option(
@@ -36,7 +37,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """FILE with published weights (model_best.pth.tar of SCAN, SGRAF, RCAR, VSE-infinity, CHAN) into a run.
+    """FILE with published weights (model_best.pth of SCAN, SGRAF, RCAR, VSE-infinity, ESA, HREM, CHAN) into a run.
 
     The weights score as published, or are refused. FILE is read without running any of it: tensors, plain containers
     and one argparse.Namespace are all that is read.
@@ -48,6 +49,10 @@ def command(
       itmkit import-checkpoint model_best.pth.tar -w work --run scan \\
         --vocabulary f30k_precomp_vocab.json
       itmkit evaluate --run scan -w work
+    \b
+    One with BERT, whose captions are word pieces:
+      itmkit parse-text --parser wordpiece --model vocab.txt -w work
+      itmkit import-checkpoint model_best.pth --vocabulary vocab.txt -w work
     """
     from itmkit.import_checkpoint.write import import_checkpoint
 

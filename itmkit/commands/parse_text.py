@@ -19,17 +19,18 @@ from itmkit.workspace import Workspace
     "--parser",
     "--backend",
     "parser",
-    type=click.Choice(["itmkit", "spacy", "stanza", "conllu", "scan"]),
+    type=click.Choice(["itmkit", "spacy", "stanza", "conllu", "scan", "wordpiece"]),
     show_default="workspace.toml, else itmkit",
     help="itmkit: the English parser that ships with the package. spacy: any spaCy pipeline."
     " stanza: its models in a folder. conllu: trees that another program wrote, such as Stanford CoreNLP."
-    " scan: the words of SCAN's code and its descendants, without trees, for published weights; into caches/text-scan.",
+    " scan: the words of SCAN's code and its descendants, without trees, for published weights; into caches/text-scan."
+    " wordpiece: the pieces of BERT, with [CLS] and [SEP], for published weights; into caches/text-wordpiece.",
 )
 @click.option(
     "--model",
     metavar="NAME|PATH",
     help="spaCy pipeline by name or path [default: en_core_web_sm]; folder of stanza's models; CoNLL-U file or folder"
-    " of them; with --parser itmkit a folder of trained weights.",
+    " of them; BERT's vocab.txt or a folder with it; with --parser itmkit a folder of trained weights.",
 )
 @click.option("--batch-size", default=128, show_default=True, help="Captions the model takes at once.")
 @click.option(
@@ -63,6 +64,7 @@ def command(
       itmkit parse-text --parser stanza --model ~/stanza_resources
       itmkit parse-text --parser conllu --model captions.txt.conllu
       itmkit parse-text --parser scan    (for `itmkit import-checkpoint`)
+      itmkit parse-text --parser wordpiece --model bert-base-uncased/vocab.txt
       itmkit parse-text --shard 0/4      (one of four jobs; then itmkit merge)
     """
     from itmkit.cache.parts import merge_when_done

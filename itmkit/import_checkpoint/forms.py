@@ -3,15 +3,28 @@
 SCAN            regions, words                              github.com/kuanghuei/SCAN
 SGRAF           regions, words, similarity                  github.com/Paranioar/SGRAF
 RCAR            regions, words, similarity, in one module   github.com/Paranioar/RCAR
-VSE-infinity    regions, words; a GPO in each               github.com/woodfrog/vse_infty (branch bigru)
 CHAN            regions, words, two parts without weights   github.com/ppanzx/CHAN
+
+Those with one vector an image are in `itmkit.import_checkpoint.pooled`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from itmkit.import_checkpoint.published import Form, Options, Place, encoders, gru, sizes_of
+from itmkit.import_checkpoint.bert import EMBEDDING, bert_settings, bert_sizes, bert_words
+from itmkit.import_checkpoint.pooled import esa, esa_bert, hrem, vseinf, vseinf_bert
+from itmkit.import_checkpoint.published import (
+    Form,
+    Options,
+    Place,
+    batch_norm,
+    encoders,
+    linear,
+    mlp_beside,
+    sizes_of,
+)
 from itmkit.import_checkpoint.read import Checkpoint
 
 Places = dict[tuple[int, str], Place | None]
@@ -55,31 +68,31 @@ def sgraf(checkpoint: Checkpoint, options: Options) -> Form:
         "unit_filtered": True,
     }
     places: Places = encoders("cap_rnn")
-    places |= _linear(2, "sim_tranloc_w", "local_similarity.project")
-    places |= _linear(2, "sim_tranglo_w", "global_similarity.project")
-    places |= _linear(2, "sim_eval_w", "predict")
+    places |= linear(2, "sim_tranloc_w", "local_similarity.project")
+    places |= linear(2, "sim_tranglo_w", "global_similarity.project")
+    places |= linear(2, "sim_eval_w", "predict")
     places |= _pooling("v_global_w", "image_pooling", norms=True) | _pooling("t_global_w", "text_pooling", norms=False)
     if member == "sgr":
         for step in range(min(int(steps), 100)):
             for published, here in (("graph_query_w", "ask"), ("graph_key_w", "answer"), ("sim_graph_w", "infer")):
-                places |= _linear(2, f"SGR_module.{step}.{published}", f"graph.steps.{step}.{here}")
+                places |= linear(2, f"SGR_module.{step}.{published}", f"graph.steps.{step}.{here}")
             places[2, f"SGR_module.{step}.graph_key_w.bias"] = None  # it falls out of the softmax
     else:
         places[2, "SAF_module.attn_sim_w.weight"] = Place("graph.weigh.weight")
-        places |= _norm(2, "SAF_module.bn", "graph.norm")
+        places |= batch_norm(2, "SAF_module.bn", "graph.norm")
         places[2, "SAF_module.attn_sim_w.bias"] = Place("graph.norm.running_mean", -1)
     return Form(f"SGRAF {member.upper()}", "sgraf", member, settings, places, regions=36)
 
 
 def _pooling(published: str, here: str, *, norms: bool) -> Places:
-    places = _linear(2, f"{published}.embedding_local.0", f"{here}.key")
+    places = linear(2, f"{published}.embedding_local.0", f"{here}.key")
     places[2, f"{published}.embedding_global.0.weight"] = Place(f"{here}.query.weight")
     places[2, f"{published}.embedding_common.0.weight"] = Place(f"{here}.weigh.weight")
     places[2, f"{published}.embedding_common.0.bias"] = None  # it falls out of the softmax
     if not norms:
         return places | {(2, f"{published}.embedding_global.0.bias"): Place(f"{here}.query.bias")}
-    places |= _norm(2, f"{published}.embedding_local.1", f"{here}.key_norm")
-    places |= _norm(2, f"{published}.embedding_global.1", f"{here}.query_norm")
+    places |= batch_norm(2, f"{published}.embedding_local.1", f"{here}.key_norm")
+    places |= batch_norm(2, f"{published}.embedding_global.1", f"{here}.query_norm")
     places[2, f"{published}.embedding_global.0.bias"] = Place(f"{here}.query_norm.running_mean", -1)
     return places
 
@@ -102,84 +115,72 @@ def rcar(checkpoint: Checkpoint, options: Options) -> Form:
         "steps": steps,
         f"sharpness_{member}": options.number(f"{member}_smooth"),
     }
-    places: Places = encoders("rnn") | _mlp_beside()
+    places: Places = encoders("rnn") | mlp_beside()
     kept = min(steps, 100)
     for step in range(1 if regulators == "rar" else kept):
-        places |= _linear(2, f"alv_modules.{step}.sim_transform_w", f"alignments.{step}.project")
+        places |= linear(2, f"alv_modules.{step}.sim_transform_w", f"alignments.{step}.project")
     for step in range({"both": kept - 1, "rcr": kept, "rar": 0}[regulators]):
         for published, here in (("rcr_matrix_w", "gates"), ("rcr_smooth_w", "sharpness")):
             for layer in (0, 2):
-                places |= _linear(2, f"rcr_modules.{step}.{published}.{layer}", f"correspondence.{step}.{here}.{layer}")
+                places |= linear(2, f"rcr_modules.{step}.{published}.{layer}", f"correspondence.{step}.{here}.{layer}")
     for step in range(0 if regulators == "rcr" else kept):
-        places |= _linear(2, f"rar_modules.{step}.rar_k_w.0", f"aggregation.{step}.key")
-        places |= _linear(2, f"rar_modules.{step}.rar_q_w.0", f"aggregation.{step}.query")
+        places |= linear(2, f"rar_modules.{step}.rar_k_w.0", f"aggregation.{step}.key")
+        places |= linear(2, f"rar_modules.{step}.rar_q_w.0", f"aggregation.{step}.query")
         places[2, f"rar_modules.{step}.rar_v_w.0.weight"] = Place(f"aggregation.{step}.weigh.weight")
         places[2, f"rar_modules.{step}.rar_v_w.0.bias"] = None  # it falls out of the softmax
     if regulators == "rcr":
         places |= {(2, "sim_eval_w.weight"): None, (2, "sim_eval_w.bias"): None}  # its score is a mean of cosines
     else:
-        places |= _linear(2, "sim_eval_w", "predict")
+        places |= linear(2, "sim_eval_w", "predict")
     return Form(f"RCAR {member}", "rcar", member, settings, places, ascii_letters=False, mask_word=True)
 
 
-def vseinf(checkpoint: Checkpoint, options: Options) -> Form:
-    options.one_of("precomp_enc_type", {"basic": True}, "basic", why="; features are read, not pictures")
-    options.usual_encoders()
-    places: Places = encoders("rnn") | _mlp_beside()
-    for part, side in ((0, "image"), (1, "text")):
-        places |= gru(part, "gpool.gru", f"{side}_pooling.gru")
-        places[part, "gpool.linear.weight"] = Place(f"{side}_pooling.weigh.weight")
-    settings = {**sizes_of(checkpoint), "pooling": "gpo", "region_encoder": "linear+mlp"}
-    return Form("VSE-infinity", "vseinf", "global", settings, places, ascii_letters=False, mask_word=True)
-
-
-def _mlp_beside() -> Places:
-    """Of regions, beside the linear map."""
-    places: Places = _norm(0, "mlp.bns.0", "regions.norm")
-    places[0, "mlp.layers.0.weight"] = Place("regions.enter.weight")
-    places[0, "mlp.layers.1.weight"] = Place("regions.leave.weight")
-    places[0, "mlp.layers.0.bias"] = Place("regions.norm.running_mean", -1)
-    places[0, "mlp.layers.1.bias"] = Place("regions.project.bias", 1)
-    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-        places[0, f"mlp.bns.1.{name}"] = None  # a norm that the published networks never call
-    return places
-
-
 def chan(checkpoint: Checkpoint, options: Options) -> Form:
-    attention = options.one_of("precomp_enc_type", {"basic": False, "selfattention": True})
     options.one_of("text_enc_type", {"bigru": True}, "bigru")
-    options.one_of("coding_type", {"VHACoding": True})
-    pool = options.one_of("pooling_type", {"LSEPooling": "lse", "MeanPooling": "mean"})
     options.usual_encoders()
-    settings = {**sizes_of(checkpoint), "self_attention": attention, "heads": 8, "pool": pool}
-    if pool == "lse":
-        settings["lse_sharpness"] = 1 / (options.number("belta", 0.1) or 1.0)
-    places: Places = encoders("rnn") | {(1, "fc.weight"): None, (1, "fc.bias"): None}  # never called
-    if attention:
-        places |= _linear(0, "feedforward.ln", "attention.norm")
-        places |= _linear(0, "feedforward.attn.out_proj", "attention.attention.out_proj")
-        for name in ("in_proj_weight", "in_proj_bias"):
-            places[0, f"feedforward.attn.{name}"] = Place(f"attention.attention.{name}")
+    settings, places = _hard_coding(options)
+    places |= encoders("rnn") | {(1, "fc.weight"): None, (1, "fc.bias"): None}  # never called
+    settings |= sizes_of(checkpoint)
     return Form("CHAN", "chan", "local", settings, places, ascii_letters=False, mask_word=True)
 
 
-def _linear(part: int, published: str, here: str) -> Places:
-    return {(part, f"{published}.{name}"): Place(f"{here}.{name}") for name in ("weight", "bias")}
+def chan_bert(checkpoint: Checkpoint, options: Options) -> Form:
+    options.one_of("text_enc_type", {"bert": True}, "bert")
+    options.usual_encoders(gru=False)
+    settings, places = _hard_coding(options)
+    places |= linear(0, "fc", "regions.project") | bert_words(checkpoint, options)
+    settings |= bert_settings(checkpoint)
+    bert = bert_sizes(checkpoint)
+    return Form("CHAN with BERT", "chan", "local", settings, places, False, embedding=EMBEDDING, bert=bert)
 
 
-def _norm(part: int, published: str, here: str) -> Places:
-    names = ("weight", "bias", "running_mean", "running_var")
-    return {
-        **{(part, f"{published}.{name}"): Place(f"{here}.{name}") for name in names},
-        (part, f"{published}.num_batches_tracked"): None,
-    }
+def _hard_coding(options: Options) -> tuple[dict[str, Any], Places]:
+    """The settings and the places of CHAN that do not depend on its words."""
+    attention = options.one_of("precomp_enc_type", {"basic": False, "selfattention": True})
+    options.one_of("coding_type", {"VHACoding": True})
+    pool = options.one_of("pooling_type", {"LSEPooling": "lse", "MeanPooling": "mean"})
+    settings: dict[str, Any] = {"self_attention": attention, "heads": 8, "pool": pool}
+    if pool == "lse":
+        settings["lse_sharpness"] = 1 / (options.number("belta", 0.1) or 1.0)
+    places: Places = {}
+    if attention:
+        places |= linear(0, "feedforward.ln", "attention.norm")
+        places |= linear(0, "feedforward.attn.out_proj", "attention.attention.out_proj")
+        for name in ("in_proj_weight", "in_proj_bias"):
+            places[0, f"feedforward.attn.{name}"] = Place(f"attention.attention.{name}")
+    return settings, places
 
 
-# By the method it becomes. A new form has a line here and one in `recognise`.
-FORMS: dict[str, Callable[[Checkpoint, Options], Form]] = {
-    "scan": scan,
-    "sgraf": sgraf,
-    "rcar": rcar,
-    "vseinf": vseinf,
-    "chan": chan,
+# By name, with the method that it becomes. A new form has a line here and one in `recognise`.
+FORMS: dict[str, tuple[str, Callable[[Checkpoint, Options], Form]]] = {
+    "scan": ("scan", scan),
+    "sgraf": ("sgraf", sgraf),
+    "rcar": ("rcar", rcar),
+    "vseinf": ("vseinf", vseinf),
+    "vseinf-bert": ("vseinf", vseinf_bert),
+    "esa": ("vseinf", esa),
+    "esa-bert": ("vseinf", esa_bert),
+    "hrem": ("vseinf", hrem),
+    "chan": ("chan", chan),
+    "chan-bert": ("chan", chan_bert),
 }

@@ -5,14 +5,12 @@ from __future__ import annotations
 import torch
 
 from itmkit.errors import ItmkitError
+from itmkit.import_checkpoint.bert import MATRICES, has_bert
 from itmkit.import_checkpoint.forms import FORMS
 from itmkit.import_checkpoint.published import Form, Options
 from itmkit.import_checkpoint.read import Checkpoint, Part
 
-_BERT = (
-    "its BERT was trained with the rest and reads word pieces with [CLS] and [SEP], each of which is pooled; itmkit"
-    " reads frozen vectors of words, so its scores would be others"
-)
+KNOWN = "SCAN, SGRAF, RCAR, VSE-infinity, ESA, HREM and CHAN are read (docs/published-weights.md)"
 
 
 def understood(checkpoint: Checkpoint, wanted: str | None) -> Form:
@@ -26,11 +24,13 @@ def understood(checkpoint: Checkpoint, wanted: str | None) -> Form:
             or tensors are missing, or some are there that no place is known for.
     """
     path, name = checkpoint.path, _name(checkpoint)
-    if wanted is not None and wanted != name:
-        raise ItmkitError(f"{path}: holds {name}, not {wanted}: leave out --as {wanted}")
+    method, form_of = FORMS[name]
+    if wanted is not None and wanted != method:
+        raise ItmkitError(f"{path}: holds {method}, not {wanted}: leave out --as {wanted}")
     if "fc.weight_v" in checkpoint.parts[0]:
         _merge_weight_norm(checkpoint.parts[0])
-    matrices = [(0, "fc.weight"), (1, "embed.weight")]
+    matrices = [(0, "fc.fc.weight" if name == "hrem" else "fc.weight")]
+    matrices += [(1, key) for key in MATRICES] if has_bert(checkpoint) else [(1, "embed.weight")]
     matrices += [(2, "sim_eval_w.weight")] if name in ("sgraf", "rcar") else []
     lacking = [
         checkpoint.named(part, key)
@@ -40,7 +40,7 @@ def understood(checkpoint: Checkpoint, wanted: str | None) -> Form:
     if lacking:
         raise ItmkitError(f"{path}: {', '.join(lacking)} must be a matrix")
     options = Options(checkpoint)
-    form = FORMS[name](checkpoint, options)
+    form = form_of(checkpoint, options)
     there = {(number, key) for number, part in enumerate(checkpoint.parts) for key in part}
     problems = options.problems
     # Wrong options change which tensors there are: what is said of them would only confuse.
@@ -54,31 +54,44 @@ def understood(checkpoint: Checkpoint, wanted: str | None) -> Form:
 
 
 def _name(checkpoint: Checkpoint) -> str:
-    """The method of a checkpoint. Raises ItmkitError where it has none here."""
+    """The name in `FORMS` of what a checkpoint holds. Raises ItmkitError where it has none."""
     names = [set(part) for part in checkpoint.parts]
     why = _refused(checkpoint, names)
     if why is None and len(names) == 3 and "sim_tranloc_w.weight" in names[2]:
         return "sgraf"
     if why is None and checkpoint.apart and "sim_eval_w.weight" in names[2]:
         return "rcar"
-    if why is None and len(names) >= 2 and {"fc.weight", "fc.weight_v"} & names[0] and "embed.weight" in names[1]:
+    bert = has_bert(checkpoint)
+    known_words = len(names) >= 2 and (bert or "embed.weight" in names[1])
+    if why is None and known_words and {"fc.weight", "fc.weight_v", "fc.fc.weight"} & names[0]:
+        with_bert = "-bert" if bert else ""
         if len(names) == 4 and not names[2] | names[3]:
-            return "chan"
-        if len(names) == 2 and {"gpool.linear.weight"} <= names[0] & names[1]:
-            return "vseinf"
-        if len(names) == 2 and "cross_attn" in checkpoint.options:
+            return f"chan{with_bert}"
+        both = names[0] & names[1] if len(names) == 2 else set()
+        if "gpool.linear.weight" in both:
+            return f"vseinf{with_bert}"
+        if "linear1.weight" in both:
+            return f"esa{with_bert}"
+        if bert and "fc.fc.weight" in names[0] and "aggr.layers.0.linear1.weight" in both:
+            return "hrem"
+        if len(names) == 2 and not bert and "cross_attn" in checkpoint.options:
             return "scan"
-    known = "SCAN, SGRAF, RCAR, VSE-infinity with a GRU and CHAN with a GRU are read (docs/published-weights.md)"
-    raise ItmkitError(f"{checkpoint.path}: {why or 'its tensors are of no published model known here'}; {known}")
+    raise ItmkitError(f"{checkpoint.path}: {why or 'its tensors are of no published model known here'}; {KNOWN}")
 
 
 def _refused(checkpoint: Checkpoint, names: list[set[str]]) -> str | None:
     """Why a model that is recognised is not read; None for all others."""
     every = set().union(*names)
-    if any(key.startswith(("bert.", "txt_enc.bert.")) for key in every):
-        return f"holds a text encoder with BERT: {_BERT}"
-    if any(key.startswith(("backbone.", "cnn.")) for key in every):
-        return "holds a network that reads pictures; itmkit reads region features"
+    if any(key.removeprefix("img_enc.").startswith(("backbone.", "cnn.", "visual_encoder.")) for key in every):
+        return (
+            "holds a network that reads pictures, trained with the rest (VSE-infinity on grids, LAPS, D2S-VSE); itmkit"
+            " reads stored features of regions, with which its scores would be others"
+        )
+    if has_bert(checkpoint) and len(names) == 3 and names[2]:
+        return (
+            "holds ESL or X-Dim, which weigh or regroup the numbers of regions and words before they compare them;"
+            " itmkit computes nothing like it"
+        )
     if "position_embedding.weight" in every:
         return (
             "holds PFAN or GLFN, whose published attention to block positions is another than the papers' and itmkit's,"

@@ -9,6 +9,7 @@ from itmkit.errors import ItmkitError
 from itmkit.import_checkpoint.published import Form
 from itmkit.import_checkpoint.read import Checkpoint
 from itmkit.inputs.vocabulary import Vocabulary
+from itmkit.parse_text.wordpiece_backend import read_pieces
 
 MASK = "<mask>"
 CONVERT = (
@@ -18,11 +19,15 @@ CONVERT = (
 
 
 def read_words(path: Path, form: Form, checkpoint: Checkpoint) -> Vocabulary:
-    """The words of a published model, numbered as its embedding numbers them.
+    """The words of a published model, or the word pieces of its BERT, numbered as its embedding numbers them.
 
     Raises:
         ItmkitError: the file is a pickle or no vocabulary, or has another number of words than the embedding.
     """
+    if form.bert:
+        pieces = Vocabulary(read_pieces(path), lower=False)
+        _check_rows(path, len(pieces), "word pieces", form, checkpoint)
+        return pieces
     if not path.is_file():
         raise ItmkitError(f"{path}: no such file")
     with open(path, "rb") as file:
@@ -30,15 +35,10 @@ def read_words(path: Path, form: Form, checkpoint: Checkpoint) -> Vocabulary:
     if path.suffix == ".pkl" or head[:1] == b"\x80":
         raise ItmkitError(f"{path}: a pickled vocabulary, which can run code when it is read and is refused; {CONVERT}")
     vocabulary = Vocabulary.read(path)
-    rows, words = len(checkpoint.parts[1]["embed.weight"]), vocabulary.words
+    rows, words = len(checkpoint.parts[1][form.embedding]), vocabulary.words
     if form.mask_word and rows == len(words) + 1 and MASK not in words:
         words = (*words, MASK)
-    if rows != len(words):
-        beside = f" (and {MASK})" if form.mask_word else ""
-        raise ItmkitError(
-            f"{path}: has {len(words):,} words{beside}, and embed.weight of {checkpoint.path} has {rows:,} rows: they"
-            " do not belong together"
-        )
+    _check_rows(path, len(words), f"words (and {MASK})" if form.mask_word else "words", form, checkpoint)
     problems = []
     own = checkpoint.options.get("word2idx")
     if isinstance(own, dict) and own != {word: number for number, word in enumerate(words)}:
@@ -51,3 +51,12 @@ def read_words(path: Path, form: Form, checkpoint: Checkpoint) -> Vocabulary:
     if problems:
         raise ItmkitError(problems)
     return replace(Vocabulary(words), lower=not form.ascii_letters)
+
+
+def _check_rows(path: Path, words: int, what: str, form: Form, checkpoint: Checkpoint) -> None:
+    rows = len(checkpoint.parts[1][form.embedding])
+    if rows != words:
+        raise ItmkitError(
+            f"{path}: has {words:,} {what}, and {form.embedding} of {checkpoint.path} has {rows:,} rows: they do not"
+            " belong together"
+        )

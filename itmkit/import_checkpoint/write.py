@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from itmkit.cache.manifest import read_manifest
+from itmkit.cache.name import PIECES_TEXT
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file, write_json
-from itmkit.import_checkpoint.published import Form
+from itmkit.import_checkpoint.published import Form, Place
 from itmkit.import_checkpoint.read import Checkpoint, read_checkpoint
 from itmkit.import_checkpoint.recognise import understood
 from itmkit.import_checkpoint.words import read_words
 from itmkit.inputs import Inputs, Sizes
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.matchers import build, method
+from itmkit.parse_text.wordpiece_backend import pieces_sha256
 from itmkit.runs.begin import begin_run, facts_before, settled, with_precision
 from itmkit.runs.checkpoint import save_weights
 from itmkit.runs.facts import RunFacts
@@ -51,7 +55,8 @@ def import_checkpoint(
     """Writes a finished run with the weights of a checkpoint.
 
     Args:
-        vocabulary: the JSON file with the words, as the published code reads it.
+        vocabulary: the JSON file with the words, as the published code reads it; of a model with BERT its vocab.txt,
+            or the folder with it.
         wanted: the method that the checkpoint has to be; None takes what it is.
         run: name of the run; the file's name by default.
         force: replace a run of this name.
@@ -62,6 +67,8 @@ def import_checkpoint(
     """
     checkpoint = read_checkpoint(file)
     form = understood(checkpoint, wanted)
+    if form.bert and vocabulary.is_dir():
+        vocabulary = vocabulary / "vocab.txt"
     words = read_words(vocabulary, form, checkpoint)
     folder = workspace.run(run or _usual_name(form))
     if RunFacts.exist(folder) and not force:
@@ -70,9 +77,12 @@ def import_checkpoint(
     config = with_precision(settled(workspace, config, folder, dataset), folder, torch.device("cpu"))
     inputs = Inputs(workspace, dataset.images, words, method(config.method).needs(config.matcher))
     _check_features(inputs, checkpoint, form)
-    network = build(config.method, config.matcher, sizes=inputs.sizes, seed=0)[form.member]
+    if form.bert:
+        _check_pieces(workspace, words, vocabulary)
+    sizes = replace(inputs.sizes, **form.bert)
+    network = build(config.method, config.matcher, sizes=sizes, seed=0)[form.member]
     _fill(network, form, checkpoint)
-    _write(workspace, folder, config, form, checkpoint, words, network, inputs.sizes, vocabulary)
+    _write(workspace, folder, config, form, checkpoint, words, network, sizes, vocabulary)
     return ImportResult(
         folder, form.source, form.method, form.member, len(words), checkpoint.epoch, checkpoint.best_rsum
     )
@@ -92,7 +102,8 @@ def _config(form: Form, checkpoint: Checkpoint) -> RunConfig:
 
 
 def _check_features(inputs: Inputs, checkpoint: Checkpoint, form: Form) -> None:
-    path, size = checkpoint.path, checkpoint.parts[0]["fc.weight"].shape[1]
+    project = next(key for key, place in form.places.items() if place == Place("regions.project.weight"))
+    path, size = checkpoint.path, checkpoint.parts[project[0]][project[1]].shape[1]
     sizes, counts = inputs.sizes, inputs.region_counts
     problems = []
     if sizes.feature != size:
@@ -104,6 +115,16 @@ def _check_features(inputs: Inputs, checkpoint: Checkpoint, form: Form) -> None:
         )
     if problems:
         raise ItmkitError(problems)
+
+
+def _check_pieces(workspace: Workspace, words: Vocabulary, vocabulary: Path) -> None:
+    """Raises ItmkitError unless the captions were cut into pieces of this very vocabulary."""
+    manifest = read_manifest(workspace.cache(PIECES_TEXT))
+    if manifest is None or (manifest.made_by.model or {}).get("sha256") != pieces_sha256(words.words):
+        raise ItmkitError(
+            f"{workspace.cache(PIECES_TEXT)}: was cut with another vocabulary than {vocabulary}; run `itmkit parse-text"
+            f" --parser wordpiece --model {shlex.quote(str(vocabulary))} --force`"
+        )
 
 
 @torch.no_grad()

@@ -80,3 +80,7 @@ class Sizes:
     tag_vector: int = 0  # V, of a frozen tag vector
     blocks: int = 0  # highest number of a block
     sentence: int = 0  # V, of the vector of a whole caption
+    # Of a BERT that came with published weights: no cache decides these.
+    bert_layers: int = 0
+    bert_width: int = 0  # numbers of a token
+    bert_hidden: int = 0  # numbers between the two maps of a layer

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from itmkit.cache import read_manifest
-from itmkit.cache.name import SCAN_TEXT, CacheName, is_patches
+from itmkit.cache.name import PUBLISHED_TEXTS, CacheName, is_patches
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.stages import require
@@ -41,7 +41,7 @@ class Needs:
 
     images: str = "regions"  # vectors of regions; of patches ("patches"); of whole pictures ("vectors-clip/images")
     words: bool = True  # vocabulary numbers of the words
-    text: str = "text"  # the cache whose words these are: those of a parser, or "text-scan", those of published code
+    text: str = "text"  # the cache whose words these are: of a parser, or as published code cuts them ("text-scan")
     vectors: str | None = None  # frozen vectors of words ("words-bert/texts") or of captions ("vectors-clip/texts")
     one_space: bool = (
         False  # vectors of pictures and captions are compared as they are, so one model must have made both
@@ -110,9 +110,10 @@ def missing(workspace: Workspace, needs: Needs, method: str, dataset: Dataset | 
         require(workspace, *(name for name in needs.caches if name not in passed), dataset=dataset)
     except ItmkitError as error:
         told = list(error.problems)
-        if needs.text == "text" and _done(workspace, SCAN_TEXT):
+        published = [text for text in PUBLISHED_TEXTS.values() if _done(workspace, text)]
+        if needs.text == "text" and published:
             wanted = f"{workspace.cache('text')} is missing"
-            note = f"; {SCAN_TEXT} has the words of published code, without trees, and does not replace it"
+            note = f"; {published[0]} has the words of published code, without trees, and does not replace it"
             told = [each + note if each.startswith(wanted) else each for each in told]
         if is_patches(needs.images) and _done(workspace, "regions"):
             wanted = f"{workspace.cache(needs.images)} is missing"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from itmkit.cache import CacheReader, text_key
+from itmkit.cache.name import PIECES_TEXT
 from itmkit.errors import ItmkitError
 from itmkit.inputs.batch import TextBatch
 from itmkit.inputs.needs import Needs
@@ -18,6 +19,7 @@ from itmkit.parse_text.store import TextCache
 from itmkit.workspace import Workspace
 
 MAX_WORDS = 100  # longer captions are cut: pairwise matchers need memory in proportion to the longest
+MAX_PIECES = 512  # positions of BERT, [CLS] and [SEP] included
 
 
 class TextInputs:
@@ -67,8 +69,8 @@ class TextInputs:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """(m,) the number of words of each caption, as delivered: at least 1, at most MAX_WORDS."""
-        return np.clip(np.diff(self._offsets), 1, MAX_WORDS)
+        """(m,) the number of words of each caption, as delivered: at least 1, at most `most_words`."""
+        return np.clip(np.diff(self._offsets), 1, most_words(self.needs))
 
     def batch(self, which: np.ndarray) -> TextBatch:
         """The captions at positions `which` (Bt,), padded to the longest of them."""
@@ -93,6 +95,11 @@ class TextInputs:
         """(Bt, V)"""
         assert self._sentences is not None
         return torch.from_numpy(self._sentences.read("sentence", self._sentence_rows[which]).astype(np.float32))
+
+
+def most_words(needs: Needs) -> int:
+    """How many words of a caption are delivered; the others are cut."""
+    return MAX_PIECES if needs.text == PIECES_TEXT else MAX_WORDS
 
 
 def padding_mask(lengths: np.ndarray) -> np.ndarray:

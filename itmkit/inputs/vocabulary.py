@@ -26,11 +26,15 @@ class _Written:
 
 _FORM = TypeAdapter(_Written)
 SPECIAL = ("<pad>", "<start>", "<end>", "<unk>")
+PIECE_UNKNOWN = "[UNK]"  # of the word pieces of BERT, whose number 0 is [PAD]
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words by number. Numbers 0 to 3 are padding, start, end and unknown, as in SCAN's files."""
+    """Words by number. Numbers 0 to 3 are padding, start, end and unknown, as in SCAN's files.
+
+    Or they are word pieces of BERT, with [PAD] as number 0 and [UNK] anywhere.
+    """
 
     words: tuple[str, ...]
     lower: bool = True
@@ -62,12 +66,22 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
+    @property
+    def unknown(self) -> int:
+        """The number of all words that are not in it."""
+        return self._numbers[PIECE_UNKNOWN] if self.has_pieces else self.UNKNOWN
+
+    @property
+    def has_pieces(self) -> bool:
+        """Whether these are word pieces of BERT."""
+        return self.words[:1] == ("[PAD]",) and PIECE_UNKNOWN in self._numbers
+
     def encode(self, words: Sequence[str]) -> np.ndarray:
-        """(len(words),) int64 numbers; unknown words are 3."""
-        get = self._numbers.get
+        """(len(words),) int64 numbers; unknown words are `unknown`."""
+        get, unknown = self._numbers.get, self.unknown
         if self.lower:
-            return np.fromiter((get(word.lower(), self.UNKNOWN) for word in words), np.int64, len(words))
-        return np.fromiter((get(word, self.UNKNOWN) for word in words), np.int64, len(words))
+            return np.fromiter((get(word.lower(), unknown) for word in words), np.int64, len(words))
+        return np.fromiter((get(word, unknown) for word in words), np.int64, len(words))
 
     def write(self, path: Path) -> None:
         """Writes SCAN's JSON: word2idx, idx2word, idx. `lower` has a key of its own."""
@@ -82,6 +96,7 @@ class Vocabulary:
         words = sorted(numbers, key=numbers.__getitem__)
         if [numbers[word] for word in words] != list(range(len(words))):
             raise ItmkitError(f"{path}: the numbers of the words are not 0, 1, 2, ... without gaps")
-        if tuple(words[: len(SPECIAL)]) != SPECIAL:
+        vocabulary = cls(tuple(words), found.lower)
+        if vocabulary.words[: len(SPECIAL)] != SPECIAL and not vocabulary.has_pieces:
             raise ItmkitError(f"{path}: numbers 0 to 3 must be {', '.join(SPECIAL)}")
-        return cls(tuple(words), found.lower)
+        return vocabulary

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from itmkit.cache import Manifest, read_manifest, text_key
-from itmkit.cache.name import SCAN_TEXT
+from itmkit.cache.name import PIECES_TEXT, PUBLISHED_TEXTS
 from itmkit.dataset import Caption
 from itmkit.errors import ItmkitError
 from itmkit.inspection.hdf5 import ask_child
@@ -38,7 +38,8 @@ def inspect_caption(path: Path, caption: str) -> Report:
     Of words of published code, which have no tree, the words alone.
 
     Args:
-        path: a text cache, or a workspace or anything inside one, whose `text-scan` is read where there is no `text`.
+        path: a text cache, or a workspace or anything inside one, whose `text-scan` or
+            `text-wordpiece` is read where there is no `text`.
         caption: tried in this order: the number of a row of the cache, from 0; the id of a caption of the data set;
             the text of a caption as it is written there. What else the same number names is told as a fact.
 
@@ -46,9 +47,9 @@ def inspect_caption(path: Path, caption: str) -> Report:
         ItmkitError: there is no such caption, or no complete text cache.
     """
     folder = folder_of(path, "words", "text")
-    beside = folder.parent / SCAN_TEXT
-    if read_manifest(folder) is None and read_manifest(beside) is not None:
-        folder = beside
+    others = [other for name in PUBLISHED_TEXTS.values() if read_manifest(other := folder.parent / name) is not None]
+    if read_manifest(folder) is None and others:
+        folder = others[0]
     manifest = manifest_of(folder, "parse-text")
     root = find_root(path)
     captions: list[Caption] = []
@@ -73,7 +74,7 @@ def inspect_caption(path: Path, caption: str) -> Report:
     report.data = {"row": found.row, "key": found.key, "text": text, "captions": ids, "words": words}
     if tree is None:
         report.fact("words", f"{len(words):,}")
-        report.lines += ["", NO_TREE, *_indented(word_lines(words) + _cut_by_matchers(len(words)))]
+        report.lines += ["", NO_TREE, *_indented(word_lines(words) + _cut_by_matchers(folder, len(words)))]
         return report
     sentences = len(set(tree.sentences))
     report.fact("words", f"{len(tree):,}" + (f" in {sentences} sentences" if sentences > 1 else ""))
@@ -111,7 +112,8 @@ def _find(folder: Path, manifest: Manifest, captions: list[Caption], asked: str)
     if answer["row"] is not None:
         return _Found(answer["row"], key, answer["columns"])
     if by_id is not None:
-        command = "itmkit parse-text" + ("" if "heads" in manifest.columns else " --parser scan")
+        parser = "" if "heads" in manifest.columns else f" --parser {manifest.made_by.settings.get('parser', 'scan')}"
+        command = f"itmkit parse-text{parser}"
         raise ItmkitError(f"{folder}: caption {asked!r} of the data set is not parsed here; run `{command}`")
     rows = f"0 to {manifest.count - 1:,}" if manifest.count else "there are none"
     raise ItmkitError(
@@ -158,16 +160,17 @@ def _draw(report: Report, tree: Tree) -> None:
         report.lines.append(
             f"adjacency  (left out: {len(tree):,} words, drawn up to {MOST}; the neighbours say the same)"
         )
-        report.lines += _indented(_cut_by_matchers(len(tree), " and the edges among them"))
+        report.lines += _indented(_cut_by_matchers(report.path, len(tree), " and the edges among them"))
     report.lines += ["", "neighbours  (besides the word itself)", *_indented(neighbour_lines(tree))]
 
 
-def _cut_by_matchers(words: int, beside: str = "") -> list[str]:
+def _cut_by_matchers(folder: Path, words: int, beside: str = "") -> list[str]:
     if words <= MOST:
         return []
-    from itmkit.inputs import MAX_WORDS  # loads torch: only for a long caption
+    from itmkit.inputs.texts import MAX_PIECES, MAX_WORDS  # loads torch: only for a long caption
 
-    return [f"Matchers take its first {MAX_WORDS} words{beside}."] if words > MAX_WORDS else []
+    most = MAX_PIECES if folder.name == PIECES_TEXT else MAX_WORDS
+    return [f"Matchers take its first {most} words{beside}."] if words > most else []
 
 
 def _indented(lines: list[str]) -> list[str]:

@@ -26,10 +26,11 @@ from itmkit.matchers.parts.attention import MAX_LSE, FlatWords
 from itmkit.matchers.parts.blocks import in_blocks
 from itmkit.matchers.parts.encoders import (
     TOKENS,
+    WORDS,
     Regions,
     Tokens,
     WordEncoder,
-    Words,
+    WordsOrBert,
     region_encoder,
     token_problems,
     word_needs,
@@ -45,7 +46,7 @@ class Config:
 
     embed: int = Field(default=1024, ge=1, le=65_536, description="D, size of the common space")
     word: int = Field(default=300, ge=1, le=65_536, description="size of a word vector that the GRU reads")
-    words: Words = Field(default="gru", description="learned words, or frozen vectors with or without a GRU")
+    words: WordsOrBert = Field(default="gru", description=WORDS)
     words_cache: str = Field(default="", description="NAME of caches/words-NAME")
     tokens: Tokens = Field(default="parsed", description=TOKENS)
     images: str = Field(default="regions", description=IMAGES)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from itmkit.parse_text.parsed import Backend
 
-PARSERS = ("itmkit", "spacy", "stanza", "conllu", "scan")
+PARSERS = ("itmkit", "spacy", "stanza", "conllu", "scan", "wordpiece")
 
 
 def load_backend(parser: str, model: str | None, texts: Sequence[str] = ()) -> Backend:
@@ -30,6 +30,10 @@ def load_backend(parser: str, model: str | None, texts: Sequence[str] = ()) -> B
         from itmkit.parse_text.scan_backend import ScanBackend
 
         return ScanBackend(model)
+    if parser == "wordpiece":
+        from itmkit.parse_text.wordpiece_backend import WordpieceBackend
+
+        return WordpieceBackend(model)
     from itmkit.parse_text.shipped import ShippedBackend
 
     return ShippedBackend(model)

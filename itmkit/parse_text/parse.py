@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from itmkit.cache import CacheWriter, Column, MadeBy, text_key
-from itmkit.cache.name import SCAN_TEXT
+from itmkit.cache.name import PUBLISHED_TEXTS
 from itmkit.cache.writer import ShardWriter
 from itmkit.errors import ItmkitError
 from itmkit.job import USUAL, Job
@@ -32,7 +32,7 @@ COLUMNS = {
     "ends": Column("int32", kind="ragged"),
     "sentences": Column("int16", kind="ragged"),
 }
-WORDS_ALONE = ("words", "starts", "ends")  # of the parser `scan`, which makes no trees
+WORDS_ALONE = ("words", "starts", "ends")  # of the parsers `scan` and `wordpiece`, which make no trees
 TABLES = ("words", "lemmas", "pos", "relations")  # columns that index a table of the manifest
 SHARD = 20_000
 BATCH = 128
@@ -63,11 +63,11 @@ def parse_text(
 
     Args:
         parser: "itmkit" (the shipped English parser), "spacy", "stanza" or "conllu" (files of another program's
-            trees), "scan" (the words of published code, without trees, into `caches/text-scan`); None takes
-            `[parse-text]` of workspace.toml, else "itmkit".
+            trees), "scan" or "wordpiece" (the words of published code, or the word pieces of BERT, without trees, into
+            `caches/text-scan` or `text-wordpiece`); None takes `[parse-text]` of workspace.toml, else "itmkit".
         model: for spaCy the name or path of a pipeline (default en_core_web_sm); for stanza the folder of its models;
-            for conllu a file or a folder of files; for itmkit the folder of a parser made by
-            examples/train_parser.py (default the shipped one).
+            for conllu a file or a folder of files; for wordpiece BERT's vocab.txt or a folder with it; for itmkit the
+            folder of a parser made by examples/train_parser.py (default the shipped one).
         job: its batch counts captions, 128 by default. Each of its workers loads the model. If no number of workers is
             given, fewer than 2,000 captions are parsed in this process. CoNLL-U files are always read in this process.
 
@@ -78,7 +78,7 @@ def parse_text(
     parser, model = _asked(workspace, parser, model, job)
     dataset = workspace.dataset()
     dataset.check_captions("`itmkit parse-text`")
-    texts, folder = dataset.distinct_texts, workspace.cache(SCAN_TEXT if parser == "scan" else "text")
+    texts, folder = dataset.distinct_texts, workspace.cache(PUBLISHED_TEXTS.get(parser, "text"))
     backend = load_backend(parser, model, texts)
     job.progress.note(f"parser: {parser}, {backend.model['id']}")
     if told := note_if_unspaced(texts, parser, str(backend.model["id"])):
@@ -89,7 +89,7 @@ def parse_text(
         model=backend.model,
         inputs=workspace.inputs("text", dataset),
     )
-    columns = {name: COLUMNS[name] for name in WORDS_ALONE} if parser == "scan" else COLUMNS
+    columns = {name: COLUMNS[name] for name in WORDS_ALONE} if parser in PUBLISHED_TEXTS else COLUMNS
     with CacheWriter.open(
         folder,
         made_by=made_by,

@@ -23,6 +23,9 @@ from itmkit.runs.settings import RunConfig, read_config
 from itmkit.stages import require
 from itmkit.workspace import Workspace
 
+# Sizes that inputs may have otherwise than a run, or do not have at all.
+NOT_OF_CACHES = ("regions", "bert_layers", "bert_width", "bert_hidden")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -45,7 +48,7 @@ class Run:
         problems = [
             f"--run {self.name}: {name.replace('_', ' ')} was {mine[name]} in training, is {yours[name]} here"
             for name in mine
-            if name != "regions" and mine[name] != yours[name]
+            if name not in NOT_OF_CACHES and mine[name] != yours[name]
         ]
         if problems:
             raise ItmkitError([*problems, "features and word vectors must come from the same models as in training"])

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from itmkit.cache.name import SCAN_TEXT, is_patches
+from itmkit.cache.name import PUBLISHED_TEXTS, is_patches
 from itmkit.caption_text import has_words
 from itmkit.errors import ItmkitError
 from itmkit.inputs import MAX_WORDS, Needs
+from itmkit.inputs.texts import most_words
 from itmkit.matchers import explain as quantities_of
 from itmkit.trained.encoded import AnyImage, EncodedImages, EncodedTexts
 from itmkit.trained.pictures import PictureRows
@@ -170,15 +171,15 @@ def _real(values: np.ndarray, rows: PictureRows, count: int) -> np.ndarray:
 
 
 def words_of(matcher: Scorer, text: str) -> Words:
-    """The words of a caption, at most `MAX_WORDS` of them, by the parser of training where the method needs one."""
+    """The words of a caption, at most `most_words` of them, by the parser of training where the method needs one."""
     if matcher.needs.text not in matcher.needs.caches:
         found = list(re.finditer(r"\S+", text))[:MAX_WORDS]
         return Words([match.group() for match in found], [match.span() for match in found])
     parsed = matcher.texts.parse([text])
-    count = min(int(parsed.lengths[0]), MAX_WORDS)
+    count = min(int(parsed.lengths[0]), most_words(matcher.needs))
     words = [parsed.words.strings[code] for code in parsed.words.codes[:count]]
     spans = list(zip(parsed.starts[:count].tolist(), parsed.ends[:count].tolist(), strict=True))
-    if matcher.needs.text == SCAN_TEXT:  # words without trees
+    if matcher.needs.text in PUBLISHED_TEXTS.values():  # words without trees
         return Words(words, spans)
     heads = [head if head < count else place for place, head in enumerate(parsed.heads[:count].tolist())]
     relations = [parsed.relations.strings[code] for code in parsed.relations.codes[:count]]

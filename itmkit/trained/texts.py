@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +18,12 @@ from itmkit.errors import ItmkitError
 from itmkit.graphs import dependency_edges
 from itmkit.inputs.batch import TextBatch
 from itmkit.inputs.needs import Needs
-from itmkit.inputs.texts import MAX_WORDS, adjacency, padded_vectors, padded_words, padding_mask
+from itmkit.inputs.texts import adjacency, most_words, padded_vectors, padded_words, padding_mask
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.models.hub import find_model, model_record
 from itmkit.parse_text.backends import load_backend
 from itmkit.parse_text.parsed import Backend, ParsedTexts
+from itmkit.runs.facts import VOCABULARY
 from itmkit.trained.made import Made, option
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class NewTexts:
         self._made, self._needs, self._vocabulary, self._device = made, needs, vocabulary, device
 
     def batch(self, captions: Sequence[str]) -> TextBatch:
-        """The captions, padded to the longest of them. What is longer than `MAX_WORDS` words is cut.
+        """The captions, padded to the longest of them. What is longer than `most_words` is cut.
 
         Raises:
             ItmkitError: the parser or a model of training is not to be had, or is another one now.
@@ -49,7 +51,7 @@ class NewTexts:
             return TextBatch(None, torch.from_numpy(mask), vectors=self._pooled(captions))
         parsed = self.parse(captions)
         offsets = np.concatenate((np.zeros(1, np.int64), parsed.lengths.cumsum()))
-        mask = padding_mask(np.clip(parsed.lengths, 1, MAX_WORDS))
+        mask = padding_mask(np.clip(parsed.lengths, 1, most_words(needs)))
         words = edges = vectors = sentence = None
         if needs.words:
             assert self._vocabulary is not None
@@ -76,8 +78,8 @@ class NewTexts:
         """The distinct words of the captions that the vocabulary of training lacks; none where words have vectors."""
         if self._vocabulary is None:
             return []
-        words = self.parse(captions).words.strings
-        return [word for word, number in zip(words, self._vocabulary.encode(words), strict=True) if number == 3]
+        words, unknown = self.parse(captions).words.strings, self._vocabulary.unknown
+        return [word for word, number in zip(words, self._vocabulary.encode(words), strict=True) if number == unknown]
 
     @cached_property
     def _parser(self) -> Backend:
@@ -92,7 +94,7 @@ class NewTexts:
         place = self._made.places.get(self._needs.text)
         model = manifest.made_by.model or {}
         try:
-            backend = load_backend(parser, place or _parser_place(parser, model))
+            backend = load_backend(parser, place or _parser_place(parser, model, self._made.folder))
         except ItmkitError as error:
             raise ItmkitError(
                 [*error.problems, f"{option(self._needs.text)} says where the parser of training lies"]
@@ -131,8 +133,11 @@ class NewTexts:
         return load_recorded_dual(self._made, self._needs.vectors, self._device)
 
 
-def _parser_place(parser: str, model: Mapping[str, object]) -> str | None:
-    """Where a parser lies if nobody says: the shipped one in the package, spaCy's under its name."""
+def _parser_place(parser: str, model: Mapping[str, object], run: Path) -> str | None:
+    """Where a parser lies if nobody says: the shipped one in the package, spaCy's under its name, BERT's pieces in the
+    folder of the run."""
+    if parser == "wordpiece":
+        return str(run / VOCABULARY)
     return str(model.get("id")) if parser == "spacy" else None
 
 

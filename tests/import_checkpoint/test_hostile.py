@@ -226,7 +226,7 @@ OTHERS: dict[str, tuple[Any, Any, str]] = {
     "other words": (scan_model(words=9), scan_options(), "embed.weight"),
     "sgraf without places": (sgraf_model("SGR"), options(module_name="AVE"), "opt.module_name is 'AVE'"),
     "chan transformer": (chan_model(attention=False), options(precomp_enc_type="transformer"), "'transformer'"),
-    "bert": ([vseinf_model()[0], {"bert.a": torch.zeros(2)}], options(), "a text encoder with BERT"),
+    "half a bert": ([vseinf_model()[0], {"bert.a": torch.zeros(2)}], options(), "of no published model known here"),
     "pfan": ([{"position_embedding.weight": torch.zeros(2)}, {}], options(), "holds PFAN or GLFN"),
     "vsepp": (scan_model(), options(measure="cosine"), "holds VSE++"),
     "rcar without regulators": (

@@ -9,24 +9,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itmkit.cache.name import SCAN_TEXT, vectors_cache, words_cache
+from itmkit.cache.name import PIECES_TEXT, SCAN_TEXT, vectors_cache, words_cache
 from itmkit.inputs.batch import ImageBatch, Sizes, TextBatch
+from itmkit.matchers.parts.bert import Bert
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm
 
 Words = Literal["gru", "bert+gru", "bert"]
+WordsOrBert = Literal["gru", "bert+gru", "bert", "own-bert"]
+WORDS = (  # of methods that may have a BERT of their own
+    "learned words; frozen vectors with or without a GRU; own-bert: the BERT of published weights (import-checkpoint)"
+)
 Tokens = Literal["parsed", "scan"]  # of a parser of `itmkit parse-text`, or those of published code
 TOKENS = "words of parse-text, or of published code with `<start>` and `<end>` (parse-text --parser scan)"
 Regions = Literal["linear", "linear+mlp"]
 ClassVectors = Literal["none", "text", "image", "both"]  # whose stored [CLS] vectors are read
 
 
-def word_needs(kind: Words, cache: str, tokens: Tokens = "parsed") -> dict[str, Any]:
+def word_needs(kind: WordsOrBert, cache: str, tokens: Tokens = "parsed") -> dict[str, Any]:
     """What `WordEncoder` reads, as arguments of `Needs`."""
+    if kind == "own-bert":
+        return {"words": True, "text": PIECES_TEXT}
     vectors = None if kind == "gru" else words_cache(cache, "texts")
     return {"words": kind == "gru", "vectors": vectors, "text": SCAN_TEXT if tokens == "scan" else "text"}
 
 
-def token_problems(kind: Words, tokens: Tokens) -> list[str]:
+def token_problems(kind: WordsOrBert, tokens: Tokens) -> list[str]:
+    if tokens == "scan" and kind == "own-bert":
+        return ["--tokens scan: BERT reads its own pieces of words; with --words own-bert, --tokens parsed"]
     if tokens == "scan" and kind != "gru":
         return [f"--tokens scan: frozen vectors are of the words of parse-text; with --words {kind}, --tokens parsed"]
     return []
@@ -118,12 +127,13 @@ class WordEncoder(nn.Module):
     "bert+gru"  frozen word vectors -> Linear(V -> word) -> dropout -> the same GRU (GLFN eqs 15-27); without the linear
                 map where `compress` is false
     "bert"      frozen word vectors -> dropout -> Linear(V -> D)
+    "own-bert"  word pieces -> a BERT that is part of the matcher -> dropout -> Linear(V -> D)
     """
 
     def __init__(
         self,
         sizes: Sizes,
-        kind: Words,
+        kind: WordsOrBert,
         *,
         word: int,
         embed: int,
@@ -134,16 +144,19 @@ class WordEncoder(nn.Module):
         super().__init__()
         self.kind, self.unit = kind, unit
         self.dropout = nn.Dropout(dropout)
+        if kind == "own-bert":
+            self.bert = Bert(sizes)
         if kind == "gru":
             self.embedding = nn.Embedding(sizes.vocabulary, word, padding_idx=0)
         elif kind == "bert+gru" and not compress:
             self.reduce: nn.Module = nn.Identity()
             word = sizes.word_vector
         else:
-            self.reduce = nn.Linear(sizes.word_vector, embed if kind == "bert" else word)
+            width = sizes.bert_width if kind == "own-bert" else sizes.word_vector
+            self.reduce = nn.Linear(width, word if kind == "bert+gru" else embed)
             nn.init.xavier_uniform_(self.reduce.weight)
             nn.init.zeros_(self.reduce.bias)
-        if kind != "bert":
+        if kind in ("gru", "bert+gru"):
             self.gru = nn.GRU(word, embed, batch_first=True, bidirectional=True)
         if kind == "gru":
             nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
@@ -165,9 +178,9 @@ class WordEncoder(nn.Module):
 
     def forward(self, batch: TextBatch) -> Tensor:
         """-> (Bt, L, D); rows of padding are zero."""
-        if self.kind == "bert":
-            assert batch.vectors is not None
-            vectors = self.reduce(self.dropout(batch.vectors))
+        if self.kind in ("bert", "own-bert"):
+            tokens = self.bert(batch.words, batch.mask) if self.kind == "own-bert" else batch.vectors
+            vectors = self.reduce(self.dropout(tokens))
         else:
             vectors = self._recurrent(self.dropout(self._inputs(batch)), batch.mask)
         if self.unit:
