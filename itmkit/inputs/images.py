@@ -99,7 +99,7 @@ class ImageInputs:
         needs = self.needs
         wanted = {"count": "count" in self.cache.columns, "attention": needs.attention, "cls": needs.whole}
         read = {name: self.cache.read(name, rows) for name, is_wanted in wanted.items() if is_wanted}
-        if self._graphs is not None:
+        if self._graphs is not None and self._graph_rows is not None:
             names = ["polar_rho", "polar_theta"] if needs.polar else []
             names += ["blocks", "block_weights"] if needs.blocks else []
             read |= {name: self._graphs.read(name, self._graph_rows[which]) for name in names}
