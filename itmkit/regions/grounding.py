@@ -20,9 +20,10 @@ from itmkit.errors import ItmkitError
 from itmkit.files import digest
 from itmkit.models.hub import find_model, token_limit, weights_sha256
 from itmkit.models.look import check_probes, probes
+from itmkit.models.tokenizer import load_tokenizer
 from itmkit.regions.best import Boxes, best_regions, check_finite
 from itmkit.regions.detector import WAYS_OUT, load_network
-from itmkit.regions.name_tokens import check_lengths, load_tokenizer, tokens_of
+from itmkit.regions.name_tokens import check_lengths, tokens_of
 from itmkit.regions.open_vocabulary import NMS
 from itmkit.regions.regions import ModelInput, Regions, equal_shapes
 
@@ -156,7 +157,7 @@ def load_grounded_detector(
 
     folder = find_model(str(model), allow_download=allow_download, ways_out=WAYS_OUT, tokenizer=True)
     network, processor = load_network(getattr(transformers, CLASSES[kind]), folder, str(model))
-    tokenizer = load_tokenizer(str(model), folder)
+    tokenizer = load_tokenizer(folder, str(model))
     limit = min(token_limit(network, tokenizer), network.config.max_text_len)
     prompts = make_prompts(str(model), tokenizer, network.model.special_tokens.tolist(), names, limit)
     network.to(device)

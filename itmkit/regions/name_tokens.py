@@ -3,26 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from itmkit.errors import ItmkitError
+from itmkit.errors import ItmkitError, first_line
 from itmkit.models.hub import quiet_transformers
-
-
-def load_tokenizer(model: str, folder: Path) -> Any:
-    """The tokeniser in a model's folder.
-
-    Raises:
-        ItmkitError: transformers cannot load it.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        with quiet_transformers():
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers and its tokenisers raise dozens of kinds
-        raise _fails(model, error) from error
 
 
 def tokens_of(model: str, tokenizer: Any, texts: Sequence[str], *, framed: bool) -> list[list[int]]:
@@ -34,8 +18,8 @@ def tokens_of(model: str, tokenizer: Any, texts: Sequence[str], *, framed: bool)
     try:
         with quiet_transformers():
             return [list(tokenizer(text, add_special_tokens=framed)["input_ids"]) for text in texts]
-    except Exception as error:
-        raise _fails(model, error) from error
+    except Exception as error:  # tokenisers raise dozens of kinds
+        raise ItmkitError(f"{model}: its tokeniser fails ({first_line(error)})") from error
 
 
 def check_lengths(model: str, limit: int, names: Sequence[str], lengths: Sequence[int]) -> None:
@@ -45,8 +29,3 @@ def check_lengths(model: str, limit: int, names: Sequence[str], lengths: Sequenc
         raise ItmkitError(
             f"{model}: takes {limit} tokens, and {len(long)} names of the vocabulary have more: {', '.join(long[:5])}"
         )
-
-
-def _fails(model: str, error: Exception) -> ItmkitError:
-    reason = str(error).strip().split("\n")[0]
-    return ItmkitError(f"{model}: its tokeniser fails ({reason})")

@@ -19,9 +19,10 @@ from itmkit.errors import ItmkitError
 from itmkit.files import digest
 from itmkit.models.hub import find_model, token_limit, weights_sha256
 from itmkit.models.look import check_probes, probes
+from itmkit.models.tokenizer import load_tokenizer
 from itmkit.regions.best import Boxes, best_regions, check_finite
 from itmkit.regions.detector import WAYS_OUT, load_network
-from itmkit.regions.name_tokens import check_lengths, load_tokenizer, tokens_of
+from itmkit.regions.name_tokens import check_lengths, tokens_of
 from itmkit.regions.regions import ModelInput, Regions
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _name_vectors(model: str, folder: Path, network: Any, names: Sequence[str]) 
     """(1, C, D) float32 on the network's device: the text tower's vectors of the names, of length 1."""
     import torch
 
-    tokenizer = load_tokenizer(model, folder)
+    tokenizer = load_tokenizer(folder, model)
     ids = tokens_of(model, tokenizer, [PROMPT.format(name) for name in names], framed=True)
     limit = token_limit(network, tokenizer)
     check_lengths(model, limit, names, [len(tokens) for tokens in ids])

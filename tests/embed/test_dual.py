@@ -139,7 +139,7 @@ def test_damaged_parts(tmp_path: Path) -> None:
     folder = build_dual("clip", tmp_path)
     whole = (folder / "tokenizer.json").read_bytes()
     (folder / "tokenizer.json").write_text("{")
-    with pytest.raises(ItmkitError, match="tokeniser or picture settings fail"):
+    with pytest.raises(ItmkitError, match="its tokeniser fails"):
         load_dual(folder)
     (folder / "tokenizer.json").write_bytes(whole)
     weights = (folder / "model.safetensors").read_bytes()
