@@ -48,7 +48,7 @@ def _can_read() -> bool:
 def _give_normaliser(tokenizer: Any, folder: Path, sentencepiece: Path | None) -> None:
     """Gives DeBERTa's tokeniser the table of characters back that transformers 5 drops when it loads one.
 
-    Without it, a ligature or a letter of full width is unknown; DeBERTa was trained with the letters that it stands for.
+    Without it a ligature or a letter of full width is unknown; DeBERTa was trained with the letters it stands for.
     """
     from tokenizers import Regex, Tokenizer, normalizers
 
