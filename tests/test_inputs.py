@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ from itmkit.cache.tag_phrases import TagPhrases
 from itmkit.errors import ItmkitError
 from itmkit.inputs import Inputs, Needs
 from itmkit.inputs import texts as module
+from itmkit.inputs.images import ImageInputs
 from itmkit.inputs.needs import missing
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.workspace import Workspace
@@ -189,3 +191,19 @@ def test_regions_are_offered_where_patches_are_missing(workspace: Workspace) -> 
     without = missing(workspace, Needs(images="patches"), "cmfg")
     assert without == [f"{workspace.cache('patches')} is missing: run `itmkit extract-patches`"]
     assert all("--images" not in problem for problem in missing(workspace, Needs(), "vsepp"))
+
+
+def test_attention_is_asked_for_where_it_is_read(workspace: Workspace) -> None:
+    """extract-patches stores it only then."""
+    needs = Needs(images="vit", attention=True)
+    assert missing(workspace, needs, "cmfg") == [
+        f"{workspace.cache('vit')} is missing: run `itmkit extract-patches --cache vit --attention`"
+    ]
+    copytree(workspace.cache("regions"), workspace.cache("vit"))
+    images = workspace.dataset().split("train")
+    with pytest.raises(
+        ItmkitError, match=r"vit: holds no .*extract-patches --cache vit --attention --force`, or train"
+    ):
+        ImageInputs(workspace, images, needs)
+    with pytest.raises(ItmkitError, match=r"regions: holds no .*--model MODEL --attention` and train with --images"):
+        ImageInputs(workspace, images, Needs(attention=True))

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     help="Side of the square that a picture is resized to.",
 )  # fmt: skip
 @click.option(
-    "--attention/--no-attention", default=None, show_default="as begun, else where the model has it",
-    help="Store the attention of [CLS] to the patches, which CMFG reads; without it, extraction is faster.",
+    "--attention/--no-attention", default=None, show_default="as begun, else without",
+    help="Store the attention of [CLS] to the patches, which CMFG reads with --image-nodes; slower on a GPU.",
 )  # fmt: skip
 @options.precision_option
 @click.option(
@@ -59,7 +59,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Patch vectors, [CLS] and its attention to the patches, of every picture -> caches/patches.
+    """Patch vectors and [CLS] of every picture -> caches/patches.
 
     CMFG and SCL read them. The model is a ViT, DeiT, DINOv2, DINOv3, BEiT, CLIP, SigLIP, BLIP, Swin or the like. A
     killed run continues where it was.

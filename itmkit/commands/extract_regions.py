@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--vocabulary", type=options.Path_, metavar="FILE|DIR",
-    help="OWLv2: file with a name to look for in each line (the names of Visual Genome). detectron2: folder with"
+    help="OWLv2, Grounding DINO: file with a name to look for in each line (Visual Genome's). detectron2: folder with"
     " objects_vocab.txt and attributes_vocab.txt (that of the weights, if they are there).",
 )  # fmt: skip
 @click.option(

@@ -19,6 +19,7 @@ from itmkit.models.hub import find_model, quiet_transformers, token_limit, wants
 from itmkit.models.look import check_probes, probes
 from itmkit.models.pixels import check_picture_settings
 from itmkit.models.processors import load_processor
+from itmkit.models.tokenizer import load_tokenizer
 from itmkit.typed import model_json
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def load_dual(
 def _loaded(model: str | Path, folder: Path, config: dict[str, Any]) -> tuple[Any, Any, Any]:
     """Network, picture settings and tokeniser as transformers loads them, with all weights."""
     import torch
-    from transformers import AutoModel, AutoTokenizer, BlipForImageTextRetrieval
+    from transformers import AutoModel, BlipForImageTextRetrieval
 
     loader = BlipForImageTextRetrieval if is_blip_retrieval(config) else AutoModel
     offline: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -193,9 +194,11 @@ def _loaded(model: str | Path, folder: Path, config: dict[str, Any]) -> tuple[An
             )
         try:
             processor = load_processor(folder, str(model))
-            tokenizer = AutoTokenizer.from_pretrained(folder, **offline)
-        except Exception as error:  # transformers and its tokenisers raise dozens of kinds
-            raise ItmkitError(f"{model}: its tokeniser or picture settings fail ({first_line(error)})") from error
+        except ItmkitError:
+            raise
+        except Exception as error:
+            raise ItmkitError(f"{model}: its picture settings fail ({first_line(error)})") from error
+    tokenizer = load_tokenizer(folder, str(model))
     lacking = sorted(name for name in report["missing_keys"] if "position_ids" not in name)
     if lacking or report.get("mismatched_keys"):
         raise ItmkitError(f"{model}: the weights do not fit the model ({', '.join(lacking[:3]) or 'shapes'} missing)")

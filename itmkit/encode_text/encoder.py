@@ -16,6 +16,7 @@ from itmkit.encode_text.alignment import Ints, Spans, means
 from itmkit.errors import ItmkitError, first_line
 from itmkit.machine.device import Precision, half
 from itmkit.models.hub import find_model, quiet_transformers, token_limit, wants_lower
+from itmkit.models.tokenizer import load_tokenizer
 from itmkit.typed import model_json
 
 if TYPE_CHECKING:
@@ -245,7 +246,7 @@ def _is_dual(network: Any) -> bool:
 def _loaded(model: str | Path, folder: Path, kind: str) -> tuple[Any, Any]:
     """Network and tokeniser as transformers loads them, with all weights that texts need."""
     import torch
-    from transformers import AutoModel, AutoModelForTextEncoding, AutoTokenizer
+    from transformers import AutoModel, AutoModelForTextEncoding
 
     loader = AutoModelForTextEncoding if kind in ENCODER_DECODERS else AutoModel
     offline: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -254,15 +255,9 @@ def _loaded(model: str | Path, folder: Path, kind: str) -> tuple[Any, Any]:
             network, report = loader.from_pretrained(
                 folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **offline
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, **offline)
-        except Exception as error:  # transformers and its tokenisers raise dozens of kinds
-            if (folder / "spm.model").is_file() and not (folder / "tokenizer.json").is_file():
-                raise ItmkitError(
-                    f"{model}: its tokeniser is only there as spm.model, for which transformers needs more packages"
-                    f" ({first_line(error)}). Ways out: pip install sentencepiece tiktoken, or a revision with"
-                    " tokenizer.json"
-                ) from error
+        except Exception as error:  # transformers raises dozens of kinds
             raise ItmkitError(f"{model}: is no model that transformers can load ({first_line(error)})") from error
+    tokenizer = load_tokenizer(folder, str(model))
     tower = "text_model." if _is_dual(network) else ""
     needed = [name for name in report["missing_keys"] if name.startswith(tower)]
     lacking = sorted(name for name in needed if "position_ids" not in name and "pooler" not in name)

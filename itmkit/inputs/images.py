@@ -35,8 +35,8 @@ class ImageInputs:
         ids, self._rows = [image.id for image in self.images], rows[rows >= 0]
         if needs.attention and "attention" not in self.cache.columns:
             raise ItmkitError(
-                f"{self.cache.folder}: does not say which vectors a transformer attends to, which choosing image nodes"
-                " needs; run `itmkit extract-patches`, or train with --image-nodes 0 (all of them)"
+                f"{self.cache.folder}: holds no attention of [CLS], by which --image-nodes chooses patches; run `itmkit"
+                f" {_with_attention(needs.images)}, or train with --image-nodes 0 (all of them)"
             )
         if needs.whole and "cls" not in self.cache.columns:
             raise ItmkitError(
@@ -141,6 +141,14 @@ class ImageInputs:
         found = np.zeros((len(rows), len(seen)), bool)
         found[np.arange(len(rows))[:, None], numbers.reshape(tags.shape)] = True
         return torch.from_numpy(found[:, seen >= 0])
+
+
+def _with_attention(images: str) -> str:
+    """What makes a cache that holds attention, in place of this one."""
+    cache = CacheName.of(images)
+    if cache.kind == "patches":
+        return f"{cache.command} --attention --force`"
+    return "extract-patches --model MODEL --attention` and train with --images patches"
 
 
 def image_batch(

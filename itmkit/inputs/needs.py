@@ -115,8 +115,12 @@ def missing(workspace: Workspace, needs: Needs, method: str, dataset: Dataset | 
             wanted = f"{workspace.cache('text')} is missing"
             note = f"; {published[0]} has the words of published code, without trees, and does not replace it"
             told = [each + note if each.startswith(wanted) else each for each in told]
-        if is_patches(needs.images) and _done(workspace, "regions"):
-            wanted = f"{workspace.cache(needs.images)} is missing"
+        wanted = f"{workspace.cache(needs.images)} is missing"
+        if needs.attention:
+            command = CacheName.of(needs.images).command
+            asked = (f"{command}`", f"{command} --attention`")
+            told = [each.replace(*asked) if each.startswith(wanted) else each for each in told]
+        elif is_patches(needs.images) and _done(workspace, "regions"):
             told = [f"{each}, or train with --images regions" if each.startswith(wanted) else each for each in told]
         if "graphs/images" not in needs.caches:  # graphs of images would ask for regions, which are not read
             trees = str(workspace.cache("graphs/texts"))

@@ -15,8 +15,8 @@ from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.machine.device import Precision, check_precision, recorded
 from itmkit.pictures.decode import Square
+from itmkit.regions.any_detector import OPEN_DETECTORS, load_any_detector
 from itmkit.regions.bottom_up.settings import BottomUpOptions, BottomUpSettings, check_files, resolve
-from itmkit.regions.open_vocabulary import OpenDetector, load_any_detector
 from itmkit.regions.regions import ModelInput, Regions
 from itmkit.regions.vg_vocabulary import names_to_find
 from itmkit.workspace import Workspace
@@ -291,7 +291,7 @@ def made_by(choice: Choice, backend: Backend, inputs: dict[str, str]) -> MadeBy:
         settings["size"] = choice.size
     if choice.bottom_up is not None:
         settings |= choice.bottom_up.recorded
-    if isinstance(backend, OpenDetector):
+    if isinstance(backend, OPEN_DETECTORS):
         settings |= backend.recorded
     local = choice.bottom_up.weights if choice.bottom_up else Path(choice.model)
     loaded: Any = backend  # of detectron2: a configuration may be based on others, which only the loaded model has seen
@@ -310,4 +310,4 @@ def _settings_digest(choice: Choice, backend: Backend) -> str:
 
     model = str(SCENES_DETECTOR) if choice.model == SCENES else choice.model
     folder = find_model(model, allow_download=False)
-    return settings_sha256(folder, tokenizer=isinstance(backend, OpenDetector))
+    return settings_sha256(folder, tokenizer=isinstance(backend, OPEN_DETECTORS))

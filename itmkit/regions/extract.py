@@ -67,7 +67,7 @@ def extract_regions(
             any vision model) or "detectron2" (bottom-up attention, or any R-CNN of detectron2). model: a path, a hub
             name, or "scenes-detector", which is shipped. If neither is given, see `itmkit.regions.choose.choose`.
         regions: R, 36 by default. size: pixels of the grid's input. Only the grid's model heeds the job's precision.
-        vocabulary: text file with the names that OWLv2 looks for, one a line; None: those of Visual Genome.
+        vocabulary: text file with the names that OWLv2 or Grounding DINO looks for, one a line; None: Visual Genome's.
         bottom_up: the options of detectron2.
         download: whether the model may be fetched from the hub although the user did not name it.
 

@@ -1,4 +1,4 @@
-"""Regions from OWLv2, a detector that looks for the names it is given.
+"""Regions from OWLv2 and OWL-ViT, detectors that look for the names they are given.
 
 Every patch of the picture gives a box, and a vector that is compared with the vector of each name.
 
@@ -17,13 +17,13 @@ import numpy as np
 
 from itmkit.errors import ItmkitError
 from itmkit.files import digest
-from itmkit.models.hub import find_model, quiet_transformers, token_limit, weights_sha256
+from itmkit.models.hub import find_model, token_limit, weights_sha256
 from itmkit.models.look import check_probes, probes
+from itmkit.models.tokenizer import load_tokenizer
 from itmkit.regions.best import Boxes, best_regions, check_finite
-from itmkit.regions.detector import WAYS_OUT, Detector, load_detector, load_network
+from itmkit.regions.detector import WAYS_OUT, load_network
+from itmkit.regions.name_tokens import check_lengths, tokens_of
 from itmkit.regions.regions import ModelInput, Regions
-from itmkit.regions.vg_vocabulary import names_to_find
-from itmkit.typed import model_json
 
 if TYPE_CHECKING:
     import torch
@@ -32,12 +32,13 @@ if TYPE_CHECKING:
 PROMPT = "a photo of a {}"
 NMS = 0.7  # neighbouring patches find the same object, and would fill a picture's regions with it
 _NAMES_AT_ONCE = 256
-_NOT_YET = ("grounding-dino", "mm-grounding-dino", "omdet-turbo", "owlvit")
+# Model type -> its class in transformers, and whether it fills pictures up to a square or squashes them.
+OWLS = {"owlv2": ("Owlv2ForObjectDetection", True), "owlvit": ("OwlViTForObjectDetection", False)}
 
 
 @dataclass
 class OpenDetector:
-    """A loaded OWLv2 with the names it looks for.
+    """A loaded OWLv2 or OWL-ViT with the names it looks for.
 
     Attributes:
         model_id: what the user named: a hub name or a path.
@@ -45,6 +46,7 @@ class OpenDetector:
         dim: D, the width of a region's feature.
         names: C names.
         name_vectors: (1, C, D) float32 on the device, made once from the names.
+        fills: whether pictures are filled up to a square; if not, they are squashed to one.
     """
 
     model_id: str
@@ -52,6 +54,7 @@ class OpenDetector:
     dim: int
     names: list[str]
     name_vectors: torch.Tensor
+    fills: bool
     model: Any
     processor: Any
     device: torch.device
@@ -64,7 +67,7 @@ class OpenDetector:
         return {"vocabulary": digest(self.names), "prompt": PROMPT, "nms": NMS}
 
     def prepare(self, image: Image.Image) -> ModelInput:
-        """One picture, filled up to a square at the right or below and scaled: pixel_values (1, 3, S, S)."""
+        """One picture as a square, scaled: pixel_values (1, 3, S, S)."""
         inputs = self.processor(images=image, return_tensors="pt")
         return ModelInput({"pixel_values": inputs["pixel_values"].float()}, image.size)
 
@@ -90,7 +93,8 @@ class OpenDetector:
             for at, (one, values) in enumerate(zip(members, outputs, strict=True), start):
                 name = labels[at] if labels else f"picture {at}"
                 check_finite(values, f"{name}: the detector {self.model_id}")
-                found.append(best_regions(_in_picture(values, one.size), one.size, self.names, most=regions, nms=NMS))
+                values = _in_picture(values, one.size) if self.fills else values
+                found.append(best_regions(values, one.size, self.names, most=regions, nms=NMS))
         return found
 
     def _forward(self, prepared: Sequence[torch.Tensor]) -> list[Boxes]:
@@ -114,44 +118,16 @@ def _in_picture(found: Boxes, size: tuple[int, int]) -> Boxes:
     return Boxes(found.scores[inside], found.classes[inside], boxes[inside], found.vectors[inside])
 
 
-def load_any_detector(
-    model: str, names: Path | Sequence[str] | None, *, device: str | torch.device, allow_download: bool
-) -> Detector | OpenDetector:
-    """Loads a detector of any kind.
-
-    Args:
-        names: those to look for, or their file; None: those of Visual Genome, or those that the model was trained on.
-
-    Raises:
-        ItmkitError: the model cannot be loaded, or it names its own classes and is given names.
-    """
-    folder = find_model(model, allow_download=allow_download, ways_out=WAYS_OUT)
-    kind = model_json(folder / "config.json").get("model_type")
-    if kind in _NOT_YET:
-        raise ItmkitError(
-            f"{model}: looks for names that it is given (model type {kind!r}); of such models, OWLv2 is supported."
-            f" {WAYS_OUT}"
-        )
-    if kind == "owlv2":
-        names = names_to_find(names) if names is None or isinstance(names, Path) else names
-        return load_open_detector(model, names, device=device, allow_download=allow_download)
-    if names is not None:
-        raise ItmkitError(
-            f"{model}: takes no --vocabulary, since this detector names the classes that it was trained on; OWLv2"
-            " takes one, and so does --backend detectron2"
-        )
-    return load_detector(model, device=device, allow_download=allow_download)
-
-
 def load_open_detector(
-    model: str | Path, names: Sequence[str], *, device: str | torch.device = "cpu", allow_download: bool = False
+    model: str | Path, names: Sequence[str], *, kind: str, device: str | torch.device = "cpu", allow_download: bool
 ) -> OpenDetector:
-    """Loads an OWLv2 in float32, and makes the vectors of the names.
+    """Loads an OWLv2 or OWL-ViT in float32, and makes the vectors of the names.
 
     Args:
         model: a folder with config.json, preprocessor_config.json, model.safetensors and a tokeniser, or a name on the
             Hugging Face hub, with `@revision` where one is meant.
         names: C names without duplicates.
+        kind: the model type, one of `OWLS`.
         device: where to run, as torch names it.
         allow_download: fetch the model from the hub when it is not in the local hub cache.
 
@@ -159,13 +135,14 @@ def load_open_detector(
         ItmkitError: the model cannot be loaded, or names have more tokens than it takes. The message says what to do.
     """
     import torch
-    from transformers import Owlv2ForObjectDetection
+    import transformers
 
-    if find_spec("scipy") is None:
+    name, fills = OWLS[kind]
+    if fills and find_spec("scipy") is None:
         raise ItmkitError(f"{model}: OWLv2 scales its pictures with scipy, which is not installed: pip install scipy")
     folder = find_model(str(model), allow_download=allow_download, ways_out=WAYS_OUT, tokenizer=True)
-    network, processor = load_network(Owlv2ForObjectDetection, folder, str(model))
-    if not getattr(processor, "do_pad", False):
+    network, processor = load_network(getattr(transformers, name), folder, str(model))
+    if fills and not getattr(processor, "do_pad", False):
         raise ItmkitError(
             f"{model}: its picture settings do not fill pictures up to a square (do_pad), as OWLv2 was trained; look at"
             " preprocessor_config.json"
@@ -178,6 +155,7 @@ def load_open_detector(
         dim=int(network.config.text_config.hidden_size),
         names=list(names),
         name_vectors=vectors,
+        fills=fills,
         model=network,
         processor=processor,
         device=torch.device(device),
@@ -189,21 +167,11 @@ def load_open_detector(
 def _name_vectors(model: str, folder: Path, network: Any, names: Sequence[str]) -> torch.Tensor:
     """(1, C, D) float32 on the network's device: the text tower's vectors of the names, of length 1."""
     import torch
-    from transformers import AutoTokenizer
 
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            limit = token_limit(network, tokenizer)
-            ids = [tokenizer(PROMPT.format(name))["input_ids"] for name in names]
-    except Exception as error:  # transformers and its tokenisers raise dozens of kinds
-        reason = str(error).strip().split("\n")[0]
-        raise ItmkitError(f"{model}: its tokeniser fails ({reason})") from error
-    long = [name for name, tokens in zip(names, ids, strict=True) if len(tokens) > limit]
-    if long:
-        raise ItmkitError(
-            f"{model}: takes {limit} tokens, and {len(long)} names of the vocabulary have more: {', '.join(long[:5])}"
-        )
+    tokenizer = load_tokenizer(folder, model)
+    ids = tokens_of(model, tokenizer, [PROMPT.format(name) for name in names], framed=True)
+    limit = token_limit(network, tokenizer)
+    check_lengths(model, limit, names, [len(tokens) for tokens in ids])
     found = []
     with torch.inference_mode():
         for start in range(0, len(ids), _NAMES_AT_ONCE):
@@ -213,7 +181,7 @@ def _name_vectors(model: str, folder: Path, network: Any, names: Sequence[str]) 
             mask = torch.zeros_like(tokens)
             for row, one in enumerate(some):
                 tokens[row, : len(one)], mask[row, : len(one)] = torch.tensor(one), 1
-            answer = network.owlv2.get_text_features(tokens.to(network.device), mask.to(network.device))
+            answer = network.base_model.get_text_features(tokens.to(network.device), mask.to(network.device))
             found.append(answer.pooler_output.float())
     vectors = torch.cat(found)
     if len(set(map(tuple, ids))) > 1 and bool((vectors == vectors[0]).all()):

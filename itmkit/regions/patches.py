@@ -48,7 +48,7 @@ class PatchesResult:
     unchanged: bool = False
 
 
-def patch_columns(patches: int, dim: int, *, attention: bool = True) -> dict[str, Column]:
+def patch_columns(patches: int, dim: int, *, attention: bool) -> dict[str, Column]:
     """The columns of a patch cache. With boxes and count it can be read wherever regions are read."""
     columns = {
         "features": Column("float16", (patches, dim)),
@@ -81,8 +81,8 @@ def extract_patches(
         cache: name of the cache.
         size: side in pixels of the square a picture is squashed to. Default: the size the model's own preprocessing
             produces.
-        attention: whether there is a column attention; None: as the cache was begun, else where the model has it.
-            Without it, faster kernels compute the attention of a model.
+        attention: whether there is a column attention; None: as the cache was begun with this model, else not.
+            Without it, kernels that are faster and need less memory compute the attention of a model.
 
     Raises:
         ItmkitError: there are no pictures, pictures changed since `prepare`, the model cannot be loaded, gives no
@@ -95,17 +95,15 @@ def extract_patches(
     folder = workspace.cache(cache)
     asked, precision, device = model is not None, job.precision, usable_device(job.device)
     if model is None:
-        model, size, attention, precision = _begun_with(folder, size, attention, precision)
+        model, size, precision = _begun_with(folder, size, precision)
+    path = find_model(model, allow_download=asked, ways_out=KINDS)
+    record = model_record(model, path)
+    attention = _begun_with_attention(folder, record) if attention is None else attention
     precision = precision or "float32"
-    job.progress.note(f"{STAGE}: {model} on {device}")
-    loaded = load_patch_model(
-        model, size=size, attention=attention, device=device, precision=precision, allow_download=asked
-    )
-    path = find_model(model, allow_download=False)
-    if loaded.attention is None and attention is None:
-        job.progress.note(f"{STAGE}: {model} has no attention of a [CLS] token; patches are stored without it")
-    settings = {"size": loaded.size, **recorded(precision), **({} if loaded.attention else {"attention": False})}
-    made_by = MadeBy(STAGE, settings, model_record(model, path), workspace.inputs(cache, dataset))
+    job.progress.note(f"{STAGE}: {model} on {device}, with{'' if attention else 'out'} the attention of [CLS]")
+    loaded = load_patch_model(model, size=size, attention=attention, device=device, precision=precision)
+    settings = {"size": loaded.size, **recorded(precision), **({} if attention else {"attention": False})}
+    made_by = MadeBy(STAGE, settings, record, workspace.inputs(cache, dataset))
     notes = {"model": model_place(model, path), "device": device, "cls": loaded.whole}
     start = time.perf_counter()
     manifest, done_now = _extract(workspace, dataset, folder, loaded, made_by, notes, job)
@@ -170,15 +168,22 @@ def _extract(
 
 
 def _begun_with(
-    folder: Path, size: int | None, attention: bool | None, precision: Precision | None
-) -> tuple[str, int | None, bool | None, Precision | None]:
-    """Model, size, attention and precision of the existing cache, finished or not. Given values take precedence."""
+    folder: Path, size: int | None, precision: Precision | None
+) -> tuple[str, int | None, Precision | None]:
+    """Model, size and precision of the existing cache, finished or not. Given values take precedence."""
     manifest = begun_manifest(folder)
     if manifest is None or manifest.made_by.stage != STAGE:
         raise ItmkitError(f"--model is needed: the folder or the hub name of a vision transformer. {KINDS}")
     settings = manifest.made_by.settings
-    attention = settings.get("attention") if attention is None else attention
-    return str(manifest.notes["model"]), size or settings["size"], attention, precision or settings.get("precision")
+    return str(manifest.notes["model"]), size or settings["size"], precision or settings.get("precision")
+
+
+def _begun_with_attention(folder: Path, model: dict[str, str]) -> bool:
+    """Whether there is a cache of this model that holds attention."""
+    manifest = begun_manifest(folder)
+    if manifest is None or manifest.made_by.stage != STAGE or manifest.made_by.model != model:
+        return False
+    return bool(manifest.made_by.settings.get("attention", True))
 
 
 def _steps(model: PatchModel, batch: int) -> Steps:

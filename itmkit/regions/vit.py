@@ -121,7 +121,7 @@ def load_patch_model(
     model: str | Path,
     *,
     size: int | None = None,
-    attention: bool | None = None,
+    attention: bool = False,
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     allow_download: bool = False,
@@ -132,7 +132,7 @@ def load_patch_model(
         model: a folder with config.json, preprocessor_config.json and model.safetensors, or a hub name.
         size: side of the square in pixels. Default: the size the model's own preprocessing produces. Positions are
             interpolated if the model can do that.
-        attention: whether the attention of [CLS] is wanted; None: where the model has it.
+        attention: whether the attention of [CLS] is wanted.
 
     Raises:
         ItmkitError: the model cannot be loaded, is not a vision transformer, has no attention of [CLS] or a pooling
@@ -146,7 +146,7 @@ def load_patch_model(
     inner = config.get("vision_config")
     vision = inner if inner and isinstance(inner, dict) else config
     crop = settings.get("crop_size") if settings.get("do_center_crop") is not False else None
-    network = _loaded(model, folder, eager=attention is not False)
+    network = _loaded(model, folder, eager=attention)
     network.eval().requires_grad_(False).to(device)
     see_whole_pictures(network)
     body = getattr(network, "vision_model", network)
@@ -166,11 +166,11 @@ def load_patch_model(
         whole=CLS,
         scaling=scaling(settings),
         device=torch.device(device),
-        attention=None if attention is False else LastAttention(body),
+        attention=LastAttention(body) if attention else None,
         precision=precision,
         options={"interpolate_pos_encoding": True} if other else {},
     )
-    _measure(found, vision, wanted=attention)
+    _measure(found, vision)
     if not found.patches:
         raise ItmkitError(f"{model}: gives no patches of a {side} x {side} picture; {KINDS}")
     answers = [found.describe([found.prepare(image) for image in probes()], batch=2)[0] for _ in range(2)]
@@ -208,7 +208,7 @@ def _loaded(model: str | Path, folder: Path, *, eager: bool) -> Any:
     return network
 
 
-def _measure(model: PatchModel, config: dict[str, Any], *, wanted: bool | None) -> None:
+def _measure(model: PatchModel, config: dict[str, Any]) -> None:
     """Runs a grey picture: learns D, where the patches are and what stands for [CLS]; fails now, not hours later."""
     import torch
 
@@ -234,13 +234,12 @@ def _measure(model: PatchModel, config: dict[str, Any], *, wanted: bool | None) 
         raise ItmkitError(
             f"{name}: gives no patches of a {size} x {size} picture ({first_line(error)}); {KINDS}"
         ) from error
-    _find_whole(model, output, tokens, wanted=wanted)
+    _find_whole(model, output, tokens)
 
 
-def _find_whole(model: PatchModel, output: Any, tokens: int, *, wanted: bool | None) -> None:
-    """What stands for [CLS], and whether its attention can be had."""
+def _find_whole(model: PatchModel, output: Any, tokens: int) -> None:
+    """What stands for [CLS]; refuses a model without its attention where that is wanted."""
     listener, pooler = model.attention, getattr(output, "pooler_output", None)
-    row = listener.row if listener is not None else None
     has_cls = any(key.endswith(("cls_token", "class_embedding")) for key, _ in model.body.named_parameters())
     has_head = hasattr(model.body, "head") and pooler is not None
     if model.first and (has_cls or model.patches + 1 == tokens):
@@ -248,16 +247,14 @@ def _find_whole(model: PatchModel, output: Any, tokens: int, *, wanted: bool | N
     else:
         model.whole = HEAD if has_head else MEAN
         model.norm = None
-    usable = row is not None and row.shape[1] == tokens
-    usable = usable and listener is not None and listener.by_head == (model.whole == HEAD) and model.whole != MEAN
-    if usable:
+    if listener is None:
         return
-    if wanted:
+    there = listener.row is not None and listener.row.shape[1] == tokens
+    if not there or model.whole == MEAN or listener.by_head != (model.whole == HEAD):
         raise ItmkitError(
             f"{model.model_id}: has neither a [CLS] token nor a pooling head whose attention to the patches can be had;"
             " without --attention its patches are stored without it"
         )
-    model.attention = None
 
 
 def _arguments(body: Any) -> set[str]:

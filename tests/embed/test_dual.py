@@ -54,10 +54,11 @@ def test_vectors_are_the_models_own(tmp_path: Path, kind: str) -> None:
     assert counts.tolist() == [len(text.split()) + 2 for text in TEXTS]
     assert images.shape == (3, dual.dim) and texts.shape == (6, dual.dim) and images.dtype == texts.dtype == np.float32
     network = AutoModel.from_pretrained(folder).eval()
+    apart = np.abs(images - images[0]).max(1)[1:].min()  # ALIGN with random weights hardly tells pictures apart
     with torch.no_grad():
         for image, found in zip(pictures(), images, strict=True):
             vector = network.get_image_features(pixel_values=pixels([image])).pooler_output[0]
-            np.testing.assert_allclose(found, vector.numpy(), atol=1e-4)
+            np.testing.assert_allclose(found, vector.numpy(), rtol=0, atol=min(1e-4, 0.02 * apart))
         for text, found in zip(TEXTS, texts, strict=True):
             ids = numbers(text)
             if kind == "siglip":
@@ -65,7 +66,7 @@ def test_vectors_are_the_models_own(tmp_path: Path, kind: str) -> None:
             vector = network.get_text_features(input_ids=torch.tensor([ids])).pooler_output[0]
             np.testing.assert_allclose(found, vector.numpy(), atol=1e-4)
     assert np.abs(texts - texts[0]).max(1)[1:].min() > 1e-4  # captions differ
-    assert np.abs(images - images[0]).max(1)[1:].min() > 1e-6
+    assert apart > 1e-6
 
 
 @pytest.mark.parametrize("kind", DUALS)
@@ -139,7 +140,7 @@ def test_damaged_parts(tmp_path: Path) -> None:
     folder = build_dual("clip", tmp_path)
     whole = (folder / "tokenizer.json").read_bytes()
     (folder / "tokenizer.json").write_text("{")
-    with pytest.raises(ItmkitError, match="tokeniser or picture settings fail"):
+    with pytest.raises(ItmkitError, match="its tokeniser fails"):
         load_dual(folder)
     (folder / "tokenizer.json").write_bytes(whole)
     weights = (folder / "model.safetensors").read_bytes()

@@ -13,8 +13,8 @@ import transformers as t
 from itmkit.encode_text.alignment import Spans
 from itmkit.encode_text.encode import word_vectors
 from itmkit.encode_text.encoder import load_language_model
-from itmkit.errors import ItmkitError
 from tests.embed.tiny_duals import END, LIMIT, PAD, START, WORDS, build_dual, save_dual
+from tests.models.test_tokenizer import build_sentencepiece, sentencepiece_itself
 
 TEXTS = ["a dog", "the red ball of a blue dog", "cat runs"]
 
@@ -72,10 +72,19 @@ def test_words_of_siglip_in_capitals(tmp_path: Path) -> None:
     assert bare == 0 and encoder._cased("İ dog") == "İ dog"
 
 
-def test_a_tokeniser_of_sentencepiece_alone(tmp_path: Path) -> None:
-    """As DeBERTa-v3 has it: refused with a way out, not with the words of a library."""
-    config = t.DebertaV2Config(vocab_size=9, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
-    t.DebertaV2Model(config).save_pretrained(tmp_path)
-    (tmp_path / "spm.model").write_bytes(b"pieces")
-    with pytest.raises(ItmkitError, match=r"only there as spm\.model.*tokenizer\.json"):
-        load_language_model(tmp_path)
+def test_deberta_with_a_tokeniser_of_sentencepiece_alone(tmp_path: Path) -> None:
+    """As DeBERTa-v3 is published."""
+    build_sentencepiece("deberta-v2", tmp_path)
+    torch.manual_seed(0)
+    config = t.DebertaV2Config(
+        vocab_size=99, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    network = t.DebertaV2Model(config).eval()
+    network.save_pretrained(tmp_path)
+    encoder = load_language_model(tmp_path)
+    found, sentence = encoder.vectors(*encoder.pieces(["the red ball"]), batch_tokens=100)
+    tokenizer = sentencepiece_itself(tmp_path / "spm.model")
+    with torch.inference_mode():
+        states = network(torch.tensor([[1, *tokenizer.encode("the red ball"), 2]])).last_hidden_state[0]
+    np.testing.assert_allclose(found, states[1:-1], atol=1e-5)
+    np.testing.assert_allclose(sentence[0], states[0], atol=1e-5)

@@ -15,7 +15,7 @@ from itmkit.pictures.decode import squash
 from itmkit.pictures.load import load_image
 from itmkit.regions.grid import Grid, feature_map, load_grid
 from itmkit.regions.windows import pooling_weights, windows
-from tests.regions.tiny_models import KINDS, build, prepared
+from tests.regions.tiny_models import KINDS, MEAN, STD, build, prepared
 
 
 def pictures(count: int = 5) -> list[Image.Image]:
@@ -55,6 +55,21 @@ def test_pooling_is_the_mean_over_the_window(side: int) -> None:
             assert abs(found[cell] - wide * high / ((x2 - x1) * (y2 - y1))) < 1e-6
 
 
+def literal(kind: str, folder: Path) -> np.ndarray:
+    """(3, C): the mean of the last map of each picture, straight from transformers, on pixels scaled by hand."""
+    from transformers import AutoModel
+
+    side = 64 if kind in ("mobilenet", "resnet", "convnext") else 32
+    squares = np.stack([np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)) for image in pictures(3)])
+    values = torch.tensor((squares / 255 - np.array(MEAN)) / np.array(STD), dtype=torch.float32).permute(0, 3, 1, 2)
+    network = AutoModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        states = getattr(network, "vision_model", network)(pixel_values=values).last_hidden_state
+    if states.ndim == 4:
+        return states.mean((2, 3)).numpy()
+    return states[:, 0 if kind == "swin" else 1 :].mean(1).numpy()  # [CLS] stands before the patches
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_families(tmp_path: Path, kind: str) -> None:
     grid = load_grid(build(kind, tmp_path))
@@ -65,6 +80,7 @@ def test_families(tmp_path: Path, kind: str) -> None:
         assert one.boxes[0].tolist() == [0, 0, *image.size]
         assert (one.scores > 0).all() and (one.scores <= 1).all()
         assert one.features.std(0).max() > 0  # windows differ
+    np.testing.assert_allclose([one.features[0] for one in found], literal(kind, tmp_path), atol=1e-4)
     if kind in ("dinov2", "clip"):
         assert grid.names == [] and found[0].tags == [""] * 11 and (found[0].scores == 1).all()
     else:

@@ -1,9 +1,10 @@
-"""OWLv2: names that are given become tags; vectors and boxes are those of the class in transformers."""
+"""OWLv2 and OWL-ViT: names that are given become tags; vectors and boxes are those of the class in transformers."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy import ndimage
-from transformers import AutoTokenizer, Owlv2ForObjectDetection
+from transformers import AutoTokenizer, Owlv2ForObjectDetection, OwlViTForObjectDetection
 
 from itmkit.cache import CacheReader
 from itmkit.commands import cli
@@ -19,8 +20,9 @@ from itmkit.commands.console import run
 from itmkit.errors import ItmkitError
 from itmkit.inputs.needs import Needs
 from itmkit.job import Job
+from itmkit.regions.any_detector import load_any_detector
 from itmkit.regions.extract import extract_regions
-from itmkit.regions.open_vocabulary import NMS, load_any_detector
+from itmkit.regions.open_vocabulary import NMS
 from itmkit.regions.vg_vocabulary import VISUAL_GENOME, names_to_find
 from itmkit.runs.made import keep_manifest
 from itmkit.scenes import make_scenes
@@ -51,7 +53,7 @@ def load(model: Path, names: Path | list[str] | None) -> Any:
     return load_any_detector(str(model), names, device="cpu", allow_download=False)
 
 
-def pixels(image: Image.Image) -> torch.Tensor:
+def filled_up(image: Image.Image) -> torch.Tensor:
     """As OWLv2 wants a picture: zeros at the right or below up to a square, smoothed, resized, normalised."""
     values = np.asarray(image, np.float64) / 255
     side = max(image.size)
@@ -61,9 +63,17 @@ def pixels(image: Image.Image) -> torch.Tensor:
     sigma = max(0.0, (factor - 1) / 2)
     smooth = ndimage.gaussian_filter(square, (sigma, sigma, 0), mode="mirror")
     small = ndimage.zoom(smooth, (1 / factor, 1 / factor, 1), order=1, mode="mirror", grid_mode=True)
-    small = np.clip(small, square.min(), square.max())
+    return normalised(np.clip(small, square.min(), square.max()))
+
+
+def squashed(image: Image.Image) -> torch.Tensor:
+    """As OWL-ViT wants a picture."""
+    return normalised(np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC), np.float64) / 255)
+
+
+def normalised(values: np.ndarray) -> torch.Tensor:
     mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-    return torch.tensor((small - mean) / std, dtype=torch.float32).permute(2, 0, 1)[None]
+    return torch.tensor((values - mean) / std, dtype=torch.float32).permute(2, 0, 1)[None]
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -72,14 +82,22 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float(both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both))
 
 
-def test_regions_are_those_of_a_literal_call(owl: Path) -> None:
+def test_regions_are_those_of_a_literal_call(owl: Path, tmp_path: Path) -> None:
     model = Owlv2ForObjectDetection.from_pretrained(owl).eval()
     detector = load(owl, NAMES)
     for size in ((80, 60), (60, 90), (200, 70), (33, 35)):
-        compare_with_literal_call(owl, model, detector, size)
+        compare_with_literal_call(owl, model, detector, size, filled_up, (max(size), max(size)))
+    older = build_owl(tmp_path / "older", kind="OwlViT")
+    model = OwlViTForObjectDetection.from_pretrained(older).eval()
+    detector = load(older, NAMES)
+    for size in ((80, 60), (33, 90)):
+        compare_with_literal_call(older, model, detector, size, squashed, size)
 
 
-def compare_with_literal_call(owl: Path, model: Any, detector: Any, size: tuple[int, int]) -> None:
+def compare_with_literal_call(
+    owl: Path, model: Any, detector: Any, size: tuple[int, int], pixels: Any, frame: tuple[int, int]
+) -> None:
+    """pixels: makes the model's input. frame: what boxes are shares of, in pixels."""
     (image,) = pictures(size)
     texts = [f"a photo of a {name}" for name in NAMES]
     tokens = AutoTokenizer.from_pretrained(owl)(texts, padding="max_length", max_length=LIMIT, return_tensors="pt")
@@ -88,7 +106,7 @@ def compare_with_literal_call(owl: Path, model: Any, detector: Any, size: tuple[
             input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"], pixel_values=pixels(image)
         )
     scores, classes = output.logits[0].sigmoid().max(1)
-    x, y, w, h = (output.pred_boxes[0].numpy() * max(size)).T
+    x, y, w, h = (output.pred_boxes[0].numpy() * np.tile(frame, 2)).T
     boxes = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 1)
     wanted: list[int] = []
     clipped = boxes.clip(0, [*size, *size])
@@ -136,18 +154,18 @@ def test_names_of_a_file_of_a_folder_and_of_visual_genome(tmp_path: Path) -> Non
 def test_what_is_refused(owl: Path, tmp_path: Path) -> None:
     with pytest.raises(ItmkitError, match="2 names of the vocabulary have more: a b c d, red red red red"):
         load(owl, ["cat", "a b c d", "red red red red"])
-    with pytest.raises(ItmkitError, match=r"takes no --vocabulary.*OWLv2 takes one"):
-        load(build_detector("yolos", tmp_path / "yolos"), NAMES)
-    dino = build_detector("yolos", tmp_path / "dino")
-    config = json.loads((dino / "config.json").read_text())
-    (dino / "config.json").write_text(json.dumps(config | {"model_type": "grounding-dino"}))
-    with pytest.raises(ItmkitError, match="OWLv2 is supported.*import-features"):
-        load(dino, None)
-    squashed = build_owl(tmp_path / "squashed")
-    settings = json.loads((squashed / "preprocessor_config.json").read_text())
-    (squashed / "preprocessor_config.json").write_text(json.dumps(settings | {"do_pad": False}))
+    omdet = build_detector("yolos", tmp_path / "yolos")
+    with pytest.raises(ItmkitError, match=r"takes no --vocabulary.*Grounding DINO take one"):
+        load(omdet, NAMES)
+    config = json.loads((omdet / "config.json").read_text())
+    (omdet / "config.json").write_text(json.dumps(config | {"model_type": "omdet-turbo"}))
+    with pytest.raises(ItmkitError, match="OWLv2, .* are supported.*import-features"):
+        load(omdet, None)
+    settings = json.loads((owl / "preprocessor_config.json").read_text())
+    unfilled = copytree(owl, tmp_path / "unfilled")
+    (unfilled / "preprocessor_config.json").write_text(json.dumps(settings | {"do_pad": False}))
     with pytest.raises(ItmkitError, match="do_pad"):
-        load(squashed, NAMES)
+        load(unfilled, NAMES)
 
 
 def test_what_is_wrong_with_a_vocabulary_is_said_before_anything_is_loaded(owl: Path, work: Workspace) -> None:

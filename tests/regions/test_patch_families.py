@@ -82,7 +82,7 @@ def test_patches_are_the_models_own(tmp_path: Path, kind: str) -> None:
     make, first, count, whole, attentive = FAMILIES[kind]
     torch.manual_seed(0)
     folder = save_vit(make(), tmp_path)
-    model = load_patch_model(folder)
+    model = load_patch_model(folder, attention=attentive)
     features, cls, attention = described(model)
     assert (model.first, model.patches, model.whole, model.attention is not None) == (first, count, whole, attentive)
     expected, weights = literal(kind, folder)
@@ -93,7 +93,7 @@ def test_patches_are_the_models_own(tmp_path: Path, kind: str) -> None:
         assert weights is not None
         row = weights[:, :, 0, first : first + count].mean(1)
         np.testing.assert_allclose(attention, row / row.sum(1, keepdims=True), atol=1e-5)
-        fused, _, without = described(load_patch_model(folder, attention=False))
+        fused, _, without = described(load_patch_model(folder))
         np.testing.assert_allclose(fused, features, atol=1e-4)
         assert without.shape == (2, 0)
     else:

@@ -59,7 +59,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
 
 def test_columns(work: Workspace, vit: Path, decoding_children: None) -> None:
-    result = run(work, vit)
+    result = run(work, vit, attention=True)
     assert (result.images, result.patches, result.dim, result.size, result.skipped) == (9, 16, 16, 32, [])
     assert result.path == work.cache("patches") and not result.unchanged and result.done_now == 9
     reader = CacheReader.open(work.cache("patches"))
@@ -71,7 +71,7 @@ def test_columns(work: Workspace, vit: Path, decoding_children: None) -> None:
     image = load_image(work.root / "images" / "4.jpg")
     assert reader.read_all("size")[4].tolist() == list(image.size)
     np.testing.assert_allclose(reader.read_all("boxes")[4, -1, 2:], image.size)
-    model = load_patch_model(vit)
+    model = load_patch_model(vit, attention=True)
     features, cls, attention = model.describe([model.prepare(image)], batch=1)
     np.testing.assert_allclose(reader.read("features", [4]), features, atol=1e-2)
     np.testing.assert_allclose(reader.read("cls", [4]), cls, atol=1e-2)
@@ -88,11 +88,26 @@ def test_precision(work: Workspace, vit: Path) -> None:
         run(work, vit, precision="bfloat16")
     run(work, vit, precision="bfloat16", force=True)
     reader = CacheReader.open(work.cache("patches"))
-    assert reader.manifest.made_by.settings == {"size": 32, "precision": "bfloat16"}
+    assert reader.manifest.made_by.settings == {"size": 32, "precision": "bfloat16", "attention": False}
     assert 0 < np.abs(reader.read_all("features") - exact).max() < 0.1
     assert run(work, None).unchanged
     with pytest.raises(ItmkitError, match="precision 'half': there are"):
         run(work, vit, precision="half")
+
+
+def test_attention_is_stored_where_it_was_asked_for(work: Workspace, vit: Path) -> None:
+    columns = lambda: set(CacheReader.open(work.cache("patches")).columns)  # noqa: E731
+    run(work, vit)
+    assert "attention" not in columns() and "cls" in columns()
+    with pytest.raises(ItmkitError, match=r"attention.*extract-patches --force"):
+        run(work, vit, attention=True)
+    run(work, None, attention=True, force=True)  # as --image-nodes of CMFG asks for
+    assert "attention" in columns()
+    assert run(work, vit).unchanged and run(work, None).unchanged  # as begun, also by versions that always stored it
+    with pytest.raises(ItmkitError, match=r"attention is 'nothing' in the cache, False now"):
+        run(work, vit, attention=False)
+    run(work, build_vit("vit", vit.parent / "other", seed=1), force=True)
+    assert "attention" not in columns()
 
 
 def test_parts_make_the_cache_one_process_makes(tmp_path: Path, work: Workspace, vit: Path) -> None:
@@ -210,7 +225,7 @@ def test_command(
     prepare(work)
     monkeypatch.chdir(vit.parent)  # a model's path is relative to the current folder
     command = ["extract-patches", "-w", str(work.root), "--device", "cpu"]
-    assert run_command(cli, [*command, "--model", "vit"]) == 0
+    assert run_command(cli, [*command, "--model", "vit", "--attention"]) == 0
     told = capsys.readouterr()
     assert "8 pictures, 16 patches x 16" in told.out and "p3: not a picture" in told.out and "vit on cpu" in told.err
     monkeypatch.chdir(work.root)

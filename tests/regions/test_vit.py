@@ -42,7 +42,7 @@ def direct(folder: Path, images: list[Image.Image], size: int = 32, **options: A
 @pytest.mark.parametrize("kind", [kind for kind in EXTRA if kind != "siglip"])
 def test_features_and_attention_are_the_models_own(tmp_path: Path, kind: str) -> None:
     folder = build_vit(kind, tmp_path)
-    model = load_patch_model(folder)
+    model = load_patch_model(folder, attention=True)
     assert (model.side, model.patches, model.dim, model.size, model.whole) == (4, 16, 16, 32, CLS)
     features, cls, attention = model.describe(prepared(model, pictures()), batch=2)
     body, output = direct(folder, pictures())
@@ -69,7 +69,7 @@ def test_features_and_attention_are_the_models_own(tmp_path: Path, kind: str) ->
 
 def test_siglip_takes_its_pooling_head_for_cls(tmp_path: Path) -> None:
     folder = build_vit("siglip", tmp_path)
-    model = load_patch_model(folder)
+    model = load_patch_model(folder, attention=True)
     assert model.whole == HEAD and model.patches == 16
     features, cls, attention = model.describe(prepared(model, pictures()), batch=3)
     body, output = direct(folder, pictures())
@@ -85,7 +85,7 @@ def test_siglip_takes_its_pooling_head_for_cls(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["vit", "registers", "siglip"])
 def test_a_result_does_not_depend_on_the_others(tmp_path: Path, kind: str) -> None:
-    model = load_patch_model(build_vit(kind, tmp_path))
+    model = load_patch_model(build_vit(kind, tmp_path), attention=True)
     together = model.describe(prepared(model, pictures(5)), batch=5)
     for batch in (1, 2, 3):
         for one, other in zip(together, model.describe(prepared(model, pictures(5)), batch=batch), strict=True):
@@ -98,7 +98,8 @@ def test_a_result_does_not_depend_on_the_others(tmp_path: Path, kind: str) -> No
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_halves_differ_by_rounding(tmp_path: Path, kind: str, precision: Precision) -> None:
     folder = build_vit(kind, tmp_path)
-    exact, halved = load_patch_model(folder), load_patch_model(folder, precision=precision)
+    exact = load_patch_model(folder, attention=True)
+    halved = load_patch_model(folder, attention=True, precision=precision)
     assert (exact.dim, exact.patches, exact.whole) == (halved.dim, halved.patches, halved.whole)
     both = (model.describe(prepared(model, pictures()), batch=3) for model in (exact, halved))
     for one, other in zip(*both, strict=True):
@@ -110,7 +111,9 @@ def test_halves_differ_by_rounding(tmp_path: Path, kind: str, precision: Precisi
 @pytest.mark.parametrize("kind", ["vit", "deit", "dinov2", "beit", "clip", "siglip"])
 def test_other_sizes_interpolate_positions(tmp_path: Path, kind: str) -> None:
     folder = build_vit(kind, tmp_path)
-    model = load_patch_model(folder, size=52)  # 6 patches of 8, and 4 pixels that the model does not see
+    model = load_patch_model(
+        folder, attention=True, size=52
+    )  # 6 patches of 8, and 4 pixels that the model does not see
     assert (model.side, model.patches, model.size) == (6, 36, 52)
     features, _, attention = model.describe(prepared(model, pictures()), batch=3)
     options = {} if kind == "dinov2" else {"interpolate_pos_encoding": True}

@@ -16,6 +16,7 @@ def prepared(model: Any, images: Sequence[Image.Image]) -> list[Any]:
     return [model.prepare(image) for image in images]
 
 
+MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.5, 0.3]
 KINDS = ("mobilenet", "resnet", "convnext", "vit", "swin", "dinov2", "clip")
 
 
@@ -62,7 +63,7 @@ def build(kind: str, folder: Path, *, size: int = 32, seed: int = 0) -> Path:
     model.eval().save_pretrained(folder)
     processor = {
         "do_resize": True, "size": {"height": size, "width": size}, "resample": 2, "rescale_factor": 1 / 255,
-        "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.25] * 3,
+        "do_normalize": True, "image_mean": MEAN, "image_std": STD,
     }  # fmt: skip
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     return folder

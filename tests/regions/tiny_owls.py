@@ -1,4 +1,4 @@
-"""Builds tiny OWLv2 detectors with random weights and a tokeniser, as folders that transformers can load."""
+"""Builds tiny OWLv2 and OWL-ViT detectors with random weights and tokenisers, as folders that transformers can load."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ START, UNKNOWN, END = 1, 2, 3 + len(WORDS)  # OWLv2 takes a text's vector where 
 LIMIT = 8
 
 
-def build_owl(folder: Path, *, seed: int = 0) -> Path:
-    """Saves an OWLv2 of 8 x 8 patches; names may have three words."""
+def build_owl(folder: Path, *, kind: str = "Owlv2", seed: int = 0) -> Path:
+    """Saves an OWLv2, or an OwlViT, of 8 x 8 patches; names may have three words."""
     import transformers as t
 
     torch.manual_seed(seed)
@@ -22,12 +22,13 @@ def build_owl(folder: Path, *, seed: int = 0) -> Path:
         "bos_token_id": START, "eos_token_id": END, "pad_token_id": 0,
     }  # fmt: skip
     vision = {**layers, "hidden_size": 24, "image_size": 64, "patch_size": 8}
-    model = t.Owlv2ForObjectDetection(t.Owlv2Config(text_config=text, vision_config=vision, projection_dim=16))
+    config = getattr(t, f"{kind}Config")(text_config=text, vision_config=vision, projection_dim=16)
+    model = getattr(t, f"{kind}ForObjectDetection")(config)
     for name, weight in model.named_parameters():
         if weight.ndim > 1 and "norm" not in name:
             torch.nn.init.normal_(weight, 0, 0.2)
     model.eval().save_pretrained(folder)
-    t.Owlv2ImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(folder)
+    getattr(t, f"{kind}ImageProcessorPil")(size={"height": 64, "width": 64}).save_pretrained(folder)
     _tokenizer(folder)
     return folder
 

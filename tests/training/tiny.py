@@ -202,7 +202,7 @@ def _write_words(workspace: Workspace, *, tags: bool) -> None:
 def _write_patches(workspace: Workspace, name: str, features: dict[str, np.ndarray]) -> None:
     """The patches of a picture are its features, and [CLS] is their mean."""
     made_by = MadeBy("extract-patches", {}, None, workspace.inputs(name, workspace.dataset()))
-    columns, count = patch_columns(REGIONS, FEATURES), len(features)
+    columns, count = patch_columns(REGIONS, FEATURES, attention=True), len(features)
     with CacheWriter.open(workspace.cache(name), made_by=made_by, columns=columns, keys=list(features)) as writer:
         for shard, keys in writer.pending():
             with writer.shard(shard) as out:
