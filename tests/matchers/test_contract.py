@@ -65,8 +65,8 @@ class Made:
     """A matcher none of whose weights and statistics are at their tidy first values, and whose dropout is off."""
 
     matcher: nn.Module
-    learns: dict[str, bool]
-    values: dict[str, Tensor]
+    learns: list[tuple[nn.Parameter, bool]]
+    values: list[tuple[Tensor, Tensor]]
 
     @classmethod
     def of(cls, name: str, member: str, settings: Settings) -> Made:
@@ -84,8 +84,9 @@ class Made:
                     module.weight[module.padding_idx] = 0
                 if isinstance(module, nn.Dropout):  # those whose share is no setting
                     module.p = 0.0
-        learns = {part: parameter.requires_grad for part, parameter in matcher.named_parameters()}
-        return cls(matcher, learns, {part: value.clone() for part, value in matcher.state_dict().items()})
+        learns = [(parameter, parameter.requires_grad) for parameter in matcher.parameters()]
+        values = [(value, value.detach().clone()) for value in (*matcher.parameters(), *matcher.buffers())]
+        return cls(matcher, learns, values)
 
 
 MADE: dict[str, Made] = {}
@@ -97,9 +98,11 @@ def matcher_of(case: Case, *, training: bool = False) -> nn.Module:
     if key not in MADE:
         MADE[key] = Made.of(*case)
     made = MADE[key]
-    made.matcher.load_state_dict(made.values)
-    for part, parameter in made.matcher.named_parameters():
-        parameter.requires_grad_(made.learns[part]).grad = None
+    with torch.no_grad():
+        for value, first in made.values:
+            value.copy_(first)
+    for parameter, learns in made.learns:
+        parameter.requires_grad_(learns).grad = None
     return made.matcher.train(training)
 
 
