@@ -23,7 +23,6 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-
 def decode_here(self: Decoder, path: Path, sha256: str | None) -> Picture:
     """As the child of a `Decoder` would. Starting one takes longer than most tests."""
     return decode(path, sha256, self._square)

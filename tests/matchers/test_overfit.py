@@ -72,9 +72,10 @@ def make_workspace(folder: Path, scenes: int) -> Workspace:
 def learn(
     name: str, config: Any, workspace: Workspace, epochs: int, scenes: int | None = None
 ) -> Iterator[tuple[dict[str, nn.Module], Inputs, bool]]:
-    """Trains on the first scenes; after each epoch the members, what they learn from, and whether this is the last stage."""
+    """Trains on some scenes; after each epoch the members, what they learn from, and whether this is the last stage."""
     needs = method(name).needs(config)
-    train = [replace(image, captions=image.captions[:CAPTIONS]) for image in workspace.dataset().split("train")[:scenes]]
+    some = workspace.dataset().split("train")[:scenes]
+    train = [replace(image, captions=image.captions[:CAPTIONS]) for image in some]
     vocabulary = Vocabulary.build(
         sorted({word for image in train for caption in image.captions for word in caption.text.lower().split()}),
         minimum=1,
