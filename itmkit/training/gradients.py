@@ -71,7 +71,7 @@ def add_gradients(
 def _seed(number: int) -> None:
     """As `torch.manual_seed`, which also keeps a stack trace for every kind of device, whether it is in use or not."""
     torch.default_generator.manual_seed(number)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(number)
 
 
