@@ -33,7 +33,7 @@ types: $(VENV)/.installed-test
 # process, so that what its tests share (a trained matcher, a workspace) is made once. Compiled modules are kept even
 # where the environment says otherwise: tests start many processes, and each would compile the package again.
 tests: $(VENV)/.installed-test
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import fcntl
+import gc
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +13,39 @@ from itmkit.pictures.decode import Decoder, Picture, decode
 from itmkit.workspace import Workspace
 
 DECODE_IN_A_CHILD = Decoder.decode
+
+# The garbage collector would look through all that is imported again and again: a tenth of the time of the tests.
+gc.disable()
+
+
+# Files of few tests that take seconds each. Where several processes share the files, these begin: the last ones must be
+# short. (Without an order of ours, pytest-xdist begins with the files of most tests.)
+LONG = (
+    "test_reproduce.py",
+    "test_quickstart.py",
+    "test_readme.py",
+    "test_examples.py",
+    "test_docs.py",
+    "test_photos.py",
+    "test_check.py",
+    "test_page.py",
+    "test_together.py",
+    "test_plot.py",
+    "test_overfit.py",
+    "test_workers.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.name not in LONG, -tests[item.path]))
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 20, 20)
+    gc.enable()
 
 
 def decode_here(self: Decoder, path: Path, sha256: str | None) -> Picture:
@@ -37,7 +73,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Drawn scenes with every kind of cache, and runs (`tests.trained.small_runs`). Tests change copies of it only."""
     from tests.trained.small_runs import make_runs
 
-    return make_runs(tmp_path_factory.mktemp("trained"))
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return make_runs(tmp_path_factory.mktemp("trained"))
+    folder = tmp_path_factory.getbasetemp().parent / "trained"  # of all processes: the first that asks makes it
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            make_runs(folder)
+            (folder / "made").touch()
+    return Workspace(folder / "work")
 
 
 @pytest.fixture(scope="session")

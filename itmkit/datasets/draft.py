@@ -57,6 +57,8 @@ def split_of_name(file: Path) -> str | None:
 def _other_spellings(paths: Sequence[Path]) -> Iterator[Path]:
     """The paths with slashes for backslashes, and with accents composed or decomposed as macOS writes them."""
     for path in paths:
+        if str(path).isascii() and "\\" not in str(path):
+            continue
         text = str(path).replace("\\", "/")
         for form in ("NFC", "NFD"):
             yield Path(unicodedata.normalize(form, text))

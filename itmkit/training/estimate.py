@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -134,7 +135,8 @@ def estimate(
                 global_negatives=False,
                 thinning=Thinning.of(settings),
             )
-            stages.append(_try(learner, stage, feed, some, len(order), advance))
+            with closing(feed):
+                stages.append(_try(learner, stage, feed, some, len(order), advance))
     validating = _validation_seconds(learner, method(config.method).members(config.matcher), validation, settings)
     counts = {name: count_parameters(matcher, config.stages) for name, matcher in members.items()}
     held = sum(value.nbytes for matcher in learner.modules.values() for value in matcher.state_dict().values())

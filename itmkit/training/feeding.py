@@ -23,7 +23,11 @@ AHEAD = 2  # batches that wait, of each process or of the thread
 
 
 class Feed:
-    """Delivers the batches of any order of captions, in that order, whoever reads them."""
+    """Delivers the batches of any order of captions, in that order, whoever reads them.
+
+    Its processes end with `close`. Where only the garbage collector finds what holds them, they are not told to end,
+    and each is waited for in vain.
+    """
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class Feed:
         self._thinning = thinning
         self._order: list[Wanted] = []
         self._loader: DataLoader[PairBatch | ItmkitError] | None = None
+        self._coming: Iterator[PairBatch | ItmkitError] = iter(())  # no local variable: tracebacks keep those
         if workers:
             self._loader = DataLoader(
                 _Reading(self._read),
@@ -77,18 +82,27 @@ class Feed:
             yield from self._by_thread(wanted)
             return
         self._order[:] = wanted  # what the loader's processes are sent, from its next start on
-        coming = iter(self._loader)
+        self._coming = iter(self._loader)
         for _ in wanted:
-            try:
-                batch = next(coming)
-            except RuntimeError as error:
-                raise ItmkitError(
-                    f"a process that reads batches was stopped ({first_line(error)}). They need memory, and"
-                    " shared memory (/dev/shm); --workers 0 reads without them"
-                ) from None
+            batch = self._next()
             if isinstance(batch, ItmkitError):
                 raise batch
             yield batch
+
+    def close(self) -> None:
+        """Ends the processes that read."""
+        self._loader, self._coming = None, iter(())
+
+    def _next(self) -> PairBatch | ItmkitError:
+        try:
+            return next(self._coming)
+        except RuntimeError as error:
+            stopped = first_line(error)
+        # Made out here: an error keeps the one that was being handled, and that one would keep the processes.
+        return ItmkitError(
+            f"a process that reads batches was stopped ({stopped}). They need memory, and shared memory (/dev/shm);"
+            " --workers 0 reads without them"
+        )
 
     def _by_thread(self, wanted: Sequence[Wanted]) -> Iterator[PairBatch]:
         # One thread: the inputs open their files as they go.

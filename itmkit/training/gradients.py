@@ -46,7 +46,7 @@ def add_gradients(
         parts: the number of parts in which images and texts are encoded.
         together: the processes that share the batch; None if this one has all of it.
     """
-    torch.manual_seed(seed)
+    _seed(seed)
     found = batch_loss(matcher, images, texts, image_of, stage)
     if found is None and parts == 1 and together is None:
         found = loss(matcher, images, texts, image_of, triplet, stage)
@@ -58,7 +58,7 @@ def add_gradients(
     text_side = _Side(contract.encode_texts, [texts.rows(part) for part in _cut(len(texts.mask), parts)], seed + 1)
     all_texts = together.join(text_side.encoded) if together else text_side.encoded
     leaves = [_leaves(image_side.encoded), _leaves(all_texts)]
-    torch.manual_seed(seed)
+    _seed(seed)
     rows = pairs(matcher, *leaves)
     found = pair_loss(matcher, together.rows(rows) if together else rows, image_of, triplet)
     found.total.backward()  # type: ignore[no-untyped-call]
@@ -66,6 +66,13 @@ def add_gradients(
     image_side.backward(to_images)
     text_side.backward(together.mine(to_texts) if together else to_texts)
     return _detached(found)
+
+
+def _seed(number: int) -> None:
+    """As `torch.manual_seed`, which also keeps a stack trace for every kind of device, whether it is in use or not."""
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(number)
 
 
 def _detached(found: Loss) -> Loss:
@@ -93,7 +100,7 @@ class _Side:
         self.encoded: Encoded = {name: torch.cat([part[name] for part in encoded]) for name in encoded[0]}
 
     def _part(self, number: int) -> Encoded:
-        torch.manual_seed(self._seed * 1_000 + number)  # the same dropout both times
+        _seed(self._seed * 1_000 + number)  # the same dropout both times
         return self._encode(self._parts[number])
 
     def backward(self, gradients: dict[str, Tensor | None]) -> None:

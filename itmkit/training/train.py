@@ -7,7 +7,7 @@ a run that was not killed: (seed, epoch) decides the order of the batches, (seed
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ def _trained(
     if board:
         board.move(place.now / "tensorboard")
     under_way = Epochs(config, place, facts, learner, training, inputs["val"], board, progress)
-    with stopping() as stop:
+    with closing(under_way.feed), stopping() as stop:
         end = under_way.train(stop, continues=plan.found is not None)
     spent = round(end.core_minutes, 4)
     return TrainResult(place.folder, config, end.epoch, end.best, False, spent, under_way.chance)

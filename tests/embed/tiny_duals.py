@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from tests.built import built_once
+
 DUALS = ("clip", "align", "altclip", "groupvit", "siglip")
 LIMIT = 10  # tokens of a caption, special ones counted
 WORDS = ["a", "picture", "of", "the", "red", "dog", "and", "blue", "ball", "cat", "runs"]
@@ -15,6 +17,7 @@ PAD, START, END, UNKNOWN = 0, 1, 2, 3
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.5, 0.3]
 
 
+@built_once
 def build_dual(kind: str, folder: Path, *, seed: int = 0) -> Path:
     """Saves a model of one of `DUALS` whose captions may have `LIMIT` tokens."""
     torch.manual_seed(seed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,13 @@ from tests.regions.tiny_models import build
 SHORT = ["a man", "", "the red ball isn't here", "a dog", "a woman's t-shirt", "café"]
 
 
+@lru_cache(maxsize=1)
+def loaded(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoModel, AutoTokenizer
+
+    return AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+
 def direct(folder: Path, text: str, layer: Layer = -1) -> np.ndarray:
     """The vectors of a text's own pieces, special ones cut away."""
     return states_of(folder, text, layer)[1:-1]
@@ -26,9 +35,7 @@ def direct(folder: Path, text: str, layer: Layer = -1) -> np.ndarray:
 
 def states_of(folder: Path, text: str, layer: Layer = -1) -> np.ndarray:
     """The vectors of all tokens of a text, special ones too."""
-    from transformers import AutoModel, AutoTokenizer
-
-    network, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    network, tokenizer = loaded(folder)
     with torch.no_grad():
         made = tokenizer(text, return_tensors="pt")
         layers = network(**made, output_hidden_states=True).hidden_states

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from tests.built import built_once
+
 ENCODERS = ("bert", "roberta", "distilbert", "xlm-roberta")
 LIMIT = 16  # tokens of a window, special ones counted
 TEXTS = [
@@ -15,6 +17,7 @@ TEXTS = [
 ]  # fmt: skip
 
 
+@built_once
 def build_encoder(kind: str, folder: Path, *, seed: int = 0, layers: int = 2) -> Path:
     """Saves an encoder of one of `ENCODERS` for windows of `LIMIT` tokens."""
     import transformers as t

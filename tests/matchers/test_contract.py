@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -60,24 +60,50 @@ def batches(name: str, settings: Settings | None = None) -> tuple[ImageBatch, Te
     return (pooled_images(), pooled_texts()) if pooled(name, settings) else (image_batch(), text_batch())
 
 
-def matcher_of(case: Case, *, training: bool = False) -> nn.Module:
+@dataclass
+class Made:
     """A matcher none of whose weights and statistics are at their tidy first values, and whose dropout is off."""
-    name, member, settings = case
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        sizes = POOLED if pooled(name, settings) else SIZES
-        matcher: nn.Module = method(name).Matcher(config_of(name, settings), member=member, sizes=sizes)
-        for parameter in matcher.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.15)
-        for part, buffer in matcher.named_buffers():
-            if "running" in part:
-                buffer.add_(torch.rand_like(buffer) * 0.2)
-        for module in matcher.modules():
-            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-                module.weight[module.padding_idx] = 0
-            if isinstance(module, nn.Dropout):  # those whose share is no setting
-                module.p = 0.0
-    return matcher.train(training)
+
+    matcher: nn.Module
+    learns: list[tuple[nn.Parameter, bool]]
+    values: list[tuple[Tensor, Tensor]]
+
+    @classmethod
+    def of(cls, name: str, member: str, settings: Settings) -> Made:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.default_generator.manual_seed(0)
+            sizes = POOLED if pooled(name, settings) else SIZES
+            matcher: nn.Module = method(name).Matcher(config_of(name, settings), member=member, sizes=sizes)
+            for parameter in matcher.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.15)
+            for part, buffer in matcher.named_buffers():
+                if "running" in part:
+                    buffer.add_(torch.rand_like(buffer) * 0.2)
+            for module in matcher.modules():
+                if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+                    module.weight[module.padding_idx] = 0
+                if isinstance(module, nn.Dropout):  # those whose share is no setting
+                    module.p = 0.0
+        learns = [(parameter, parameter.requires_grad) for parameter in matcher.parameters()]
+        values = [(value, value.detach().clone()) for value in (*matcher.parameters(), *matcher.buffers())]
+        return cls(matcher, learns, values)
+
+
+MADE: dict[str, Made] = {}
+
+
+def matcher_of(case: Case, *, training: bool = False) -> nn.Module:
+    """The matcher of a case as it was made, made once for all tests: that takes longer than most of what they do."""
+    key = case_name(case)
+    if key not in MADE:
+        MADE[key] = Made.of(*case)
+    made = MADE[key]
+    with torch.no_grad():
+        for value, first in made.values:
+            value.copy_(first)
+    for parameter, learns in made.learns:
+        parameter.requires_grad_(learns).grad = None
+    return made.matcher.train(training)
 
 
 def scored(matcher: nn.Module, images: ImageBatch, texts: TextBatch) -> Tensor:

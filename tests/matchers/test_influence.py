@@ -27,6 +27,9 @@ from itmkit.runs.settings import resolve
 from itmkit.scoring.metrics import retrieval
 from tests.matchers.test_overfit import ELSEWHERE, NO_TRAINING, SMALL, learn, make_workspace
 
+# Scenes to learn. SGRAF needs more of them: of fewer it finds most by either of its parts alone.
+SCENES = dict.fromkeys(METHODS, 20) | {"sgraf": 32}
+
 # Settings and epochs: enough for most scenes to be found.
 RUNS: dict[str, tuple[dict[str, Any], int]] = {
     "mpsm": (vars(resolve("mpsm", recipe="scenes", settings={"similarities": "direction"}).matcher), 20),
@@ -76,13 +79,13 @@ Take = Callable[[Trained], None]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Trained]]:
     """The members of a method, trained when the first test asks for them."""
-    workspace = make_workspace(tmp_path_factory.mktemp("influence"), scenes=32)
+    workspace = make_workspace(tmp_path_factory.mktemp("influence"), scenes=max(SCENES.values()))
 
     @cache
     def members_of(name: str) -> dict[str, Trained]:
         settings, epochs = RUNS[name]
         config = method(name).Config(**preset(name) | settings)
-        members, inputs, _ = list(learn(name, config, workspace, epochs))[-1]
+        members, inputs, _ = list(learn(name, config, workspace, epochs, SCENES[name]))[-1]
         begun = build(name, config, sizes=inputs.sizes, seed=0)
         return {member: _of(matcher.eval(), begun[member].eval(), inputs) for member, matcher in members.items()}
 
@@ -339,7 +342,7 @@ def test_without_the_part_scores_change(
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_most_of_32_scenes_are_learned_by_heart(name: str, trained: Callable[[str], dict[str, Trained]]) -> None:
+def test_most_scenes_are_learned_by_heart(name: str, trained: Callable[[str], dict[str, Trained]]) -> None:
     for member, whole in trained(name).items():
         found = retrieval(whole.scores().numpy(), whole.image_of)
         assert min(found.i2t.r1, found.t2i.r1) > 70, (member, found)  # by chance 3

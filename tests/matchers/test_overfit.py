@@ -54,7 +54,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 EPOCHS, BATCH, RATE, CAPTIONS = 120, 64, 3e-3, 2
 NO_TRAINING = ("dual",)
-# mpsm, ... learn 32 scenes in `test_influence.py`; pfan is glfn without tags, and scan without positions beside.
+# mpsm, ... learn scenes in `test_influence.py`; pfan is glfn without tags, and scan without positions beside.
 ELSEWHERE = ("mpsm", "glfn", "mefn", "scl", "rcar")
 
 
@@ -70,11 +70,12 @@ def make_workspace(folder: Path, scenes: int) -> Workspace:
 
 
 def learn(
-    name: str, config: Any, workspace: Workspace, epochs: int
+    name: str, config: Any, workspace: Workspace, epochs: int, scenes: int | None = None
 ) -> Iterator[tuple[dict[str, nn.Module], Inputs, bool]]:
-    """Trains on the scenes; after each epoch the members, what they learn from, and whether this is the last stage."""
+    """Trains on some scenes; after each epoch the members, what they learn from, and whether this is the last stage."""
     needs = method(name).needs(config)
-    train = [replace(image, captions=image.captions[:CAPTIONS]) for image in workspace.dataset().split("train")]
+    some = workspace.dataset().split("train")[:scenes]
+    train = [replace(image, captions=image.captions[:CAPTIONS]) for image in some]
     vocabulary = Vocabulary.build(
         sorted({word for image in train for caption in image.captions for word in caption.text.lower().split()}),
         minimum=1,

@@ -94,7 +94,7 @@ def test_a_child_that_dies_is_one_error(light: tuple[str, str]) -> None:
 def test_errors_of_a_child_are_told_here(tmp_path: Path) -> None:
     with (
         pytest.raises(ItmkitError, match="nowhere"),
-        workers.parsing_by(1, "itmkit", str(tmp_path / "nowhere"), 8) as parse,
+        workers.parsing_by(1, "conllu", str(tmp_path / "nowhere.conllu"), 8) as parse,
     ):
         list(parse([["a"], ["b"]]))
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from PIL import Image
 
+from tests.built import built_once
+
 
 def prepared(model: Any, images: Sequence[Image.Image]) -> list[Any]:
     """Pictures through the model's own `prepare`."""
@@ -20,6 +22,7 @@ MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.5, 0.3]
 KINDS = ("mobilenet", "resnet", "convnext", "vit", "swin", "dinov2", "clip")
 
 
+@built_once
 def build(kind: str, folder: Path, *, size: int = 32, seed: int = 0) -> Path:
     """Saves a model of a family: classifiers of 5 classes, except dinov2 and clip."""
     import transformers as t

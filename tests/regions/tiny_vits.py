@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 
+from tests.built import built_once
+
 # Tokens that stand before the patches in each family.
 EXTRA = {"vit": 1, "vit-classifier": 1, "deit": 2, "dinov2": 1, "registers": 5, "beit": 1, "beit-mean": 1, "clip": 1,
          "clip-vision": 1, "siglip": 0}  # fmt: skip
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.5, 0.3]
 
 
+@built_once
 def build_vit(
     kind: str, folder: Path, *, size: int = 32, patch: int = 8, seed: int = 0, attentive: bool = True
 ) -> Path:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import h5py
@@ -29,6 +32,14 @@ def inputs_of(workspace: Workspace) -> Inputs:
     return Inputs(workspace, workspace.dataset().split("train"), Vocabulary.build(THINGS, minimum=1), GRAPHS)
 
 
+@contextmanager
+def feed_of(inputs: Inputs, *, workers: int, part: Part = WHOLE, global_negatives: bool = False) -> Iterator[Feed]:
+    before = multiprocessing.active_children()
+    with closing(Feed(inputs, workers=workers, device=CPU, part=part, global_negatives=global_negatives)) as feed:
+        yield feed
+    assert set(multiprocessing.active_children()) <= set(before)
+
+
 def orders(inputs: Inputs) -> list[list[np.ndarray]]:
     ways = {"batch_size": 4, "captions_per_image": 1, "length_buckets": 1, "seed": 0}
     return [epoch_order(inputs.image_of, inputs.lengths, epoch=epoch, **ways) for epoch in (1, 2)]  # type: ignore[arg-type]
@@ -38,18 +49,18 @@ def orders(inputs: Inputs) -> list[list[np.ndarray]]:
 @pytest.mark.parametrize("part", [WHOLE, Part(1, 2)], ids=str)
 def test_batches_are_those_of_the_order(workers: int, part: Part, workspace: Workspace) -> None:
     inputs = inputs_of(workspace)
-    feed = Feed(inputs, workers=workers, device=CPU, part=part, global_negatives=True)
-    for order in orders(inputs):  # one epoch after the other, with the same processes
-        found = list(feed.batches(order))
-        assert len(found) == len(order)
-        for batch, captions in zip(found, order, strict=True):
-            expected = pair_batch(inputs, captions, part=part, global_negatives=True)
-            np.testing.assert_array_equal(batch.captions, expected.captions)
-            torch.testing.assert_close(batch.image_of, expected.image_of)
-            for side in ("images", "texts"):
-                for name, value in vars(getattr(expected, side)).items():
-                    assert value is None or torch.equal(getattr(getattr(batch, side), name), value)
-    assert list(feed.batches([])) == []
+    with feed_of(inputs, workers=workers, part=part, global_negatives=True) as feed:
+        for order in orders(inputs):  # one epoch after the other, with the same processes
+            found = list(feed.batches(order))
+            assert len(found) == len(order)
+            for batch, captions in zip(found, order, strict=True):
+                expected = pair_batch(inputs, captions, part=part, global_negatives=True)
+                np.testing.assert_array_equal(batch.captions, expected.captions)
+                assert torch.equal(batch.image_of, expected.image_of)
+                for side in ("images", "texts"):
+                    for name, value in vars(getattr(expected, side)).items():
+                        assert value is None or torch.equal(getattr(getattr(batch, side), name), value)
+        assert list(feed.batches([])) == []
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -58,8 +69,7 @@ def test_what_cannot_be_read_is_told_as_it_is(workers: int, workspace: Workspace
         file["features"][3, 0, 0] = np.nan
     (workspace.cache("regions") / "manifest.json").touch()
     inputs = inputs_of(workspace)
-    feed = Feed(inputs, workers=workers, device=CPU, part=WHOLE, global_negatives=False)
-    with pytest.raises(ItmkitError) as error:
+    with feed_of(inputs, workers=workers) as feed, pytest.raises(ItmkitError) as error:
         list(feed.batches(orders(inputs)[0]))
     assert len(error.value.problems) == 1
     assert error.value.problems[0].endswith("the features of image 'image03' hold NaN or infinity; extract it anew")
@@ -74,8 +84,8 @@ def test_a_process_that_is_killed_is_told_of(workspace: Workspace, monkeypatch: 
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(inputs, "image_batch", killed)
-    feed = Feed(inputs, workers=1, device=CPU, part=WHOLE, global_negatives=False)
-    with pytest.raises(ItmkitError, match=r"a process that reads batches was stopped .*--workers 0"):
+    said = r"a process that reads batches was stopped .*--workers 0"
+    with feed_of(inputs, workers=1) as feed, pytest.raises(ItmkitError, match=said):
         list(feed.batches(orders(inputs)[0]))
 
 

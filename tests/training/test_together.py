@@ -1,32 +1,42 @@
-"""Training by two processes: they end in the same weights however often they are killed."""
+"""Training by two processes: they have the gradients of one, and end in the same weights however often they are killed.
+
+All of it is in one file, since what starts the processes loads torch anew in each process of pytest.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
-import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.distributed.run import parse_args
 
 from itmkit.cache import Part
+from itmkit.commands import cli, console
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json, sha256_file
 from itmkit.inputs import Inputs
 from itmkit.machine.stop import Stopped
+from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.runs.begin import plan_run
 from itmkit.runs.settings import resolve
 from itmkit.training.batches import pair_batch
+from itmkit.training.gradients import add_gradients
 from itmkit.training.step import Learner
+from itmkit.training.together import processes
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
 from tests.training.processes import free_port, run_two
-from tests.training.test_gradients import VOCABULARY
+from tests.training.test_gradients import CPU, VOCABULARY, close, double, gradients, matchers
 from tests.training.tiny import FAST, FAST_TRAINING, GRAPHS, make_workspace
 
 SETTINGS = {**FAST["mpsm"], **FAST_TRAINING, "checkpoint_steps": 2, "global_negatives": True}
@@ -110,22 +120,80 @@ def test_every_image_of_a_batch_is_one_process_s(workspace: Workspace) -> None:
         assert (np.diff(parts[0].image_of.numpy()) >= 0).all()
 
 
-def test_under_torchrun_as_the_page_says(workspace: Workspace) -> None:
+def _command(index: int, root: Path, words: list[str]) -> None:
+    with (root / f"said-{index}.txt").open("w") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+    sys.exit(console.run(cli, words))
+
+
+def test_the_command_as_the_page_says(workspace: Workspace) -> None:
     """Each with its own negatives, and within a budget: one of them measures, before they meet."""
     settings = {**FAST["vsepp"], **FAST_TRAINING, "budget": "0.000001m", "validation_images": 4}
     del settings["epochs"]
     options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "--", "itmkit"]
     command = ["train", "-w", str(workspace.root), "--method", "vsepp", "--run", "launched", *options]
-    done = subprocess.run(
-        [sys.executable, *launch, *command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("best weights by validation") == 1  # of all ranks, said once
+    launcher = parse_args(["--nproc-per-node", "2", "-m", "--", "itmkit", *command])  # that of torchrun
+    assert launcher.module and [launcher.training_script, *launcher.training_script_args] == ["itmkit", *command]
+    assert run_two(_command, workspace.root, command) == [0, 0]
+    said = "".join((workspace.root / f"said-{index}.txt").read_text() for index in range(2))
+    assert said.count("best weights by validation") == 1  # of all ranks, said once
     facts = read_json(workspace.run("launched") / "run.json")
     assert facts["finished"] and facts["epochs_done"] == 1 and facts["core_minutes"] > 0
+
+
+PUBLISHED = {"pooling": "published"}
+Ways = dict[str, tuple[str, dict[str, Any]]]  # what to compute, under a name: a method, and arguments of `gradients`
+
+
+def _one_of_two(index: int, root: Path, ways: Ways) -> None:
+    with processes(Part(index, 2), CPU):
+        found = {key: gradients(name, Workspace(root), part=Part(index, 2), **own) for key, (name, own) in ways.items()}
+        torch.save(found, root / f"{index}.pt")
+
+
+@pytest.fixture(scope="module")
+def by_two(workspace: Workspace) -> dict[str, dict[str, Tensor]]:
+    """What two processes compute together, all in one pair of them: starting them takes longest."""
+    ways: Ways = {name: (name, {}) for name in ("mpsm", "sgraf", "scan", "mefn", "scl")}
+    ways["sgraf with published pooling"] = ("sgraf", PUBLISHED)
+    ways |= {"mpsm in parts": ("mpsm", {"parts": 3}), "own negatives": ("vsepp", {"global_negatives": False})}
+    assert run_two(_one_of_two, workspace.root, ways) == [0, 0]
+    first, second = (torch.load(workspace.root / f"{index}.pt", weights_only=True) for index in range(2))
+    for key, found in first.items():
+        assert all(torch.equal(value, second[key][name]) for name, value in found.items())  # both take the same step
+    return first  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("way", ["mpsm", "sgraf", "scan", "mefn", "scl", "mpsm in parts"])
+def test_two_processes_with_all_negatives_have_the_gradients_of_one(
+    way: str, workspace: Workspace, by_two: dict[str, dict[str, Tensor]]
+) -> None:
+    close(by_two[way], gradients(way.split()[0], workspace))
+
+
+def test_published_pooling_has_one_set_of_statistics_for_two_processes(
+    workspace: Workspace, by_two: dict[str, dict[str, Tensor]]
+) -> None:
+    found = by_two["sgraf with published pooling"]
+    close(found, gradients("sgraf", workspace, **PUBLISHED))
+    assert any("image_pooling.query_norm.running_mean" in key for key in found)
+
+
+def test_without_them_each_process_compares_its_own(workspace: Workspace, by_two: dict[str, dict[str, Tensor]]) -> None:
+    """The sum of the losses of the two halves, each a batch of its own."""
+    inputs = Inputs(workspace, workspace.dataset().split("train"), VOCABULARY, replace(GRAPHS, images="regions"))
+    captions = torch.randperm(24, generator=torch.Generator().manual_seed(1))[:14].numpy()
+    halves = [pair_batch(inputs, captions, part=Part(index, 2)) for index in range(2)]
+    assert sum(len(half.texts.mask) for half in halves) == 14 and halves[0].pairs == halves[1].pairs
+    (matcher,) = matchers("vsepp").values()
+    matcher.double().train()
+    expected = torch.zeros((), dtype=torch.float64)
+    for half in halves:
+        triplet = partial(triplet_loss, image_of=half.image_of, margin=0.2, negatives="soft")
+        sides = double(half.images), double(half.texts), half.image_of
+        expected += add_gradients(matcher, *sides, triplet, "", seed=3).total
+    found = by_two["own negatives"]
+    torch.testing.assert_close(found["global: loss"], expected)
+    for key, parameter in matcher.named_parameters():
+        assert parameter.grad is not None
+        torch.testing.assert_close(found[f"global: {key}"], parameter.grad, rtol=1e-9, atol=1e-9)
