@@ -20,6 +20,7 @@ from itmkit.models.look import check_probes, probes
 from itmkit.models.pixels import check_picture_settings
 from itmkit.models.processors import load_processor
 from itmkit.models.tokenizer import load_tokenizer
+from itmkit.pictures.load import check_proportions
 from itmkit.typed import model_json
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class DualEncoder:
         pixel_values is (1, 3, h, w). SigLIP 2 NaFlex has its patches there, (1, N, pixels), with a mask (1, N) and
         their rows and columns (1, 2).
         """
+        check_proportions(image)
         made = self.processor(images=image, return_tensors="pt")
         return {name: made[name] for name in PICTURE_INPUTS if name in made}
 

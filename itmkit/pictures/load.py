@@ -16,6 +16,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 1 << 30
+MOST_ELONGATED = 100
 _LARGE = 20_000_000  # pixels; of such pictures one is decoded at a time, whatever the number of threads
 _one_at_a_time = threading.Lock()
 # Only formats of photographs. Pillow knows others that start programs (EPS) or that are rarely tested.
@@ -37,6 +38,17 @@ class ChangedImage(Exception):
     def __init__(self, what: str) -> None:
         super().__init__(what)
         self.what = what
+
+
+def check_proportions(image: Image.Image) -> None:
+    """Models that take pictures of any shape scale the shorter side up: a strip would need gigabytes, or vanish.
+
+    Raises:
+        UnreadableImage: one side is more than `MOST_ELONGATED` times the other.
+    """
+    width, height = image.size
+    if max(width, height) > MOST_ELONGATED * min(width, height):
+        raise UnreadableImage(f"one side is more than {MOST_ELONGATED} times the other, too thin for this model")
 
 
 def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, expected_sha256: str | None = None) -> Image.Image:

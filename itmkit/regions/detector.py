@@ -22,6 +22,7 @@ from itmkit.models.hub import find_model, quiet_transformers, weights_sha256
 from itmkit.models.look import check_probes, probes
 from itmkit.models.pixels import check_picture_settings
 from itmkit.models.processors import load_processor
+from itmkit.pictures.load import check_proportions
 from itmkit.regions.best import Boxes, best_regions, check_finite
 from itmkit.regions.regions import ModelInput, Regions, equal_shapes
 
@@ -101,6 +102,7 @@ class Detector:
 
     def prepare(self, image: Image.Image) -> ModelInput:
         """One picture scaled and normalised: pixel_values (1, 3, h, w), and pixel_mask where the model takes one."""
+        check_proportions(image)
         inputs = self.processor(images=image, return_tensors="pt")
         wanted = {key: inputs[key] for key in ("pixel_values", "pixel_mask") if key in inputs and key in self._takes}
         return ModelInput(wanted, image.size)

@@ -20,6 +20,7 @@ from itmkit.files import digest
 from itmkit.models.hub import find_model, token_limit, weights_sha256
 from itmkit.models.look import check_probes, probes
 from itmkit.models.tokenizer import load_tokenizer
+from itmkit.pictures.load import check_proportions
 from itmkit.regions.best import Boxes, best_regions, check_finite
 from itmkit.regions.detector import WAYS_OUT, load_network
 from itmkit.regions.name_tokens import check_lengths, tokens_of
@@ -68,6 +69,7 @@ class OpenDetector:
 
     def prepare(self, image: Image.Image) -> ModelInput:
         """One picture as a square, scaled: pixel_values (1, 3, S, S)."""
+        check_proportions(image)
         inputs = self.processor(images=image, return_tensors="pt")
         return ModelInput({"pixel_values": inputs["pixel_values"].float()}, image.size)
 

@@ -187,12 +187,25 @@ class _Reader:
     square: Square | None
 
 
+def _prepared(model: Any, pictures: Sequence[Picture]) -> list[Any]:
+    """What the model reads of each picture.
+
+    Raises:
+        ItmkitError: the model can make nothing of a picture.
+    """
+    try:
+        return [model.prepare(picture.image) for picture in pictures]
+    except UnreadableImage as error:
+        sizes = ", ".join(f"{width} x {height}" for width, height in (picture.size for picture in pictures))
+        raise ItmkitError(f"pictures of {sizes}: {error.reason}") from None
+
+
 def _whole_pictures(made: Made, cache: str, device: str) -> _Reader:
     """One vector a picture, by a dual encoder."""
     dual = load_recorded_dual(made, cache, device)
 
     def read(pictures: Sequence[Picture]) -> PictureRows:
-        vectors = dual.image_vectors([dual.prepare(picture.image) for picture in pictures], batch=BATCH)
+        vectors = dual.image_vectors(_prepared(dual, pictures), batch=BATCH)
         return PictureRows(vectors, {}, [[""] for _ in pictures])
 
     return _Reader(read, None)
@@ -207,7 +220,7 @@ def _patches(made: Made, cache: str, manifest: Manifest, device: str) -> _Reader
     made.check(cache, manifest.made_by, model_record(place, find_model(place, allow_download=False)))
 
     def read(pictures: Sequence[Picture]) -> PictureRows:
-        squares = [model.prepare(picture.image) for picture in pictures]
+        squares = _prepared(model, pictures)
         features, cls, attention = model.describe(squares, batch=BATCH)
         return PictureRows(
             features.astype(np.float16), _patch_columns(model, pictures, cls, attention), _no_names(features)
@@ -245,7 +258,7 @@ def _regions(made: Made, cache: str, manifest: Manifest, device: str) -> _Reader
         return np.array([tables[table].index(name) for name in names], np.int32)
 
     def read(pictures: Sequence[Picture]) -> PictureRows:
-        prepared = [backend.prepare(picture.image) for picture in pictures]
+        prepared = _prepared(backend, pictures)
         labels = [f"picture {place + 1}" for place in range(len(pictures))]
         found = backend.detect(prepared, regions=choice.regions, labels=labels, batch=BATCH)
         columns = region_rows(number, choice.regions, backend.dim, pictures, found)

@@ -4,13 +4,23 @@ import io
 import os
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from itmkit.embed.dual import DualEncoder
+from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
+from itmkit.pictures.decode import Picture
 from itmkit.pictures.load import ChangedImage, UnreadableImage, load_image, quiet_decoding
+from itmkit.regions.detector import Detector
+from itmkit.regions.grounding import GroundedDetector
+from itmkit.regions.open_vocabulary import OpenDetector
+from itmkit.trained.pictures import _prepared
 
 
 def picture(width: int = 60, height: int = 40) -> Image.Image:
@@ -189,3 +199,19 @@ def test_grey_of_10_to_16_bits_uses_the_whole_range(tmp_path: Path, white: int, 
     Image.fromarray(values).save(path)
     read = np.asarray(load_image(path))[..., 0]
     assert np.abs(read - values * 255.0 / scale).max() <= 0.51
+
+
+@pytest.mark.parametrize("model", [Detector, OpenDetector, GroundedDetector, DualEncoder])
+def test_models_that_scale_the_shorter_side_refuse_a_strip(model: Any) -> None:
+    with pytest.raises(UnreadableImage, match="one side is more than 100 times the other, too thin for this model"):
+        model.prepare(SimpleNamespace(), Image.new("RGB", (1, 101)))
+    read = {"pixel_values": torch.zeros(1), "pixel_mask": torch.zeros(1)}
+    taken = SimpleNamespace(processor=lambda images, return_tensors: read, _takes=set())
+    model.prepare(taken, Image.new("RGB", (1, 100)))
+
+
+def test_a_new_picture_that_is_a_strip_is_told_with_its_size() -> None:
+    strip = Picture(Image.new("RGB", (2000, 2)), (4000, 4))
+    refusing = SimpleNamespace(prepare=lambda image: Detector.prepare(SimpleNamespace(), image))  # type: ignore[arg-type]
+    with pytest.raises(ItmkitError, match="pictures of 4000 x 4: one side is more than 100 times the other"):
+        _prepared(refusing, [strip])
