@@ -31,7 +31,7 @@ LONG = (
     "test_page.py",
     "test_together.py",
     "test_plot.py",
-    "test_overfit.py",
+    "test_influence.py",
     "test_workers.py",
 )
 

@@ -15,7 +15,6 @@ from itmkit.inputs import ImageBatch, Needs, TextBatch
 from itmkit.matchers.cmfg import Config, Layer, Matcher, members, needs
 from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.encoders import most_attended
-from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.runs.settings import resolve
 from tests.matchers import literal_cmfg as literal
 from tests.matchers.batches import SIZES, image_batch, take_images, take_texts, text_batch
@@ -214,18 +213,3 @@ def test_other_caches_are_refused() -> None:
     assert resolve("cmfg", recipe="paper").matcher.images == "patches"
     for recipe in ("small", "scenes"):
         assert resolve("cmfg", recipe=recipe).matcher.images == "regions"
-
-
-def test_sixteen_random_pairs_are_learnt() -> None:
-    random = torch.Generator().manual_seed(0)
-    images = ImageBatch(torch.randn(16, 4, 10, generator=random), torch.ones(16, 4, dtype=torch.bool))
-    vectors = torch.randn(16, 5, 7, generator=random)
-    texts = TextBatch(None, torch.ones(16, 5, dtype=torch.bool), vectors=vectors)
-    matcher, image_of = matcher_of({"embed": 32}).train(), torch.arange(16)
-    optimizer = torch.optim.Adam(matcher.parameters(), lr=3e-3)
-    for _ in range(60):
-        score = matcher.score(matcher.encode_images(images), matcher.encode_texts(texts))
-        optimizer.zero_grad()
-        triplet_loss(score, image_of, margin=0.2, negatives="soft").backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    assert torch.equal(score.argmax(0), image_of) and torch.equal(score.argmax(1), image_of)

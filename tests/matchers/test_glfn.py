@@ -129,22 +129,6 @@ def test_dropout_acts_in_training_only(member: str) -> None:
     assert not np.allclose(scores(matcher, images, texts), scores(matcher, images, texts))
 
 
-@pytest.mark.parametrize("name", ["glfn", "pfan", "scan"])
-@every_member
-def test_it_can_learn_pairs_by_heart(name: str, member: str) -> None:
-    torch.manual_seed(0)
-    settings = {"embed": 32, "word": 16, "dropout": 0.0}
-    matcher = Matcher(Config(**(preset(name) | settings)), member=member, sizes=SIZES)
-    images, texts, own = image_batch([4] * 8, seed=3), text_batch([3, 5, 4, 6] * 2, seed=5), torch.arange(8)
-    optimizer = torch.optim.Adam(matcher.parameters(), lr=5e-3)
-    for _ in range(50):
-        optimizer.zero_grad()
-        found = encoded_scores(matcher, images, texts)
-        triplet_loss(found, own, margin=0.2, negatives="all").backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    assert torch.equal(found.argmax(0), own) and torch.equal(found.argmax(1), own)
-
-
 # --- stacked cross attention, section 3.4 ---
 
 

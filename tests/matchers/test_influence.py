@@ -11,7 +11,7 @@ import copy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,9 @@ from itmkit.matchers.parts.norms import l2norm
 from itmkit.matchers.parts.pooling import masked_mean
 from itmkit.runs.settings import resolve
 from itmkit.scoring.metrics import retrieval
-from tests.matchers.test_overfit import ELSEWHERE, NO_TRAINING, SMALL, learn, make_workspace
+from tests.matchers.learning import SMALL, learn, make_workspace
+from tests.matchers.test_overfit import NO_TRAINING
+from tests.matchers.test_overfit import SCENES as BY_HEART
 
 # Scenes to learn. SGRAF needs more of them: of fewer it finds most by either of its parts alone.
 SCENES = dict.fromkeys(METHODS, 20) | {"sgraf": 32}
@@ -63,6 +65,11 @@ class Trained:
         parts = as_matcher(self.matcher)
         return parts.score(parts.encode_images(self.images), parts.encode_texts(self.texts))
 
+    @cached_property
+    def before(self) -> Tensor:
+        """The scores of the whole matcher, which every test of it compares with."""
+        return self.scores()
+
     def rsum(self, scores: Tensor) -> float:
         return retrieval(scores.numpy(), self.image_of).rsum
 
@@ -85,7 +92,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[st
     def members_of(name: str) -> dict[str, Trained]:
         settings, epochs = RUNS[name]
         config = method(name).Config(**preset(name) | settings)
-        members, inputs, _ = list(learn(name, config, workspace, epochs, SCENES[name]))[-1]
+        members, inputs = learn(name, config, workspace, epochs, SCENES[name])
         begun = build(name, config, sizes=inputs.sizes, seed=0)
         return {member: _of(matcher.eval(), begun[member].eval(), inputs) for member, matcher in members.items()}
 
@@ -333,7 +340,7 @@ def test_without_the_part_scores_change(
     name, _, only = whose.partition("/")
     for member, whole in trained(name).items():
         if only in ("", member):
-            before, after = whole.scores(), whole.without(take_away).scores()
+            before, after = whole.before, whole.without(take_away).scores()
             change = 100 * float((after - before).std() / before.std())
             lost = whole.rsum(before) - whole.rsum(after)
             told = f"{member}: scores change by {change:.2f} % of their deviation, rsum loses {lost:.1f}"
@@ -341,11 +348,12 @@ def test_without_the_part_scores_change(
             assert change > claim and (claim < CARRIES or lost > 0), told
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
-def test_most_scenes_are_learned_by_heart(name: str, trained: Callable[[str], dict[str, Trained]]) -> None:
+@pytest.mark.parametrize("name", RUNS)
+def test_scenes_are_learned(name: str, trained: Callable[[str], dict[str, Trained]]) -> None:
+    """Most of them where no other test has the method learn pairs by heart; elsewhere much more than by chance."""
     for member, whole in trained(name).items():
-        found = retrieval(whole.scores().numpy(), whole.image_of)
-        assert min(found.i2t.r1, found.t2i.r1) > 70, (member, found)  # by chance 3
+        found = retrieval(whole.before.numpy(), whole.image_of)
+        assert min(found.i2t.r1, found.t2i.r1) > (70 if name in BY_HEART else 15), (member, found)  # by chance 3 to 5
 
 
 def test_every_method_that_learns_is_here() -> None:

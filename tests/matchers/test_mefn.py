@@ -20,7 +20,6 @@ from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.runs.settings import resolve
 from tests.matchers import literal_mefn as literal
 from tests.matchers.batches import (
-    FEATURE,
     SIZES,
     image_batch,
     text_batch,
@@ -167,23 +166,6 @@ def test_without_it_the_loss_is_the_triplet_loss_of_the_scores() -> None:
     matcher, images, texts = matcher_of({}), image_batch(), text_batch()
     found = loss(matcher, images, texts, OWN, triplet, "")
     close(found.total, float(triplet(torch.tensor(scores(matcher, images, texts)))))
-
-
-def test_it_can_learn_sixteen_random_pairs() -> None:
-    torch.manual_seed(0)
-    features, vectors = torch.randn(16, 3, FEATURE), torch.randn(16, 4, 7)
-    images = ImageBatch(features, torch.ones(16, 3, dtype=torch.bool))
-    texts = TextBatch(None, torch.ones(16, 4, dtype=torch.bool), None, vectors)
-    own = torch.arange(16)
-    matcher = Matcher(Config(embed=32, words="bert"), member="fusion", sizes=SIZES)
-    optimizer = torch.optim.Adam(matcher.parameters(), lr=5e-3)
-    for _ in range(150):
-        optimizer.zero_grad()
-        learn = partial(triplet_loss, image_of=own, margin=0.2, negatives="soft")
-        loss(matcher, images, texts, own, learn, "").total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    found = scores(matcher.eval(), images, texts)
-    assert (found.argmax(0) == own.numpy()).all() and (found.argmax(1) == own.numpy()).all()
 
 
 # --- the switches ---

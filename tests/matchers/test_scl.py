@@ -471,7 +471,7 @@ def test_settings_that_cannot_work_are_told(settings: dict[str, Any], together: 
 # --- learning ---
 
 
-@pytest.mark.parametrize("settings", [{}, {"words": "learned"}, POOLS], ids=named)
+@pytest.mark.parametrize("settings", [{}, POOLS], ids=named)  # learned words learn scenes in `test_influence.py`
 def test_it_learns_sixteen_random_pairs(settings: dict[str, Any]) -> None:
     torch.manual_seed(1)
     small = {"embed": 32, "width": 32, "backup_decay": 0.9, "dropout": 0.0, "region_dropout": 0.1}

@@ -13,7 +13,6 @@ from torch.nn.functional import normalize
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, Sizes, TextBatch
 from itmkit.matchers.parts.attention import FlatWords
-from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.matchers.parts.pooling import MeanQueryPooling
 from itmkit.matchers.sgraf import (
     AttentionFiltration,
@@ -189,22 +188,6 @@ def test_training_scores_are_those_of_the_equations(settings: dict[str, Any], me
     images, texts, matcher = image_batch(), text_batch(), matcher_of(settings, member)
     expected = literal_scores(matcher, member, images, texts, training=True)
     close(scores(matcher.train(), images, texts), expected)
-
-
-@every_member
-def test_it_learns_which_text_belongs_to_which_image(member: str) -> None:
-    images, texts = image_batch([4] * 16), text_batch([3, 4, 5, 6] * 4)
-    torch.manual_seed(0)
-    config = config_of({"embed": 32, "word": 16, "similarity": 16, "plain_start": True})
-    matcher = Matcher(config, member=member, sizes=SIZES).train()
-    optimizer, own = torch.optim.Adam(matcher.parameters(), lr=5e-3), torch.arange(16)
-    for _ in range(60):
-        optimizer.zero_grad()
-        view = matcher.views(matcher.encode_images(images), matcher.encode_texts(texts))[0]
-        triplet_loss(view, own, margin=0.2, negatives="soft").backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    found = scores(matcher.eval(), images, texts)
-    assert (found.argmax(0) == own.numpy()).all() and (found.argmax(1) == own.numpy()).all()
 
 
 # --- the switches ---
