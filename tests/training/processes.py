@@ -20,13 +20,13 @@ def free_port() -> int:
 def run_two(target: Callable[..., None], *arguments: Any) -> list[int | None]:
     """`target(0, *arguments)` and `target(1, *arguments)`, each in a new process; their exit codes.
 
-    The processes are forked from a server that loads torch, and what its optimizers load when they are first used, once
-    for all tests of a pytest process. They cannot be
-    forked from pytest's own process: autograd does not work in a child of a process that has used it.
+    The processes are forked from a server that loads torch, what its optimizers load when they are first used and the
+    module of the first target once for all tests of a pytest process. They cannot be forked from pytest's own process:
+    autograd does not work in a child of a process that has used it.
     """
     port = free_port()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["itmkit.training.train", "tests.training.tiny", "torch._dynamo"])
+    context.set_forkserver_preload(["itmkit.training.train", target.__module__, "torch._dynamo"])
     running = [context.Process(target=_start, args=(index, port, target, arguments)) for index in range(2)]
     for process in running:
         process.start()

@@ -39,7 +39,7 @@ from tests.training.processes import free_port, run_two
 from tests.training.test_gradients import CPU, VOCABULARY, close, double, gradients, matchers
 from tests.training.tiny import FAST, FAST_TRAINING, GRAPHS, make_workspace
 
-SETTINGS = {**FAST["mpsm"], **FAST_TRAINING, "checkpoint_steps": 2, "global_negatives": True}
+SETTINGS = {**FAST["scan"], **FAST_TRAINING, "checkpoint_steps": 2, "global_negatives": True}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def _train(index: int, root: Path, run: str, dies_at: int, settings: dict[str, A
 
     Learner.step = step  # type: ignore[method-assign]
     try:
-        train(Workspace(root), resolve("mpsm", settings=settings), run=run, device="cpu", part=Part(index, 2))
+        train(Workspace(root), resolve("scan", settings=settings), run=run, device="cpu", part=Part(index, 2))
     finally:
         Learner.step = real  # type: ignore[method-assign]
 
@@ -102,7 +102,7 @@ def test_killed_and_run_again_they_end_in_the_same_weights(workspace: Workspace)
 
 
 def test_a_batch_too_small_for_two_is_refused(workspace: Workspace) -> None:
-    config = resolve("mpsm", settings={**SETTINGS, "batch_size": 7})
+    config = resolve("scan", settings={**SETTINGS, "batch_size": 7})
     with pytest.raises(ItmkitError, match="--batch-size 7: 2 processes need at least 8"):
         plan_run(workspace, workspace.dataset(), config, workspace.run("small"), torch.device("cpu"), Part(0, 2))
 

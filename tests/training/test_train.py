@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from itmkit.runs.settings import RunConfig, resolve
 from itmkit.scoring.metrics import retrieval
 from itmkit.training import feeding, step
 from itmkit.training.collapse import CollapseWatch, advice
-from itmkit.training.train import train
+from itmkit.training.train import TrainResult, train
 from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
 
@@ -53,11 +54,30 @@ class Notes:
 # --- what a run leaves behind ---
 
 
+@dataclass
+class Finished:
+    workspace: Workspace
+    result: TrainResult
+    notes: Notes
+
+
+@pytest.fixture(scope="module")
+def finished(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
+    """A run of each of two methods. Tests only read."""
+    workspace = Workspace(tmp_path_factory.mktemp("finished") / "work")
+    shutil.copytree(template, workspace.root)
+    found = {}
+    for method in ("mpsm", "vsepp"):
+        notes = Notes()
+        result = train(workspace, configured(method, minimum_count=4), progress=notes)
+        found[method] = Finished(workspace, result, notes)
+    return found
+
+
 @pytest.mark.parametrize("method", ["mpsm", "vsepp"])
-def test_files_of_a_run(method: str, workspace: Workspace) -> None:
-    notes = Notes()
-    result = train(workspace, configured(method), run="first", progress=notes)
-    assert result.run == workspace.run("first") and result.epochs == 3 and not result.did_nothing
+def test_files_of_a_run(method: str, finished: dict[str, Finished]) -> None:
+    workspace, result, notes = vars(finished[method]).values()
+    assert result.run == workspace.run(method) and result.epochs == 3 and not result.did_nothing
     members = ["distance", "direction"] if method == "mpsm" else ["global"]
     assert sorted(path.name for path in result.run.iterdir()) == sorted(
         [
@@ -89,27 +109,24 @@ def test_files_of_a_run(method: str, workspace: Workspace) -> None:
         assert result.best[member] == {"epoch": best["epoch"], "rsum": best[member]["rsum"]}
 
 
-def test_best_weights_score_what_the_metrics_say(workspace: Workspace) -> None:
-    result = train(workspace, configured())
-    rows = {row.name: row.result for row in evaluate(workspace, ["mpsm"], split="val").rows}
-    for member, best in result.best.items():
+def test_best_weights_score_what_the_metrics_say(finished: dict[str, Finished]) -> None:
+    mpsm = finished["mpsm"]
+    rows = {row.name: row.result for row in evaluate(mpsm.workspace, ["mpsm"], split="val").rows}
+    for member, best in mpsm.result.best.items():
         assert rows[f"mpsm/{member}"].rsum == pytest.approx(best["rsum"])
 
 
-def test_vocabulary_is_that_of_the_training_captions(workspace: Workspace) -> None:
-    train(workspace, configured(minimum_count=2))
+def test_vocabulary_is_that_of_the_training_captions(finished: dict[str, Finished]) -> None:
+    workspace = finished["mpsm"].workspace
     words = json.loads((workspace.run("mpsm") / "vocabulary.json").read_text())["word2idx"]
     counted: dict[str, int] = {}
     for image in workspace.dataset().split("train"):
         for caption in image.captions:
             for word in caption.text.split():
                 counted[word] = counted.get(word, 0) + 1
-    assert {word for word, count in counted.items() if count >= 2} == set(words) - {
-        "<pad>",
-        "<start>",
-        "<end>",
-        "<unk>",
-    }
+    assert min(counted.values()) < 4  # something is left out
+    often = {word for word, count in counted.items() if count >= 4}
+    assert often == set(words) - {"<pad>", "<start>", "<end>", "<unk>"}
 
 
 def test_negatives_and_learning_rate_follow_the_plan(workspace: Workspace) -> None:
@@ -122,9 +139,9 @@ def test_negatives_and_learning_rate_follow_the_plan(workspace: Workspace) -> No
 
 
 def test_a_member_trained_alone_is_the_one_trained_beside_the_other(workspace: Workspace) -> None:
-    both = train(workspace, configured(dropout=0.3), run="both")
+    both = train(workspace, configured(dropout=0.3, epochs=1), run="both")
     for member in ("distance", "direction"):
-        alone = train(workspace, configured(dropout=0.3, similarities=member), run=member)
+        alone = train(workspace, configured(dropout=0.3, epochs=1, similarities=member), run=member)
         name = f"best-{member}.safetensors"
         beside, by_itself = (load_file(run / name) for run in (both.run, alone.run))  # the headers name the runs
         assert beside.keys() == by_itself.keys() and all(torch.equal(beside[key], by_itself[key]) for key in beside)
@@ -186,8 +203,13 @@ def test_features_that_are_no_numbers_name_the_image(workspace: Workspace) -> No
         train(workspace, configured())
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_workspace(tmp_path_factory.mktemp("many"), train=24, val=2, test=1).root
+
+
 @pytest.fixture
-def collapsing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def collapsing(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """VSE++ that gives every pair the same score from its second epoch on; an epoch has 24 steps."""
     real, seen = vsepp.Matcher.views, 0
 
@@ -198,7 +220,8 @@ def collapsing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         return found if seen <= 24 else tuple(view * 0 + 0.5 for view in found)
 
     monkeypatch.setattr(vsepp.Matcher, "views", views)
-    return make_workspace(tmp_path / "collapsing", train=24, val=2, test=1)
+    shutil.copytree(many, tmp_path / "collapsing")
+    return Workspace(tmp_path / "collapsing")
 
 
 @pytest.mark.parametrize(
@@ -206,8 +229,6 @@ def collapsing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     [
         ({"negatives": "hardest", "warmup_epochs": 1}, "--negatives soft"),
         ({"negatives": "hardest", "warmup_epochs": 2}, "lower --learning-rate, or train with --negatives soft"),
-        ({"negatives": "all"}, "--negatives soft"),
-        ({"negatives": "soft"}, "lower --learning-rate"),
     ],
     ids=str,
 )
@@ -245,6 +266,8 @@ def test_when_a_collapse_is_one() -> None:
 
 def test_what_is_said_of_a_collapse() -> None:
     """With hardest negatives it may be a plateau, so the recipes of the papers go on."""
+    assert "--negatives soft" in advice("global", 2, "all")
+    assert "lower --learning-rate" in advice("global", 2, "soft")
     told = advice("distance", 2, "hardest")
     assert "may end by itself after several epochs (7 to 13" in told and "--warmup-epochs" in told
     assert "7 to 13" not in advice("distance", 2, "soft")
@@ -330,13 +353,13 @@ def test_files_that_hold_no_weights_of_this_matcher(workspace: Workspace, tmp_pa
         load_weights(path, matcher)
 
 
-def test_validation_uses_the_ranks_of_the_metrics(workspace: Workspace) -> None:
+def test_validation_uses_the_ranks_of_the_metrics(finished: dict[str, Finished]) -> None:
     """rsum of metrics.jsonl is that of `retrieval` on the scores of the validation split."""
     from itmkit.inputs import Inputs
     from itmkit.runs.open import open_run
     from itmkit.scoring.matrix import score_matrix
 
-    result = train(workspace, configured("vsepp"))
+    workspace, result = finished["vsepp"].workspace, finished["vsepp"].result
     opened = open_run(workspace, "vsepp", device=torch.device("cpu"))
     inputs = Inputs(workspace, workspace.dataset().split("val"), opened.vocabulary, opened.needs)
     scores = score_matrix(opened.members, inputs)["global"]
