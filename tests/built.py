@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,3 +27,14 @@ def built_once(build: Callable[..., Path]) -> Callable[..., Path]:
         return folder
 
     return build_or_copy
+
+
+def loaded_once(build: Callable[..., Path], load: Callable[[Path], Any]) -> Callable[[str], Any]:
+    """Loads each kind of model once in each process. For tests that change neither the model nor its files."""
+
+    @cache
+    def loaded(kind: str) -> Any:
+        with TemporaryDirectory() as folder:
+            return load(build(kind, Path(folder)))
+
+    return loaded

@@ -54,7 +54,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.
     return folder, build(folder, 1203, shard_size=500)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(rows=st.lists(st.integers(0, 1202), max_size=60))
 def test_any_rows_in_any_order(cache: tuple[Path, dict[str, np.ndarray]], rows: list[int]) -> None:
     folder, written = cache

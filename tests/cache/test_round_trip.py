@@ -86,7 +86,7 @@ KEYS = [f"bild {i} é" for i in range(11)]
     skip=st.frozensets(st.integers(0, 12), max_size=4),
     order=st.randoms(use_true_random=False),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_what_is_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, n: int, shard_size: int, batch: int, skip: frozenset[int], order: Any
 ) -> None:
@@ -235,7 +235,7 @@ def test_readers_in_other_processes(tmp_path: Path, method: str) -> None:
     assert child.exitcode == 0 and next(_read(reader)) == expected
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(data=st.data())
 def test_rows_are_found_whatever_the_ids(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Ids of any length and alphabet, over several shards; the empty one as well."""

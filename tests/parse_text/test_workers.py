@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -161,8 +163,10 @@ def test_torch_has_its_threads_back(untrained: Path) -> None:
 def test_parsed_captions_come_over_the_pipe_as_they_are(untrained: Path) -> None:
     texts = ["a dog runs", "", "Zoë 👍 \ud800"]
     here = ShippedBackend(untrained).parse(texts, 8)
-    with workers.parsing_by(1, "itmkit", str(untrained), 8) as parse:
-        (there,) = parse([texts])
+    request = {"parser": "itmkit", "model": str(untrained), "batch_size": 8, "folder": str(Path.cwd())}
+    answers = BytesIO()
+    workers._serve(BytesIO(b"".join(json.dumps(line).encode() + b"\n" for line in (request, texts))), answers)
+    there = workers._received(BytesIO(answers.getvalue()))
     assert there.words.strings == here.words.strings and there.lemmas.strings == here.lemmas.strings
     for name in ("lengths", "heads", "starts", "ends", "sentences"):
         mine, theirs = getattr(here, name), getattr(there, name)

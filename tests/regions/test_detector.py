@@ -42,6 +42,7 @@ from itmkit.regions.best import Boxes, best_regions
 from itmkit.regions.detector import SCENES_DETECTOR, Detector, load_detector
 from itmkit.scenes.render import render
 from itmkit.scenes.world import KINDS, sample_scene
+from tests.built import built_once, loaded_once
 from tests.regions.tiny_models import prepared
 
 CLASSES = {"num_labels": 5, "id2label": {0: "cat", 1: "dog", 2: "car", 3: "cup", 4: "tree"}}
@@ -62,6 +63,7 @@ def family() -> dict[str, object]:
     }  # fmt: skip
 
 
+@built_once
 def build(kind: str, folder: Path) -> Path:
     """Saves a tiny model of a family with random weights."""
     torch.manual_seed(3)
@@ -140,6 +142,9 @@ def build(kind: str, folder: Path) -> Path:
     return folder
 
 
+detectors = loaded_once(build, load_detector)  # of each family, not to be changed
+
+
 def pictures(*sizes: tuple[int, int]) -> list[Image.Image]:
     rng = np.random.default_rng(5)
     return [Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)) for width, height in sizes]
@@ -150,8 +155,8 @@ SIZES = [(80, 60), (60, 80), (200, 90), (80, 60), (33, 35)]
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_every_family_gives_boxes_tags_and_states(kind: str, tmp_path: Path) -> None:
-    detector = load_detector(build(kind, tmp_path))
+def test_every_family_gives_boxes_tags_and_states(kind: str) -> None:
+    detector = detectors(kind)
     assert (detector.queries, detector.dim) == (9, 32)
     assert detector.names == ["cat", "dog", "car", "cup", "tree"]
     images = pictures(*SIZES)
@@ -166,8 +171,8 @@ def test_every_family_gives_boxes_tags_and_states(kind: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_regions_do_not_depend_on_the_other_pictures(kind: str, tmp_path: Path) -> None:
-    detector = load_detector(build(kind, tmp_path))
+def test_regions_do_not_depend_on_the_other_pictures(kind: str) -> None:
+    detector = detectors(kind)
     images = pictures(*SIZES)
     together = detector.detect(prepared(detector, images), regions=9, batch=3)
     for image, found in zip(images, together, strict=True):
@@ -199,8 +204,8 @@ def pixels(kind: str, image: Image.Image) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_regions_are_those_of_a_literal_call(kind: str, tmp_path: Path) -> None:
-    detector = load_detector(build(kind, tmp_path))
-    model = AutoModelForObjectDetection.from_pretrained(tmp_path).eval()
+    detector = detectors(kind)
+    model = AutoModelForObjectDetection.from_pretrained(build(kind, tmp_path)).eval()
     for image in pictures((48, 32), (64, 128)):  # YOLOS wants multiples of 16: 96 x 64 and 48 x 96
         (found,) = detector.detect(prepared(detector, [image]), regions=9)
         with torch.inference_mode():
@@ -346,7 +351,7 @@ def test_a_killed_training_continues_to_the_same_weights(tmp_path: Path, monkeyp
 
     def train(name: str) -> bytes:
         options = ["--out", str(tmp_path / name), "--work", str(tmp_path / f"{name}-work")]
-        monkeypatch.setattr("sys.argv", ["train_detector.py", "--steps", "3", "--batch", "1", "--every", "2", *options])
+        monkeypatch.setattr("sys.argv", ["train_detector.py", "--steps", "2", "--batch", "1", "--every", "1", *options])
         train_detector.main()
         return (tmp_path / name / "model.safetensors").read_bytes()
 
@@ -355,7 +360,7 @@ def test_a_killed_training_continues_to_the_same_weights(tmp_path: Path, monkeyp
 
     def dying(*args: object) -> object:
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise KeyboardInterrupt
         return loss(*args)
 

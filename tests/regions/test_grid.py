@@ -15,6 +15,7 @@ from itmkit.pictures.decode import squash
 from itmkit.pictures.load import load_image
 from itmkit.regions.grid import Grid, feature_map, load_grid
 from itmkit.regions.windows import pooling_weights, windows
+from tests.built import loaded_once
 from tests.regions.tiny_models import KINDS, MEAN, STD, build, prepared
 
 
@@ -24,9 +25,13 @@ def pictures(count: int = 5) -> list[Image.Image]:
     return [Image.fromarray(rng.integers(0, 255, (h, w, 3), dtype=np.uint8)).resize((w, h)) for w, h in shapes[:count]]
 
 
-@pytest.fixture(scope="module")
-def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return load_grid(build("mobilenet", tmp_path_factory.mktemp("models") / "mobilenet"))
+grids = loaded_once(build, load_grid)  # of each family, not to be changed
+
+
+@pytest.fixture
+def mobilenet() -> Grid:
+    found: Grid = grids("mobilenet")
+    return found
 
 
 def test_windows() -> None:
@@ -72,7 +77,8 @@ def literal(kind: str, folder: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_families(tmp_path: Path, kind: str) -> None:
-    grid = load_grid(build(kind, tmp_path))
+    build(kind, tmp_path)
+    grid = grids(kind)
     found = grid.detect(prepared(grid, pictures(3)), regions=11)
     assert [len(one) for one in found] == [11] * 3
     for image, one in zip(pictures(3), found, strict=True):
@@ -92,7 +98,8 @@ def test_the_whole_picture_is_classified_as_by_the_model(tmp_path: Path, kind: s
     """Where a model takes the mean of its map, the first window's tag and score are the model's own."""
     from transformers import AutoModelForImageClassification
 
-    grid = load_grid(build(kind, tmp_path))
+    build(kind, tmp_path)
+    grid = grids(kind)
     model = AutoModelForImageClassification.from_pretrained(tmp_path).eval()
     for image, one in zip(pictures(), grid.detect(prepared(grid, pictures()), regions=5), strict=True):
         with torch.no_grad():
@@ -116,8 +123,7 @@ def test_a_result_does_not_depend_on_the_others(mobilenet: Grid) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_halves_differ_by_rounding(tmp_path: Path, kind: str, precision: Precision) -> None:
-    folder = build(kind, tmp_path)
-    exact, halved = load_grid(folder), load_grid(folder, precision=precision)
+    exact, halved = grids(kind), load_grid(build(kind, tmp_path), precision=precision)
     assert (exact.dim, exact.side, exact.names) == (halved.dim, halved.side, halved.names)
     for one, other in zip(
         exact.detect(prepared(exact, pictures())), halved.detect(prepared(halved, pictures())), strict=True

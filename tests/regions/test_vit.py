@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from PIL import Image
 from itmkit.errors import ItmkitError
 from itmkit.machine.device import Precision
 from itmkit.regions.vit import CLS, HEAD, load_patch_model
+from tests.built import loaded_once
 from tests.regions.tiny_models import build, prepared
 from tests.regions.tiny_vits import EXTRA, MEAN, STD, build_vit
+
+models = loaded_once(build_vit, partial(load_patch_model, attention=True))  # of each family, not to be changed
 
 
 def pictures(count: int = 3) -> list[Image.Image]:
@@ -42,7 +46,7 @@ def direct(folder: Path, images: list[Image.Image], size: int = 32, **options: A
 @pytest.mark.parametrize("kind", [kind for kind in EXTRA if kind != "siglip"])
 def test_features_and_attention_are_the_models_own(tmp_path: Path, kind: str) -> None:
     folder = build_vit(kind, tmp_path)
-    model = load_patch_model(folder, attention=True)
+    model = models(kind)
     assert (model.side, model.patches, model.dim, model.size, model.whole) == (4, 16, 16, 32, CLS)
     features, cls, attention = model.describe(prepared(model, pictures()), batch=2)
     body, output = direct(folder, pictures())
@@ -69,7 +73,7 @@ def test_features_and_attention_are_the_models_own(tmp_path: Path, kind: str) ->
 
 def test_siglip_takes_its_pooling_head_for_cls(tmp_path: Path) -> None:
     folder = build_vit("siglip", tmp_path)
-    model = load_patch_model(folder, attention=True)
+    model = models("siglip")
     assert model.whole == HEAD and model.patches == 16
     features, cls, attention = model.describe(prepared(model, pictures()), batch=3)
     body, output = direct(folder, pictures())
@@ -84,8 +88,8 @@ def test_siglip_takes_its_pooling_head_for_cls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["vit", "registers", "siglip"])
-def test_a_result_does_not_depend_on_the_others(tmp_path: Path, kind: str) -> None:
-    model = load_patch_model(build_vit(kind, tmp_path), attention=True)
+def test_a_result_does_not_depend_on_the_others(kind: str) -> None:
+    model = models(kind)
     together = model.describe(prepared(model, pictures(5)), batch=5)
     for batch in (1, 2, 3):
         for one, other in zip(together, model.describe(prepared(model, pictures(5)), batch=batch), strict=True):
@@ -97,9 +101,8 @@ def test_a_result_does_not_depend_on_the_others(tmp_path: Path, kind: str) -> No
 @pytest.mark.parametrize("kind", ["vit", "registers", "beit", "clip", "siglip"])
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_halves_differ_by_rounding(tmp_path: Path, kind: str, precision: Precision) -> None:
-    folder = build_vit(kind, tmp_path)
-    exact = load_patch_model(folder, attention=True)
-    halved = load_patch_model(folder, attention=True, precision=precision)
+    exact = models(kind)
+    halved = load_patch_model(build_vit(kind, tmp_path), attention=True, precision=precision)
     assert (exact.dim, exact.patches, exact.whole) == (halved.dim, halved.patches, halved.whole)
     both = (model.describe(prepared(model, pictures()), batch=3) for model in (exact, halved))
     for one, other in zip(*both, strict=True):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itmkit.errors import ItmkitError
@@ -31,6 +31,7 @@ def by_all_pairs(x: list[float], y: list[float]) -> tuple[float, float]:
     return difference / math.sqrt(untied_x * untied_y), 2 * m * difference / (n * n * (m - 1))
 
 
+@settings(max_examples=50, deadline=None)
 @given(LISTS)
 def test_equals_the_definition(lists: tuple[list[float], list[float]]) -> None:
     x, y = lists

@@ -89,7 +89,7 @@ def test_picture_depends_on_scene_and_generator_alone() -> None:
 def test_boxes_are_tight_around_what_is_drawn() -> None:
     cyan = (0, 255, 255)  # like no object
     plain = Background("plain", cyan, cyan, 20.0, 0.0)
-    for scene in scenes(25):
+    for scene in scenes(12):
         boxes = render(replace(scene, noise=0.0), np.random.default_rng(0)).boxes
         for k, thing in enumerate(scene.objects):
             alone = replace(scene, objects=(thing,), background=plain, noise=0.0, light=1.0)
@@ -101,7 +101,7 @@ def test_boxes_are_tight_around_what_is_drawn() -> None:
 
 
 def test_at_least_half_of_every_object_can_be_seen() -> None:
-    visible = [render(s, np.random.default_rng(0)).visible for s in scenes(60)]
+    visible = [render(s, np.random.default_rng(0)).visible for s in scenes(40)]
     assert min(v.min() for v in visible) >= 0.5
     assert 0.05 < np.mean(np.concatenate(visible) < 0.97) < 0.5  # some are partly hidden
 
