@@ -39,4 +39,4 @@ def test_it_keeps_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     contract.test_padding_does_not_change_scores(CASE, training=False)
     contract.test_a_pair_scores_the_same_in_any_company_and_order(CASE)
     contract.test_scores_depend_on_both_sides_and_gradients_reach_every_parameter_that_a_stage_trains(CASE)
-    contract.test_an_image_without_regions_has_finite_scores_and_gradients(CASE)
+    contract.test_a_batch_without_any_region_has_finite_scores_and_gradients(CASE)
