@@ -60,9 +60,10 @@ def command(
     if as_json:
         print_json(asdict(result))
         return
+    words = f"{result.words} {'word pieces' if result.pieces else 'words'}"
     said = f", validated at rsum {result.best_rsum:.1f}" if result.best_rsum else ""
     out.print(
-        f"{result.run}: {result.source} as {result.method}, epoch {result.epoch}{said}, {result.words} words;"
+        f"{result.run}: {result.source} as {result.method}, epoch {result.epoch}{said}, {words};"
         f" run `itmkit evaluate --run {shlex.quote(result.run.name)}` and compare it with what was published",
         markup=False,
     )

@@ -32,13 +32,18 @@ from itmkit.workspace import Workspace
 
 @dataclass(frozen=True)
 class ImportResult:
-    """best_rsum: as the checkpoint says it, on the images and captions that it was validated on; 0 if it does not."""
+    """What was written.
+
+    best_rsum: as the checkpoint says it, on the images and captions that it was validated on; 0 if it does not.
+    pieces: its words are word pieces.
+    """
 
     run: Path
     source: str
     method: str
     member: str
     words: int
+    pieces: bool
     epoch: int
     best_rsum: float
 
@@ -84,7 +89,14 @@ def import_checkpoint(
     _fill(network, form, checkpoint)
     _write(workspace, folder, config, form, checkpoint, words, network, sizes, vocabulary)
     return ImportResult(
-        folder, form.source, form.method, form.member, len(words), checkpoint.epoch, checkpoint.best_rsum
+        folder,
+        form.source,
+        form.method,
+        form.member,
+        words=len(words),
+        pieces=bool(form.bert),
+        epoch=checkpoint.epoch,
+        best_rsum=checkpoint.best_rsum,
     )
 
 

@@ -75,7 +75,7 @@ def test_a_run_that_reads_new_captions_wherever_it_lies(
     file = save(place / "model_best.pth", model, opt)
     command = ["import-checkpoint", str(file), "--vocabulary", str(place), "-w", work, "--run", "own"]  # a folder
     assert run(cli, command) == 0
-    assert "CHAN with BERT as chan, epoch 3, validated at rsum 411.5, 16 word" in " ".join(
+    assert "CHAN with BERT as chan, epoch 3, validated at rsum 411.5, 16 word pieces" in " ".join(
         capsys.readouterr().out.split()
     )
     assert run(cli, ["evaluate", "--run", "own", "-w", work, "--json"]) == 0

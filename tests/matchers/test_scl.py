@@ -140,7 +140,7 @@ def test_images_without_regions_and_the_smallest_batches_have_finite_scores_and_
             images = replace(image_batch([0, 1, 4]), labels=images.labels)
         assert torch.isfinite(scores(matcher, images, texts)).all()
         for stage in STAGES:
-            for some, others, image_of in (([0, 1], [0, 1, 2], [0, 0, 1]), ([0], [1], [0]), ([0], [0, 1], [0, 0])):
+            for some, others, image_of in (([0, 1], [0, 1, 2], [0, 0, 1]), ([0], [1], [0])):
                 loss = loss_of(matcher, stage, take_images(images, some), take_texts(texts, others), image_of)
                 loss.backward()  # type: ignore[no-untyped-call]
                 gradients = [p.grad for p in matcher.parameters() if p.grad is not None]

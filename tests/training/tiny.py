@@ -69,7 +69,6 @@ def make_workspace(
     train: int = 12,
     val: int = 6,
     test: int = 6,
-    repeat: bool = False,
     skipped: tuple[str, ...] = (),
     tags: bool = False,
     words: bool = False,
@@ -79,7 +78,6 @@ def make_workspace(
     """Two captions an image; regions are noisy vectors of its two things, caches and graphs complete.
 
     Args:
-        repeat: val has the same things, features and captions as train.
         skipped: ids of images without a row in the region cache.
         tags: regions are named, and have colours.
         words: caches/words-tiny, frozen vectors of words and captions (and of tag phrases, where there are tags).
@@ -92,14 +90,11 @@ def make_workspace(
     records, features, pair_of = [], {}, {}
     for number in range(train + val + test):
         split = "train" if number < train else "val" if number < train + val else "test"
-        copied = repeat and split == "val"
         name = f"image{number:02d}"
-        pair = pairs[number - train] if copied else pairs[number]
+        pair = pairs[number]
         pair_of[name] = pair
         noise = random.normal(size=(REGIONS, FEATURES)) * 0.1
         features[name] = of_things[[pair[0], pair[1], pair[0], pair[1]]] + noise
-        if copied:
-            features[name] = features[f"image{number - train:02d}"]
         captions = tuple(Caption(f"{name}#{k}", text) for k, text in enumerate(captions_of(pair)))
         records.append(ImageRecord(id=name, split=split, captions=captions))
     write_dataset(workspace.dataset_path, records, kind="made", settings={})
