@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,6 +27,24 @@ def list_items(path: Path, key: str | None = None) -> Iterator[Any]:
     with _opened(path) as text:
         yield from _items(text) if key is None else _items_of(path, text, key)
         text.end()
+
+
+def has_list(path: Path, keys: Collection[str]) -> bool:
+    """Whether a file is an object with a list under one of the keys. Raises ItmkitError as `list_items`."""
+    with _opened(path) as text:
+        more = text.next() == "{" and text.take("{") and text.next() != "}"
+        while more:
+            name = text.value()
+            text.take(":")
+            if text.next() != "[":
+                text.value()
+            elif name in keys:
+                return True
+            else:
+                for _ in _items(text):
+                    pass
+            more = text.take(",}") == ","
+    return False
 
 
 def one_value(path: Path) -> Any:

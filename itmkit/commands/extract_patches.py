@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--attention/--no-attention", default=None, show_default="as begun, else without",
-    help="Store the attention of [CLS] to the patches, which CMFG reads with --image-nodes; slower on a GPU.",
+    help="Store the attention of [CLS] to the patches, which CMFG reads with --image-nodes; needs more memory.",
 )  # fmt: skip
 @options.precision_option
 @click.option(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from itmkit.datasets.pair_rows import CAPTION_NAMES, Columns, PairRow, caption_n
 from itmkit.datasets.skip import Problems, readable_lines
 from itmkit.errors import ItmkitError
 from itmkit.file_kinds import check_is_text
-from itmkit.json_items import list_items, one_value
+from itmkit.json_items import has_list, list_items, one_value
 
 _LOOKED_AT = 1 << 16  # characters at the beginning of a file
-_LISTS = re.compile(r'"(images|annotations)"\s*:\s*\[')  # of COCO's and Karpathy's files
 
 
 def json_rows(file: Path, columns: Columns, problems: Problems) -> Iterator[PairRow]:
@@ -41,7 +39,7 @@ def _values(file: Path, problems: Problems) -> Iterator[tuple[str, Any]]:
         yield from ((f"{file}: [{place}]", value) for place, value in enumerate(list_items(file)))
         return
     if head[:1] == "{" and not _is_json(head.split("\n", 1)[0]):
-        if _LISTS.search(head):
+        if _is_data_set(file):
             raise _whole_data_set(str(file), with_sentences='"sentences"' in head)
         if (value := _one_value(file)) is not None:
             yield str(file), value
@@ -63,6 +61,14 @@ def _has_values_on_lines(head: str) -> bool:
     """Whether the first line of a file is a whole list, and others follow."""
     first, _, rest = head.partition("\n")
     return bool(rest.strip()) and _is_json(first)
+
+
+def _is_data_set(file: Path) -> bool:
+    """Whether a file is one object with the lists of COCO's and Karpathy's files."""
+    try:
+        return has_list(file, ("images", "annotations"))
+    except ItmkitError:  # a damaged line, which is reported by its number
+        return False
 
 
 def _one_value(file: Path) -> Any:

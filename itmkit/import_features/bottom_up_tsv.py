@@ -29,7 +29,7 @@ from itmkit.import_features.tsv_lines import (
     may_be_float16,
     parse_line,
 )
-from itmkit.import_features.vinvl_labels import VinvlLabels, has_no_objects, is_of_labels
+from itmkit.import_features.vinvl_labels import VinvlLabels, is_of_labels, says_nothing
 from itmkit.import_features.vinvl_lines import VINVL, VinvlNames, parse_vinvl_line
 from itmkit.progress import Progress
 
@@ -150,7 +150,8 @@ def check_bottom_up(
     files.leave_out(odd_units(check.units, findings, files.place_of))
     files.seems_float16 = check.halves > len(files.ids) // 2
     if files.labels is not None:
-        files.digests |= files.labels.digests
+        for path, sha256 in files.labels.digests.items():
+            _add_digest(files.digests, path, sha256)
         files.unlabelled = sum(key not in files.labels.lines for key in files.ids)
     files.shares, files.damaged = check.units.shares, findings.damaged
     if files.names.tables["tags"]:
@@ -183,12 +184,12 @@ def _form(path: Path, findings: Findings) -> str | None:
         findings.add(path, why)
         return None
     with open(path, "rb") as file:
-        first = file.readline(LONGEST_LINE)
-        while first and has_no_objects(first):  # which says nothing about the others
-            first = file.readline(LONGEST_LINE)
+        first = telling = file.readline(LONGEST_LINE)
+        while telling and says_nothing(telling):
+            telling = file.readline(LONGEST_LINE)
     fields = first.count(b"\t") + 1
     if fields in VINVL:
-        return "labels" if is_of_labels(first) else "vinvl"
+        return "labels" if is_of_labels(telling) else "vinvl"
     form = next((form for form, names in FORMS.items() if len(names) == fields), None)
     if form is None:
         expected = f"{len(BOTTOM_UP)} (bottom-up), {len(LXMERT)} (LXMERT) or 2 or 3 (VinVL)"
@@ -221,7 +222,12 @@ def _check_file(path: Path, check: _Check, advance: Callable[[int], None]) -> No
             if line.strip():  # a blank line at the end is no fault
                 _check_line(path, number, offset, line, check)
             offset += len(line)
-    check.files.digests[path.name] = state.hexdigest()
+    _add_digest(check.files.digests, path, state.hexdigest())
+
+
+def _add_digest(digests: dict[str, str], path: Path, sha256: str) -> None:
+    """By the file's name; by its path where another file of the set has that name."""
+    digests[str(path) if path.name in digests else path.name] = sha256
 
 
 def _check_line(path: Path, number: int, offset: int, line: bytes, check: _Check) -> None:

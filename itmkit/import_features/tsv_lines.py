@@ -58,7 +58,7 @@ def parse_line(
 
 def read_id(field: bytes) -> str:
     try:
-        key = field.decode("utf-8").strip()
+        key = field.decode("utf-8").removeprefix("\ufeff").strip()
     except UnicodeDecodeError:
         raise WrongLine("an id that is not UTF-8") from None
     if why := wrong_id(key):

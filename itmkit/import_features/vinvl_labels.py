@@ -25,14 +25,14 @@ _NEAR = 2.0  # pixels between a box of the labels and that of the features
 
 @dataclass
 class VinvlLabels:
-    """The checked files. lines: {picture's id: file, line, offset and length}. digests: file name -> sha256.
+    """The checked files. lines: {picture's id: file, line, offset and length}. digests: file -> sha256.
 
     scored: whether every object says how sure the detector is.
     """
 
     names: VinvlNames
     lines: dict[str, tuple[Path, int, int, int]] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
+    digests: dict[Path, str] = field(default_factory=dict)
     scored: bool = True
 
     def check(self, path: Path, findings: Findings) -> None:
@@ -45,7 +45,7 @@ class VinvlLabels:
                 if line.strip():
                     self._check_line(path, number, offset, line, findings)
                 offset += len(line)
-        self.digests[path.name] = state.hexdigest()
+        self.digests[path] = state.hexdigest()
 
     def _check_line(self, path: Path, number: int, offset: int, line: bytes, findings: Findings) -> None:
         try:
@@ -94,10 +94,15 @@ def is_of_labels(line: bytes) -> bool:
         return False
 
 
-def has_no_objects(line: bytes) -> bool:
-    """Whether a line is of a picture in which nothing was found."""
+def says_nothing(line: bytes) -> bool:
+    """Whether a line does not tell what file it is of: it is cut short, or nothing was found in its picture."""
+    fields = line.split(b"\t")
+    if len(fields) != 2:
+        return False
     try:
-        return not _parse(line)[1]
+        return not objects_of(json.loads(fields[1]))
+    except (ValueError, RecursionError):
+        return True
     except WrongLine:
         return False
 

@@ -94,7 +94,7 @@ def read_pieces(path: Path) -> tuple[str, ...]:
             raise ItmkitError(f"{path}: the numbers of the words are not 0, 1, 2, ... without gaps")
     else:
         try:
-            lines = path.read_bytes().decode().replace("\r\n", "\n").split("\n")
+            lines = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
         except UnicodeDecodeError as error:
             raise ItmkitError(f"{path}: is no text in UTF-8 ({error.reason}); {ASKED} is needed") from None
         pieces = lines[:-1] if lines[-1] == "" else lines

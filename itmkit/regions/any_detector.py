@@ -33,7 +33,7 @@ def load_any_detector(
         ItmkitError: the model cannot be loaded, or it names its own classes and is given names.
     """
     folder = find_model(model, allow_download=allow_download, ways_out=WAYS_OUT)
-    kind = model_json(folder / "config.json").get("model_type")
+    kind = str(model_json(folder / "config.json").get("model_type"))
     if kind == "omdet-turbo":
         raise ItmkitError(
             f"{model}: looks for names that it is given (model type {kind!r}); of such models, {_WITH_NAMES} are"

@@ -80,10 +80,10 @@ class GroundedDetector:
         return {"vocabulary": digest(self.names), "prompt": "{}. {}.", "nms": NMS}
 
     def prepare(self, image: Image.Image) -> ModelInput:
-        """One picture scaled and normalised: pixel_values (1, 3, h, w) and pixel_mask (1, h, w)."""
+        """One picture scaled and normalised: pixel_values (1, 3, h, w), and a pixel_mask (1, h, w) if one is made."""
         check_proportions(image)
         inputs = self.processor(images=image, return_tensors="pt")
-        return ModelInput({key: inputs[key] for key in ("pixel_values", "pixel_mask")}, image.size)
+        return ModelInput({key: inputs[key] for key in ("pixel_values", "pixel_mask") if key in inputs}, image.size)
 
     def detect(
         self,

@@ -149,6 +149,11 @@ def load_open_detector(
             f"{model}: its picture settings do not fill pictures up to a square (do_pad), as OWLv2 was trained; look at"
             " preprocessor_config.json"
         )
+    if getattr(processor, "do_center_crop", False) and processor.crop_size != processor.size:
+        raise ItmkitError(
+            f"{model}: its picture settings cut off the edges of pictures (do_center_crop), so that boxes would lie"
+            " elsewhere; set do_center_crop to false in preprocessor_config.json"
+        )
     network.to(device)
     vectors = _name_vectors(str(model), folder, network, names)
     detector = OpenDetector(

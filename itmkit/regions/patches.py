@@ -82,7 +82,7 @@ def extract_patches(
         size: side in pixels of the square a picture is squashed to. Default: the size the model's own preprocessing
             produces.
         attention: whether there is a column attention; None: as the cache was begun with this model, else not.
-            Without it, kernels that are faster and need less memory compute the attention of a model.
+            Without it, kernels that need less memory compute the attention of a model.
 
     Raises:
         ItmkitError: there are no pictures, pictures changed since `prepare`, the model cannot be loaded, gives no

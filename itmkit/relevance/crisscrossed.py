@@ -40,7 +40,10 @@ def rows(file: Path, own: set[tuple[str, str]], problems: list[str]) -> Iterator
     seen: dict[tuple[str, str], int] = {}
     places: list[int] | None = None
     for number, line in utf8_lines(file, problems):
-        cells = [cell.strip() for cell in next(csv.reader([line]), [])]
+        try:
+            cells = [cell.strip() for cell in next(csv.reader([line]), [])]
+        except csv.Error:  # a cell longer than any of these files has
+            cells = []
         if places is None:
             places = _places(file, cells)
             continue
@@ -63,7 +66,7 @@ def rows(file: Path, own: set[tuple[str, str]], problems: list[str]) -> Iterator
         if _OWN in cells:
             own.add(pair)
         yield *pair, (value,)
-    if places is None:
+    if places is None and not problems:
         problems.append(f"{file}: is empty")
 
 

@@ -193,11 +193,16 @@ def _prepared(model: Any, pictures: Sequence[Picture]) -> list[Any]:
     Raises:
         ItmkitError: the model can make nothing of a picture.
     """
-    try:
-        return [model.prepare(picture.image) for picture in pictures]
-    except UnreadableImage as error:
-        sizes = ", ".join(f"{width} x {height}" for width, height in (picture.size for picture in pictures))
-        raise ItmkitError(f"pictures of {sizes}: {error.reason}") from None
+    prepared, problems = [], list[str]()
+    for number, picture in enumerate(pictures, 1):
+        try:
+            prepared.append(model.prepare(picture.image))
+        except UnreadableImage as error:
+            width, height = picture.size
+            problems.append(f"picture {number} ({width} x {height} pixels): {error.reason}")
+    if problems:
+        raise ItmkitError(problems)
+    return prepared
 
 
 def _whole_pictures(made: Made, cache: str, device: str) -> _Reader:

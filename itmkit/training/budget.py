@@ -2,9 +2,9 @@
 
 A core minute is a minute of processor time: what all threads of all training processes computed, so that a run beside
 other work is charged for its own alone. Where the model runs on a GPU, the GPU of each process counts as one core, by
-the clock. Only training itself counts, from the first step to the last validation: waiting for batches, taking steps,
-validating and saving states. Opening the caches and measuring the speed do not count, and neither do processes that
-read ahead (`workers`).
+the clock. Only training itself counts, from the first step to the last validation: taking steps, validating, saving
+states, and reading batches where no `workers` do it. Waiting counts on a GPU only. Opening the caches and measuring the
+speed do not count, and neither do processes that read ahead (`workers`).
 
 The speed is measured once, before the first step. The number of epochs that follows from it is written into the run's
 config.toml. From then on the run has a fixed number of epochs, and is resumed and repeated without measuring again.

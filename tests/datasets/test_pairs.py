@@ -289,6 +289,24 @@ def test_json_lists_and_several_files(photos: Path) -> None:
             prepare_jsonl(Workspace(photos), files[0], force=True)
 
 
+def test_lists_within_a_record_make_it_no_data_set(photos: Path) -> None:
+    file = photos / "t.jsonl"
+    record = {"image": "a.jpg", "caption": "A", "meta": {"annotations": [1], "images": [2]}}
+    file.write_text(json.dumps(record, indent=1))
+    prepare_jsonl(Workspace(photos), file)
+    assert captions(Workspace(photos)) == {"a.jpg": ["A"]}
+    long = record | {"meta": {"annotations": ["x" * 80_000]}}  # longer than what is looked at first
+    file.write_text("".join(json.dumps(one) + "\n" for one in (long, {"image": "b.png", "caption": "B"})))
+    prepare_jsonl(Workspace(photos), file, force=True)
+    assert captions(Workspace(photos)) == {"a.jpg": ["A"], "b.png": ["B"]}
+    file.write_text('{"image": "a.jpg", "caption": "x",}\n' + json.dumps(record) + "\n")
+    with pytest.raises(ItmkitError, match="line 1: not JSON"):
+        prepare_jsonl(Workspace(photos), file, force=True)
+    file.write_text(json.dumps({"categories": ["c" * 80_000], "images": []}, indent=1))
+    with pytest.raises(ItmkitError, match="prepare coco"):
+        prepare_jsonl(Workspace(photos), file, force=True)
+
+
 def test_metadata_files_in_a_folder_a_split(tmp_path: Path) -> None:
     for number, split in enumerate(("train", "validation", "test")):
         save_picture(tmp_path / split / "0001.png", colour=number)

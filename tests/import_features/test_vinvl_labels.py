@@ -102,3 +102,30 @@ def test_labels_that_are_not_of_these_regions(tmp_path: Path, work: Workspace) -
 def test_labels_alone_are_no_features(tmp_path: Path, work: Workspace) -> None:
     with pytest.raises(ItmkitError, match=r"labels\.tsv: holds labels without features; name VinVL's features\.tsv"):
         import_bottom_up(work, [labels(tmp_path, {"9": objects("9")})])
+
+
+def test_files_of_one_name_are_each_watched(tmp_path: Path, work: Workspace) -> None:
+    (tmp_path / "val").mkdir()
+    paths = [features(tmp_path), labels(tmp_path, {key: objects(key) for key in ("9", "30")})]
+    paths.append(labels(tmp_path / "val", {"25": objects("25")}))
+    import_bottom_up(work, paths)
+    assert import_bottom_up(work, paths).unchanged
+    for place, key in ((tmp_path, "9"), (tmp_path / "val", "25")):
+        kept = (place / "labels.tsv").read_text()
+        renamed = [one | {"class": "other"} for one in objects(key)]
+        labels(place, {key: renamed})
+        with pytest.raises(ItmkitError, match="files_sha256 changed"):
+            import_bottom_up(work, paths)
+        (place / "labels.tsv").write_text(kept)
+
+
+def test_a_damaged_first_line_and_a_byte_order_mark_leave_the_other_labels(tmp_path: Path, work: Workspace) -> None:
+    paths = [features(tmp_path), labels(tmp_path, {key: objects(key) for key in KEYS})]
+    text = paths[1].read_text()
+    paths[1].write_text(text[:20] + text[text.index("\n") :])
+    result = import_bottom_up(work, paths, skip_damaged=True)
+    assert "tags" in result.extras and len(result.damaged) == 1
+    paths[1].write_text("\ufeff" + text, encoding="utf-8")
+    assert not any(
+        "without" in note or "say nothing" in note for note in import_bottom_up(work, paths, force=True).notes
+    )

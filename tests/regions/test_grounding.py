@@ -151,6 +151,19 @@ def test_names_fill_prompts_in_their_order(loaded: dict[str, Loaded]) -> None:
     assert [prompt.places for prompt in prompts] == [[1, 3, 4, 5, 7, 8], [1], list(range(1, 10))]
 
 
+def test_a_processor_that_makes_no_mask_gives_the_same_regions(loaded: dict[str, Loaded]) -> None:
+    detector, images = loaded["grounding-dino"].asked("cat", "dog"), pictures((96, 64))
+    padding = detector.processor.do_pad
+    (masked,) = detector.detect(prepared(detector, images), regions=4)
+    detector.processor.do_pad = False
+    try:
+        assert "pixel_mask" not in detector.prepare(images[0]).inputs
+        (found,) = detector.detect(prepared(detector, images), regions=4)
+    finally:
+        detector.processor.do_pad = padding
+    np.testing.assert_array_equal(found.boxes, masked.boxes)
+
+
 def test_what_is_refused(loaded: dict[str, Loaded]) -> None:
     one = loaded["grounding-dino"]
     with pytest.raises(ItmkitError, match=r"takes 12 tokens, and 1 names of the vocabulary have more: a a a a"):

@@ -166,6 +166,18 @@ def test_what_is_refused(owl: Path, tmp_path: Path) -> None:
     (unfilled / "preprocessor_config.json").write_text(json.dumps(settings | {"do_pad": False}))
     with pytest.raises(ItmkitError, match="do_pad"):
         load(unfilled, NAMES)
+    (omdet / "config.json").write_text(json.dumps(config | {"model_type": ["owlv2"]}))
+    with pytest.raises(ItmkitError):
+        load(omdet, None)
+    vit = build_owl(tmp_path / "vit", kind="OwlViT")
+    settings = json.loads((vit / "preprocessor_config.json").read_text())
+    for crop in (64, 32):
+        cut = {"do_center_crop": True, "crop_size": {"height": crop, "width": crop}}
+        (vit / "preprocessor_config.json").write_text(json.dumps(settings | cut))
+        if crop == 64:  # which cuts nothing off
+            load(vit, NAMES)
+    with pytest.raises(ItmkitError, match="do_center_crop"):
+        load(vit, NAMES)
 
 
 def test_what_is_wrong_with_a_vocabulary_is_said_before_anything_is_loaded(owl: Path, work: Workspace) -> None:

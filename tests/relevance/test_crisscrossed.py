@@ -54,6 +54,7 @@ def test_everything_wrong_is_reported_at_once(tmp_path: Path) -> None:
         ("image1,image2,agg_score,sampling_method\n", "rates pairs of two images"),
         ("caption,score\n", "line 1: has no column image and no column agg_score"),
         ("", "is empty"),
+        (HEADER + "x" * 140_000 + ",b,1,c\n", "line 2: expected COCO_val2014"),
         (HEADER + LINE.format(1, 2, 3.0, "x"), "none of its 1 pairs .*`karpathy dataset_coco.json"),
     ],
 )
