@@ -213,5 +213,5 @@ def test_models_that_scale_the_shorter_side_refuse_a_strip(model: Any) -> None:
 def test_a_new_picture_that_is_a_strip_is_told_with_its_size() -> None:
     strip = Picture(Image.new("RGB", (2000, 2)), (4000, 4))
     refusing = SimpleNamespace(prepare=lambda image: Detector.prepare(SimpleNamespace(), image))  # type: ignore[arg-type]
-    with pytest.raises(ItmkitError, match="pictures of 4000 x 4: one side is more than 100 times the other"):
+    with pytest.raises(ItmkitError, match=r"picture 1 \(4000 x 4 pixels\): one side is more than 100 times the other"):
         _prepared(refusing, [strip])
