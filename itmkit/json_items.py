@@ -32,18 +32,11 @@ def list_items(path: Path, key: str | None = None) -> Iterator[Any]:
 def has_list(path: Path, keys: Collection[str]) -> bool:
     """Whether a file is an object with a list under one of the keys. Raises ItmkitError as `list_items`."""
     with _opened(path) as text:
-        more = text.next() == "{" and text.take("{") and text.next() != "}"
-        while more:
-            name = text.value()
-            text.take(":")
-            if text.next() != "[":
-                text.value()
-            elif name in keys:
-                return True
-            else:
-                for _ in _items(text):
-                    pass
-            more = text.take(",}") == ","
+        if text.next() == "{":
+            for name in _names(text):
+                if name in keys and text.next() == "[":
+                    return True
+                _pass_over(text)
     return False
 
 
@@ -159,24 +152,37 @@ def _items(text: _Text) -> Iterator[Any]:
 def _items_of(path: Path, text: _Text, key: str) -> Iterator[Any]:
     if text.next() != "{":
         raise ItmkitError(f"{path}: not a JSON object")
-    text.take("{")
-    found, more = False, text.next() != "}"
-    if not more:
-        text.take("}")
-    while more:
-        name = text.value()
-        text.take(":")
-        is_list = text.next() == "["
-        if name == key and not is_list:
+    found = False
+    for name in _names(text):
+        if name != key:
+            _pass_over(text)
+            continue
+        if text.next() != "[":
             raise ItmkitError(f"{path}: {key!r} is no list")
-        if name == key:
-            found = True
-            yield from _items(text)
-        elif is_list:
-            for _ in _items(text):
-                pass
-        else:
-            text.value()
-        more = text.take(",}") == ","
+        found = True
+        yield from _items(text)
     if not found:
         raise ItmkitError(f"{path}: {key!r} is missing")
+
+
+def _names(text: _Text) -> Iterator[Any]:
+    """The names of an object. At each of them the text is before its value, which the caller reads or passes over."""
+    text.take("{")
+    if text.next() == "}":
+        text.take("}")
+        return
+    while True:
+        name = text.value()
+        text.take(":")
+        yield name
+        if text.take(",}") == "}":
+            return
+
+
+def _pass_over(text: _Text) -> None:
+    """Passes over a value; of a list, one item is in memory at a time."""
+    if text.next() != "[":
+        text.value()
+        return
+    for _ in _items(text):
+        pass

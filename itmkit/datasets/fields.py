@@ -25,25 +25,23 @@ def objects_in(file: Path, key: str, damaged: list[str]) -> Iterator[tuple[str, 
 
 
 def list_of_objects(
-    value: Any, key: str, place: str, problems: list[str], damaged: list[str] | None = None
+    entry: dict[str, Any], key: str, place: str, problems: list[str], damaged: list[str]
 ) -> list[tuple[str, dict[str, Any]]]:
-    """(place, object) of each object in the list `value[key]`; `place` becomes "FILE: key[3]".
+    """(place, object) of each object in the list `entry[key]`; `place` becomes "PLACE.key[3]".
 
-    Items that are no objects stand in `damaged`, where that is given.
+    Items that are no objects stand in `damaged`.
     """
-    items = value.get(key) if isinstance(value, dict) else None
+    items = entry.get(key)
     if not isinstance(items, list):
-        what = "is missing" if isinstance(value, dict) and key not in value else "is no list"
-        problems.append(f"{place}: {key!r} {what}" if isinstance(value, dict) else f"{place}: not a JSON object")
+        problems.append(f"{place}: {key!r} {'is no list' if key in entry else 'is missing'}")
         return []
-    joint = "." if place.endswith("]") else ": "
     found = []
     for number, item in enumerate(items):
-        where = f"{place}{joint}{key}[{number}]"
+        where = f"{place}.{key}[{number}]"
         if isinstance(item, dict):
             found.append((where, item))
         else:
-            (problems if damaged is None else damaged).append(f"{where}: not an object")
+            damaged.append(f"{where}: not an object")
     return found
 
 

@@ -124,7 +124,6 @@ def load_patch_model(
     attention: bool = False,
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
-    allow_download: bool = False,
 ) -> PatchModel:
     """Loads a vision model; where attention is wanted, with its plain implementation, which gives the weights.
 
@@ -140,7 +139,7 @@ def load_patch_model(
     """
     import torch
 
-    folder = find_model(str(model), allow_download=allow_download, ways_out=KINDS)
+    folder = find_model(str(model), allow_download=False, ways_out=KINDS)
     settings = picture_settings(folder, str(model))
     config = model_json(folder / "config.json")
     inner = config.get("vision_config")

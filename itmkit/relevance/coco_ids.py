@@ -24,7 +24,7 @@ from itmkit.errors import ItmkitError
 from itmkit.files import read_json
 
 UNKNOWN = -1
-_IMAGE = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?0*(\d{1,12})")
+COCO_IMAGE = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?0*(\d{1,12})")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def coco_ids(
 
 def _coco_number(id: str) -> int:
     """The number of "391895" or "val2014/COCO_val2014_000000391895.jpg"."""
-    match = _IMAGE.fullmatch(PurePosixPath(id).stem)
+    match = COCO_IMAGE.fullmatch(PurePosixPath(id).stem)
     return int(match[1]) if match else UNKNOWN
 
 

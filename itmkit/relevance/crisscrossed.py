@@ -19,11 +19,11 @@ import numpy as np
 from itmkit.dataset import ImageRecord
 from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
+from itmkit.relevance.coco_ids import COCO_IMAGE
 
 LOWEST, HIGHEST = 0, 5
 ADVICE = "Prepare COCO with `karpathy dataset_coco.json --captions all`, whose ids these are"
 _OWN = "c2i_original"
-_IMAGE = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?0*(\d{1,12})")
 _CAPTION = re.compile(r"(?:COCO_(?:train|val|test)\d{4}:sentid:)?0*(\d{1,12})")
 _COLUMNS = ("caption", "image", "agg_score")
 
@@ -50,7 +50,7 @@ def rows(file: Path, own: set[tuple[str, str]], problems: list[str]) -> Iterator
         if not line.strip():
             continue
         caption, image, score = (cells[place] if place < len(cells) else "" for place in places)
-        found = _CAPTION.fullmatch(caption), _IMAGE.fullmatch(PurePosixPath(image).stem)
+        found = _CAPTION.fullmatch(caption), COCO_IMAGE.fullmatch(PurePosixPath(image).stem)
         value = _rating(score)
         if found[0] is None or found[1] is None or value is None:
             problems.append(
@@ -75,7 +75,7 @@ def image_places(images: Sequence[ImageRecord]) -> dict[str, int]:
     places: dict[str, int] = {}
     for names in ([image.id for image in images], [image.file or "" for image in images]):
         for place, name in enumerate(names):
-            if found := _IMAGE.fullmatch(PurePosixPath(name).stem):
+            if found := COCO_IMAGE.fullmatch(PurePosixPath(name).stem):
                 places.setdefault(found[1], place)
     return places
 

@@ -13,14 +13,11 @@ import torch
 from PIL import Image
 
 from itmkit.embed.dual import DualEncoder
-from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
-from itmkit.pictures.decode import Picture
 from itmkit.pictures.load import ChangedImage, UnreadableImage, load_image, quiet_decoding
 from itmkit.regions.detector import Detector
 from itmkit.regions.grounding import GroundedDetector
 from itmkit.regions.open_vocabulary import OpenDetector
-from itmkit.trained.pictures import _prepared
 
 
 def picture(width: int = 60, height: int = 40) -> Image.Image:
@@ -208,10 +205,3 @@ def test_models_that_scale_the_shorter_side_refuse_a_strip(model: Any) -> None:
     read = {"pixel_values": torch.zeros(1), "pixel_mask": torch.zeros(1)}
     taken = SimpleNamespace(processor=lambda images, return_tensors: read, _takes=set())
     model.prepare(taken, Image.new("RGB", (1, 100)))
-
-
-def test_a_new_picture_that_is_a_strip_is_told_with_its_size() -> None:
-    strip = Picture(Image.new("RGB", (2000, 2)), (4000, 4))
-    refusing = SimpleNamespace(prepare=lambda image: Detector.prepare(SimpleNamespace(), image))  # type: ignore[arg-type]
-    with pytest.raises(ItmkitError, match=r"picture 1 \(4000 x 4 pixels\): one side is more than 100 times the other"):
-        _prepared(refusing, [strip])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from PIL import Image
 
 from itmkit.errors import ItmkitError
-from itmkit.pictures.decode import reduced
+from itmkit.pictures.decode import Picture, reduced
 from itmkit.pictures.load import check_proportions
+from itmkit.regions.detector import Detector
 from itmkit.trained.pictures import _prepared
 
 
@@ -25,3 +28,10 @@ def test_a_picture_that_is_too_thin_is_named_among_others() -> None:
         "picture 2 (400 x 3 pixels): one side is more than 100 times the other, too thin for this model"
     ]
     assert len(_prepared(Model(), pictures[::2])) == 2
+
+
+def test_a_new_picture_that_is_a_strip_is_told_with_its_size() -> None:
+    strip = Picture(Image.new("RGB", (2000, 2)), (4000, 4))
+    refusing = SimpleNamespace(prepare=lambda image: Detector.prepare(SimpleNamespace(), image))  # type: ignore[arg-type]
+    with pytest.raises(ItmkitError, match=r"picture 1 \(4000 x 4 pixels\): one side is more than 100 times the other"):
+        _prepared(refusing, [strip])
