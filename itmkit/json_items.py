@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Collection, Iterator
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from itmkit.errors import ItmkitError
-from itmkit.files import utf8_lines
 
 MOST = 64 << 20  # characters of an item
 _BLOCK = 1 << 20  # characters read at once
@@ -57,10 +57,30 @@ def _opened(path: Path) -> Iterator[_Text]:
         try:
             yield _Text(path, file)
         except UnicodeDecodeError:
-            problems: list[str] = []
-            for _ in utf8_lines(path, problems):
-                pass
-            raise ItmkitError(problems or f"{path}: is not UTF-8") from None
+            raise ItmkitError(f"{path}: {_wrong_byte(path)}; convert the file to UTF-8 first") from None
+
+
+def _wrong_byte(path: Path) -> str:
+    """Where a file stops being UTF-8. It is read in blocks, since all of it may be one line."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    line, begins, offset, held = 1, 0, 0, 0  # where the line begins; bytes held back of a character that is cut
+    with open(path, "rb") as file:
+        while True:
+            block, wrong = file.read(_BLOCK), None
+            if not offset and block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                return "is UTF-16"
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                wrong = offset - held + error.start, error.object[error.start]
+                block = block[: max(0, wrong[0] - offset)]
+            if ends := block.count(b"\n"):
+                line, begins = line + ends, offset + block.rfind(b"\n") + 1
+            if wrong:
+                return f"line {line}: byte {wrong[0] - begins + 1} (0x{wrong[1]:02x}) is not UTF-8"
+            if not block:
+                return "is not UTF-8"  # only where the file has changed meanwhile
+            offset, held = offset + len(block), len(decoder.getstate()[0])
 
 
 class _Text:
@@ -150,8 +170,9 @@ def _items(text: _Text) -> Iterator[Any]:
 
 
 def _items_of(path: Path, text: _Text, key: str) -> Iterator[Any]:
-    if text.next() != "{":
-        raise ItmkitError(f"{path}: not a JSON object")
+    if (begins := text.next()) != "{":
+        kind = "is empty" if not begins else "is a list" if begins == "[" else "is no JSON object"
+        raise ItmkitError(f"{path}: {kind}; an object with a list under {key!r} is needed")
     found = False
     for name in _names(text):
         if name != key:

@@ -42,8 +42,9 @@ def test_items_are_those_of_the_file_wherever_a_block_of_it_ends(
         ('{"items": {}}', "'items' is no list"),
         ('{"other": []}', "'items' is missing"),
         ("{}", "'items' is missing"),
-        ("[1]", "not a JSON object"),
-        ("", "not a JSON object"),
+        ("[1]", "a.json: is a list; an object with a list under 'items' is needed"),
+        ("7", "a.json: is no JSON object; an object with a list"),
+        (" \n", "a.json: is empty; an object with a list"),
         ('{"items": ' + "[" * 100_000, "nested too deeply"),
         ('{"items": [' + "1" * 5000 + "]}", "a number of thousands of digits"),
     ],
@@ -57,11 +58,26 @@ def test_what_is_wrong_is_said_with_its_place(
         list(list_items(tmp_path / "a.json", "items"))
 
 
-def test_files_that_are_no_text_or_no_files(tmp_path: Path) -> None:
-    file = tmp_path / "a.json"
-    file.write_bytes(b'["a",\n"\xff"]')
-    with pytest.raises(ItmkitError, match=r"a\.json: line 2: byte 2 \(0xff\) is not UTF-8"):
-        list(list_items(file))
+@pytest.mark.parametrize("block", [2, 3, 5, 1 << 20])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b'["a",\n"\xff"]', r"line 2: byte 2 \(0xff\) is not UTF-8; convert"),
+        ('["ä\n\n", "€'.encode() + b'\xc3"]', r"line 3: byte 8 \(0xc3\) is not UTF-8; convert"),
+        ('["ä'.encode() + b"\xe2\x82", r"line 1: byte 5 \(0xe2\) is not UTF-8; convert"),
+        ('["a"]'.encode("utf-16"), "is UTF-16; convert"),
+    ],
+)
+def test_the_byte_that_is_not_utf8_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, message: str, block: int
+) -> None:
+    monkeypatch.setattr(json_items, "_BLOCK", block)
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(ItmkitError, match=rf"a\.json: {message}"):
+        list(list_items(tmp_path / "a.json"))
+
+
+def test_files_that_are_no_files(tmp_path: Path) -> None:
     for path, message in ((tmp_path, "is a folder"), (tmp_path / "gone.json", "no such file")):
         with pytest.raises(ItmkitError, match=message):
             list(list_items(path))

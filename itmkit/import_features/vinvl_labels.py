@@ -18,7 +18,7 @@ import numpy as np
 
 from itmkit.import_features.region_sets import Findings, RegionSet
 from itmkit.import_features.tsv_lines import WrongLine, read_id
-from itmkit.import_features.vinvl_lines import VinvlNames, four_numbers, is_number, objects_of
+from itmkit.import_features.vinvl_lines import VinvlNames, confidence, four_numbers, objects_of
 
 _NEAR = 2.0  # pixels between a box of the labels and that of the features
 
@@ -56,7 +56,7 @@ class VinvlLabels:
         if key in self.lines:
             findings.add(path, f"the id of line {self.lines[key][1]} again", "line", f"{number} (picture {key})")
             return
-        self.scored = self.scored and all(is_number(one.get("conf")) for one in objects)
+        self.scored = self.scored and all(confidence(one) is not None for one in objects)
         for one in objects:
             self.names.number(one["class"])
         self.lines[key] = path, number, offset, len(line)
@@ -119,6 +119,7 @@ def _parse(line: bytes) -> tuple[str, list[dict[str, Any]]]:
     for one in objects:
         if not isinstance(one.get("class"), str) or "feature" in one:
             raise WrongLine("an object without `class`, or with `feature`, among labels")
+        confidence(one)
     return key, objects
 
 

@@ -118,8 +118,7 @@ def _of_objects(
             raise WrongLine("an object without `feature` (base64) or `rect` (four numbers)")
         rows.append(_numbers(text, dtype))
         boxes.append(rect)
-        score = one.get("conf")
-        scores.append(float(score) if is_number(score) else 0.0)
+        scores.append(float(confidence(one) or 0.0))
         tags.append(names.number(one["class"]) if isinstance(one.get("class"), str) else -1)
     if len({len(row) for row in rows}) > 1:
         raise WrongLine("objects whose features have different lengths")
@@ -145,6 +144,14 @@ def _whole(found: Mapping[str, Any], name: str) -> int:
     if not is_number(value) or int(value) != value or not 0 <= value < 1 << 30:
         raise WrongLine(f"{name} is {str(value)[:20]!r}, a whole number is needed")
     return int(value)
+
+
+def confidence(one: Mapping[str, Any]) -> float | None:
+    """How sure the detector is of an object; None where its line does not say."""
+    found = one.get("conf")
+    if found is not None and not is_number(found):
+        raise WrongLine(f"an object whose `conf` is {str(found)[:20]!r}, a number is needed")
+    return found
 
 
 def four_numbers(value: Any) -> TypeGuard[list[float]]:

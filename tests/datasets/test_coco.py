@@ -176,7 +176,7 @@ def test_all_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert told == [
         "captions_train2017.json: annotations[0]: 'caption' is 1, not a string",
         "captions_val2017.json: line 1, column 13: not JSON (Expecting value)",
-        "captions_test2017.json: not a JSON object",
+        "captions_test2017.json: is a list; an object with a list under 'images' is needed",
         "instances.json: 'categories' is no list",
     ]
     with pytest.raises(ItmkitError) as caught:

@@ -128,11 +128,11 @@ def test_a_wrong_folder_is_one_problem_not_one_a_picture(tmp_path: Path, skip_mi
     ("content", "message"),
     [
         (b'{"images": 3}', "'images' is no list"),
-        (b"[]", "not a JSON object"),
+        (b"[]", "is a list; an object with a list under 'images' is needed"),
         (b"{}", "'images' is missing"),
         (b'{"images": [', "line 1, column 13: not JSON"),
         (b'{"images": ["\xff"]}', "is not UTF-8"),
-        (b"[" * 100_000, "not a JSON object"),
+        (b"[" * 100_000, "is a list"),
     ],
 )
 def test_files_that_are_something_else(tmp_path: Path, content: bytes, message: str) -> None:

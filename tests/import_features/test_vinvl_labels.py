@@ -79,6 +79,7 @@ def test_labels_that_are_not_of_these_regions(tmp_path: Path, work: Workspace) -
         "30": objects("30"),
         "31": [{"rect": 1}],
         "32": 3,
+        "35": [{"class": "dog", "conf": float("nan")}],
     }
     paths = [features(tmp_path), labels(tmp_path, found)]
     with open(paths[1], "a") as more:
@@ -91,9 +92,10 @@ def test_labels_that_are_not_of_these_regions(tmp_path: Path, work: Workspace) -
         "boxes that are not those of the labels (line 2 of labels.tsv), or in another order in line 2 (picture 25)",
         "an object without `class`, or with `feature`, among labels in line 4",
         "neither `features` nor a list `objects` in its JSON in line 5",
-        "the id of line 3 again in line 6 (picture 30)",
-        "a second field that is not JSON; cut short? in line 7",
-        "1 fields between tabs instead of 2; cut short? in line 8",
+        "an object whose `conf` is 'nan', a number is needed in line 6",
+        "the id of line 3 again in line 7 (picture 30)",
+        "a second field that is not JSON; cut short? in line 8",
+        "1 fields between tabs instead of 2; cut short? in line 9",
     ):
         assert part in told, part
     assert import_bottom_up(work, paths, skip_damaged=True).images == 1
