@@ -29,6 +29,8 @@ and, where it differs,
     pair_loss(pairs, image_of, triplet) -> `Loss`  instead of the triplet loss of each
     batch_loss(ImageBatch, TextBatch, image_of, stage) -> `Loss`   of a stage that compares no images with texts
     begin(stage)            what is frozen in this stage; called before each of its epochs
+    apart()                 whether training, too, compares each pair as if it were alone: no statistics over pairs, and
+                            nothing drawn. False where a method does not say
     after_step(stage)       called after each step of the optimizer
     training_only()         -> the modules in it that no score needs
     explain(images, texts)  -> {quantity: tensor}  of one image and one text, what the method itself computes between
@@ -183,6 +185,12 @@ def pair_loss(module: nn.Module, found: tuple[Tensor, ...], image_of: Tensor, tr
     if own is not None:
         return own(found, image_of, triplet)
     return Loss(torch.stack([triplet(view) for view in found]).sum(), found)
+
+
+def apart(module: nn.Module) -> bool:
+    """Whether training compares each pair as if it were alone, so that some pairs can be compared again by themselves."""
+    own: Callable[[], bool] | None = getattr(module, "apart", None)
+    return own is not None and own()
 
 
 def loss(

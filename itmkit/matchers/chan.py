@@ -155,5 +155,9 @@ class Matcher(nn.Module):
         cosine = words @ regions.T + barrier(images["mask"], words.dtype)  # (L, R)
         return {"words_to_regions": functional.one_hot(cosine.argmax(dim=1), len(regions)).to(words.dtype)}
 
+    def apart(self) -> bool:
+        """Nothing but the pair itself counts in a score."""
+        return True
+
     def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         return (self.score(images, texts),)

@@ -200,6 +200,10 @@ class Matcher(nn.Module):
         edges = self._first(mine, other)[1][0, 0][:, -other["nodes"].shape[1] :]
         return edges / edges.sum(dim=-1, keepdim=True).clamp_min(1e-12)
 
+    def apart(self) -> bool:
+        """Each pair has a graph of its own."""
+        return self.pairwise
+
     def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         return (self.score(images, texts),)
 

@@ -240,5 +240,9 @@ class Matcher(nn.Module):
             return {"words_to_regions": weigh_regions(cosine, images["mask"], words, self.config.sharpness_t2i)[:, 0]}
         return {"regions_to_words": weigh_words(cosine, images["mask"], words, self.config.sharpness_i2t)[:, 0]}
 
+    def apart(self) -> bool:
+        """Nothing but the pair itself counts in a score."""
+        return True
+
     def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         return (self.score(images, texts),)

@@ -145,6 +145,10 @@ class Matcher(nn.Module):
             "inverse": inverse_length(nodes.sum(dim=1).square().sum(dim=-1)).detach(),
         }
 
+    def apart(self) -> bool:
+        """Nothing but the pair itself counts in a score."""
+        return True
+
     def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         return (self.score(images, texts),)
 

@@ -175,6 +175,10 @@ class Matcher(nn.Module):
             found["regions_to_words"] = weigh_words(cosine, images["mask"], words, config.sharpness_i2t)[:, 0]
         return found | ({"entropy": entropy_map(self, images, texts)[0, 0].T} if config.mfe else {})
 
+    def apart(self) -> bool:
+        """Nothing but the pair itself counts in a score."""
+        return True
+
     def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         return (self.score(images, texts),)
 

@@ -286,6 +286,10 @@ class Matcher(nn.Module):
             encoded["global"] = unit(pooling(nodes, mask))
         return encoded
 
+    def apart(self) -> bool:
+        """SRGR normalises its edges over all pairs of a batch."""
+        return not self.config.srgr
+
     def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         """One (Bi, Bt) matrix of scores in 0..1 per perspective."""
         words = FlatWords.of(texts["nodes"], texts["mask"])

@@ -191,6 +191,10 @@ class Matcher(nn.Module):
         encoded = {"nodes": nodes, "mask": mask}
         return encoded | {"gram": gram(nodes)} if context else encoded
 
+    def apart(self) -> bool:
+        """RAR's dropout is drawn pair by pair."""
+        return not any(isinstance(part, AggregationRegulator) and part.dropout.p for part in self.modules())
+
     def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         return (self.score(images, texts),)
 

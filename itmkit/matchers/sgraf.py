@@ -270,6 +270,10 @@ class Matcher(nn.Module):
             encoded["global"] = l2norm(pooled) if self.config.unit_nodes else pooled
         return encoded
 
+    def apart(self) -> bool:
+        """SAF normalises its weights over all pairs of a batch."""
+        return not isinstance(self.graph, AttentionFiltration)
+
     def views(self, images: Encoded, texts: Encoded) -> tuple[Tensor, ...]:
         return (self.score(images, texts),)
 

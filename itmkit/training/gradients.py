@@ -9,7 +9,7 @@ smaller ones. But its gradients can be computed in parts:
 
 The parts may be those of one process with little memory, or of several processes, each of which then compares its own
 images with all captions. Either way the gradients are those of the whole batch, up to rounding. (Dropout is drawn part
-by part.)
+by part.) Where few pairs count in the loss, only these are compared with gradients (`itmkit.training.few_pairs`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from itmkit.inputs import ImageBatch, TextBatch
-from itmkit.matchers import Encoded, Loss, Triplet, as_matcher, batch_loss, loss, pair_loss, pairs
+from itmkit.matchers import Encoded, Loss, Triplet, apart, as_matcher, batch_loss, loss, pair_loss, pairs
+from itmkit.training.few_pairs import add_gradients_of_few
 from itmkit.training.together import Together
 
 
@@ -36,6 +37,7 @@ def add_gradients(
     seed: int,
     parts: int = 1,
     together: Together | None = None,
+    few: bool = False,
 ) -> Loss:
     """Adds the gradients of a batch to those of the weights; returns its loss, detached.
 
@@ -45,23 +47,36 @@ def add_gradients(
         seed: the seed of dropout.
         parts: the number of parts in which images and texts are encoded.
         together: the processes that share the batch; None if this one has all of it.
+        few: whether few pairs count in the triplet loss.
     """
     _seed(seed)
     found = batch_loss(matcher, images, texts, image_of, stage)
-    if found is None and parts == 1 and together is None:
+    # Unmeasured on a GPU, where the calls for a few pairs each may take more time than the pairs that they leave out.
+    few = few and apart(matcher) and together is None and image_of.device.type == "cpu"
+    if found is None and parts == 1 and together is None and not few:
         found = loss(matcher, images, texts, image_of, triplet, stage)
     if found is not None:
         found.total.backward()  # type: ignore[no-untyped-call]
         return _detached(found)
     contract = as_matcher(matcher)
+    if few and parts == 1:
+        both = contract.encode_images(images), contract.encode_texts(texts)
+        leaves = _leaves(both[0]), _leaves(both[1])
+        found = add_gradients_of_few(matcher, *leaves, image_of, triplet)
+        for encoded, leaf in zip(both, leaves, strict=True):
+            _backward(encoded, {name: value.grad for name, value in leaf.items()})
+        return _detached(found)
     image_side = _Side(contract.encode_images, [images.rows(part) for part in _cut(len(images.mask), parts)], seed)
     text_side = _Side(contract.encode_texts, [texts.rows(part) for part in _cut(len(texts.mask), parts)], seed + 1)
     all_texts = together.join(text_side.encoded) if together else text_side.encoded
-    leaves = [_leaves(image_side.encoded), _leaves(all_texts)]
+    leaves = _leaves(image_side.encoded), _leaves(all_texts)
     _seed(seed)
-    rows = pairs(matcher, *leaves)
-    found = pair_loss(matcher, together.rows(rows) if together else rows, image_of, triplet)
-    found.total.backward()  # type: ignore[no-untyped-call]
+    if few:
+        found = add_gradients_of_few(matcher, *leaves, image_of, triplet)
+    else:
+        rows = pairs(matcher, *leaves)
+        found = pair_loss(matcher, together.rows(rows) if together else rows, image_of, triplet)
+        found.total.backward()  # type: ignore[no-untyped-call]
     to_images, to_texts = ({name: leaf.grad for name, leaf in side.items()} for side in leaves)
     image_side.backward(to_images)
     text_side.backward(together.mine(to_texts) if together else to_texts)
@@ -92,6 +107,13 @@ def _leaves(encoded: Encoded) -> Encoded:
     return {name: value.detach().requires_grad_(value.is_floating_point()) for name, value in encoded.items()}
 
 
+def _backward(encoded: Encoded, gradients: dict[str, Tensor | None]) -> None:
+    """From the gradients of encoded vectors back to the weights."""
+    ends = {name: value for name, value in gradients.items() if value is not None and encoded[name].requires_grad}
+    if ends:
+        torch.autograd.backward([encoded[name] for name in ends], list(ends.values()))
+
+
 class _Side:
     """Images or texts, encoded part by part, and the way back from them to the weights."""
 
@@ -110,9 +132,5 @@ class _Side:
         for number, part in enumerate(self._parts):
             rows = slice(first, first + len(part.mask))
             first = rows.stop
-            encoded = self._part(number)
-            ends = [
-                name for name, gradient in gradients.items() if gradient is not None and encoded[name].requires_grad
-            ]
-            if ends:
-                torch.autograd.backward([encoded[name] for name in ends], [gradients[name][rows] for name in ends])  # type: ignore[index]
+            some = {name: None if gradient is None else gradient[rows] for name, gradient in gradients.items()}
+            _backward(self._part(number), some)

@@ -109,6 +109,7 @@ class Learner:
                     seed=seed,
                     parts=self.settings.accumulate,
                     together=batch.together,
+                    few=negatives == "hardest",
                 )
             add_up(parameter.grad for parameter in matcher.parameters() if parameter.grad is not None)
             total = found.total.clone()

@@ -13,7 +13,19 @@ from torch import Tensor, nn
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, TextBatch
-from itmkit.matchers import METHODS, as_matcher, begin, build, count_parameters, loss, method, preset, stages
+from itmkit.matchers import (
+    METHODS,
+    apart,
+    as_matcher,
+    begin,
+    build,
+    count_parameters,
+    loss,
+    method,
+    pairs,
+    preset,
+    stages,
+)
 from itmkit.matchers.parts import blocks
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.runs.settings import Training
@@ -232,6 +244,28 @@ def test_a_pair_scores_the_same_in_any_company_and_order(case: Case) -> None:
     for some, others in (([2, 0, 1], [1, 0, 3, 2]), ([1], [3, 1]), ([2, 2], [0]), ([0], [1])):
         found = scores(matcher, take_images(images, some), take_texts(texts, others))
         close(found, together[np.ix_(some, others)])
+
+
+@handful
+def test_a_method_says_whether_training_compares_a_pair_as_if_it_were_alone(case: Case) -> None:
+    matcher = Made.of(*case).matcher.train()
+    for module in matcher.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.5
+    images, texts = batches(case[0], case[2])
+    with torch.no_grad():
+        image, text = as_matcher(matcher).encode_images(images), as_matcher(matcher).encode_texts(texts)
+        before, rows, columns = torch.get_rng_state(), [0, 2], [3, 1]
+        whole = pairs(matcher, image, text)
+        drawn = not torch.equal(torch.get_rng_state(), before)
+        some = pairs(matcher, {k: v[rows] for k, v in image.items()}, {k: v[columns] for k, v in text.items()})
+    alone = all(torch.allclose(a, b[rows][:, columns], rtol=0, atol=1e-5) for a, b in zip(some, whole, strict=True))
+    # Where comparing costs nothing a method need not say so. MPSM's graph of one node has edges that change nothing.
+    cheap = "vector" in image or case[0] in ("dual", "scl") or case[2].get("alignment") == "global"
+    if cheap:
+        assert not apart(matcher) or alone
+    else:
+        assert apart(matcher) == (alone and not drawn)
 
 
 @handful
