@@ -188,7 +188,7 @@ def pair_loss(module: nn.Module, found: tuple[Tensor, ...], image_of: Tensor, tr
 
 
 def apart(module: nn.Module) -> bool:
-    """Whether training compares each pair as if it were alone, so that some pairs can be compared again by themselves."""
+    """Whether training compares each pair as if it were alone, so that some can be compared again by themselves."""
     own: Callable[[], bool] | None = getattr(module, "apart", None)
     return own is not None and own()
 

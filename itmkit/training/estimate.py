@@ -19,7 +19,8 @@ from itmkit.inputs import Inputs
 from itmkit.machine.cores import core_seconds
 from itmkit.machine.device import memory_for, usable_device
 from itmkit.machine.memory import keep_freed_memory
-from itmkit.matchers import Parameters, Stage, begin, build, count_parameters, method
+from itmkit.matchers import Parameters, Stage, apart, begin, build, count_parameters, method
+from itmkit.matchers.parts.losses import Negatives
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.begin import settled, training_vocabulary, with_precision
 from itmkit.runs.settings import RunConfig
@@ -44,6 +45,16 @@ class StageEstimate:
     core: float  # core seconds of a step, the median: processor time, or that of a GPU
     waiting: float  # share of the time spent waiting for a batch
     pairs_per_second: float  # of a member
+    # The first epochs may be on all negatives, whose steps take longer where the hardest let pairs out (`few_pairs`).
+    warmup_epochs: int = 0
+    warmup_step: float = 0.0  # seconds
+    warmup_core: float = 0.0  # core seconds
+
+    def step_of_each_epoch(self) -> tuple[float, float]:
+        """Seconds and core seconds of one step of every epoch, added up."""
+        warm = min(self.epochs, self.warmup_epochs)
+        rest = self.epochs - warm
+        return warm * self.warmup_step + rest * self.step, warm * self.warmup_core + rest * self.core
 
 
 @dataclass(frozen=True)
@@ -66,13 +77,13 @@ class Estimate:
     @property
     def seconds(self) -> float:
         """Seconds of the whole training."""
-        learning = sum(stage.epochs * self.steps * stage.step for stage in self.stages)
+        learning = self.steps * sum(stage.step_of_each_epoch()[0] for stage in self.stages)
         return learning + self.stages[-1].epochs * self.validation
 
     @property
     def core_seconds(self) -> float:
         """Core seconds of the whole training."""
-        learning = sum(stage.epochs * self.steps * stage.core for stage in self.stages)
+        learning = self.steps * sum(stage.step_of_each_epoch()[1] for stage in self.stages)
         return learning + self.stages[-1].epochs * self.validation_core
 
     def for_stages(self, stages: Sequence[Stage]) -> Estimate:
@@ -125,7 +136,7 @@ def estimate(
     longest = max(range(len(order)), key=lambda number: int(training.lengths[order[number]].max()))
     some = [order[longest], *[order[number % len(order)] for number in range(steps - 1)]]
     stages = []
-    with progress.task("trying", steps * len(config.stages), unit="steps") as advance:
+    with progress.task("trying", steps * len(config.stages) * (1 + _warms_up(learner)), unit="steps") as advance:
         for stage in config.stages:
             feed = Feed(
                 training,
@@ -136,7 +147,7 @@ def estimate(
                 thinning=Thinning.of(settings),
             )
             with closing(feed):
-                stages.append(_try(learner, stage, feed, some, len(order), advance))
+                stages.append(_try_stage(learner, stage, feed, some, len(order), advance))
     validating = _validation_seconds(learner, method(config.method).members(config.matcher), validation, settings)
     counts = {name: count_parameters(matcher, config.stages) for name, matcher in members.items()}
     held = sum(value.nbytes for matcher in learner.modules.values() for value in matcher.state_dict().values())
@@ -147,11 +158,34 @@ def estimate(
     )
 
 
-def _try(learner: Learner, stage: Stage, feed: Feed, some: list[np.ndarray], steps: int, advance: Any) -> StageEstimate:
+def _warms_up(learner: Learner) -> bool:
+    """Whether the steps of a warm-up on all negatives take another time than those on the hardest."""
+    warms_up = negatives_of(learner.settings, 1) != learner.settings.negatives
+    return warms_up and any(apart(matcher) for matcher in learner.members.values())
+
+
+def _try_stage(
+    learner: Learner, stage: Stage, feed: Feed, some: list[np.ndarray], steps: int, advance: Any
+) -> StageEstimate:
+    usual = _try(learner, stage, learner.settings.negatives, feed, some, steps, advance)
+    if not _warms_up(learner):
+        return usual
+    first = _try(learner, stage, negatives_of(learner.settings, 1), feed, some, steps, advance)
+    epochs = learner.settings.warmup_epochs
+    return replace(usual, warmup_epochs=epochs, warmup_step=first.step, warmup_core=first.core)
+
+
+def _try(
+    learner: Learner,
+    stage: Stage,
+    negatives: Negatives,
+    feed: Feed,
+    some: list[np.ndarray],
+    steps: int,
+    advance: Any,
+) -> StageEstimate:
     for matcher in learner.members.values():
         begin(matcher, stage.name)
-    # Most epochs use the hardest negatives. Other negatives take the same time.
-    negatives = negatives_of(learner.settings, stage.epochs)
     rate = learning_rate(learner.settings, 1, 0, epochs=stage.epochs, steps=steps)
     took, spent, waited, pairs = [], [], [], []
     coming, began, before = feed.batches(some), time.perf_counter(), core_seconds(learner.device)

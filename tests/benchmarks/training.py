@@ -7,10 +7,11 @@ Random weights at paper size (D 1024, 36 regions of 2,048 numbers, captions of 1
 batch from another image. Of each method, in one run and in turn:
 
     itmkit    the steps of `itmkit train`: batches from the caches, encoding, all pairs, gradients, Adam
+    every     the same, all pairs with gradients, where a step on the hardest negatives has them of few (`few_pairs`)
     literal   the same optimizer, but encoders as the papers print them (`literal_encoding`), and pairs caption by
               caption, D-vectors formed (`literal_scoring`)
 
-Both train the same members. The median step counts; the first ones, in which memory is asked for that later steps find
+All train the same members. The median step counts; the first ones, in which memory is asked for that later steps find
 there, do not. The machine must be idle.
 """
 
@@ -23,7 +24,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -40,6 +41,7 @@ from itmkit.matchers import as_matcher, build, method, preset
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.runs.begin import training_vocabulary
 from itmkit.runs.settings import RunConfig, Training
+from itmkit.training import gradients
 from itmkit.training.batches import PairBatch, batches_of, pair_batch
 from itmkit.training.feeding import Feed
 from itmkit.training.step import Learner
@@ -84,7 +86,7 @@ def watched(learner: Learner, clock: Clock) -> Iterator[None]:
                 timed = clock.timed("encoding", getattr(matcher, name))
                 stack.enter_context(patch.object(matcher, name, timed))
         for owner, name, part in (
-            (torch.Tensor, "backward", "backward"),
+            (torch.autograd, "backward", "backward"),
             (nn.utils, "clip_grad_norm_", "step"),
             (learner.optimizer, "step", "step"),
         ):
@@ -139,8 +141,13 @@ def prepared(name: str, root: Path, args: argparse.Namespace) -> tuple[Inputs, l
     return inputs, order, learner
 
 
-def by_itmkit(pipe: Connection, name: str, root: Path, args: argparse.Namespace) -> None:
-    """A step whenever asked: its pairs and the seconds of its parts."""
+def by_itmkit(pipe: Connection, name: str, root: Path, args: argparse.Namespace, every: bool) -> None:
+    """A step whenever asked: its pairs and the seconds of its parts. every: all pairs have gradients."""
+    with patch.object(gradients, "apart", lambda matcher: False) if every else nullcontext():
+        _steps_of_itmkit(pipe, name, root, args)
+
+
+def _steps_of_itmkit(pipe: Connection, name: str, root: Path, args: argparse.Namespace) -> None:
     inputs, order, learner = prepared(name, root, args)
     clock = Clock()
     feed = Feed(inputs, workers=args.workers, device=learner.device, part=learner.part, global_negatives=False)
@@ -168,10 +175,12 @@ def by_loop(pipe: Connection, name: str, root: Path, args: argparse.Namespace) -
 
 
 def measure(name: str, root: Path, args: argparse.Namespace) -> None:
-    itmkit, loop = Side(by_itmkit, name, root, args), Side(by_loop, name, root, args)
-    steps, loops = [], []
+    itmkit, all_pairs = Side(by_itmkit, name, root, args, False), Side(by_itmkit, name, root, args, True)
+    loop = Side(by_loop, name, root, args)
+    steps, every, loops = [], [], []
     for _ in range(args.steps + args.warm):
         steps.append(itmkit.ask())
+        every.append(all_pairs.ask()[1]["all"])
         loops.append(loop.ask())
     pairs = float(np.median([count for count, _ in steps[args.warm :]]))
     seconds = {
@@ -180,9 +189,11 @@ def measure(name: str, root: Path, args: argparse.Namespace) -> None:
     seconds["scoring"] = seconds["all"] - seconds["encoding"] - seconds["backward"] - seconds["step"]
     whole = seconds["all"] + seconds["feeding"]
     mine, theirs = pairs / whole, pairs / float(np.median(loops[args.warm :]))
+    few = float(np.median(every[args.warm :])) / seconds["all"]
     shares = ", ".join(f"{part} {1000 * seconds[part]:,.0f} ms ({seconds[part] / whole:.1%})" for part in PARTS)
     print(
-        f"{name}: {mine:,.0f} pairs/s, literal {theirs:,.0f}, {mine / theirs:.1f}x; {whole:.2f} s a step: {shares};"
+        f"{name}: {mine:,.0f} pairs/s, literal {theirs:,.0f}, {mine / theirs:.1f}x; every pair with gradients"
+        f" takes {few:.2f}x as long; {whole:.2f} s a step: {shares};"
         f" reading a batch takes {1000 * seconds['reading']:,.0f} ms, meanwhile",
         flush=True,
     )

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 
 from itmkit.errors import ItmkitError
-from itmkit.matchers import Parameters
+from itmkit.matchers import Parameters, Stage
 from itmkit.runs.settings import resolve
 from itmkit.training import estimate as module
 from itmkit.training.estimate import Estimate, StageEstimate, estimate
@@ -53,6 +53,24 @@ def test_the_longest_captions_are_tried(workspace: Workspace, monkeypatch: pytes
     assert seen[0] == max(len(caption.text.split()) for image in images for caption in image.captions)
 
 
+@pytest.mark.parametrize(("name", "tries"), [("scan", ["hardest", "all"]), ("vsepp", ["hardest"])])
+def test_a_warm_up_on_all_negatives_is_tried_where_it_takes_longer(
+    name: str, tries: list[str], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    real = module.Learner.step
+
+    def step(self, batch, stage, negatives, *args, **keywords):  # type: ignore[no-untyped-def]
+        seen.append(negatives)
+        return real(self, batch, stage, negatives, *args, **keywords)
+
+    monkeypatch.setattr(module.Learner, "step", step)
+    settings = {**FAST[name], **FAST_TRAINING, "negatives": "hardest", "warmup_epochs": 2, "epochs": 5}
+    (stage,) = estimate(workspace, resolve(name, settings=settings), steps=2).stages
+    assert list(dict.fromkeys(seen)) == tries
+    assert stage.warmup_epochs == (2 if "all" in tries else 0) and bool(stage.warmup_core) == ("all" in tries)
+
+
 def test_missing_caches_are_told_as_by_training(workspace: Workspace) -> None:
     shutil.rmtree(workspace.cache("regions"))
     with pytest.raises(ItmkitError, match="caches/regions is missing"):
@@ -65,5 +83,9 @@ def test_sums() -> None:
     assert found.epoch == 14 and found.seconds == 2 * 5 + 3 * 14
     assert found.core_seconds == 2 * 20 + 3 * 35
     assert replace(found, stages=stages[:1]).epoch == 9
+    warm = replace(found, stages=[stages[0], replace(stages[1], warmup_epochs=2, warmup_step=2.0, warmup_core=5.0)])
+    assert warm.seconds == found.seconds + 2 * 10 and warm.core_seconds == found.core_seconds + 2 * 20
+    once = warm.for_stages([Stage("text", 2), Stage("shared", 1)])  # ends before the warm-up
+    assert once.seconds == 2 * 5 + 20 + 4 and once.core_seconds == 2 * 20 + 50 + 5
     assert found.to_json()["parameters"] == {"m": {"trained": 5, "scoring": 7}}
     assert found.to_json()["seconds"] == found.seconds and found.to_json()["stages"][0]["name"] == "text"

@@ -140,7 +140,9 @@ def test_where_pairs_depend_on_each_other_all_have_gradients(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(few_pairs, "pairs")
-    close(gradients("mpsm", workspace, negatives="hardest", few=True), gradients("mpsm", workspace, negatives="hardest"))
+    close(
+        gradients("mpsm", workspace, negatives="hardest", few=True), gradients("mpsm", workspace, negatives="hardest")
+    )
 
 
 def test_a_batch_without_a_violation_has_no_gradients(workspace: Workspace) -> None:
