@@ -38,7 +38,7 @@ def add_gradients_of_few(
     counts = torch.stack([weight != 0 for weight in weights]).any(dim=0)  # (Bi, Bt)
     if not counts.any():
         counts[0, 0] = True  # its weight is zero: every weight of the matcher has a gradient then, as without this
-    for rows in counts.any(dim=1).nonzero()[:, 0].split(TOGETHER):
+    for rows in counts.any(dim=1).nonzero()[:, 0].split(TOGETHER):  # type: ignore[no-untyped-call]
         columns = counts[rows].any(dim=0).nonzero()[:, 0]
         again = pairs(matcher, _some(images, rows), _some(texts, columns))
         torch.autograd.backward(again, [weight[rows][:, columns] for weight in weights])
