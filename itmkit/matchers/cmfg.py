@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -223,13 +224,8 @@ class Matcher(nn.Module):
         again = torch.is_grad_enabled() and every * TENSORS > numbers_kept(images["nodes"].device)
         image_order, image_blocks = blocks_by_length(images, size, square="within")
         text_order, text_blocks = blocks_by_length(texts, count // size, square="within")
-        rows = []
-        for image in image_blocks:
-            if again:
-                row = [computed_again(self._pairs, image, text) for text in text_blocks]
-            else:
-                row = [self._pairs(image, text) for text in text_blocks]
-            rows.append(torch.cat(row, dim=1))
+        compare = partial(computed_again, self._pairs) if again else self._pairs
+        rows = [torch.cat([compare(image, text) for text in text_blocks], dim=1) for image in image_blocks]
         return torch.cat(rows)[image_order.argsort()][:, text_order.argsort()]
 
     def _pairs(self, images: Encoded, texts: Encoded) -> Tensor:

@@ -85,12 +85,9 @@ class Learner:
         drawn_from = [self.settings.seed, epoch, number, *([self.part.index] if self.part.index else [])]
         seed = int(np.random.SeedSequence(drawn_from).generate_state(1)[0])
         batch = batch.to(self.device)
+        margin, temperature = self.settings.margin, self.settings.temperature
         triplet = partial(
-            triplet_loss,
-            image_of=batch.image_of,
-            margin=self.settings.margin,
-            negatives=negatives,
-            temperature=self.settings.temperature,
+            triplet_loss, image_of=batch.image_of, margin=margin, negatives=negatives, temperature=temperature
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group[FACTOR]
