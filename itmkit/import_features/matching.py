@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from itmkit.coco_names import coco_number
 from itmkit.dataset import ImageRecord
 from itmkit.errors import ItmkitError
 from itmkit.import_features.scan_layout import some
 
 _ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm"}
-_COCO = re.compile(r"(?:COCO_(?:train|val|test)[0-9]{4}_)?0*([0-9]{1,12})")
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,7 @@ def _name(text: str) -> str:
 
 
 def _coco(text: str) -> str | None:
-    number = _COCO.fullmatch(_name(text))
-    return number.group(1) if number else None
+    return coco_number(_name(text))
 
 
 def _file_or_id(image: ImageRecord) -> str:

@@ -9,7 +9,6 @@ coco_test_ids.npy               (25000,) the same annotation ids, in the order o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -18,13 +17,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from itmkit.caption_text import evenly_spelled
+from itmkit.coco_names import coco_number
 from itmkit.dataset import ImageRecord
 from itmkit.datasets.fields import integer_or_string, objects_in, string
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json
 
 UNKNOWN = -1
-COCO_IMAGE = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?0*(\d{1,12})")
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,8 @@ def coco_ids(
 
 def _coco_number(id: str) -> int:
     """The number of "391895" or "val2014/COCO_val2014_000000391895.jpg"."""
-    match = COCO_IMAGE.fullmatch(PurePosixPath(id).stem)
-    return int(match[1]) if match else UNKNOWN
+    number = coco_number(PurePosixPath(id).stem)
+    return UNKNOWN if number is None else int(number)
 
 
 def _by_text(images: Sequence[ImageRecord], numbers: Sequence[int], files: Sequence[Path]) -> CocoIds:

@@ -16,15 +16,15 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from itmkit.coco_names import coco_number
 from itmkit.dataset import ImageRecord
 from itmkit.errors import ItmkitError
 from itmkit.files import utf8_lines
-from itmkit.relevance.coco_ids import COCO_IMAGE
 
 LOWEST, HIGHEST = 0, 5
 ADVICE = "Prepare COCO with `karpathy dataset_coco.json --captions all`, whose ids these are"
 _OWN = "c2i_original"
-_CAPTION = re.compile(r"(?:COCO_(?:train|val|test)\d{4}:sentid:)?0*(\d{1,12})")
+_CAPTION = re.compile(r"(?:COCO_(?:train|val|test)[0-9]{4}:sentid:)?0*([0-9]{1,12})")
 _COLUMNS = ("caption", "image", "agg_score")
 
 
@@ -50,7 +50,7 @@ def rows(file: Path, own: set[tuple[str, str]], problems: list[str]) -> Iterator
         if not line.strip():
             continue
         caption, image, score = (cells[place] if place < len(cells) else "" for place in places)
-        found = _CAPTION.fullmatch(caption), COCO_IMAGE.fullmatch(PurePosixPath(image).stem)
+        found = _CAPTION.fullmatch(caption), coco_number(PurePosixPath(image).stem)
         value = _rating(score)
         if found[0] is None or found[1] is None or value is None:
             problems.append(
@@ -58,7 +58,7 @@ def rows(file: Path, own: set[tuple[str, str]], problems: list[str]) -> Iterator
                 f" {LOWEST} to {HIGHEST}; found {line[:80]!r}"
             )
             continue
-        pair = found[1][1], found[0][1]
+        pair = found[1], found[0][1]
         if pair in seen:
             problems.append(f"{file}: line {number}: {image} and {caption} are rated before, in line {seen[pair]}")
             continue
@@ -75,8 +75,8 @@ def image_places(images: Sequence[ImageRecord]) -> dict[str, int]:
     places: dict[str, int] = {}
     for names in ([image.id for image in images], [image.file or "" for image in images]):
         for place, name in enumerate(names):
-            if found := COCO_IMAGE.fullmatch(PurePosixPath(name).stem):
-                places.setdefault(found[1], place)
+            if found := coco_number(PurePosixPath(name).stem):
+                places.setdefault(found, place)
     return places
 
 

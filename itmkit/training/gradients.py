@@ -90,6 +90,8 @@ def _seed(number: int) -> None:
         torch.cuda.manual_seed_all(number)
     if torch.backends.mps.is_available():
         torch.mps.manual_seed(number)
+    if torch.xpu.is_initialized():  # type: ignore[no-untyped-call]
+        torch.xpu.manual_seed(number)
 
 
 def _detached(found: Loss) -> Loss:
