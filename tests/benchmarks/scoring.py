@@ -1,10 +1,11 @@
 """Pairs a second of the scoring engine, against published code's way of scoring and against what no code can beat.
 
-    python tests/benchmarks/scoring.py [--methods scan,mpsm,...] [--embed 1024] [--images 64] [--captions 1300]
+    python tests/benchmarks/scoring.py [--methods scan,mpsm,...] [--embed 1024] [--images N] [--captions N]
                                        [--rounds 5] [--threads N]
 
-Random weights, pictures of 36 regions, captions of 12 words on average (6 to 18). Of each method and member, in one
-run:
+Random weights, pictures of 36 regions, captions of 12 words on average (6 to 18): 64 pictures x 1,300 captions, and
+1,000 x 5,000 where each is one vector, since 64 x 1,300 products of two vectors take two milliseconds, of which half a
+millisecond is handing work to threads. Of each method and member, in one run:
 
     engine    tiles as `itmkit.scoring.engine` scores them, everything encoded beforehand
     literal   `literal_scoring`: a loop over captions, shards of 128 x 128, D-vectors formed (on part of the pairs)
@@ -35,6 +36,8 @@ from tests.benchmarks.literal_scoring import literal_scores
 
 REGIONS, FEATURE, VOCABULARY, VECTOR = 36, 512, 1000, 384
 LITERAL_IMAGES, LITERAL_CAPTIONS = 128, 16
+PAIRS, ONE_VECTOR = (64, 1300), (1000, 5000)  # images and captions
+VECTORS = ("vseinf",)  # one vector an image, one a caption
 SIDE = 2048  # of the large product
 AT_LEAST = 1.0  # seconds of each way in a round: the speed of a machine changes from moment to moment
 
@@ -150,25 +153,22 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--methods", default=",".join(dict.fromkeys(name for name, _ in FLOPS)))
     options.add_argument("--embed", type=int, default=1024)
-    options.add_argument("--images", type=int, default=64)
-    options.add_argument("--captions", type=int, default=1300)
+    options.add_argument("--images", type=int)
+    options.add_argument("--captions", type=int)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = options.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
-    pictures, captions = random_inputs(args.images, args.captions)
-    lengths = captions.mask.sum(dim=1).numpy()
-    words = float(lengths.mean())
     left, right = torch.randn(SIDE, args.embed), torch.randn(args.embed, SIDE)
-    print(
-        f"{args.images} images x {args.captions} captions of {words:.1f} words, D {args.embed}, {args.threads} threads"
-    )
-    print(f"{'':20}{'engine':>12}{'literal':>12}{'':>8}{'floor':>12}")
+    print(f"D {args.embed}, {args.threads} threads")
+    print(f"{'':36}{'engine':>12}{'literal':>12}{'':>8}{'floor':>12}")
     with torch.inference_mode(), workers(torch.device("cpu")) as in_order:
         for name, member in FLOPS:
             if name in args.methods.split(","):
-                measure(name, member, pictures, captions, lengths, args, left, right, in_order)
+                images, captions = ONE_VECTOR if name in VECTORS else PAIRS
+                inputs = random_inputs(args.images or images, args.captions or captions)
+                measure(name, member, *inputs, args, left, right, in_order)
     return 0
 
 
@@ -177,12 +177,12 @@ def measure(
     member: str,
     pictures: ImageBatch,
     captions: TextBatch,
-    lengths: np.ndarray,
     args: argparse.Namespace,
     left: torch.Tensor,
     right: torch.Tensor,
     in_order: InOrder,
 ) -> None:
+    lengths = captions.mask.sum(dim=1).numpy()
     config = method(name).Config(**preset(name) | SETTINGS.get(name, {}), embed=args.embed)
     sizes = Sizes(feature=FEATURE, regions=REGIONS, vocabulary=VOCABULARY, word_vector=VECTOR)
     matcher = build(name, config, sizes=sizes, seed=0)[member].eval()
@@ -194,10 +194,10 @@ def measure(
         for length in np.unique(lengths)
     ]
     columns = list(larger_tiles(text_tiles([(length, parts.encode_texts(batch)) for length, batch in same])))
-    step = max(1, args.captions // LITERAL_CAPTIONS)
+    step = max(1, len(lengths) // LITERAL_CAPTIONS)
     some_images = {k: v[:LITERAL_IMAGES] for k, v in images.items()}
-    some_texts = parts.encode_texts(select(captions, torch.arange(0, args.captions, step), int(lengths.max())))
-    scores = np.empty((args.images, args.captions), np.float32)
+    some_texts = parts.encode_texts(select(captions, torch.arange(0, len(lengths), step), int(lengths.max())))
+    scores = np.empty((len(pictures.mask), len(lengths)), np.float32)
     if "vector" in images:
         left, right = images["vector"], torch.cat([tile["vector"] for _, tile in columns]).T
     bare = torch.empty(len(left), right.shape[1])
@@ -225,8 +225,9 @@ def measure(
     loop = reference.numel() / usual["literal"]
     rate = 2 * bare.numel() * args.embed / usual["product"]
     floor = rate / FLOPS[name, member](float(lengths.mean()), args.embed, config)
+    size = f"{scores.shape[0]} x {scores.shape[1]}"
     print(
-        f"{name + ' ' + member:20}{speed:12,.0f}{loop:12,.0f}{speed / loop:7.1f}x{floor:12,.0f}"
+        f"{name + ' ' + member:20}{size:16}{speed:12,.0f}{loop:12,.0f}{speed / loop:7.1f}x{floor:12,.0f}"
         f"  {100 * speed / floor:.0f}% of floor ({rate / 1e9:.0f} GFLOP/s; differs by {difference:.0e})"
     )
 
