@@ -210,10 +210,18 @@ def save(figure: Figure, path: Path, *, transparent: bool = False) -> None:
                 text.set_text(plain)
         # Letters that the font lacks: an SVG keeps them as text, a PNG has boxes in their place.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
+        lay_out(figure)  # or savefig would do so, and draw the whole figure for it once more
         figure.savefig(out, format=kind, metadata=METADATA[kind], transparent=transparent)
     check_replaces(path, is_figure, "a figure")
     with atomic_path(path) as partial:
         partial.write_bytes(out.getvalue())
+
+
+def lay_out(figure: Figure) -> None:
+    """Gives every panel its place, for good. Within `style()`, as drawing is."""
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def is_figure(path: Path) -> bool:
