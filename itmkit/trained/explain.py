@@ -122,9 +122,7 @@ class Explanation:
         }
 
 
-def explain(
-    matcher: Scorer, image: AnyImage | EncodedImages, text: str, *, words: Words | None = None
-) -> Explanation:
+def explain(matcher: Scorer, image: AnyImage | EncodedImages, text: str, *, words: Words | None = None) -> Explanation:
     """Explains the score of one image with one caption.
 
     Args:
