@@ -7,12 +7,16 @@ import os
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from itmkit.inspection import child, hdf5
 from itmkit.pictures.decode import Decoder, Picture, decode
+from itmkit.regions import any_detector
+from itmkit.regions.detector import SCENES_DETECTOR, Detector, load_detector
 from itmkit.workspace import Workspace
 
 DECODE_IN_A_CHILD = Decoder.decode
@@ -62,15 +66,28 @@ def inspect_here(module: str, *arguments: str, **options: object) -> subprocess.
     return subprocess.CompletedProcess([module], 0, json.dumps(child.answer(list(arguments))).encode())
 
 
+@cache
+def shipped_detector() -> Detector:
+    return load_detector(SCENES_DETECTOR)
+
+
+def load_detector_once(model: str | Path, *, device: Any = "cpu", **options: Any) -> Detector:
+    """As `load_detector`, but the one that ships, which many stages of many tests ask for, is loaded and tried once."""
+    if str(model) == str(SCENES_DETECTOR) and str(device) == "cpu":
+        return shipped_detector()
+    return load_detector(model, device=device, **options)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quick_tests() -> Iterator[None]:
-    """Pictures are decoded, and HDF5 files inspected, in the process of the test.
+    """Pictures are decoded, and HDF5 files inspected, in the process of the test; the shipped detector is kept.
 
     Nothing is flushed to disk: no test cuts the power.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Decoder, "decode", decode_here)
         patch.setattr(hdf5, "run_child", inspect_here)
+        patch.setattr(any_detector, "load_detector", load_detector_once)
         patch.setattr(os, "fsync", lambda handle: None)
         yield
 
