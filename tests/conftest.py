@@ -2,17 +2,25 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import json
 import os
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from itmkit.inspection import child, hdf5
 from itmkit.pictures.decode import Decoder, Picture, decode
+from itmkit.regions import any_detector
+from itmkit.regions.detector import SCENES_DETECTOR, Detector, load_detector
 from itmkit.workspace import Workspace
 
 DECODE_IN_A_CHILD = Decoder.decode
+INSPECT_IN_A_CHILD = hdf5.run_child
 
 # The garbage collector would look through all that is imported again and again: a tenth of the time of the tests.
 gc.disable()
@@ -53,11 +61,33 @@ def decode_here(self: Decoder, path: Path, sha256: str | None) -> Picture:
     return decode(path, sha256, self._square)
 
 
+def inspect_here(module: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[bytes]:
+    """As the child that opens HDF5 files for an inspection would."""
+    return subprocess.CompletedProcess([module], 0, json.dumps(child.answer(list(arguments))).encode())
+
+
+@cache
+def shipped_detector() -> Detector:
+    return load_detector(SCENES_DETECTOR)
+
+
+def load_detector_once(model: str | Path, *, device: Any = "cpu", **options: Any) -> Detector:
+    """As `load_detector`, but the one that ships, which many stages of many tests ask for, is loaded and tried once."""
+    if str(model) == str(SCENES_DETECTOR) and str(device) == "cpu":
+        return shipped_detector()
+    return load_detector(model, device=device, **options)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quick_tests() -> Iterator[None]:
-    """Pictures are decoded in the process of the test, and nothing is flushed to disk: no test cuts the power."""
+    """Pictures are decoded, and HDF5 files inspected, in the process of the test; the shipped detector is kept.
+
+    Nothing is flushed to disk: no test cuts the power.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Decoder, "decode", decode_here)
+        patch.setattr(hdf5, "run_child", inspect_here)
+        patch.setattr(any_detector, "load_detector", load_detector_once)
         patch.setattr(os, "fsync", lambda handle: None)
         yield
 
@@ -66,6 +96,12 @@ def quick_tests() -> Iterator[None]:
 def decoding_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures are decoded in children, as they are outside these tests."""
     monkeypatch.setattr(Decoder, "decode", DECODE_IN_A_CHILD)
+
+
+@pytest.fixture
+def inspecting_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5 files are inspected in children, as they are outside these tests."""
+    monkeypatch.setattr(hdf5, "run_child", INSPECT_IN_A_CHILD)
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ def test_from_a_folder_of_pictures_to_a_table_and_figures(
 ) -> None:
     pytest.importorskip("matplotlib")
     drawn = Workspace(tmp_path / "photos")
-    make_scenes(drawn, train=40, val=0, test=0)
+    make_scenes(drawn, train=20, val=0, test=0)
     with open(tmp_path / "photos" / "captions.csv", "w", encoding="utf-8", newline="") as file:
         rows = [(image.file, caption.text) for image in drawn.dataset().images for caption in image.captions[:2]]
         csv.writer(file).writerows([("image", "caption"), *rows])
@@ -58,4 +58,4 @@ def test_from_a_folder_of_pictures_to_a_table_and_figures(
     Path("photos/images").rename("more")
     for command in commands("others"):
         assert run(cli, command) == 0, capsys.readouterr().err
-    assert "the best 40 candidates scored by mpsm" in capsys.readouterr().out and len(opened) == 1
+    assert "the best 20 candidates scored by mpsm" in capsys.readouterr().out and len(opened) == 1

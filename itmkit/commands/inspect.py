@@ -12,7 +12,7 @@ from itmkit.commands.options import Path_, fixed, json_option
 from itmkit.errors import ItmkitError
 
 if TYPE_CHECKING:
-    from itmkit.inspection import Report
+    from itmkit.inspection.report import Report
 
 
 @click.command("inspect")
@@ -50,7 +50,9 @@ def command(
       itmkit inspect --caption "Two dogs run on the beach."
       itmkit inspect runs/mpsm
     """
-    from itmkit.inspection import inspect, inspect_caption, inspect_image, inspect_row
+    from itmkit.inspection.captions import inspect_caption
+    from itmkit.inspection.rows import inspect_image, inspect_row
+    from itmkit.inspection.what import inspect
 
     path = fixed(path)
     asked = [value for value in (row, image, caption) if value is not None]

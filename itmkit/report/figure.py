@@ -34,6 +34,7 @@ METADATA: dict[str, dict[str, None]] = {
 }
 Format = Literal["svg", "png", "pdf"]
 
+_DOTS = 300  # an inch, of a PNG
 _TEXT, _LINE = 6.5, 0.135  # points; inches from one line of the legend to the next
 _LETTER = 0.054  # inches, about, of one in such a text
 _BREAKS = (" :;,+/", "_-=")  # rather after one of the former
@@ -61,7 +62,7 @@ _STYLE = {
     "lines.markersize": 3,
     "legend.frameon": False,
     "text.parse_math": False,  # names of runs may hold dollar signs
-    "savefig.dpi": 300,
+    "savefig.dpi": _DOTS,
     "svg.fonttype": "none",
     "svg.hashsalt": "itmkit",
     "pdf.fonttype": 42,  # TrueType: journals refuse the other
@@ -210,10 +211,19 @@ def save(figure: Figure, path: Path, *, transparent: bool = False) -> None:
                 text.set_text(plain)
         # Letters that the font lacks: an SVG keeps them as text, a PNG has boxes in their place.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
+        lay_out(figure)  # or savefig would do so, and draw the whole figure for it once more
         figure.savefig(out, format=kind, metadata=METADATA[kind], transparent=transparent)
     check_replaces(path, is_figure, "a figure")
     with atomic_path(path) as partial:
         partial.write_bytes(out.getvalue())
+
+
+def lay_out(figure: Figure) -> None:
+    """Gives every panel its place, for good. Within `style()`, as drawing is."""
+    if (engine := figure.get_layout_engine()) is not None:
+        figure.set_dpi(_DOTS)  # text is measured as it will be drawn
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def is_figure(path: Path) -> bool:

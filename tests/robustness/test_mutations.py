@@ -13,7 +13,7 @@ import torch
 from itmkit.cache import CacheReader
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
-from itmkit.inspection import inspect
+from itmkit.inspection.what import inspect
 from itmkit.report.results import course
 from itmkit.runs.open import open_run
 from itmkit.runs.settings import resolve

@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from itmkit.errors import ItmkitError
-from itmkit.inspection import inspect
+from itmkit.inspection.what import inspect
 from itmkit.runs.facts import RunFacts
 from itmkit.runs.open import open_run
 from itmkit.runs.records import records

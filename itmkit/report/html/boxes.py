@@ -12,7 +12,7 @@ from itmkit.progress import SILENT, Progress
 from itmkit.report.spotlight import strongest
 from itmkit.trained import EncodedImages, EncodedTexts, Explanation, Matcher
 from itmkit.trained.encoded import AnyImage
-from itmkit.trained.explain import explain
+from itmkit.trained.explain import explain, words_of
 
 ATTENTION = "attention"
 NAMES = {  # of what methods compute between words and regions
@@ -22,17 +22,30 @@ NAMES = {  # of what methods compute between words and regions
 }
 
 
-class OneCaption:
-    """A matcher as `explain` uses it, which encodes a caption once for all pictures it is explained in."""
+KEPT = 64  # images that stay encoded: several captions find the same ones
+
+
+class EncodesOnce:
+    """A matcher as `explain` uses it, which encodes a caption once for all pictures it is explained in.
+
+    A picture is encoded once for the captions that find it, unless many others come between.
+    """
 
     def __init__(self, matcher: Matcher) -> None:
         self._matcher = matcher
         self.members, self.weights = matcher.members, matcher.weights
         self.needs, self.texts = matcher.needs, matcher.texts
         self._last: EncodedTexts | None = None
+        self._images: dict[str, EncodedImages] = {}
 
     def encode_images(self, images: Sequence[AnyImage]) -> EncodedImages:
-        return self._matcher.encode_images(images)
+        (image,) = images
+        assert isinstance(image, str)  # an id of the workspace
+        found = self._images.pop(image, None) or self._matcher.encode_images(images)
+        self._images[image] = found  # the last one now
+        if len(self._images) > KEPT:
+            del self._images[next(iter(self._images))]
+        return found
 
     def encode_texts(self, texts: Sequence[str]) -> EncodedTexts:
         if self._last is None or self._last.captions != list(texts):
@@ -56,11 +69,12 @@ def add_boxes(
     """
     regions: dict[str, Any] = {}
     layers: dict[str, None] = {}
-    once, looks = OneCaption(matcher), False
+    once, looks = EncodesOnce(matcher), False
     with progress.task("explaining", len(queries), unit="captions") as advance:
         for query in queries:
             if has_words(query["caption"]):
-                found = [explain(once, shown["image"], query["caption"]) for shown in query["shown"]]
+                caption, words = query["caption"], words_of(once, query["caption"])
+                found = [explain(once, shown["image"], caption, words=words) for shown in query["shown"]]
                 query["words"] = _words(found[0])
                 for shown, each in zip(query["shown"], found, strict=True):
                     looks |= each.attention is not None
