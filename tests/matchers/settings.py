@@ -176,9 +176,9 @@ REST: dict[str, list[Settings]] = {
     "cmfg": [
         *(
             {"edges": edges, "residual": residual, "layers": layers}
-            for edges, residual, layers in product(("both", "intra", "cross"), (True, False), (1, 2, 3))
+            for edges, residual, layers in product(("both", "intra", "cross"), (True, False), (1, 3))
         ),
-        *({"softmax": "apart", "layers": layers} for layers in (1, 2, 3)),
+        *({"softmax": "apart", "layers": layers} for layers in (1, 3)),
         {"softmax": "apart", "edges": "intra"},
         *({"renew_edges": False, "edges": edges} for edges in ("intra", "cross")),
         {"renew_edges": False, "layers": 3, "residual": False},
