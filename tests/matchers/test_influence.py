@@ -30,7 +30,7 @@ from tests.matchers.test_overfit import NO_TRAINING
 from tests.matchers.test_overfit import SCENES as BY_HEART
 
 # Scenes to learn. SGRAF needs more of them: of fewer it finds most by either of its parts alone.
-SCENES = dict.fromkeys(METHODS, 20) | {"sgraf": 32}
+SCENES = dict.fromkeys(METHODS, 20) | {"mpsm": 16, "sgraf": 32}
 
 # Settings and epochs: enough for most scenes to be found.
 RUNS: dict[str, tuple[dict[str, Any], int]] = {
