@@ -226,14 +226,15 @@ def test_every_parameter_is_trained_and_scores(name: str) -> None:
 
 
 @handful
-@pytest.mark.parametrize("training", [False, True])
-def test_padding_does_not_change_scores(case: Case, training: bool) -> None:
-    """Nor, in training, the statistics of a batch."""
+def test_padding_does_not_change_scores(case: Case) -> None:
+    """Nor, in training, the statistics of a batch, where a matcher keeps any."""
     if pooled(case[0], case[2]):
         pytest.skip("one vector has no padding")
     images, texts = image_batch(), text_batch()
-    plain = scores(matcher_of(case, training=training), images, texts)
-    close(scores(matcher_of(case, training=training), pad_images(images, 3), pad_texts(texts, 4)), plain)
+    padded = pad_images(images, 3), pad_texts(texts, 4)
+    for training in (False, True) if any(True for _ in matcher_of(case).buffers()) else (False,):
+        plain = scores(matcher_of(case, training=training), images, texts)
+        close(scores(matcher_of(case, training=training), *padded), plain)
 
 
 @handful
@@ -296,7 +297,7 @@ def test_blocks_and_what_is_computed_again_change_nothing(case: Case, monkeypatc
     """Neither a score nor a gradient, whatever the size of a block."""
     if pooled(case[0], case[2]):
         pytest.skip("pairs of one vector are not cut into blocks")
-    images, texts = image_batch([4, 2, 3, 1, 4]), text_batch([3, 1, 5, 2, 2, 4])
+    images, texts = image_batch([4, 1, 3]), text_batch([3, 1, 5, 2])
     module = method(case[0])
 
     def found(block: int, keep: int) -> tuple[np.ndarray, list[Tensor]]:

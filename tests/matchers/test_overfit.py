@@ -14,7 +14,7 @@ from tests.matchers.batches import SIZES, image_batch, text_batch
 from tests.matchers.settings import config_of
 
 NO_TRAINING = ("dual",)
-SCENES = ("mpsm", "glfn", "mefn", "scl", "rcar")  # by heart in `test_influence.py`
+SCENES = ("mpsm", "glfn", "pfan", "scan", "mefn", "scl", "rcar")  # by heart in `test_influence.py`
 SMALL: dict[str, dict[str, Any]] = {
     "sgraf": {"word": 16, "similarity": 16, "plain_start": True},
     "laps": {"keep": 0.8, "aggregate": 0.6},

@@ -147,26 +147,25 @@ def test_again_and_without_naming_the_model(work: Workspace, vit: Path) -> None:
         run(work, other)
 
 
-@pytest.mark.parametrize("stop", [0, 3, 4, 7])
-def test_resumed_is_byte_identical(
-    tmp_path: Path, work: Workspace, vit: Path, stop: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_is_byte_identical(tmp_path: Path, work: Workspace, vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in the middle of a shard (3, 7) and at its boundary (4)."""
     monkeypatch.setattr(pictures, "LEAST_GROUP", 2)
     (work.root / "images" / "4.jpg").write_bytes(b"no picture")
     prepare(work)
     whole = Workspace(shutil.copytree(work.root, tmp_path / "whole"))
     run(whole, vit, shard_size=4, batch=1)
-    with monkeypatch.context() as dying:
-        stop_after(dying, stop)
-        with pytest.raises(KeyboardInterrupt):
-            run(work, vit, shard_size=4, batch=1)
-    state = status(work)[-1]
-    assert (state.stage, state.state, state.command) == ("patches", "partial", "itmkit extract-patches")
-    result = run(work, None, shard_size=4, batch=1)
-    assert result.done_now == 9 - {0: 0, 3: 0, 4: 4, 7: 8}[stop] and result.skipped[0]["id"] == "p4"
-    for name in ("manifest.json", *(f"shard-0000{n}.h5" for n in range(3))):
-        assert (work.cache("patches") / name).read_bytes() == (whole.cache("patches") / name).read_bytes(), name
+    for stop, done in ((0, 0), (3, 0), (4, 4), (7, 8)):
+        killed = Workspace(shutil.copytree(work.root, tmp_path / str(stop)))
+        with monkeypatch.context() as dying:
+            stop_after(dying, stop)
+            with pytest.raises(KeyboardInterrupt):
+                run(killed, vit, shard_size=4, batch=1)
+        state = status(killed)[-1]
+        assert (state.stage, state.state, state.command) == ("patches", "partial", "itmkit extract-patches")
+        result = run(killed, None, shard_size=4, batch=1)
+        assert result.done_now == 9 - done and result.skipped[0]["id"] == "p4"
+        for name in ("manifest.json", *(f"shard-0000{n}.h5" for n in range(3))):
+            assert (killed.cache("patches") / name).read_bytes() == (whole.cache("patches") / name).read_bytes(), name
 
 
 def test_unreadable_pictures(work: Workspace, vit: Path) -> None:

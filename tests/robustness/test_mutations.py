@@ -36,16 +36,15 @@ def mutated(value: Any, depth: int = 3) -> Iterator[str]:
     """The JSON with one of its values at a time replaced by each mutation; of a long list or object the first alone."""
     yield from (text for text in MUTATIONS if text is not None)
     for path in _paths(value, depth):
-        for text in MUTATIONS:
-            copy = json.loads(json.dumps(value))
-            inner = copy
-            for key in path[:-1]:
-                inner = inner[key]
-            if text is None:
-                del inner[path[-1]]
-            else:
-                inner[path[-1]] = MARK
-            yield json.dumps(copy).replace(json.dumps(MARK), text or "")
+        copy = json.loads(json.dumps(value))
+        inner = copy
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = MARK
+        marked = json.dumps(copy)
+        yield from (marked.replace(json.dumps(MARK), text) for text in MUTATIONS if text is not None)
+        del inner[path[-1]]
+        yield json.dumps(copy)
 
 
 def _paths(value: Any, depth: int) -> Iterator[tuple[Any, ...]]:

@@ -37,12 +37,13 @@ def test_the_same_run_three_times_is_no_more_certain() -> None:
 
 def test_the_width_is_that_of_drawing_images_by_hand() -> None:
     runs = [drawn(seed) for seed in range(3)]
+    captions = [[np.flatnonzero(one.image_of == image) for image in range(120)] for (one,) in runs]
     random, sums = np.random.default_rng(0), []
     for _ in range(600):
         chosen = random.integers(0, 120, 120)
         total = 0.0
-        for (one,) in runs:
-            texts = np.concatenate([np.flatnonzero(one.image_of == image) for image in chosen])
+        for (one,), captions_of in zip(runs, captions, strict=True):
+            texts = np.concatenate([captions_of[image] for image in chosen])
             total += sum(
                 100 * (ranks < k).mean() for ranks in (one.of_images[chosen], one.of_texts[texts]) for k in (1, 5, 10)
             )

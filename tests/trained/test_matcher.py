@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from tests.encode_text.tiny_encoders import build_encoder
 from tests.trained.small_runs import RUNS
 
 
+@cache
 def opened(trained: Workspace, method: str) -> tuple[Matcher, Inputs]:
+    """Each run is opened once: tests only ask it."""
     matcher = itmkit.open(trained.run(method))
     return matcher, Inputs(trained, trained.dataset().split("test"), matcher.vocabulary, matcher.needs)
 

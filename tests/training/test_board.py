@@ -27,14 +27,14 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(point.step, point.value) for point in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
 
 
-@pytest.mark.parametrize("killed", [False, True])
-def test_curves_are_those_of_the_metrics(killed: bool, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_curves_of_a_run_that_was_killed_are_those_of_the_metrics(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(board, "EVERY", 1)
-    if killed:
-        with monkeypatch.context() as patch:
-            interrupt(patch, "save_state", 5, after=False)  # a point is written whose state is not
-            with pytest.raises(KeyboardInterrupt):
-                train(workspace, configured(), tensorboard=True)
+    with monkeypatch.context() as patch:
+        interrupt(patch, "save_state", 5, after=False)  # a point is written whose state is not
+        with pytest.raises(KeyboardInterrupt):
+            train(workspace, configured(), tensorboard=True)
     run = train(workspace, configured(), tensorboard=True).run
     found = curves(run / "tensorboard")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

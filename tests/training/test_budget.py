@@ -140,32 +140,32 @@ def test_the_run_is_one_of_so_many_epochs(workspace: Workspace, speed: list[str]
 def test_a_killed_run_goes_on_and_is_not_measured_again(
     workspace: Workspace, speed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(workspace, configured(), run="whole")
+    whole = train(workspace, configured(budget="1m"), run="whole")
     real, calls = loop.save_state, []
 
     def killed(*args: Any) -> None:
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise KeyboardInterrupt
         real(*args)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "save_state", killed)
         with pytest.raises(KeyboardInterrupt):
-            train(workspace, configured(), run="killed")
+            train(workspace, configured(budget="1m"), run="killed")
     spent = json.loads((workspace.run("killed") / "run.json").read_text())["core_minutes"]
-    result = train(workspace, configured(), run="killed")
+    result = train(workspace, configured(budget="1m"), run="killed")
     assert speed == ["whole", "killed"] and not result.did_nothing
     name = "best-global.safetensors"
     assert (result.run / name).read_bytes() == (whole.run / name).read_bytes()
     assert result.core_minutes is not None and result.core_minutes > spent > 0
     assert json.loads((result.run / "run.json").read_text())["core_minutes"] == result.core_minutes
-    again = train(workspace, configured(), run="killed")
+    again = train(workspace, configured(budget="1m"), run="killed")
     assert again.did_nothing and again.core_minutes == result.core_minutes and again.config == result.config
-    with pytest.raises(ItmkitError, match=r"setting budget was 2.0, is 3.0 now"):
-        train(workspace, configured(budget="3m"), run="killed")
+    with pytest.raises(ItmkitError, match=r"setting budget was 1.0, is 1.5 now"):
+        train(workspace, configured(budget="1.5m"), run="killed")
     assert speed == ["whole", "killed"]
-    assert train(workspace, configured(budget="3m"), run="killed", force=True).epochs == 9
+    assert train(workspace, configured(budget="1.5m"), run="killed", force=True).epochs == 4
 
 
 def test_measured_in_earnest(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_trained_and_evaluated(name: str, workspace: Workspace) -> None:
-    config = configured(workspace, name, recipe="small", settings={**FAST_TRAINING, **FAST.get(name, {}), "epochs": 2})
+    config = configured(workspace, name, recipe="small", settings={**FAST_TRAINING, **FAST.get(name, {}), "epochs": 1})
     result = train(workspace, config)
     members = method(name).members(config.matcher)
     assert list(result.best) == list(members)
@@ -42,7 +42,7 @@ def test_names_of_caches_that_were_left_open_are_settled_and_kept(workspace: Wor
 @pytest.mark.parametrize("name", ["mefn", "scl"])
 def test_class_vectors_and_a_patch_cache_of_another_name(name: str, tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path, words=True, patches="patches-tiny")
-    settings = {**FAST_TRAINING, **FAST[name], "epochs": 2, "images": "patches-tiny", "class_vectors": "both"}
+    settings = {**FAST_TRAINING, **FAST[name], "epochs": 1, "images": "patches-tiny", "class_vectors": "both"}
     config = configured(workspace, name, recipe="small", settings={**settings, "words": "bert"})
     assert config.matcher.words_cache == "tiny"
     train(workspace, config)

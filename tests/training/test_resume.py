@@ -22,12 +22,14 @@ from itmkit.workspace import Workspace
 from tests.training.tiny import FAST, FAST_TRAINING
 from tests.workspaces import largest_file
 
-STEPS, EPOCHS = 3, 3  # 24 captions in batches of 8
+STEPS, EPOCHS = 3, 2  # 24 captions in batches of 8
+
+# Dropout: the random numbers of a step must be those of an undisturbed run too.
+SETTINGS: dict[str, Any] = {**FAST["scan"], **FAST_TRAINING, "epochs": EPOCHS, "dropout": 0.2, "checkpoint_steps": 2}
 
 
 def configured(**settings: Any) -> RunConfig:
-    # Dropout: the random numbers of a step must be those of an undisturbed run too.
-    return resolve("scan", settings={**FAST["scan"], **FAST_TRAINING, "dropout": 0.2, "checkpoint_steps": 2} | settings)
+    return resolve("scan", settings=SETTINGS | settings)
 
 
 def results(run: Path) -> dict[str, Any]:
@@ -75,14 +77,14 @@ def undisturbed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     [
         ("step", 1, False),  # before anything is saved
         ("step", 3, False),  # after a state within the first epoch
-        ("step", 9, True),  # the last step
+        ("step", STEPS * EPOCHS, True),  # the last step
         ("save_state", 1, False),
         ("save_state", 1, True),
         ("save_state", 2, False),  # epoch 1 has its best weights and its line of metrics, but no state
         ("save_weights", 1, True),  # one member saved, the other not
         ("save_weights", 2, False),
         ("write", 1, True),
-        ("write", 5, False),  # all done but for the last word
+        ("write", EPOCHS + 2, False),  # all done but for the last word
         ("validate", 2, False),
     ],
 )
@@ -107,7 +109,7 @@ def test_interrupted_again_and_again(
     workspace: Workspace, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At every second step: each call gets as far as the next saved state."""
-    for _ in range(4):
+    for _ in range(3):
         with monkeypatch.context() as patch:
             interrupt(patch, "step", 3, after=True)
             with pytest.raises(KeyboardInterrupt):
@@ -140,8 +142,7 @@ def test_a_disk_that_fills_up_leaves_the_last_state_whole(
             train(workspace, configured())
     state = workspace.run("scan") / "last" / "state.safetensors"
     before, limit = state.read_bytes(), state.stat().st_size // 2
-    settings = {**FAST["scan"], **FAST_TRAINING, "dropout": 0.2, "checkpoint_steps": 2}
-    options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    options = [word for name, value in SETTINGS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     arguments = ["train", "-w", str(workspace.root), "--method", "scan", *options]
     capsys.readouterr()
     with largest_file(limit):

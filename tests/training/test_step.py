@@ -75,9 +75,10 @@ def test_without_an_average_the_weights_are_kept(workspace: Workspace) -> None:
 
 
 def test_a_run_with_averages_keeps_them_and_resumes(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = resolve("vsepp", settings={**FAST["vsepp"], **FAST_TRAINING, "ema": 0.9, "checkpoint_steps": 2})
+    settings = {**FAST["vsepp"], **FAST_TRAINING, "epochs": 2, "checkpoint_steps": 2}
+    config = resolve("vsepp", settings={**settings, "ema": 0.9})
     whole = results(train(workspace, config, run="whole").run)
-    plain = resolve("vsepp", settings={**FAST["vsepp"], **FAST_TRAINING, "checkpoint_steps": 2})
+    plain = resolve("vsepp", settings=settings)
     assert (
         results(train(workspace, plain, run="plain").run)["best-global.safetensors"] != whole["best-global.safetensors"]
     )

@@ -126,7 +126,7 @@ def _write_regions(
         columns=columns,
         keys=list(features),
         tables=tables,
-        shard_size=7,
+        shard_size=15,
     ) as writer:
         for shard, keys in writer.pending():
             with writer.shard(shard) as out:
