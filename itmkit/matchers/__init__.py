@@ -234,6 +234,7 @@ def build(name: str, config: Any, *, sizes: Sizes, seed: int) -> dict[str, nn.Mo
     built = {}
     for member in module.members(config):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed * 1_000_003 + sum(member.encode()))
+            # The CPU's alone: `torch.manual_seed` would also seed, and not give back, that of the caller's GPU.
+            torch.default_generator.manual_seed(seed * 1_000_003 + sum(member.encode()))
             built[member] = module.Matcher(config, member=member, sizes=sizes)
     return built
