@@ -36,7 +36,8 @@ def test_it_is_trained_and_evaluated(tmp_path: Path) -> None:
 def test_it_keeps_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     contract.test_a_method_module_has_what_the_contract_asks("toy")
     contract.test_shapes("toy")
-    contract.test_padding_does_not_change_scores(CASE, training=False)
+    contract.test_padding_does_not_change_scores(CASE)
     contract.test_a_pair_scores_the_same_in_any_company_and_order(CASE)
+    contract.test_a_method_says_whether_training_compares_a_pair_as_if_it_were_alone(CASE)
     contract.test_scores_depend_on_both_sides_and_gradients_reach_every_parameter_that_a_stage_trains(CASE)
     contract.test_a_batch_without_any_region_has_finite_scores_and_gradients(CASE)
