@@ -50,13 +50,14 @@ class VinvlLabels:
     def _check_line(self, path: Path, number: int, offset: int, line: bytes, findings: Findings) -> None:
         try:
             key, objects = _parse(line)
+            sure = [confidence(one) for one in objects]
         except WrongLine as error:
             findings.add(path, str(error), "line", str(number))
             return
         if key in self.lines:
             findings.add(path, f"the id of line {self.lines[key][1]} again", "line", f"{number} (picture {key})")
             return
-        self.scored = self.scored and all(confidence(one) is not None for one in objects)
+        self.scored = self.scored and None not in sure
         for one in objects:
             self.names.number(one["class"])
         self.lines[key] = path, number, offset, len(line)
@@ -119,7 +120,6 @@ def _parse(line: bytes) -> tuple[str, list[dict[str, Any]]]:
     for one in objects:
         if not isinstance(one.get("class"), str) or "feature" in one:
             raise WrongLine("an object without `class`, or with `feature`, among labels")
-        confidence(one)
     return key, objects
 
 

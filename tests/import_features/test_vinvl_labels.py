@@ -101,6 +101,15 @@ def test_labels_that_are_not_of_these_regions(tmp_path: Path, work: Workspace) -
     assert import_bottom_up(work, paths, skip_damaged=True).images == 1
 
 
+def test_a_wrong_confidence_in_the_first_line_leaves_the_file_one_of_labels(tmp_path: Path, work: Workspace) -> None:
+    found = {key: objects(key) for key in KEYS}
+    found[KEYS[0]][0]["conf"] = float("nan")
+    paths = [features(tmp_path), labels(tmp_path, found)]
+    with pytest.raises(ItmkitError, match=r"an object whose `conf` is 'nan', a number is needed in line 1 \(--skip"):
+        import_bottom_up(work, paths)
+    assert "tags" in import_bottom_up(work, paths, skip_damaged=True).extras
+
+
 def test_labels_alone_are_no_features(tmp_path: Path, work: Workspace) -> None:
     with pytest.raises(ItmkitError, match=r"labels\.tsv: holds labels without features; name VinVL's features\.tsv"):
         import_bottom_up(work, [labels(tmp_path, {"9": objects("9")})])
