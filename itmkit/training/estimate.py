@@ -19,13 +19,14 @@ from itmkit.inputs import Inputs
 from itmkit.machine.cores import core_seconds
 from itmkit.machine.device import memory_for, usable_device
 from itmkit.machine.memory import keep_freed_memory
-from itmkit.matchers import Parameters, Stage, apart, begin, build, count_parameters, method
+from itmkit.matchers import Parameters, Stage, begin, build, count_parameters, method
 from itmkit.matchers.parts.losses import Negatives
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.begin import settled, training_vocabulary, with_precision
 from itmkit.runs.settings import RunConfig
 from itmkit.training.batches import batches_of
 from itmkit.training.feeding import Feed
+from itmkit.training.few_pairs import few_are_enough
 from itmkit.training.schedule import learning_rate, negatives_of
 from itmkit.training.step import Learner, NotFinite
 from itmkit.training.thinning import Thinning
@@ -161,7 +162,7 @@ def estimate(
 def _warms_up(learner: Learner) -> bool:
     """Whether the steps of a warm-up on all negatives take another time than those on the hardest."""
     warms_up = negatives_of(learner.settings, 1) != learner.settings.negatives
-    return warms_up and any(apart(matcher) for matcher in learner.members.values())
+    return warms_up and any(few_are_enough(matcher, learner.device) for matcher in learner.members.values())
 
 
 def _try_stage(

@@ -10,11 +10,19 @@ from __future__ import annotations
 
 import torch
 
-from itmkit.matchers import Encoded, Loss, Triplet, pair_loss, pairs
+from itmkit.matchers import Encoded, Loss, Triplet, apart, pair_loss, pairs
 
 # Images that are compared again together, with all captions that count for one of them. With fewer the calls take the
 # time, with more the pairs that do not count.
 TOGETHER = 4
+
+
+def few_are_enough(matcher: torch.nn.Module, device: torch.device) -> bool:
+    """Whether steps on the hardest negatives leave pairs out.
+
+    Unmeasured on a GPU, where the calls for a few pairs each may take more time than the pairs that they leave out.
+    """
+    return device.type == "cpu" and apart(matcher)
 
 
 def add_gradients_of_few(

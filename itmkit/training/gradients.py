@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from itmkit.inputs import ImageBatch, TextBatch
-from itmkit.matchers import Encoded, Loss, Triplet, apart, as_matcher, batch_loss, loss, pair_loss, pairs
-from itmkit.training.few_pairs import add_gradients_of_few
+from itmkit.matchers import Encoded, Loss, Triplet, as_matcher, batch_loss, loss, pair_loss, pairs
+from itmkit.training.few_pairs import add_gradients_of_few, few_are_enough
 from itmkit.training.together import Together
 
 
@@ -51,8 +51,7 @@ def add_gradients(
     """
     _seed(seed)
     found = batch_loss(matcher, images, texts, image_of, stage)
-    # Unmeasured on a GPU, where the calls for a few pairs each may take more time than the pairs that they leave out.
-    few = few and apart(matcher) and together is None and image_of.device.type == "cpu"
+    few = few and together is None and few_are_enough(matcher, image_of.device)
     if found is None and parts == 1 and together is None and not few:
         found = loss(matcher, images, texts, image_of, triplet, stage)
     if found is not None:
