@@ -21,7 +21,7 @@ Products = Literal["float32", "bfloat16"]
 WantedProducts = Literal["auto", "float32", "bfloat16"]
 
 _PRODUCTS = {
-    *(torch.matmul, torch.bmm, torch.einsum, torch.addmm, torch.baddbmm),
+    *(torch.matmul, torch.mm, torch.bmm, torch.einsum, torch.addmm, torch.baddbmm),
     *(torch.linalg.multi_dot, functional.linear),
     *(Tensor.matmul, Tensor.__matmul__, Tensor.bmm),
 }
@@ -61,6 +61,11 @@ def products_as_here() -> AbstractContextManager[object]:
     return nullcontext() if mode is None else _Again(hardware=mode.hardware)
 
 
+def products_are_rounded() -> bool:
+    """Whether this thread is in `products_in` of less than float32."""
+    return getattr(_here, "mode", None) is not None
+
+
 _here = threading.local()  # .mode: what this thread is in
 
 
@@ -90,7 +95,9 @@ class _Rounded(TorchFunctionMode):
     ) -> Any:
         if func not in _PRODUCTS:
             return func(*args, **(kwargs or {}))
-        rounded = tree_map(self._round, (tuple(args), dict(kwargs or {})))
+        # The rounded product has memory of its own, so there is nothing to write into.
+        named = {name: value for name, value in (kwargs or {}).items() if name != "out"}
+        rounded = tree_map(self._round, (tuple(args), named))
         product = func(*rounded[0], **rounded[1])
         if product.dtype == torch.float64:
             return product

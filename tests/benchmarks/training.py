@@ -8,6 +8,7 @@ batch from another image. Of each method, in one run and in turn:
 
     itmkit    the steps of `itmkit train`: batches from the caches, encoding, all pairs, gradients, Adam
     every     the same, all pairs with gradients, where a step on the hardest negatives has them of few (`few_pairs`)
+    gru       the same, with PyTorch's gradients of the GRU (`itmkit.matchers.parts.recurrent` has its own)
     literal   the same optimizer, but encoders as the papers print them (`literal_encoding`), and pairs caption by
               caption, D-vectors formed (`literal_scoring`)
 
@@ -28,6 +29,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -38,6 +40,7 @@ from torch import nn
 from itmkit.inputs import Inputs
 from itmkit.machine.memory import keep_freed_memory
 from itmkit.matchers import as_matcher, build, method, preset
+from itmkit.matchers.parts import recurrent
 from itmkit.matchers.parts.losses import triplet_loss
 from itmkit.runs.begin import training_vocabulary
 from itmkit.runs.settings import RunConfig, Training
@@ -53,6 +56,10 @@ from tests.benchmarks.synthetic import synthetic_workspace
 # GLFN with words learned here and without tag vectors: what is frozen costs training nothing but reading.
 SETTINGS: dict[str, dict[str, Any]] = {"glfn": {"words": "gru", "tags": False}}
 LITERAL = {"glfn": "scan"}  # whose members compare pairs
+WITHOUT: dict[str, tuple[ModuleType, str]] = {  # ways to train without something: a condition that is not met then
+    "every": (gradients, "few_are_enough"),
+    "gru": (recurrent, "gradients_by_hand"),
+}
 PARTS = ("feeding", "encoding", "scoring", "backward", "step")
 
 
@@ -141,9 +148,9 @@ def prepared(name: str, root: Path, args: argparse.Namespace) -> tuple[Inputs, l
     return inputs, order, learner
 
 
-def by_itmkit(pipe: Connection, name: str, root: Path, args: argparse.Namespace, every: bool) -> None:
-    """A step whenever asked: its pairs and the seconds of its parts. every: all pairs have gradients."""
-    with patch.object(gradients, "few_are_enough", lambda *_: False) if every else nullcontext():
+def by_itmkit(pipe: Connection, name: str, root: Path, args: argparse.Namespace, without: str | None) -> None:
+    """A step whenever asked: its pairs and the seconds of its parts. without: of `WITHOUT`."""
+    with patch.object(*WITHOUT[without], lambda *_: False) if without else nullcontext():
         _steps_of_itmkit(pipe, name, root, args)
 
 
@@ -175,12 +182,13 @@ def by_loop(pipe: Connection, name: str, root: Path, args: argparse.Namespace) -
 
 
 def measure(name: str, root: Path, args: argparse.Namespace) -> None:
-    itmkit, all_pairs = Side(by_itmkit, name, root, args, False), Side(by_itmkit, name, root, args, True)
-    loop = Side(by_loop, name, root, args)
-    steps, every, loops = [], [], []
+    itmkit, loop = Side(by_itmkit, name, root, args, None), Side(by_loop, name, root, args)
+    others = {way: Side(by_itmkit, name, root, args, way) for way in WITHOUT}
+    steps, loops, without = [], [], defaultdict(list)
     for _ in range(args.steps + args.warm):
         steps.append(itmkit.ask())
-        every.append(all_pairs.ask()[1]["all"])
+        for way, other in others.items():
+            without[way].append(other.ask()[1]["all"])
         loops.append(loop.ask())
     pairs = float(np.median([count for count, _ in steps[args.warm :]]))
     seconds = {
@@ -189,11 +197,12 @@ def measure(name: str, root: Path, args: argparse.Namespace) -> None:
     seconds["scoring"] = seconds["all"] - seconds["encoding"] - seconds["backward"] - seconds["step"]
     whole = seconds["all"] + seconds["feeding"]
     mine, theirs = pairs / whole, pairs / float(np.median(loops[args.warm :]))
-    few = float(np.median(every[args.warm :])) / seconds["all"]
+    longer = {way: float(np.median(found[args.warm :])) / seconds["all"] for way, found in without.items()}
     shares = ", ".join(f"{part} {1000 * seconds[part]:,.0f} ms ({seconds[part] / whole:.1%})" for part in PARTS)
     print(
         f"{name}: {mine:,.0f} pairs/s, literal {theirs:,.0f}, {mine / theirs:.1f}x; every pair with gradients"
-        f" takes {few:.2f}x as long; {whole:.2f} s a step: {shares};"
+        f" takes {longer['every']:.2f}x as long, PyTorch's gradients of the GRU {longer['gru']:.2f}x;"
+        f" {whole:.2f} s a step: {shares};"
         f" reading a batch takes {1000 * seconds['reading']:,.0f} ms, meanwhile",
         flush=True,
     )

@@ -7,6 +7,7 @@ keep one vector of D numbers a pair. A few images at a time (`itmkit.matchers.pa
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -60,8 +61,8 @@ class _UnitWeights(torch.autograd.Function):
             to_logits = to_logits.transpose(0, 1).reshape(-1, images * count)
             # To the cosines: through the logits themselves, and through the length that they were divided by.
             turned = words.sum_of_each(to_logits * raised).mul_(scale.pow(3)).div_(ctx.sharpness**2)
-            to_cosines = (to_logits * words.of_its_text(scale)).addcmul_(raised, words.of_its_text(turned), value=-1)
-            to_cosines = torch.where(raised > 0, to_cosines, 0.1 * to_cosines)
+            to_raised = (to_logits * words.of_its_text(scale)).addcmul_(raised, words.of_its_text(turned), value=-1)
+            to_cosines = torch.ops.aten.leaky_relu_backward(to_raised, raised, 0.1, self_is_result=True)
             to_regions = (to_cosines.T @ vectors).view_as(regions)
             to_words = to_cosines @ regions.flatten(0, 1)
         return to_regions, to_gram, to_words, None, None, None
@@ -90,14 +91,17 @@ class _AttendedDistance(torch.autograd.Function):
         ctx: Any, weights: Tensor, regions: Tensor, words: Tensor, matrix: Tensor, bias: Tensor | None
     ) -> Tensor:
         difference = (weights @ regions).sub_(words)  # (n, T, D)
-        return _project(ctx, difference, difference.square(), weights, regions, words, matrix, bias)
+        squared = torch.square(difference, out=_room_for(difference))
+        return _project(ctx, difference, squared, weights, regions, words, matrix, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         weights, regions, _, matrix, unit, length, difference = ctx.saved_tensors
         with ctx.products:
-            to_projected, to_matrix, to_bias = _back_to_map(gradient, unit, length, difference.square())
-            to_attended = (to_projected @ (2 * matrix)).mul_(difference)
+            room = _room_for(difference)
+            squared = torch.square(difference, out=room)
+            to_projected, to_matrix, to_bias = _back_to_map(gradient, unit, length, squared)
+            to_attended = _product(to_projected, 2 * matrix, room).mul_(difference)
             to_words = to_attended.sum(dim=0).neg_()
             return (
                 *_back_to_regions(to_attended, weights, regions),
@@ -113,15 +117,20 @@ class _AttendedDirection(torch.autograd.Function):
         ctx: Any, weights: Tensor, regions: Tensor, words: Tensor, matrix: Tensor, bias: Tensor | None
     ) -> Tensor:
         attended = weights @ regions  # (n, T, D)
-        return _project(ctx, attended, attended * words, weights, regions, words, matrix, bias)
+        product = torch.mul(attended, words, out=_room_for(attended))
+        return _project(ctx, attended, product, weights, regions, words, matrix, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         weights, regions, words, matrix, unit, length, attended = ctx.saved_tensors
         with ctx.products:
-            to_projected, to_matrix, to_bias = _back_to_map(gradient, unit, length, attended * words)
-            to_product = to_projected @ matrix
-            to_words = (to_product * attended).sum(dim=0)
+            room = _room_for(attended)
+            product = torch.mul(attended, words, out=room)
+            to_projected, to_matrix, to_bias = _back_to_map(gradient, unit, length, product)
+            to_product = _product(to_projected, matrix, room)
+            to_words = torch.zeros_like(words)
+            for of_image, seen in zip(to_product, attended, strict=True):
+                to_words.addcmul_(of_image, seen)
             return (
                 *_back_to_regions(to_product.mul_(words), weights, regions),
                 to_words,
@@ -159,3 +168,24 @@ def _back_to_map(gradient: Tensor, unit: Tensor, length: Tensor, compared: Tenso
 
 def _back_to_regions(to_attended: Tensor, weights: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
     return to_attended @ regions.transpose(1, 2), weights.transpose(1, 2) @ to_attended
+
+
+_here = threading.local()  # .room: of this thread
+
+
+def _room_for(x: Tensor) -> Tensor:
+    """Memory of the shape of x for numbers that are soon done with: the same for one block after another.
+
+    Fresh memory has to be fetched into the processor's caches before it is written to; this is in them already.
+    """
+    if x.device.type != "cpu":
+        return torch.empty_like(x)
+    room: Tensor | None = getattr(_here, "room", None)
+    if room is None or room.dtype != x.dtype or room.numel() < x.numel():
+        room = _here.room = x.new_empty(x.numel())
+    return room[: x.numel()].view(x.shape)
+
+
+def _product(x: Tensor, matrix: Tensor, room: Tensor) -> Tensor:
+    """x (n, T, S) @ matrix (S, D), in the memory of `room` (n, T, D) where the product is not rounded."""
+    return torch.mm(x.flatten(0, 1), matrix, out=room.flatten(0, 1)).view_as(room)

@@ -13,6 +13,7 @@ from itmkit.cache.name import PIECES_TEXT, SCAN_TEXT, vectors_cache, words_cache
 from itmkit.inputs.batch import ImageBatch, Sizes, TextBatch
 from itmkit.matchers.parts.bert import Bert
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm
+from itmkit.matchers.parts.recurrent import both_directions
 
 Words = Literal["gru", "bert+gru", "bert"]
 WordsOrBert = Literal["gru", "bert+gru", "bert", "own-bert"]
@@ -182,7 +183,7 @@ class WordEncoder(nn.Module):
             tokens = self.bert(batch.words, batch.mask) if self.kind == "own-bert" else batch.vectors
             vectors = self.reduce(self.dropout(tokens))
         else:
-            vectors = self._recurrent(self.dropout(self._inputs(batch)), batch.mask)
+            vectors = both_directions(self.gru, self.dropout(self._inputs(batch)), batch.mask)
         if self.unit:
             vectors = l2norm(vectors)
         return vectors * batch.mask.unsqueeze(-1)
@@ -193,13 +194,6 @@ class WordEncoder(nn.Module):
             return self.embedding(batch.words)  # type: ignore[no-any-return]
         assert batch.vectors is not None
         return self.reduce(batch.vectors)  # type: ignore[no-any-return]
-
-    def _recurrent(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        lengths = mask.sum(dim=1).cpu()
-        packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-        states, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=mask.shape[1])
-        forward, backward = states.chunk(2, dim=-1)
-        return (forward + backward) / 2
 
 
 class ResidualMLPs(nn.Module):

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from itmkit.errors import ItmkitError
 from itmkit.matchers.parts.norms import MaskedBatchNorm, masked_softmax
+from itmkit.matchers.parts.recurrent import both_directions
 
 Pooling = Literal["print", "published"]
 
@@ -54,11 +54,9 @@ class GeneralizedPooling(nn.Module):
     def weights(self, sizes: Tensor, longest: int) -> Tensor:
         """sizes (n,) int64, from 1 to `longest` -> (n, longest), of each place in the order; rows sum to one."""
         positions = self._positions(longest, sizes.device).expand(len(sizes), -1, -1)
-        packed = pack_padded_sequence(positions, sizes.cpu(), batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=longest)
-        forward, backward = states.chunk(2, dim=-1)
-        logits = self.weigh((forward + backward) / 2).squeeze(-1) / self.temperature
-        return masked_softmax(logits, torch.arange(longest, device=sizes.device) < sizes[:, None])
+        there = torch.arange(longest, device=sizes.device) < sizes[:, None]
+        logits = self.weigh(both_directions(self.gru, positions, there)).squeeze(-1) / self.temperature
+        return masked_softmax(logits, there)
 
     def _positions(self, count: int, device: torch.device) -> Tensor:
         """(count, size), the sines and cosines of Vaswani et al."""
