@@ -27,6 +27,7 @@ from itmkit.training.estimate import Estimate, estimate
 from itmkit.workspace import Workspace
 
 STEPS = 12  # measured steps of each stage; the first of them does not count
+TICK = 1e-6  # seconds, the least that an epoch is taken to need
 ASKED = "asked_"  # prefix of the settings as they were before the budget changed them
 
 
@@ -73,7 +74,8 @@ def fit(config: RunConfig, found: Estimate) -> tuple[RunConfig, Estimate]:
     """The most epochs (at least one) that fit into the budget, and an estimate of what they take."""
 
     def minutes(epochs: int) -> float:
-        return found.for_stages(fitted(config, epochs).stages).core_seconds / 60
+        # Where the clock ticks slowly, steps on little data may have taken no time at all.
+        return max(found.for_stages(fitted(config, epochs).stages).core_seconds, epochs * TICK) / 60
 
     epochs = max(1, int(config.training.budget / minutes(1)))
     while minutes(epochs + 1) <= config.training.budget:  # shares of earlier stages, rounded up, count less and less
@@ -85,7 +87,7 @@ def fit(config: RunConfig, found: Estimate) -> tuple[RunConfig, Estimate]:
         "steps_an_epoch": found.steps,
         "step_core_seconds": [round(stage.core, 6) for stage in found.stages],
         "validation_core_seconds": round(found.validation_core, 6),
-        "core_minutes": round(minutes(epochs), 3),
+        "core_minutes": round(minutes(epochs), 6),
     }
     measured |= {f"{ASKED}{name}": value for name, value in asked.items()}
     return replace(chosen, measured=measured), found.for_stages(chosen.stages)

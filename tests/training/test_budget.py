@@ -102,6 +102,11 @@ def test_the_most_epochs_that_fit() -> None:
         assert chosen.training.epochs == epochs and takes.core_seconds == 20 * epochs
 
 
+def test_a_clock_that_saw_no_time_pass() -> None:
+    chosen, _ = fit(configured(budget="0.0000001"), measured((("", 0.0),), validation=0.0))
+    assert chosen.training.epochs == 6  # of a microsecond each
+
+
 def test_stages_share_the_epochs() -> None:
     settings = {"words": "learned", "images": "regions", "text_epochs": 1, "image_epochs": 3, "captions_per_image": 2}
     config = configured("scl", **settings, budget="60m")
