@@ -116,8 +116,7 @@ class _Again(AbstractContextManager[None]):
         self._hardware = hardware
 
     def __enter__(self) -> None:
-        inside = getattr(_here, "mode", None) is not None
-        self._mode = nullcontext() if inside else _Rounded(hardware=self._hardware)
+        self._mode = nullcontext() if products_are_rounded() else _Rounded(hardware=self._hardware)
         self._mode.__enter__()
 
     def __exit__(self, *failure: Any) -> None:

@@ -35,7 +35,7 @@ SCENES = dict.fromkeys(METHODS, 20) | {"mpsm": 16, "sgraf": 32}
 # Settings and epochs: enough for most scenes to be found.
 RUNS: dict[str, tuple[dict[str, Any], int]] = {
     "mpsm": (vars(resolve("mpsm", recipe="scenes", settings={"similarities": "direction"}).matcher), 20),
-    "glfn": (SMALL["glfn"], 40),
+    "glfn": (SMALL["glfn"], 50),
     "pfan": (SMALL["pfan"] | {"directions": "i2t"}, 40),  # one of two members; GLFN, whose module it is, trains both
     "scan": (SMALL["scan"] | {"directions": "t2i"}, 35),
     "sgraf": (SMALL["sgraf"] | {"modules": "both"}, 15),
@@ -353,7 +353,7 @@ def test_scenes_are_learned(name: str, trained: Callable[[str], dict[str, Traine
     """Most of them where no other test has the method learn pairs by heart; elsewhere much more than by chance."""
     for member, whole in trained(name).items():
         found = retrieval(whole.before.numpy(), whole.image_of)
-        assert min(found.i2t.r1, found.t2i.r1) > (60 if name in BY_HEART else 15), (member, found)  # by chance 3 to 5
+        assert min(found.i2t.r1, found.t2i.r1) > (70 if name in BY_HEART else 15), (member, found)  # by chance 3 to 5
 
 
 def test_every_method_that_learns_is_here() -> None:

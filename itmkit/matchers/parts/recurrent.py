@@ -126,7 +126,7 @@ class _Both(torch.autograd.Function):
                 later = torch.baddbmm(to_state * keep[:, now], heard, of_state)
         to_gates[..., : 2 * size] = to_heard[..., : 2 * size]
         return (
-            to_gates @ of_input,
+            to_gates @ of_input if ctx.needs_input_grad[0] else None,  # none where nothing before learns
             to_gates.mT @ rows,
             to_heard.mT @ before,
             to_gates.sum(dim=1),
