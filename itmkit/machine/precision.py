@@ -94,7 +94,13 @@ class _Rounded(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if func not in _PRODUCTS:
-            return func(*args, **(kwargs or {}))
+            # Torch leaves the mode while it calls `func`. What `func` computes itself is not rounded: `backward`, for
+            # one, may do a forward pass again, and must enter the mode for it.
+            _here.mode = self._outside
+            try:
+                return func(*args, **(kwargs or {}))
+            finally:
+                _here.mode = self
         # The rounded product has memory of its own, so there is nothing to write into.
         named = {name: value for name, value in (kwargs or {}).items() if name != "out"}
         rounded = tree_map(self._round, (tuple(args), named))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, TextBatch
+from itmkit.machine import precision
 from itmkit.matchers import (
     METHODS,
     apart,
@@ -316,6 +317,30 @@ def test_blocks_and_what_is_computed_again_change_nothing(case: Case, monkeypatc
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6 + 1e-5 * float(expected.abs().max()))
     monkeypatch.setattr(blocks, "BLOCK", 1)
     close(scores(matcher_of(case), images, texts), plain)
+
+
+@handful
+@pytest.mark.parametrize("hardware", [False, True])
+def test_what_is_computed_again_is_rounded_like_the_first_time(
+    case: Case, hardware: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the backward pass is within `products_in`, as a training step has it."""
+    if pooled(case[0], case[2]):
+        pytest.skip("pairs of one vector are computed once")
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: hardware)
+    images, texts = image_batch([4, 1, 3]), text_batch([3, 1, 5, 2])
+    module = method(case[0])
+
+    def gradients(keep: int) -> list[Tensor]:
+        for place in (blocks, module):
+            monkeypatch.setattr(place, "numbers_kept", lambda device: keep, raising=False)
+        matcher = matcher_of(case)
+        with precision.products_in("bfloat16", torch.device("cpu")):
+            scored(matcher, images, texts).square().sum().backward()  # type: ignore[no-untyped-call]
+        return [p.grad for p in matcher.parameters() if p.grad is not None]
+
+    kept, again = gradients(1 << 40), gradients(0)
+    assert kept and all(torch.equal(value, expected) for value, expected in zip(again, kept, strict=True))
 
 
 # --- gradients ---
