@@ -7,8 +7,8 @@ between them (norms, softmax, exponentials) stays float32.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -66,6 +66,20 @@ def products_are_rounded() -> bool:
     return getattr(_here, "mode", None) is not None
 
 
+@contextmanager
+def products_unrounded() -> Iterator[None]:
+    """Within it, and within this thread, products are those of float32, also where `products_in` is around it."""
+    mode: _Rounded | None = getattr(_here, "mode", None)
+    if mode is None:
+        yield
+        return
+    before, mode.rounds = mode.rounds, False
+    try:
+        yield
+    finally:
+        mode.rounds = before
+
+
 _here = threading.local()  # .mode: what this thread is in
 
 
@@ -74,7 +88,7 @@ class _Rounded(TorchFunctionMode):
 
     def __init__(self, *, hardware: bool) -> None:
         super().__init__()
-        self.hardware = hardware
+        self.hardware, self.rounds = hardware, True
 
     def __enter__(self) -> _Rounded:
         self._outside: _Rounded | None = getattr(_here, "mode", None)
@@ -93,7 +107,7 @@ class _Rounded(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func not in _PRODUCTS:
+        if func not in _PRODUCTS or not self.rounds:
             # Torch leaves the mode while it calls `func`. What `func` computes itself is not rounded: `backward`, for
             # one, may do a forward pass again, and must enter the mode for it.
             _here.mode = self._outside

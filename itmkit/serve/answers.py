@@ -25,7 +25,7 @@ from itmkit.serve.asking import AskedTexts
 from itmkit.serve.indexed import IndexedImages, best_overlap, regions_json
 from itmkit.stages import require
 from itmkit.trained import EncodedImages, Matcher, open_matcher
-from itmkit.trained.explain import explain
+from itmkit.trained.explain import explain, falls_without
 from itmkit.workspace import Workspace
 
 Order = Literal["matcher", "candidates"]
@@ -151,11 +151,11 @@ class Answers:
 
     def _importance(self, query: str, positions: list[int]) -> np.ndarray:
         """(L,) by how much the score falls without each word, the mean over the images at some positions."""
-        texts = self._texts.with_each_word_left_out(query)
+        captions = self._texts.with_each_word_left_out(query)
         if not positions:
-            return np.zeros(len(texts) - 1, np.float32)
-        scores = self.searcher.scores(np.array(positions), texts)
-        return (scores[:, :1] - scores[:, 1:]).mean(axis=0)  # type: ignore[no-any-return]
+            return np.zeros(len(captions) - 1, np.float32)
+        scores = self.searcher.scores(np.array(positions), self._texts.encode_texts(captions))
+        return falls_without(captions, scores).mean(axis=0)  # type: ignore[no-any-return]
 
     def _like(self, encoded: EncodedImages, count: int) -> list[dict[str, Any]]:
         vector = candidate_vectors(encoded.tiles[0][1], self.matcher.weights)[0]

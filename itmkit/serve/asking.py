@@ -33,9 +33,9 @@ class AskedTexts:
             raise ItmkitError(f"the query has {len(found)} words, at most {MOST_WORDS} are read; shorten it")
         return found
 
-    def with_each_word_left_out(self, text: str) -> EncodedTexts:
+    def with_each_word_left_out(self, text: str) -> list[str]:
         """The caption itself, and then without its first word, without its second one, and so on."""
-        return self.encode_texts(with_each_word_left_out(text, self.words(text)))
+        return with_each_word_left_out(text, self.words(text))
 
     def encode_images(self, images: Sequence[AnyImage]) -> EncodedImages:
         return self._matcher.encode_images(images)

@@ -136,7 +136,8 @@ def explain(matcher: Scorer, image: AnyImage | EncodedImages, text: str, *, word
         raise ItmkitError("the caption holds no word, so there is nothing to explain")
     images = image if isinstance(image, EncodedImages) else matcher.encode_images([image])
     words = words_of(matcher, text) if words is None else words
-    texts = matcher.encode_texts(with_each_word_left_out(text, words))
+    captions = with_each_word_left_out(text, words)
+    texts = matcher.encode_texts(captions)
     by_member = matcher.score_members(images, texts)
     scores = np.average(list(by_member.values()), axis=0, weights=[matcher.weights[name] for name in by_member])[0]
     rows, (_, encoded_image) = images.rows[0], images.tiles[0]
@@ -160,7 +161,7 @@ def explain(matcher: Scorer, image: AnyImage | EncodedImages, text: str, *, word
         boxes=boxes,
         size=(int(width), int(height)),
         quantities=quantities,
-        importance=(scores[0] - scores[1:]).astype(np.float32),
+        importance=falls_without(captions, scores).astype(np.float32),
         part="patch" if is_patches(matcher.needs.images) else "region",
     )
 
@@ -194,3 +195,18 @@ def with_each_word_left_out(text: str, words: Words) -> list[str]:
     """
     without = [" ".join(f"{text[:start]} {text[end:]}".split()) for start, end in words.spans]
     return [text, *(other or text for other in without)]
+
+
+def falls_without(captions: Sequence[str], scores: np.ndarray) -> np.ndarray:
+    """By how much scores fall without each word.
+
+    Args:
+        captions: those of `with_each_word_left_out`, 1 + L.
+        scores: (..., 1 + L), of these.
+
+    Returns:
+        (..., L), zero where the word is all of the caption: two scores of one caption may differ by rounding.
+    """
+    falls: np.ndarray = scores[..., :1] - scores[..., 1:]
+    falls[..., [other == captions[0] for other in captions[1:]]] = 0
+    return falls

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from itmkit.machine import precision
 from itmkit.machine.precision import products_in
 from itmkit.matchers.parts.recurrent import both_directions
 
 WORD, SIZE = 5, 4
+CPU = torch.device("cpu")
 
 
 def drawn(lengths: list[int], seed: int = 0) -> tuple[nn.GRU, Tensor, Tensor]:
@@ -42,10 +45,28 @@ def test_states_and_gradients_are_those_of_pytorch(lengths: list[int], seed: int
         torch.testing.assert_close(gradient, literal)
 
 
-def test_without_gradients_and_in_lower_precision_it_is_the_same() -> None:
+def test_without_gradients_it_is_the_same() -> None:
     gru, inputs, mask = drawn([3, 5, 1])
     expected = both_directions(gru, inputs, mask)
     with torch.no_grad():
         torch.testing.assert_close(both_directions(gru, inputs, mask), expected.detach())
-    with products_in("bfloat16", torch.device("cpu")):
-        torch.testing.assert_close(both_directions(gru, inputs, mask), expected)
+
+
+@pytest.mark.parametrize("hardware", [False, True])
+def test_products_of_the_gru_are_never_rounded(hardware: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of what is around it are, before and after."""
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: hardware)
+    gru, inputs, mask = drawn([3, 5, 1])
+    gru, inputs = gru.float(), inputs.detach().float()
+
+    def found() -> list[Tensor]:
+        states = both_directions(gru, inputs, mask)
+        return [states, *torch.autograd.grad(states.square().sum(), list(gru.parameters()))]
+
+    whole = found()
+    with products_in("bfloat16", CPU):
+        before = inputs @ inputs.mT
+        within = found()
+        after = inputs @ inputs.mT
+    assert all(torch.equal(one, other) for one, other in zip(within, whole, strict=True))
+    assert torch.equal(before, after) and not torch.equal(after, inputs @ inputs.mT)

@@ -12,6 +12,7 @@ import itmkit
 from itmkit.matchers import as_matcher, build, explain, method, preset
 from itmkit.matchers.parts.attention import FlatWords
 from itmkit.matchers.parts.norms import l2norm
+from itmkit.trained.explain import falls_without
 from itmkit.workspace import Workspace
 from tests.matchers.batches import SIZES, image_batch, text_batch
 from tests.trained.small_runs import RUNS
@@ -50,6 +51,11 @@ def test_a_method_without_regions_shows_none(trained: Workspace) -> None:
 def test_a_caption_of_one_word_keeps_it(trained: Workspace) -> None:
     found = itmkit.open(trained.run("mpsm")).explain(trained.dataset().split("test")[0].id, "dog")
     assert found.importance.tolist() == [0.0]
+
+
+def test_a_word_that_is_all_of_a_caption_falls_by_nothing_whatever_is_rounded() -> None:
+    scores = np.array([[0.5, 0.3, 0.5 + 1e-8], [0.25, 0.5, 0.25 - 1e-8]])
+    assert falls_without(["a", "b", "a"], scores) == pytest.approx(np.array([[0.2, 0], [-0.25, 0]]), abs=0, rel=1e-12)
 
 
 def test_scan_s_score_is_the_mean_cosine_with_what_the_words_look_at() -> None:
