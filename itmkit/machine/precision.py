@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
 
 Products = Literal["float32", "bfloat16"]
 WantedProducts = Literal["auto", "float32", "bfloat16"]
@@ -117,13 +116,14 @@ class _Rounded(TorchFunctionMode):
                 _here.mode = self
         # The rounded product has memory of its own, so there is nothing to write into.
         named = {name: value for name, value in (kwargs or {}).items() if name != "out"}
-        rounded = tree_map(self._round, (tuple(args), named))
-        product = func(*rounded[0], **rounded[1])
+        product = func(*self._round(list(args)), **{name: self._round(value) for name, value in named.items()})
         if product.dtype == torch.float64:
             return product
         return product.float() if self.hardware else product.bfloat16().float()
 
     def _round(self, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):  # of operands
+            return [self._round(one) for one in value]
         if not isinstance(value, Tensor) or value.dtype != torch.float32:
             return value
         return value.bfloat16() if self.hardware else value.bfloat16().float()
