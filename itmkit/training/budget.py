@@ -22,7 +22,7 @@ from itmkit.dataset import Dataset
 from itmkit.machine.cores import core_seconds
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.facts import RunFacts
-from itmkit.runs.settings import RunConfig, read_config
+from itmkit.runs.settings import RunConfig, Training, read_config
 from itmkit.training.estimate import Estimate, estimate
 from itmkit.workspace import Workspace
 
@@ -51,7 +51,8 @@ class CoreClock:
 def fitted(config: RunConfig, epochs: int) -> RunConfig:
     """The same run with another number of epochs. Earlier stages and `decay_epoch` change in proportion.
 
-    They are rounded up, so that no stage is lost and the learning rate does not fall more often than it would have.
+    Stages are rounded up, so that none is lost. The learning rate falls as often as it would have, where there are
+    epochs enough, and never more often: a run that ends before its fall is judged by a rate too high to settle.
 
     Args:
         epochs: the number of epochs of the last stage.
@@ -66,8 +67,18 @@ def fitted(config: RunConfig, epochs: int) -> RunConfig:
     return replace(
         config,
         matcher=replace(config.matcher, **earlier),
-        training=replace(training, epochs=epochs, decay_epoch=share(training.decay_epoch)),
+        training=replace(
+            training, epochs=epochs, decay_epoch=_decay_epoch(share(training.decay_epoch), epochs, training)
+        ),
     )
+
+
+def _decay_epoch(share: int, epochs: int, of: Training) -> int:
+    """The last epoch, up to a share of all, with which the rate falls as often as in `of`; without one, the share."""
+    if not of.decay_epoch:
+        return 0
+    falls = (of.epochs - 1) // of.decay_epoch
+    return next((last for last in range(share, 0, -1) if (epochs - 1) // last == falls), share)
 
 
 def fit(config: RunConfig, found: Estimate) -> tuple[RunConfig, Estimate]:

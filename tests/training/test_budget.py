@@ -83,7 +83,14 @@ def test_what_a_budget_does_not_go_with() -> None:
 
 def test_what_counts_in_epochs_keeps_its_proportion() -> None:
     config = resolve("scl", settings={"epochs": 5, "decay_epoch": 4, "text_epochs": 10, "image_epochs": 1})
-    for epochs, decay, text, image in ((1, 1, 2, 1), (2, 2, 4, 1), (5, 4, 10, 1), (8, 7, 16, 2), (50, 40, 100, 10)):
+    for epochs, decay, text, image in (
+        (1, 1, 2, 1),
+        (2, 1, 4, 1),
+        (3, 2, 6, 1),
+        (5, 4, 10, 1),
+        (8, 7, 16, 2),
+        (50, 40, 100, 10),
+    ):
         found = fitted(config, epochs)
         assert (found.training.epochs, found.training.decay_epoch) == (epochs, decay)
         assert [(stage.name, stage.epochs) for stage in found.stages] == [
@@ -91,9 +98,18 @@ def test_what_counts_in_epochs_keeps_its_proportion() -> None:
         ]  # fmt: skip
     never = resolve("mpsm", settings={"epochs": 5, "decay_epoch": 0})
     assert fitted(never, 9).training.decay_epoch == 0
-    for epochs in range(1, 61):  # 30 epochs with one fall
-        settings = fitted(resolve("vsepp", settings={"epochs": 30, "decay_epoch": 15}), epochs).training
-        assert (epochs - 1) // settings.decay_epoch <= 1
+
+
+@pytest.mark.parametrize(("of", "decay"), [(30, 15), (5, 4), (8, 6), (30, 10), (40, 10), (8, 8), (5, 9)])
+def test_the_rate_falls_as_often_in_any_number_of_epochs(of: int, decay: int) -> None:
+    config = resolve("vsepp", settings={"epochs": of, "decay_epoch": decay})
+    falls = (of - 1) // decay
+    for epochs in range(1, 61):
+        found = (epochs - 1) // fitted(config, epochs).training.decay_epoch
+        assert found == falls or (found < falls and epochs < 2 * of)
+    assert (3 * of - 1) // fitted(config, 3 * of).training.decay_epoch == falls
+    if falls == 1:
+        assert all((epochs - 1) // fitted(config, epochs).training.decay_epoch == 1 for epochs in range(2, 61))
 
 
 def test_the_most_epochs_that_fit() -> None:
