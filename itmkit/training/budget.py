@@ -117,10 +117,16 @@ def asked_for(config: RunConfig) -> RunConfig:
 
 
 def like(config: RunConfig, other: RunConfig) -> RunConfig:
-    """The settings with the epochs of another run that has the same budget, so that a further seed is not measured."""
+    """The settings with the epochs of another run that has the same budget, so that a further seed is not measured.
+
+    The other run may have been begun by an itmkit that let the rate fall after another epoch: that is kept too.
+    """
     if not other.measured or config.training.budget != other.training.budget:
         return config
-    return replace(fitted(config, other.training.epochs), measured=other.measured)
+    found = replace(fitted(config, other.training.epochs), measured=other.measured)
+    if config.training.decay_epoch != asked_for(other).training.decay_epoch:
+        return found
+    return replace(found, training=replace(found.training, decay_epoch=other.training.decay_epoch))
 
 
 def within_budget(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from itmkit.machine import cores
 from itmkit.runs.settings import RunConfig, read_config, resolve
 from itmkit.training import budget
 from itmkit.training import epochs as loop
-from itmkit.training.budget import CoreClock, asked_for, fit, fitted
+from itmkit.training.budget import CoreClock, asked_for, fit, fitted, like
 from itmkit.training.estimate import Estimate, StageEstimate
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
@@ -98,6 +99,16 @@ def test_what_counts_in_epochs_keeps_its_proportion() -> None:
         ]  # fmt: skip
     never = resolve("mpsm", settings={"epochs": 5, "decay_epoch": 0})
     assert fitted(never, 9).training.decay_epoch == 0
+
+
+def test_a_run_begun_with_another_fall_of_the_rate_goes_on_with_it_but_not_where_another_is_asked_for() -> None:
+    config = resolve("mpsm", settings={"budget": "40m"})
+    assert (config.training.epochs, config.training.decay_epoch) == (5, 4)
+    measured = {"asked_epochs": 5, "asked_decay_epoch": 4, "core_minutes": 39.0}
+    old = replace(config, training=replace(config.training, epochs=3, decay_epoch=3), measured=measured)
+    assert like(config, old) == old and fitted(config, 3).training.decay_epoch == 2
+    twice = resolve("mpsm", settings={"budget": "40m", "decay_epoch": 2})
+    assert like(twice, old).training.decay_epoch == 1
 
 
 @pytest.mark.parametrize(("of", "decay"), [(30, 15), (5, 4), (8, 6), (30, 10), (40, 10), (8, 8), (5, 9)])
