@@ -56,30 +56,27 @@ def products_as_here() -> AbstractContextManager[object]:
 
     A forward pass that is done again for its gradients is done by the thread that computes these.
     """
-    mode: _Rounded | None = getattr(_here, "mode", None)
-    return nullcontext() if mode is None else _Again(hardware=mode.hardware)
-
-
-def products_are_rounded() -> bool:
-    """Whether this thread is in `products_in` of less than float32."""
-    return getattr(_here, "mode", None) is not None
+    return nullcontext() if _here.mode is None else _Again(hardware=_here.mode.hardware)
 
 
 @contextmanager
 def products_unrounded() -> Iterator[None]:
     """Within it, and within this thread, products are those of float32, also where `products_in` is around it."""
-    mode: _Rounded | None = getattr(_here, "mode", None)
-    if mode is None:
-        yield
-        return
-    before, mode.rounds = mode.rounds, False
+    before, _here.whole = _here.whole, True
     try:
         yield
     finally:
-        mode.rounds = before
+        _here.whole = before
 
 
-_here = threading.local()  # .mode: what this thread is in
+class _Here(threading.local):
+    """Where this thread is."""
+
+    mode: _Rounded | None = None  # in which `products_in` of less than float32
+    whole: bool = False  # in `products_unrounded`
+
+
+_here = _Here()
 
 
 class _Rounded(TorchFunctionMode):
@@ -87,11 +84,10 @@ class _Rounded(TorchFunctionMode):
 
     def __init__(self, *, hardware: bool) -> None:
         super().__init__()
-        self.hardware, self.rounds = hardware, True
+        self.hardware = hardware
 
     def __enter__(self) -> _Rounded:
-        self._outside: _Rounded | None = getattr(_here, "mode", None)
-        _here.mode = self
+        self._outside, _here.mode = _here.mode, self
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -106,7 +102,7 @@ class _Rounded(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func not in _PRODUCTS or not self.rounds:
+        if func not in _PRODUCTS or _here.whole:
             # Torch leaves the mode while it calls `func`. What `func` computes itself is not rounded: `backward`, for
             # one, may do a forward pass again, and must enter the mode for it.
             _here.mode = self._outside
@@ -136,7 +132,7 @@ class _Again(AbstractContextManager[None]):
         self._hardware = hardware
 
     def __enter__(self) -> None:
-        self._mode = nullcontext() if products_are_rounded() else _Rounded(hardware=self._hardware)
+        self._mode = nullcontext() if _here.mode is not None else _Rounded(hardware=self._hardware)
         self._mode.__enter__()
 
     def __exit__(self, *failure: Any) -> None:

@@ -68,5 +68,8 @@ def test_products_of_the_gru_are_never_rounded(hardware: bool, monkeypatch: pyte
         before = inputs @ inputs.mT
         within = found()
         after = inputs @ inputs.mT
-    assert all(torch.equal(one, other) for one, other in zip(within, whole, strict=True))
+        with products_in("bfloat16", CPU):
+            deeper = found()
+    for each in (within, deeper):
+        assert all(torch.equal(one, other) for one, other in zip(each, whole, strict=True))
     assert torch.equal(before, after) and not torch.equal(after, inputs @ inputs.mT)
