@@ -47,7 +47,8 @@ class CacheReader:
             stage: the command that makes the cache, which the error names if the cache is missing or unfinished.
         """
         manifest = read_manifest(folder)
-        command = f"`itmkit {stage or (manifest.made_by.stage if manifest else 'the stage that makes it')}`"
+        made_by = stage or (manifest.made_by.stage if manifest else None)
+        command = f"`itmkit {made_by}`" if made_by else "the stage that makes it"
         if manifest is None:
             raise ItmkitError(f"{folder}: there is no cache here; run {command} first")
         if not manifest.complete:

@@ -187,3 +187,10 @@ def test_leaving_early_stops_the_reading(cache: tuple[Path, dict[str, np.ndarray
     batches = shuffled_batches(CacheReader.open(cache[0]), ["features"], batch_size=10, seed=0, epoch=0)
     next(batches)
     batches.close()  # type: ignore[attr-defined]
+
+
+def test_a_folder_without_a_cache_names_the_command_where_it_is_known(tmp_path: Path) -> None:
+    with pytest.raises(ItmkitError, match="there is no cache here; run the stage that makes it first$"):
+        CacheReader.open(tmp_path)
+    with pytest.raises(ItmkitError, match="there is no cache here; run `itmkit build-graphs` first$"):
+        CacheReader.open(tmp_path, stage="build-graphs")
