@@ -35,6 +35,17 @@ def test_a_method_without_recipes_has_its_defaults(monkeypatch: pytest.MonkeyPat
         resolve("plain", recipe="paper")
 
 
+def test_on_the_scenes_all_methods_train_alike() -> None:
+    """A comparison there would otherwise be one of how long and how the methods were trained."""
+    scenes = {name: resolve(name, recipe="scenes").training for name in METHODS if "scenes" in recipes(name)}
+    assert len(scenes) > 10
+    # SCL's losses are not the triplet loss: it chooses no negatives and has a temperature of its own.
+    like = {key: getattr(scenes["scl"], key) for key in ("negatives", "temperature", "warmup_steps")}
+    for name, training in scenes.items():
+        wanted = replace(scenes["mpsm"], **like) if name == "scl" else scenes["mpsm"]
+        assert training == wanted, name
+
+
 def test_the_papers_recipe_is_the_papers() -> None:
     config = resolve("mpsm", recipe="paper")
     matcher, training = config.matcher, config.training
