@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import pickle
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,24 @@ def test_damaged_pickles(tmp_path: Path, good: bytes, data: st.DataObject) -> No
         read_weights(path)
     except ItmkitError as error:
         assert str(path) in str(error)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        b"\x80\x02}r\x00\x00\x00\x10.",  # the empty dictionary is object number 268,435,456: a list of 4 GiB
+        b"\x80\x02}p268435456\n.",
+        b"\x80\x05\x96\x00\x00\x00\x00\x01\x00\x00\x00\x00.",  # an array of 4 GiB, of which nothing is there
+        b"\x80\x05\x8e\x00\x00\x00\x00\x01\x00\x00\x00\x00.",
+    ],
+)
+def test_what_a_pickle_claims_takes_no_memory(tmp_path: Path, forged: bytes) -> None:
+    path = tmp_path / "w.pkl"
+    path.write_bytes(forged)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
+    with pytest.raises(ItmkitError, match=r"w\.pkl"):
+        read_weights(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
 
 
 def test_torch_and_safetensors(tmp_path: Path) -> None:
