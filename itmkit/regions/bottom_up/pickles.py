@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import struct
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -108,14 +107,9 @@ class _ArraysOnly(pickle._Unpickler):
     64 GiB. Weights are few objects, so the time is the same.
     """
 
+    # A bytearray is read as bytes are. The library's own would first fill with zeros what the file claims to have.
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
-
-    def load_bytearray8(self) -> None:
-        """The bytes that are there. The library's own would first fill with zeros what the file claims to have."""
-        (size,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
-        self.append(bytearray(self.read(size)))  # type: ignore[attr-defined]
-
-    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+    dispatch[pickle.BYTEARRAY8[0]] = dispatch[pickle.BINBYTES8[0]]
 
     def find_class(self, module: str, name: str) -> Any:
         try:
