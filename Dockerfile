@@ -1,5 +1,5 @@
 # itmkit on the processor. Build the wheel first: make wheel && docker build -t itmkit .
-#   docker run --rm -v "$PWD/data:/data" itmkit quickstart -w /data/quickstart
+#   mkdir -p data && docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/data:/data" itmkit quickstart -w /data/quickstart
 # For a GPU, leave PIP_EXTRA_INDEX_URL out: docker build --build-arg PIP_EXTRA_INDEX_URL= -t itmkit .
 FROM python:3.11-slim
 

@@ -5,7 +5,7 @@
 # make test-gpu     runs every command on a CUDA device and measures it; says so where there is none
 # make clean        removes .venv and what the checks left
 #
-# Both need Python 3.10 to 3.14 and nothing else. `make test PYTHON=python3.10` picks one.
+# All but `clean` need Python 3.10 to 3.14 and nothing else. `make test PYTHON=python3.10` picks one.
 
 PYTHON ?=
 VENV ?= .venv

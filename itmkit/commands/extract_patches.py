@@ -61,8 +61,8 @@ def command(
 ) -> None:
     """Patch vectors and [CLS] of every picture -> caches/patches.
 
-    CMFG and SCL read them. The model is a ViT, DeiT, DINOv2, DINOv3, BEiT, CLIP, SigLIP, BLIP, Swin or the like. A
-    killed run continues where it was.
+    CMFG, LAPS and SCL read them with the recipe paper, other methods with --images patches. The model is a ViT, DeiT,
+    DINOv2, DINOv3, BEiT, CLIP, SigLIP, BLIP, Swin or the like. A killed run continues where it was.
 
     \b
     Examples:

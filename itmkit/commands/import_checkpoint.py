@@ -44,7 +44,7 @@ def command(
 
     \b
     Example:
-      itmkit import-features scan f30k_precomp -w work
+      itmkit import-features scan f30k_precomp --exact -w work
       itmkit parse-text --parser scan -w work
       itmkit import-checkpoint model_best.pth.tar -w work --run scan \\
         --vocabulary f30k_precomp_vocab.json

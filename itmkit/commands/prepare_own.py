@@ -78,7 +78,7 @@ def csv(workspace: Workspace, as_json: bool, **options: Any) -> None:
 
     \b
     Examples:
-      itmkit prepare csv photos/captions.csv --split train
+      itmkit prepare csv photos/captions.csv
       itmkit prepare csv results.csv --images flickr30k_images
       itmkit prepare csv more.csv --add -w work
       itmkit prepare csv pairs.csv --image-column file --caption-column en

@@ -75,7 +75,9 @@ class Config:
     kgid_softmax: Softmax = Field(
         default="feature", description="axis of the softmax in eq 5; none = what a node gathers, as it is"
     )
-    kgid_weight: Weight = Field(default="sum", description="what is one of the weights of eq 5")
+    kgid_weight: Weight = Field(
+        default="sum", description="what equals 1 over the weights of eq 5: their sum or their mean"
+    )
     kgid_logits: float = Field(
         default=0.0, ge=0, description="deviation of the logits of eq 5 at the start; 0 = as torch starts"
     )

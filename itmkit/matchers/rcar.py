@@ -45,7 +45,7 @@ from itmkit.matchers.parts.graphs import Graphs
 from itmkit.matchers.parts.norms import l2norm, masked_softmax
 from itmkit.matchers.parts.similarity import SimilarityRepresentation
 
-SUMMARY = "RCAR: attention that is corrected by what it found (which numbers count, how sharp), and so is the pooling"
+SUMMARY = "RCAR: attention, and then pooling, corrected by what attention has found (which numbers count, how sharply)"
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True, kw_only=True)

@@ -85,7 +85,7 @@ class Training:
     warmup_steps: int = Field(default=0, ge=0, le=MOST, description="steps over which the learning rate rises from 0")
     margin: float = Field(default=0.2, gt=0, description="of the triplet loss")
     negatives: Literal["hardest", "all", "soft"] = Field(
-        default="hardest", description="which negatives count (methods, 0)"
+        default="hardest", description="which negatives of a batch count"
     )
     warmup_epochs: int = Field(default=1, ge=0, le=MOST, description="epochs on all negatives before `hardest` begins")
     temperature: float = Field(default=0.1, gt=0, description="tau of soft negatives")
@@ -97,7 +97,7 @@ class Training:
         default=0.0, ge=0, lt=1, description="share of the words that a training batch masks, changes or leaves out"
     )
     ema: float = Field(
-        default=0.0, ge=0, lt=1, description="what is validated and kept is a moving average of the weights; 0 = not"
+        default=0.0, ge=0, lt=1, description="what is validated and kept is a moving average of the weights; 0 = off"
     )
     patience: int = Field(
         default=0, ge=0, le=MOST, description="stop when no member has improved on val for so many epochs; 0 = never"
@@ -109,7 +109,7 @@ class Training:
         default=1,
         ge=1,
         le=MOST,
-        description="batches over which captions are sorted by length, for less padding; 1 = not",
+        description="batches over which captions are sorted by length, for less padding; 1 = off",
     )
     workers: int = Field(default=0, ge=0, le=1024, description="processes that read batches ahead; 0 = a thread")
     word_vectors: str = Field(

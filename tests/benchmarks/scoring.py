@@ -1,6 +1,6 @@
 """Pairs a second of the scoring engine, against published code's way of scoring and against what no code can beat.
 
-    python tests/benchmarks/scoring.py [--methods scan,mpsm,...] [--embed 1024] [--images N] [--captions N]
+    python -m tests.benchmarks.scoring [--methods scan,mpsm,...] [--embed 1024] [--images N] [--captions N]
                                        [--rounds 5] [--threads N]
 
 Random weights, pictures of 36 regions, captions of 12 words on average (6 to 18): 64 pictures x 1,300 captions, and

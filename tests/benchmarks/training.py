@@ -1,6 +1,6 @@
 """Pairs a second of training steps, against the loop over captions of published code, and where the time goes.
 
-    python tests/benchmarks/training.py [--methods glfn,mpsm] [--batch 128] [--embed 1024] [--steps 4] [--folder DIR]
+    python -m tests.benchmarks.training [--methods glfn,mpsm] [--batch 128] [--embed 1024] [--steps 4] [--folder DIR]
                                         [--warm 3] [--precision auto] [--workers N] [--threads N]
 
 Random weights at paper size (D 1024, 36 regions of 2,048 numbers, captions of 12 words on average), every caption of a

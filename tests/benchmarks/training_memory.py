@@ -1,6 +1,6 @@
 """Peak memory of training on 1,000 and on 20,000 images.
 
-    python tests/benchmarks/training_memory.py [--method mpsm] [--images 1000 20000] [--workers 0] [--folder DIR]
+    python -m tests.benchmarks.training_memory [--method mpsm] [--images 1000 20000] [--workers 0] [--folder DIR]
 
 Random features of 36 regions, five captions an image (`tests.benchmarks.synthetic`; 20,000 images take 1.5 GB on
 disk), a small model, one whole epoch with its validation. Each size trains in a process of its own. Exits with 1
@@ -55,7 +55,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             workspace = synthetic_workspace(Path(folder) / "work", train=images, feature=FEATURE)
             given = ["--one", str(workspace.root), "--method", args.method, "--workers", str(args.workers)]
-            done = subprocess.run([sys.executable, __file__, *given], stdout=subprocess.PIPE, text=True, check=True)
+            command = [sys.executable, "-m", "tests.benchmarks.training_memory", *given]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             shutil.rmtree(workspace.root)
         print(f"{args.method}, {images:,} images: {done.stdout.strip()}", flush=True)
         peaks.append(float(done.stdout.split()[0]))
