@@ -182,8 +182,9 @@ def command(
     """
     from itmkit.commands.console import ConsoleProgress, print_json
     from itmkit.errors import ItmkitError
-    from itmkit.evaluation.evaluate import evaluate, evaluate_files
+    from itmkit.evaluation.evaluate import evaluate
     from itmkit.evaluation.measures import Wanted
+    from itmkit.evaluation.score_files import evaluate_files
     from itmkit.evaluation.trec import Trec
     from itmkit.machine.memory import resident
     from itmkit.machine.processes import rank, rank_device

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from itmkit.cache import WHOLE
 from itmkit.cache.parts import merge_when_done
-from itmkit.dataset import ImageRecord, image_of_captions
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.kept import write_results
 from itmkit.evaluation.measures import RECALLS, Measures, Wanted
-from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
-from itmkit.evaluation.results import Evaluation, Table
+from itmkit.evaluation.protocols import Fold, Protocol, folds_of, images_of, protocol
+from itmkit.evaluation.results import Evaluation, Table, check_different
 from itmkit.evaluation.saving import check_saving, saving
 from itmkit.evaluation.two_stages import two_stages
 from itmkit.files import digest, remove_folder
 from itmkit.inputs import Inputs
 from itmkit.machine.device import memory_for
 from itmkit.progress import SILENT, Progress
-from itmkit.runs.facts import RunFacts
+from itmkit.runs.facts import RunFacts, find_run
 from itmkit.runs.open import Run, open_run
 from itmkit.runs.place import evaluating
 from itmkit.scoring.engine import USUAL, Scoring, score_to_disk
-from itmkit.scoring.stored import Chosen, Kept, Mean, ScoreFile, Scores
+from itmkit.scoring.stored import Kept, Mean, Scores
 from itmkit.workspace import Workspace
 
 
@@ -61,7 +60,7 @@ def evaluate(
         scoring: the device, memory and precision. If several ranks share the rows, it names the part of this one. The
             first rank waits for the others and has the result. The result of the others has no rows.
     """
-    named = _checked_names(runs, against)
+    named = _checked_names(workspace, runs, against)
     chosen = protocol(split)
     check_saving(save, chosen, force=force)
     with _none_replaced(workspace, named):
@@ -74,12 +73,12 @@ def evaluate(
         leads = not scoring.part.index
         with saving(save, wanted.trec, ours) as keep:
             for number, images in enumerate(folds_of(chosen, len(first.images))):
-                fold = _Fold.of(number, images, first.image_of)
+                fold = Fold.of(number, images, first.image_of)
                 totals = _add_fold(table, opened, fold, split, wanted, scoring, progress)
                 if leads:
                     together = Mean(totals[: len(runs)], [1.0] * len(runs))
                     if len(runs) > 1:
-                        _add_ensemble(table, mine, ours, together, fold.image_of)
+                        _add_ensemble(table, mine, ours, together, fold)
                     keep(together, measures.answers(fold.image_of), *fold.ids(first.images))
         difference = table.difference(ours, opened[-1][0].name) if against is not None and leads else None
         counts = len(first.images), len(first.caption_texts), first.left_out
@@ -104,14 +103,12 @@ def _none_replaced(workspace: Workspace, named: Sequence[str]) -> Iterator[None]
         yield
 
 
-def _checked_names(runs: Sequence[str], against: str | None) -> list[str]:
+def _checked_names(workspace: Workspace, runs: Sequence[str], against: str | None) -> list[str]:
     """All runs that are scored, `against` last."""
     if not runs:
         raise ItmkitError("no run named; --run NAME says which to evaluate")
     named = [*runs, *([against] if against is not None else [])]
-    twice = sorted({name for name in named if named.count(name) > 1})
-    if twice:
-        raise ItmkitError(f"--run {', '.join(twice)}: named twice; an ensemble, or a comparison, needs different runs")
+    check_different([(name, find_run(workspace, name)) for name in named], "--run ", "runs")
     return named
 
 
@@ -122,7 +119,9 @@ def _opened(
     dataset = workspace.dataset()
     records = images_of(chosen, dataset)
     device = scoring.where
-    runs = [open_run(workspace, name, device=device, dataset=dataset) for name in named]
+    runs = list[Run]()
+    for name in named:
+        runs.append(open_run(workspace, name, device=device, dataset=dataset, taken=[run.folder for run in runs]))
     opened = [(run, Inputs(workspace, records, run.vocabulary, run.needs)) for run in runs]
     for run, inputs in opened:
         run.check_sizes(inputs.sizes)
@@ -136,32 +135,7 @@ def _opened(
     return opened
 
 
-@dataclass(frozen=True)
-class _Fold:
-    """Images and captions that are compared with each other.
-
-    Attributes:
-        images, texts: their positions among those of the split; image_of: each caption's position in `images`.
-    """
-
-    number: int
-    images: np.ndarray
-    texts: np.ndarray
-    image_of: np.ndarray
-
-    @classmethod
-    def of(cls, number: int, images: np.ndarray, image_of: np.ndarray) -> _Fold:
-        """image_of: the image of every caption of the split."""
-        texts = np.flatnonzero(np.isin(image_of, images))
-        return cls(number, images, texts, np.searchsorted(images, image_of[texts]))
-
-    def ids(self, every: Sequence[ImageRecord]) -> tuple[list[str], list[str]]:
-        """Of its images and captions, among all images of the split."""
-        images = [every[place] for place in self.images]
-        return [image.id for image in images], [caption.id for image in images for caption in image.captions]
-
-
-def _scored(run: Run, inputs: Inputs, fold: _Fold, split: str, scoring: Scoring, progress: Progress) -> dict[str, Kept]:
+def _scored(run: Run, inputs: Inputs, fold: Fold, split: str, scoring: Scoring, progress: Progress) -> dict[str, Kept]:
     """The scores of every member. The first of several ranks waits for the others, which return {}."""
     folder = _scores_folder(run, split) / str(fold.number)
     score_to_disk(
@@ -185,7 +159,7 @@ def _scored(run: Run, inputs: Inputs, fold: _Fold, split: str, scoring: Scoring,
 def _add_fold(
     table: Table,
     opened: Sequence[tuple[Run, Inputs]],
-    fold: _Fold,
+    fold: Fold,
     split: str,
     wanted: Wanted,
     scoring: Scoring,
@@ -197,7 +171,7 @@ def _add_fold(
         kept = _scored(run, inputs, fold, split, scoring, progress)
         if scoring.part.index:
             continue
-        totals.append(_add_run(table, run, kept, fold.image_of))
+        totals.append(_add_run(table, run, kept, fold))
         if wanted.alphas:
             _add_weighted(table, run, kept, fold.image_of, wanted.alphas)
         if wanted.rerank:  # refused with folds, so these are the scores of all inputs
@@ -206,14 +180,15 @@ def _add_fold(
     return totals
 
 
-def _add_run(table: Table, run: Run, kept: Mapping[str, Kept], image_of: np.ndarray) -> Scores:
+def _add_run(table: Table, run: Run, kept: Mapping[str, Kept], fold: Fold) -> Scores:
     """Adds the rows of a run and of its members, and returns its scores."""
     if len(kept) > 1:
         for member, scores in kept.items():
-            table.add(f"{run.name}/{member}", "single", scores, image_of, method=run.method)
+            name = f"{run.name}/{member}"
+            table.add(name, "single", scores, fold.image_of, fold=fold.number, method=run.method)
     mean = Mean(list(kept.values()), [run.weights[member] for member in kept])
     kind = f"ensemble of {len(kept)}" if len(kept) > 1 else "single"
-    table.add(run.name, kind, mean, image_of, method=run.method)
+    table.add(run.name, kind, mean, fold.image_of, fold=fold.number, method=run.method)
     return mean
 
 
@@ -225,63 +200,12 @@ def _add_weighted(
         table.add_weighted(run.name, list(kept)[1], alpha, Mean(list(kept.values()), [1 - alpha, alpha]), image_of)
 
 
-def _add_ensemble(table: Table, runs: Sequence[Run], name: str, together: Scores, image_of: np.ndarray) -> None:
+def _add_ensemble(table: Table, runs: Sequence[Run], name: str, together: Scores, fold: Fold) -> None:
     """Adds the row of all runs together. It names a method if all runs have the same one."""
     kind = f"ensemble of {sum(len(run.members) for run in runs)}"
     methods = {run.method for run in runs}
-    table.add(name, kind, together, image_of, method=methods.pop() if len(methods) == 1 else "")
-
-
-def evaluate_files(
-    workspace: Workspace,
-    files: Sequence[Path],
-    *,
-    split: str = "test",
-    wanted: Wanted = RECALLS,
-    against: Path | None = None,
-    save: Path | None = None,
-    force: bool = False,
-) -> Evaluation:
-    """Does the same with score matrices on disk (`--save-scores`), and with their mean if there are several.
-
-    Args:
-        against: another such file, whose figures are compared with those of the last row of `files`.
-        force: `save` and the files of `wanted.trec` may replace files of other kinds.
-
-    Raises:
-        ItmkitError: a file holds no scores, or lacks those of some image or caption of the split.
-    """
-    chosen = protocol(split)
-    if wanted.rerank:
-        raise ItmkitError("--rerank: a file of scores has no vectors that find candidates; give the run with --run")
-    if wanted.alphas:
-        raise ItmkitError("--alpha: a file of scores does not have those of each member; give the run with --run")
-    check_saving(save, chosen, files, force=force)
-    records = images_of(chosen, workspace.dataset())
-    named = [*files, *([against] if against is not None else [])]
-    stored = [ScoreFile(path) for path in named]
-    has = set.intersection(*(set(one.images) for one in stored))
-    images = [image for image in records if image.id in has]
-    if not images:
-        raise ItmkitError(f"{files[0]}: has scores of none of the {len(records)} images of split {chosen.split!r}")
-    captions = [caption.id for image in images for caption in image.captions]
-    image_of = image_of_captions(images)
-    whole = [one.places([image.id for image in images], captions) for one in stored]
-    measures, ours = Measures(wanted, images, chosen), " + ".join(map(str, files))
-    measures.check_trec(force=force)
-    table = Table(measures)
-    with saving(save, wanted.trec, ours) as keep:
-        for number, rows in enumerate(folds_of(chosen, len(images))):
-            fold = _Fold.of(number, rows, image_of)
-            parts = [Chosen(one.whole, one.rows[rows], one.columns[fold.texts]) for one in whole]
-            for path, scores in zip(named, parts, strict=True):
-                table.add(str(path), "scores of a file", scores, fold.image_of)
-            together = Mean(parts[: len(files)], [1.0] * len(files))
-            if len(files) > 1:
-                table.add(ours, f"mean of {len(files)} files", together, fold.image_of)
-            keep(together, measures.answers(fold.image_of), *fold.ids(images))
-    difference = table.difference(ours, str(against)) if against is not None else None
-    return table.summary(chosen, len(images), len(captions), len(records) - len(images), against=difference)
+    method = methods.pop() if len(methods) == 1 else ""
+    table.add(name, kind, together, fold.image_of, fold=fold.number, method=method)
 
 
 def _data_digest(inputs: Inputs) -> str:

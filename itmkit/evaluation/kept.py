@@ -42,7 +42,9 @@ def write_results(result: Evaluation, runs: Sequence[Run], named: Sequence[str],
     notes = []
     made_from = {run.name: digest(run.made_from | {"data": data, "precision": result.precision}) for run in runs}
     for run in runs:
-        mine = [row for row in result.rows if row.name == run.name or row.name.startswith(f"{run.name}/")]
+        run.take_place()
+        names = {run.name, *(f"{run.name}/{member}" for member in run.members)}
+        mine = [row for row in result.rows if row.name in names]
         alone = replace(result, rows=mine, against=None, over_runs=None).to_json()
         notes.append(_write_one(alone, result_path(run.folder, split), made_from[run.name]))
     if len(runs) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,3 +57,28 @@ def images_of(chosen: Protocol, dataset: Dataset) -> list[ImageRecord]:
 def folds_of(chosen: Protocol, n_images: int) -> list[np.ndarray]:
     """Positions of the images of each fold, contiguous, in file order."""
     return [np.asarray(fold) for fold in np.array_split(np.arange(n_images), chosen.folds)]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Images and captions that are compared with each other.
+
+    Attributes:
+        images, texts: their positions among those of the split; image_of: each caption's position in `images`.
+    """
+
+    number: int
+    images: np.ndarray
+    texts: np.ndarray
+    image_of: np.ndarray
+
+    @classmethod
+    def of(cls, number: int, images: np.ndarray, image_of: np.ndarray) -> Fold:
+        """image_of: the image of every caption of the split."""
+        texts = np.flatnonzero(np.isin(image_of, images))
+        return cls(number, images, texts, np.searchsorted(images, image_of[texts]))
+
+    def ids(self, every: Sequence[ImageRecord]) -> tuple[list[str], list[str]]:
+        """Of its images and captions, among all images of the split."""
+        images = [every[place] for place in self.images]
+        return [image.id for image in images], [caption.id for image in images for caption in image.captions]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from itmkit.errors import ItmkitError
 from itmkit.evaluation.measures import Measures, mean_of_folds
 from itmkit.evaluation.protocols import Protocol
 from itmkit.scoring.metrics import QueryRanks, Retrieval, chance, mean_over, query_ranks
@@ -75,6 +77,22 @@ class Evaluation:
         return facts | ({"against": self.against.to_json()} if self.against else {})
 
 
+def check_different(named: Sequence[tuple[str, Path | None]], option: str, what: str) -> None:
+    """Raises ItmkitError if two names are of one folder or file, however they are written."""
+    names = dict[tuple[int, int], list[str]]()
+    for name, place in named:
+        if place is not None and place.exists():
+            found = place.stat()
+            names.setdefault((found.st_dev, found.st_ino), []).append(name)
+    problems = [
+        f"{option}{', '.join(dict.fromkeys(same))}: named twice; an ensemble, or a comparison, needs different {what}"
+        for same in names.values()
+        if len(same) > 1
+    ]
+    if problems:
+        raise ItmkitError(problems)
+
+
 @dataclass
 class _Folds:
     """A row while its folds are added: their ranks, and what else was found in each (`found`) or once (`more`).
@@ -102,9 +120,17 @@ class Table:
         self._measures = measures
         self._rows: dict[str, _Folds] = {}
 
-    def add(self, name: str, kind: str, scores: Scores, image_of: np.ndarray, *, method: str = "") -> None:
-        """Adds one fold of a row. image_of: (n_texts,), the row of `scores` of each caption's image."""
+    def add(
+        self, name: str, kind: str, scores: Scores, image_of: np.ndarray, *, fold: int = 0, method: str = ""
+    ) -> None:
+        """Adds one fold of a row. image_of: (n_texts,), the row of `scores` of each caption's image.
+
+        Raises:
+            ItmkitError: the fold has a row of this name already; the mean of the two would be taken for one run's.
+        """
         row = self._rows.setdefault(name, _Folds(kind, method))
+        if len(row.ranks) != fold:
+            raise ItmkitError(f"{name}: two rows of the table would have this name; rename the folder of one run")
         row.ranks.append(query_ranks(scores, image_of))
         row.found.append(self._measures.of(scores, row.ranks[-1]))
 

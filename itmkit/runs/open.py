@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import os
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,12 @@ import torch
 from itmkit.cache.manifest import read_manifest
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError, first_line
-from itmkit.files import sha256_file
+from itmkit.files import atomic_path, sha256_file
 from itmkit.inputs import Needs, Sizes
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.matchers import build, method
 from itmkit.runs.checkpoint import load_weights
-from itmkit.runs.facts import CONFIG, FILE, VOCABULARY, RunFacts, find_run, no_such_run
+from itmkit.runs.facts import CONFIG, FILE, VOCABULARY, RunFacts, find_run, no_such_run, run_names
 from itmkit.runs.made import made_in_training, made_otherwise
 from itmkit.runs.settings import RunConfig, read_config
 from itmkit.stages import require
@@ -25,6 +27,7 @@ from itmkit.workspace import Workspace
 
 # Sizes that inputs may have otherwise than a run, or do not have at all.
 NOT_OF_CACHES = ("regions", "bert_layers", "bert_width", "bert_hidden")
+FROM = "from.txt"  # beside the results of a run from elsewhere: its place
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,13 @@ class Run:
     method: str
     made_from: dict[str, str]  # digests of weights and caches
     notes: tuple[str, ...] = ()
+    origin: Path | None = None  # of a run from elsewhere: its own folder
+
+    def take_place(self) -> None:
+        """Marks the place of results as that of this run, so that another one of its name gets another place."""
+        if self.origin is not None:
+            with atomic_path(self.folder / FROM) as partial:
+                partial.write_bytes(os.fsencode(self.origin))
 
     def check_sizes(self, found: Sizes) -> None:
         """Raises ItmkitError if inputs have other sizes than in training. Only the number of regions may differ."""
@@ -54,13 +64,21 @@ class Run:
             raise ItmkitError([*problems, "features and word vectors must come from the same models as in training"])
 
 
-def open_run(workspace: Workspace, name: str, *, device: torch.device, dataset: Dataset | None = None) -> Run:
+def open_run(
+    workspace: Workspace,
+    name: str,
+    *,
+    device: torch.device,
+    dataset: Dataset | None = None,
+    taken: Collection[Path] = (),
+) -> Run:
     """Loads the best weights of every member of a run.
 
     Args:
         name: a run of this workspace, or the path of a run's folder in another one or of an export. A run from
             elsewhere reads the caches of this workspace, and its results go to `transfer/` here.
         dataset: the workspace's data set, if it has been read already.
+        taken: where the results of other runs go, and those of this one therefore must not.
 
     Raises:
         ItmkitError: there is no such run, it has no weights yet, or the caches are not those it was trained on.
@@ -78,9 +96,7 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device, dataset: 
     require(workspace, *needs.caches, dataset=dataset)
     notes: tuple[str, ...] = ()
     if foreign:
-        # WORKSPACE/runs/NAME, or an export, which lies anywhere
-        parts = (folder.parent.parent.name, folder.name) if folder.parent.name == "runs" else (folder.name,)
-        name, out = "/".join(parts), workspace.root / "transfer" / "-".join(parts)
+        name, out = _transferred(workspace, folder, taken)
         mine = {cache: value for cache, value in facts.caches.items() if cache in needs.caches}
         notes = tuple(_differences(workspace, folder, mine))
     else:
@@ -97,7 +113,23 @@ def open_run(workspace: Workspace, name: str, *, device: torch.device, dataset: 
     made_from = {cache: workspace.fingerprint(cache) for cache in read}
     made_from |= {f"weights of {member}": sha256_file(folder / f"best-{member}.safetensors") for member in members}
     weights: dict[str, float] = module.members(config.matcher)
-    return Run(name, out, members, weights, vocabulary, needs, sizes, config.method, made_from, notes)
+    origin = folder if foreign else None
+    return Run(name, out, members, weights, vocabulary, needs, sizes, config.method, made_from, notes, origin)
+
+
+def _transferred(workspace: Workspace, folder: Path, taken: Collection[Path]) -> tuple[str, Path]:
+    """What a run from elsewhere is called here, and where its results go.
+
+    Both have a digest of its place too, if a run of this workspace or another run from elsewhere has the name already.
+    """
+    # WORKSPACE/runs/NAME, or an export, which lies anywhere
+    parts = (folder.parent.parent.name, folder.name) if folder.parent.name == "runs" else (folder.name,)
+    name, out = "/".join(parts), workspace.root / "transfer" / "-".join(parts)
+    of_another = (out / FROM).is_file() and (out / FROM).read_bytes() != os.fsencode(folder)
+    if of_another or out in taken or name in run_names(workspace):
+        mark = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
+        return f"{name}-{mark}", out.with_name(f"{out.name}-{mark}")
+    return name, out
 
 
 def read_members(

@@ -10,9 +10,10 @@ import torch
 
 from itmkit.cache import Part
 from itmkit.errors import ItmkitError
-from itmkit.evaluation.evaluate import evaluate, evaluate_files
+from itmkit.evaluation.evaluate import evaluate
 from itmkit.evaluation.measures import Wanted
 from itmkit.evaluation.protocols import PROTOCOLS, Protocol
+from itmkit.evaluation.score_files import evaluate_files
 from itmkit.evaluation.trec import Trec
 from itmkit.inputs import Inputs
 from itmkit.matchers import method

@@ -119,3 +119,24 @@ def test_the_mean_over_runs_of_one_method(homes: tuple[Path, Path], tmp_path: Pa
     assert found.to_json()["over_runs"]["rsum"]["n"] == 3
     assert "over_runs" not in json.loads((workspace.run("vsepp") / "eval-test.json").read_text())
     assert evaluate(workspace, ["vsepp"], against="seed1").over_runs is None
+
+
+def test_runs_of_one_name_have_rows_and_places_of_their_own(
+    homes: tuple[Path, Path], other: Workspace, tmp_path: Path
+) -> None:
+    one, two = (shutil.copytree(homes[0] / "runs/vsepp", tmp_path / place / "home/runs/vsepp") for place in "ab")
+    found = evaluate(other, [str(one)], against=str(two))
+    first, second = (row.name for row in found.rows)
+    assert first == "home/vsepp" and second.startswith("home/vsepp-")
+    assert [row.name for row in evaluate(other, [str(two)]).rows] == [second]  # the other place is that of `one`
+    assert [row.name for row in evaluate(other, [str(one)]).rows] == [first]
+    results = sorted(path.parent.name for path in other.root.glob("transfer/*/eval-test.json"))
+    assert results == [name.replace("/", "-") for name in (first, second)]
+    mine = Workspace(shutil.copytree(homes[0], tmp_path / "mine"))
+    export = shutil.copytree(one, tmp_path / "exported/vsepp")
+    names = [row.name for row in evaluate(mine, ["vsepp"], against=str(export)).rows]
+    assert names[0] == "vsepp" and names[1].startswith("vsepp-")
+    written = json.loads((mine.run("vsepp") / "eval-test.json").read_text())
+    assert [row["name"] for row in written["results"]] == ["vsepp"]
+    with pytest.raises(ItmkitError, match=rf"--run vsepp, {mine.run('vsepp')}: named twice"):
+        evaluate(mine, ["vsepp", str(mine.run("vsepp"))])
