@@ -286,6 +286,7 @@ def show(
     rounded = ", scores from bfloat16 products" if result.precision == "bfloat16" else ""
     out.print(f"chance: rsum {result.chance_rsum:.1f}{rounded}")
     if result.left_out:
-        out.print(f"{result.left_out} images of the split have no features and are left out")
+        lack = "features" if result.precision else "scores in these files"
+        out.print(f"{result.left_out} images of the split have no {lack} and are left out")
     for note in result.notes:
         out.print(note)

@@ -72,8 +72,7 @@ def evaluate(
         table, ours = Table(measures), " + ".join(run.name for run in mine)
         leads = not scoring.part.index
         with saving(save, wanted.trec, ours) as keep:
-            for number, images in enumerate(folds_of(chosen, len(first.images))):
-                fold = Fold.of(number, images, first.image_of)
+            for fold in folds_of(chosen, images_of(chosen, workspace.dataset()), first.images):
                 totals = _add_fold(table, opened, fold, split, wanted, scoring, progress)
                 if leads:
                     together = Mean(totals[: len(runs)], [1.0] * len(runs))

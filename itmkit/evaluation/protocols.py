@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from itmkit.dataset import Dataset, ImageRecord
+from itmkit.dataset import Dataset, ImageRecord, image_of_captions
 from itmkit.errors import ItmkitError, nearest
 
 
@@ -54,17 +54,12 @@ def images_of(chosen: Protocol, dataset: Dataset) -> list[ImageRecord]:
     return images
 
 
-def folds_of(chosen: Protocol, n_images: int) -> list[np.ndarray]:
-    """Positions of the images of each fold, contiguous, in file order."""
-    return [np.asarray(fold) for fold in np.array_split(np.arange(n_images), chosen.folds)]
-
-
 @dataclass(frozen=True)
 class Fold:
     """Images and captions that are compared with each other.
 
     Attributes:
-        images, texts: their positions among those of the split; image_of: each caption's position in `images`.
+        images, texts: their positions among those that are there; image_of: each caption's position in `images`.
     """
 
     number: int
@@ -72,13 +67,31 @@ class Fold:
     texts: np.ndarray
     image_of: np.ndarray
 
-    @classmethod
-    def of(cls, number: int, images: np.ndarray, image_of: np.ndarray) -> Fold:
-        """image_of: the image of every caption of the split."""
-        texts = np.flatnonzero(np.isin(image_of, images))
-        return cls(number, images, texts, np.searchsorted(images, image_of[texts]))
-
     def ids(self, every: Sequence[ImageRecord]) -> tuple[list[str], list[str]]:
-        """Of its images and captions, among all images of the split."""
+        """Of its images and captions. every: the images that are there."""
         images = [every[place] for place in self.images]
         return [image.id for image in images], [caption.id for image in images for caption in image.captions]
+
+
+def folds_of(chosen: Protocol, every: Sequence[ImageRecord], there: Sequence[ImageRecord]) -> list[Fold]:
+    """The folds of a protocol, contiguous and in file order. Images that are left out change no other fold.
+
+    Args:
+        every: the images of the protocol. there: those of them that have features or scores, in the same order.
+
+    Raises:
+        ItmkitError: a fold has no image left.
+    """
+    cut = np.array_split(np.arange(len(every)), chosen.folds)
+    fold_of = {every[place].id: number for number, fold in enumerate(cut) for place in fold}
+    mine, image_of = np.array([fold_of[image.id] for image in there], np.int64), image_of_captions(there)
+    folds = []
+    for number in range(chosen.folds):
+        images = np.flatnonzero(mine == number)
+        if not len(images):
+            raise ItmkitError(
+                f"--split {chosen.name}: of the images of fold {number + 1} of {chosen.folds}, none is there"
+            )
+        texts = np.flatnonzero(np.isin(image_of, images))
+        folds.append(Fold(number, images, texts, np.searchsorted(images, image_of[texts])))
+    return folds

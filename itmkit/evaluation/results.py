@@ -59,7 +59,7 @@ class Evaluation:
     rows: list[EvaluationRow]
     images: int
     captions: int
-    left_out: int  # images of the split without features
+    left_out: int  # images of the split without features, or without scores in the files
     chance_rsum: float
     precision: str  # of the matrix products behind the scores; "" if the scores come from files
     against: Against | None = None

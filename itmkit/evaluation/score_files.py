@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from itmkit.dataset import image_of_captions
+from itmkit.dataset import ImageRecord
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.measures import RECALLS, Measures, Wanted
-from itmkit.evaluation.protocols import Fold, folds_of, images_of, protocol
+from itmkit.evaluation.protocols import Protocol, folds_of, images_of, protocol
 from itmkit.evaluation.results import Evaluation, Table, check_different
 from itmkit.evaluation.saving import check_saving, saving
 from itmkit.scoring.stored import Chosen, Mean, ScoreFile
@@ -48,21 +48,34 @@ def evaluate_files(
     images = [image for image in records if image.id in has]
     if not images:
         raise ItmkitError(f"{files[0]}: has scores of none of the {len(records)} images of split {chosen.split!r}")
+    if chosen.images is not None:
+        _check_whole(chosen, records, stored)
     captions = [caption.id for image in images for caption in image.captions]
-    image_of = image_of_captions(images)
     whole = [one.places([image.id for image in images], captions) for one in stored]
     measures, ours = Measures(wanted, images, chosen), " + ".join(map(str, files))
     measures.check_trec(force=force)
     table = Table(measures)
     with saving(save, wanted.trec, ours) as keep:
-        for number, rows in enumerate(folds_of(chosen, len(images))):
-            fold = Fold.of(number, rows, image_of)
-            parts = [Chosen(one.whole, one.rows[rows], one.columns[fold.texts]) for one in whole]
+        for fold in folds_of(chosen, records, images):
+            parts = [Chosen(one.whole, one.rows[fold.images], one.columns[fold.texts]) for one in whole]
             for path, scores in zip(named, parts, strict=True):
-                table.add(str(path), "scores of a file", scores, fold.image_of, fold=number)
+                table.add(str(path), "scores of a file", scores, fold.image_of, fold=fold.number)
             together = Mean(parts[: len(files)], [1.0] * len(files))
             if len(files) > 1:
-                table.add(ours, f"mean of {len(files)} files", together, fold.image_of, fold=number)
+                table.add(ours, f"mean of {len(files)} files", together, fold.image_of, fold=fold.number)
             keep(together, measures.answers(fold.image_of), *fold.ids(images))
     difference = table.difference(ours, str(against)) if against is not None else None
     return table.summary(chosen, len(images), len(captions), len(records) - len(images), against=difference)
+
+
+def _check_whole(chosen: Protocol, records: Sequence[ImageRecord], stored: Sequence[ScoreFile]) -> None:
+    """Raises ItmkitError naming the files that lack images of a protocol, which is an easier task without them."""
+    counts = {one.path: len({image.id for image in records}.intersection(one.images)) for one in stored}
+    problems = [
+        f"{path}: has scores of {count:,} of the {len(records):,} images of {chosen.name}; a figure on them would not"
+        f" be comparable. Use --split {chosen.split}"
+        for path, count in counts.items()
+        if count < len(records)
+    ]
+    if problems:
+        raise ItmkitError(problems)

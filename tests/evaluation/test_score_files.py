@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from itmkit.commands.console import run
+from itmkit.commands.evaluate import command
 from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.measures import Measures, Wanted
-from itmkit.evaluation.protocols import protocol
+from itmkit.evaluation.protocols import PROTOCOLS, Protocol, protocol
 from itmkit.evaluation.results import Table
 from itmkit.evaluation.score_files import evaluate_files
 from itmkit.scoring.stored import InMemory, save_scores
@@ -50,3 +52,15 @@ def test_a_row_has_one_matrix_a_fold() -> None:
     table.add("a", "single", scores, np.arange(12), fold=1)
     with pytest.raises(ItmkitError, match="a: two rows of the table would have this name"):
         table.add("a", "single", scores, np.arange(12), fold=1)
+
+
+def test_a_protocol_wants_scores_of_all_its_images(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(PROTOCOLS, "tiny", Protocol("tiny", "test", 12, 4, "four folds of three"))
+    whole, part = scores_of(tmp_path / "whole.h5"), scores_of(tmp_path / "part.h5", IMAGES[:6])
+    assert evaluate_files(workspace, [whole], split="tiny").images == 12
+    with pytest.raises(ItmkitError, match=r"part.h5: has scores of 6 of the 12 images of tiny; .*Use --split test"):
+        evaluate_files(workspace, [whole, part], split="tiny")
+    assert run(command, ["-w", str(tmp_path), "--scores", str(part)]) == 0
+    assert "6 images of the split have no scores in these files and are left out" in capsys.readouterr().out

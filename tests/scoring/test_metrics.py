@@ -89,12 +89,22 @@ def dataset(test: int, val: int = 2) -> Dataset:
 
 def test_coco1k_is_five_contiguous_folds_in_file_order() -> None:
     chosen = protocol("coco1k")
-    folds = folds_of(chosen, 5000)
-    assert [len(fold) for fold in folds] == [1000] * 5
-    np.testing.assert_array_equal(np.concatenate(folds), np.arange(5000))
-    assert len(folds_of(protocol("coco5k"), 5000)) == 1
     found = images_of(chosen, dataset(5000))
     assert [image.id for image in found] == [str(n) for n in range(5000)]
+    folds = folds_of(chosen, found, found)
+    assert [len(fold.images) for fold in folds] == [1000] * 5
+    np.testing.assert_array_equal(np.concatenate([fold.images for fold in folds]), np.arange(5000))
+    assert len(folds_of(protocol("coco5k"), found, found)) == 1
+
+
+def test_an_image_that_is_left_out_moves_no_other_to_another_fold() -> None:
+    chosen, every = protocol("coco1k"), images_of(protocol("coco1k"), dataset(5000))
+    there = [image for k, image in enumerate(every) if k not in (3, 4, 1000)]
+    folds = folds_of(chosen, every, there)
+    assert [len(fold.images) for fold in folds] == [998, 999, 1000, 1000, 1000]
+    assert [fold.ids(there)[0][0] for fold in folds] == ["0", "1001", "2000", "3000", "4000"]
+    with pytest.raises(ItmkitError, match="--split coco1k: of the images of fold 2 of 5, none is there"):
+        folds_of(chosen, every, every[:1000])
 
 
 @pytest.mark.parametrize(
