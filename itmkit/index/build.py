@@ -116,14 +116,14 @@ def build_index(
         dataset = workspace.dataset()
         require(workspace, *matcher.needs.image_caches, dataset=dataset)
         _check_made(workspace, matcher)
-        source = _source(workspace, matcher, dataset, progress)
+        known = Store(folder) if there and not force else None
+        source = _source(workspace, matcher, dataset, known, progress)
         wanted = replace(
             IndexFacts(str(matcher.folder), matcher.method, made_from(workspace, matcher), rows or "float16", 0, []),
             dataset=[dataset.images_digest, dataset.captions_digest],
             engine=engine or "exact",
         )
-        if there and not force:
-            known = Store(folder)
+        if known is not None:
             if known.facts.made_from != wanted.made_from or rows not in (None, known.facts.rows):
                 raise ItmkitError(
                     f"{folder}: was made with other weights, features or rows than asked for now; --force makes it anew"
@@ -152,8 +152,13 @@ def _result(folder: Path, encoded: int, removed: int, left_out: int) -> IndexRes
     )
 
 
-def _source(workspace: Workspace, matcher: Matcher, dataset: Dataset, progress: Progress) -> Source:
-    """The images that have features, and their captions where these have been parsed as in training."""
+def _source(
+    workspace: Workspace, matcher: Matcher, dataset: Dataset, known: Store | None, progress: Progress
+) -> Source:
+    """The images that have features, and their captions where these have been parsed as in training.
+
+    known: the index that they are added to, if there is one.
+    """
     # Pictures that `prepare images --add` did not find any more have rows in caches, and no file.
     there = [image for image in dataset.images if image.file or dataset.kind != PICTURES]
     images = ImageInputs(workspace, there, matcher.needs)
@@ -166,7 +171,10 @@ def _source(workspace: Workspace, matcher: Matcher, dataset: Dataset, progress: 
         require(workspace, *caches, dataset=dataset)
         _check_made(workspace, matcher, caches)
     except ItmkitError as error:
-        progress.note(f"captions are left out, so that pictures only are found: {error.problems[0]}")
+        why = "captions are left out, so that pictures only are found"
+        if known is not None and known.captions_side.alive:
+            why = "new captions are left out; those in the index that the data set still has stay"
+        progress.note(f"{why}: {error.problems[0]}")
     else:
         texts = TextInputs(workspace, captions, matcher.vocabulary, matcher.needs)
     return Source(matcher, images, captions, texts, progress)
@@ -215,10 +223,12 @@ def _bring_up(known: Store, source: Source, wanted: IndexFacts, chunk: int, *, a
     folder, facts, size = known.folder, wanted, known.facts.candidates
     images = source.image_keys(range(len(source.images.images)))
     new, gone = _changes(known.images, known.dead, images)
-    texts, lost = list[int](), list[int]()
-    if source.texts is not None:
-        there = [(caption, "") for caption in known.captions]
-        texts, lost = _changes(there, known.captions_side.dead, [(caption, "") for caption in source.captions])
+    there = [(caption, "") for caption in known.captions]
+    texts, lost = _changes(there, known.captions_side.dead, [(caption, "") for caption in source.captions])
+    if texts and source.texts is None:
+        texts = []
+        if known.captions_side.alive and known.facts.dataset:  # it stays behind the data set until they can be added
+            facts = replace(facts, dataset=[facts.dataset[0], known.facts.dataset[1]])
     if (new or gone or texts or lost) and not add:
         captions = f", {len(texts)} captions are new and {len(lost)} gone" if texts or lost else ""
         raise ItmkitError(

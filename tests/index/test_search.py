@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import itmkit
-from itmkit.dataset import write_dataset
+from itmkit.dataset import Caption, write_dataset
 from itmkit.embed.embed import embed
 from itmkit.errors import ItmkitError
 from itmkit.graphs import build_graphs
 from itmkit.index.build import build_index
 from itmkit.index.encode import Source
+from itmkit.index.open import is_behind
 from itmkit.index.search import Searcher
 from itmkit.index.store import Store
 from itmkit.progress import SILENT
@@ -159,6 +160,32 @@ def test_captions_are_indexed_from_their_caches_and_follow_the_data_set(trained:
     assert build_index(home, matcher, add=True).captions == len(left)
     hits = Searcher(Store(home.root / "index"), matcher).captions(images[0].id, count=1000)
     assert {hit.caption for hit in hits} == left
+
+
+def test_stale_captions_keep_no_caption_that_is_gone_and_leave_the_index_behind(
+    trained: Workspace, tmp_path: Path
+) -> None:
+    home = Workspace(shutil.copytree(trained.root, tmp_path / "photos"))
+    matcher, images, notes = itmkit.open(trained.run("dual")), home.dataset().images, list[str]()
+
+    class Notes:
+        task = staticmethod(SILENT.task)
+        note = staticmethod(notes.append)
+
+    build_index(home, matcher)
+    fewer = [replace(image, captions=image.captions[1:]) for image in images]
+    fewer[0] = replace(fewer[0], captions=(*fewer[0].captions, Caption("new", "a caption that is new")))
+    write_dataset(home.dataset_path, fewer, kind="scenes", settings={})
+    with pytest.raises(ItmkitError, match=r"0 captions are new and \d+ gone; --add"):
+        build_index(home, matcher)
+    left = {caption.text for image in fewer for caption in image.captions} - {"a caption that is new"}
+    assert build_index(home, matcher, add=True, progress=Notes()).captions == len(left)
+    assert "new captions are left out; those in the index that the data set still has stay" in notes[0]
+    assert is_behind(home, Store(home.root / "index"))
+    fewer[0] = replace(fewer[0], captions=images[0].captions[1:])
+    write_dataset(home.dataset_path, fewer, kind="scenes", settings={})
+    build_index(home, matcher, add=True)
+    assert not is_behind(home, Store(home.root / "index"))
 
 
 def test_faiss_grows_with_the_index(trained: Workspace, tmp_path: Path) -> None:
