@@ -136,7 +136,9 @@ def _opened(
 
 def _scored(run: Run, inputs: Inputs, fold: Fold, split: str, scoring: Scoring, progress: Progress) -> dict[str, Kept]:
     """The scores of every member. The first of several ranks waits for the others, which return {}."""
-    folder = _scores_folder(run, split) / str(fold.number)
+    # Shards that another number of ranks has begun cannot be continued, so each number has a folder of its own.
+    ranks = f"-of-{scoring.part.of}" if scoring.part != WHOLE else ""
+    folder = _scores_folder(run, split) / f"{fold.number}{ranks}"
     score_to_disk(
         run.members,
         inputs,

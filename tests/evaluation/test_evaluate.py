@@ -296,3 +296,12 @@ def test_ranks_share_the_images(workspace: Workspace) -> None:
     expected = evaluate(workspace, ["mpsm", "vsepp"]).to_json()
     assert evaluate(workspace, ["mpsm", "vsepp"], scoring=Scoring(part=Part(1, 2))).rows == []
     assert evaluate(workspace, ["mpsm", "vsepp"], scoring=Scoring(part=Part(0, 2))).to_json() == expected
+
+
+def test_another_number_of_ranks_begins_anew_what_was_killed(workspace: Workspace) -> None:
+    expected = evaluate(workspace, ["vsepp"]).to_json()
+    evaluate(workspace, ["vsepp"], scoring=Scoring(part=Part(1, 2)))
+    assert evaluate(workspace, ["vsepp"]).to_json() == expected
+    for part in (Part(2, 3), Part(1, 2), Part(0, 2)):
+        found = evaluate(workspace, ["vsepp"], scoring=Scoring(part=part))
+    assert found.to_json() == expected and not list(workspace.run("vsepp").glob("scores-*"))
