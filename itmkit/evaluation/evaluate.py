@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from itmkit.evaluation.two_stages import two_stages
 from itmkit.files import digest, remove_folder
 from itmkit.inputs import Inputs
 from itmkit.machine.device import memory_for
+from itmkit.machine.lock import lock
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.facts import RunFacts, find_run
 from itmkit.runs.open import Run, open_run
@@ -59,18 +60,24 @@ def evaluate(
         force: `save` and the files of `wanted.trec` may replace files of other kinds.
         scoring: the device, memory and precision. If several ranks share the rows, it names the part of this one. The
             first rank waits for the others and has the result. The result of the others has no rows.
+
+    Raises:
+        Locked: another process evaluates one of the runs on this split.
     """
     named = _checked_names(workspace, runs, against)
     chosen = protocol(split)
     check_saving(save, chosen, force=force)
-    with _none_replaced(workspace, named):
+    leads = not scoring.part.index
+    with _none_replaced(workspace, named), ExitStack() as held:
         opened = _opened(workspace, named, chosen, wanted, scoring)
+        if leads:  # for all ranks
+            for run, _ in opened:
+                held.enter_context(_alone(run, split))
         mine, first = [run for run, _ in opened[: len(runs)]], opened[0][1]
         measures = Measures(wanted, first.images, chosen, regions=first.region_counts)
         measures.check_trec(force=force)
         measures.notes += [note for run, _ in opened for note in run.notes]
         table, ours = Table(measures), " + ".join(run.name for run in mine)
-        leads = not scoring.part.index
         with saving(save, wanted.trec, ours) as keep:
             for fold in folds_of(chosen, images_of(chosen, workspace.dataset()), first.images):
                 totals = _add_fold(table, opened, fold, split, wanted, scoring, progress)
@@ -100,6 +107,11 @@ def _none_replaced(workspace: Workspace, named: Sequence[str]) -> Iterator[None]
             if RunFacts.exist(folder):
                 held.enter_context(evaluating(folder))
         yield
+
+
+def _alone(run: Run, split: str) -> AbstractContextManager[object]:
+    """Within it, no other process evaluates the run on this split: the first to end removes the scores of both."""
+    return lock(run.folder / f".lock-{split}", f"{run.folder}: another process evaluates this run on {split}")
 
 
 def _checked_names(workspace: Workspace, runs: Sequence[str], against: str | None) -> list[str]:

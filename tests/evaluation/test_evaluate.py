@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from itmkit.cache import Part
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.evaluation.measures import Wanted
@@ -16,33 +14,14 @@ from itmkit.evaluation.protocols import PROTOCOLS, Protocol
 from itmkit.evaluation.score_files import evaluate_files
 from itmkit.evaluation.trec import Trec
 from itmkit.inputs import Inputs
-from itmkit.matchers import method
 from itmkit.runs.open import open_run
-from itmkit.runs.settings import resolve
 from itmkit.scoring.engine import Scoring
 from itmkit.scoring.matrix import score_matrix
 from itmkit.scoring.metrics import retrieval
 from itmkit.scoring.stored import InMemory, ScoreFile, save_scores
-from itmkit.training.train import train
 from itmkit.typed import write_sealed
 from itmkit.workspace import Workspace
-from tests.training.tiny import FAST, FAST_TRAINING, make_workspace
 from tests.workspaces import largest_file
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = make_workspace(tmp_path_factory.mktemp("evaluate"), skipped=("image20",))
-    for name in ("mpsm", "vsepp"):
-        train(workspace, resolve(name, settings={**FAST[name], **FAST_TRAINING, "epochs": 1}))
-    return workspace.root
-
-
-@pytest.fixture
-def workspace(template: Path, tmp_path: Path) -> Workspace:
-    shutil.copytree(template, tmp_path / "work")
-    return Workspace(tmp_path / "work")
-
 
 # Whether `auto` rounds products depends on the processor.
 WHOLE = Scoring(precision="float32")
@@ -267,41 +246,3 @@ def test_a_saved_matrix_in_folds(workspace: Workspace, tmp_path: Path, monkeypat
     assert found.rsum == pytest.approx(evaluate(workspace, ["vsepp"], split="tiny").rows[0].result.rsum)
     with pytest.raises(ItmkitError, match="has scores of none of the 6 images of split 'val'"):
         evaluate_files(workspace, [tmp_path / "s.h5"], split="val")
-
-
-def test_a_killed_evaluation_goes_on_and_leaves_nothing(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = evaluate(workspace, ["mpsm"]).to_json()
-    assert not list(workspace.run("mpsm").glob("scores-*"))
-    matcher, scored = method("mpsm").Matcher, 0
-    real = matcher.score
-
-    def killed(self: object, *args: object) -> object:
-        nonlocal scored
-        scored += 1
-        if scored == 2:  # the second member
-            raise KeyboardInterrupt
-        return real(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(matcher, "score", killed)
-        with pytest.raises(KeyboardInterrupt):
-            evaluate(workspace, ["mpsm"])
-        assert list(workspace.run("mpsm").glob("scores-test/0/distance/shard-*.h5"))
-        assert evaluate(workspace, ["mpsm"]).to_json() == expected
-    assert scored == 3  # the finished member was not scored again
-    assert not list(workspace.run("mpsm").glob("scores-*"))
-
-
-def test_ranks_share_the_images(workspace: Workspace) -> None:
-    expected = evaluate(workspace, ["mpsm", "vsepp"]).to_json()
-    assert evaluate(workspace, ["mpsm", "vsepp"], scoring=Scoring(part=Part(1, 2))).rows == []
-    assert evaluate(workspace, ["mpsm", "vsepp"], scoring=Scoring(part=Part(0, 2))).to_json() == expected
-
-
-def test_another_number_of_ranks_begins_anew_what_was_killed(workspace: Workspace) -> None:
-    expected = evaluate(workspace, ["vsepp"]).to_json()
-    evaluate(workspace, ["vsepp"], scoring=Scoring(part=Part(1, 2)))
-    assert evaluate(workspace, ["vsepp"]).to_json() == expected
-    for part in (Part(2, 3), Part(1, 2), Part(0, 2)):
-        found = evaluate(workspace, ["vsepp"], scoring=Scoring(part=part))
-    assert found.to_json() == expected and not list(workspace.run("vsepp").glob("scores-*"))
