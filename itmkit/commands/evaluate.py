@@ -12,6 +12,7 @@ import click
 from itmkit.commands import complete
 from itmkit.commands.formats import FORMATS, Format, formatted
 from itmkit.commands.options import (
+    Amount,
     CountOrAll,
     Path_,
     Several,
@@ -67,7 +68,7 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
 @click.option("--force", is_flag=True, help="Let --save-scores and --trec replace files of another kind.")
 @click.option(
     "--memory",
-    type=float,
+    type=Amount(1_000_000),
     default=2.0,
     show_default=True,
     metavar="GB",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,11 +81,24 @@ def precision_option(function: F) -> F:
     )(function)
 
 
+class Amount(click.FloatRange):
+    """A number above 0 and not above `most`. A range alone lets NaN through."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(0, most, min_open=True)
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        found = super().convert(value, parameter, context)
+        if math.isnan(found):
+            raise click.BadParameter(f"{value!r} is no number", context, parameter)
+        return found
+
+
 def decoding_options(function: F) -> F:
     """`--workers`, `--timeout`: how pictures are decoded."""
     function = click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Amount(86_400),
         metavar="SECONDS",
         help="Longest time for decoding one picture (120); slower ones are skipped.",
     )(function)

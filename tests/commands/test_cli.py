@@ -123,6 +123,13 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
     assert told.out == "" and "Error" in told.err
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e300", "0"])
+@pytest.mark.parametrize("option", [["evaluate", "--memory"], ["extract-regions", "--timeout"]])
+def test_an_amount_is_a_finite_number(option: list[str], number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli, [*option, number]) == 2
+    assert f"Invalid value for '{option[1]}': " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "close"),
     [
