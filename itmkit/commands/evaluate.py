@@ -198,6 +198,7 @@ def command(
         )
     if runs and files:
         raise ItmkitError("--run and --scores: give one of them; --save-scores turns a run into a file")
+    _check_used(files, trec, compare_paper)
     rankings = None if trec is None else Trec(trec, trec_depth)
     wanted = Wanted(**asked, ratings=_ratings(ratings), rerank=rerank or 0, trec=rankings)
     if compare_paper and split not in PROTOCOLS:
@@ -236,6 +237,21 @@ def command(
         show(result, papers, apart, form)
 
 
+def _check_used(files: Sequence[Path], trec: Path | None, compare_paper: bool) -> None:
+    """Raises ItmkitError naming options that are given and would do nothing."""
+    from itmkit.errors import ItmkitError
+
+    context, typed = click.get_current_context(), click.core.ParameterSource.COMMANDLINE
+    given = [name for name in ("precision", "device") if context.get_parameter_source(name) == typed]
+    problems = [f"--{name}: a file of scores is read, and nothing is computed with a model" for name in given if files]
+    if files and compare_paper:
+        problems.append("--compare-paper: a file of scores does not say its method; give the run with --run")
+    if trec is None and context.get_parameter_source("trec_depth") == typed:
+        problems.append("--trec-depth: how long the rankings of --trec are; give --trec DIR too")
+    if problems:
+        raise ItmkitError(problems)
+
+
 def _ratings(given: Sequence[str]) -> dict[Kind, Path]:
     """expert=FILE, crowdflower=FILE, cxc=FILE"""
     from itmkit.errors import ItmkitError
@@ -247,6 +263,8 @@ def _ratings(given: Sequence[str]) -> dict[Kind, Path]:
         kind, equals, file = one.partition("=")
         if not equals or kind not in KEEPS_OWN:
             problems.append(f"--ratings {one}: is written {' or '.join(f'{name}=FILE' for name in KEEPS_OWN)}")
+        elif kind in found:
+            problems.append(f"--ratings {one}: {kind} has another file already; evaluate once with each")
         found[cast("Kind", kind)] = Path(file)
     if problems:
         raise ItmkitError(problems)

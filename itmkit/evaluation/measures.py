@@ -76,6 +76,20 @@ class Wanted:
         asked |= {"--rerank": bool(self.rerank)}
         return [option for option, there in asked.items() if there]
 
+    def without_effect(self) -> list[str]:
+        """What is wrong with options that belong to others which are not asked for."""
+        problems = []
+        if self.ks and not (self.own or self.labels or self.judgements):
+            problems.append("--ks: says where figures of --map, --labels and --judgements are cut; ask for one of them")
+        ways = ["--coco-captions"] * bool(self.coco_captions) + ["--scan-order"] * self.scan_order
+        if ways and self.judgements is None:
+            problems.append(f"{', '.join(ways)}: how captions are found for --judgements; ask for them too")
+        if len(ways) > 1:
+            problems.append("--coco-captions, --scan-order: two ways to find captions; give one of them")
+        if self.tokens is not None and not self.ratings.keys() & {"expert", "crowdflower"}:
+            problems.append("--tokens: for --ratings expert=FILE and crowdflower=FILE; give one of them too")
+        return problems
+
 
 RECALLS = Wanted()  # and nothing else
 
@@ -98,10 +112,8 @@ class Measures:
             ItmkitError: a file is missing or says nothing about these images, or there are no labels.
         """
         self.wanted, self.notes = wanted, list[str]()
-        if wanted.ks and not (wanted.own or wanted.labels or wanted.judgements):
-            raise ItmkitError(
-                "--ks: says where figures of --map, --labels and --judgements are cut; ask for one of them"
-            )
+        if idle := wanted.without_effect():
+            raise ItmkitError(idle)
         if wanted.of_whole_matrices and chosen.folds > 1:
             raise ItmkitError(
                 f"{', '.join(wanted.of_whole_matrices)}: {chosen.name} compares within {chosen.folds} folds only; take"

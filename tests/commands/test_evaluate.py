@@ -140,6 +140,11 @@ def test_rows_of_papers_that_do_not_compare_stand_below() -> None:
     ("arguments", "told"),
     [
         (["--ratings", "experts=x"], "--ratings experts=x: is written expert=FILE or crowdflower=FILE or cxc=FILE"),
+        (["--ratings", "expert=a", "--ratings", "expert=b"], "--ratings expert=b: expert has another file already"),
+        (["--tokens", "a"], "--tokens: for --ratings expert=FILE and crowdflower=FILE"),
+        (["--scan-order"], "--scan-order: how captions are found for --judgements"),
+        (["--coco-captions", "a", "--scan-order", "--judgements", "b"], "two ways to find captions"),
+        (["--trec-depth", "100"], "--trec-depth: how long the rankings of --trec are"),
         (["--labels"], "the images of this split have no labels"),
         (["--judgements", "nowhere"], "original_caption_to_image.json"),
         (["--run", "seed1", "--against", "seed1"], "named twice"),

@@ -64,3 +64,10 @@ def test_a_protocol_wants_scores_of_all_its_images(
         evaluate_files(workspace, [whole, part], split="tiny")
     assert run(command, ["-w", str(tmp_path), "--scores", str(part)]) == 0
     assert "6 images of the split have no scores in these files and are left out" in capsys.readouterr().out
+
+
+def test_options_of_runs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--precision", "bfloat16", "--device", "cuda:7", "--compare-paper", "--split", "coco1k"]
+    assert run(command, ["-w", str(tmp_path), "--scores", "a.h5", *given]) == 2
+    told = capsys.readouterr().err
+    assert all(f"{option}: a file of scores" in told for option in ("--precision", "--device", "--compare-paper"))
