@@ -12,7 +12,7 @@ import numpy as np
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.measures import Measures, mean_of_folds
 from itmkit.evaluation.protocols import Protocol
-from itmkit.scoring.metrics import QueryRanks, Retrieval, chance, mean_over, query_ranks
+from itmkit.scoring.metrics import QueryRanks, Retrieval, chance_of, mean_over, query_ranks
 from itmkit.scoring.stored import Scores
 from itmkit.statistics.bootstrap import Difference, differences, intervals
 from itmkit.statistics.seeds import Spread, over_seeds
@@ -167,7 +167,9 @@ class Table:
                 values = [{"alpha": alpha, **_mean(ranks).to_json()} for alpha, ranks in row.weighted.items()]
                 more["alpha"] = {"weight_of": row.weighed, "values": values}
             rows.append(EvaluationRow(name, row.kind, _mean(row.ranks), row.method, row.ranks, more))
-        expected = chance(images // chosen.folds, captions / images)
+        # As in training, of exactly these captions; the same of every row. Without rows there is none.
+        folds = next(iter(self._rows.values())).ranks if self._rows else []
+        expected = float(np.mean([chance_of(fold.image_of) for fold in folds])) if folds else 0.0
         notes = tuple(self._measures.notes)
         spread = over_seeds([row.result for row in rows if row.name in runs]) if rows and len(runs) > 1 else None
         return Evaluation(chosen, rows, images, captions, left_out, expected, precision, against, spread, notes)

@@ -113,7 +113,7 @@ def mean_over(folds: Sequence[Retrieval]) -> Retrieval:
 
 
 def chance_of(image_of: np.ndarray) -> float:
-    """The expected rsum of random scores, for exactly these captions.
+    """The expected rsum of random scores, which a matcher that knows nothing reaches, for exactly these captions.
 
     Args:
         image_of: (n_texts,) the image of each caption, by position; every image has at least one.
@@ -124,20 +124,4 @@ def chance_of(image_of: np.ndarray) -> float:
         # The first k captions have none of an image's own: all of these are among the others.
         missed = [math.prod(max(0, captions - k - i) / (captions - i) for i in range(count)) for count in own.tolist()]
         total += 100 * (1 - float(images_with @ np.array(missed)) / images) + 100 * min(1.0, k / images)
-    return total
-
-
-def chance(images: int, captions_per_image: float) -> float:
-    """The expected rsum of random scores, which a matcher that knows nothing reaches.
-
-    i2t: the chance that one of c captions among n is in the first K; t2i: K of n images.
-    """
-    total = 0.0
-    captions = round(images * captions_per_image)
-    own = max(1, round(captions_per_image))
-    for k in KS:
-        miss = 1.0
-        for i in range(own):
-            miss *= max(0.0, captions - k - i) / max(1.0, captions - i)
-        total += 100 * (1 - miss) + 100 * min(1.0, k / images)
     return total

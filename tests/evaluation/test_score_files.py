@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from itmkit.evaluation.measures import Measures, Wanted
 from itmkit.evaluation.protocols import PROTOCOLS, Protocol, protocol
 from itmkit.evaluation.results import Table
 from itmkit.evaluation.score_files import evaluate_files
+from itmkit.scoring.metrics import chance_of
 from itmkit.scoring.stored import InMemory, save_scores
 from itmkit.workspace import Workspace
 
@@ -52,6 +54,18 @@ def test_a_row_has_one_matrix_a_fold() -> None:
     table.add("a", "single", scores, np.arange(12), fold=1)
     with pytest.raises(ItmkitError, match="a: two rows of the table would have this name"):
         table.add("a", "single", scores, np.arange(12), fold=1)
+
+
+def test_chance_is_that_of_these_captions_fold_by_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROTOCOLS, "tiny", Protocol("tiny", "test", 12, 2, "two folds of six"))
+    uneven = [
+        replace(image, captions=tuple(Caption(f"c{k}-{n}", "a caption") for n in range(1 + 5 * (k % 4 == 0))))
+        for k, image in enumerate(IMAGES)
+    ]
+    write_dataset(tmp_path / "dataset.jsonl", uneven, kind="jsonl", settings={})
+    found = evaluate_files(Workspace(tmp_path), [scores_of(tmp_path / "a.h5", uneven)], split="tiny")
+    folds = [np.repeat(np.arange(6), counts) for counts in ([6, 1, 1, 1, 6, 1], [1, 1, 6, 1, 1, 1])]
+    assert found.chance_rsum == pytest.approx(np.mean([chance_of(fold) for fold in folds]))
 
 
 def test_a_protocol_wants_scores_of_all_its_images(
