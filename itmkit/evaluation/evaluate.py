@@ -22,12 +22,14 @@ from itmkit.files import digest, remove_folder
 from itmkit.inputs import Inputs
 from itmkit.machine.device import memory_for
 from itmkit.machine.lock import lock
+from itmkit.machine.precision import Products
 from itmkit.progress import SILENT, Progress
 from itmkit.runs.facts import RunFacts, find_run
 from itmkit.runs.open import Run, open_run
 from itmkit.runs.place import evaluating
 from itmkit.scoring.engine import USUAL, Scoring, score_to_disk
 from itmkit.scoring.stored import Kept, Mean, Scores
+from itmkit.scoring.tiles import products_of
 from itmkit.workspace import Workspace
 
 
@@ -89,9 +91,11 @@ def evaluate(
         difference = table.difference(ours, opened[-1][0].name) if against is not None and leads else None
         counts = len(first.images), len(first.caption_texts), first.left_out
         seeds = [run.name for run in mine] if len({run.method for run in mine}) == 1 else ()
-        result = table.summary(chosen, *counts, scoring.products, difference, runs=seeds)
+        products = {run.name: _products(run, inputs, scoring) for run, inputs in opened} if leads else {}
+        rounded = next((one for one in products.values() if one != "float32"), "float32")
+        result = table.summary(chosen, *counts, rounded, difference, runs=seeds)
         if leads:
-            notes = write_results(result, [run for run, _ in opened], named, split, _data_digest(first))
+            notes = write_results(result, [run for run, _ in opened], products, named, split, _data_digest(first))
             for run, _ in opened:
                 remove_folder(_scores_folder(run, split))
             result = replace(result, notes=(*result.notes, *notes))
@@ -167,6 +171,12 @@ def _scored(run: Run, inputs: Inputs, fold: Fold, split: str, scoring: Scoring, 
         for member in run.members:
             merge_when_done(folder / member)
     return {member: Kept(folder / member) for member in run.members}
+
+
+def _products(run: Run, inputs: Inputs, scoring: Scoring) -> Products:
+    """The precision of the products behind the scores of a run."""
+    each = {products_of(one, inputs, scoring.products, scoring.where) for one in run.members.values()}
+    return each.pop() if len(each) == 1 else scoring.products
 
 
 def _add_fold(

@@ -3,7 +3,7 @@ scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,22 +30,30 @@ ASKED = {
 }
 
 
-def write_results(result: Evaluation, runs: Sequence[Run], named: Sequence[str], split: str, data: str) -> list[str]:
+def write_results(
+    result: Evaluation,
+    runs: Sequence[Run],
+    products: Mapping[str, str],
+    named: Sequence[str],
+    split: str,
+    data: str,
+) -> list[str]:
     """Writes the result of each run, and of all together.
 
     Args:
+        products: {run: precision of the products behind its scores}.
         named: the runs as they were asked for. data: digest of the images and captions.
 
     Returns:
         Notes on what earlier evaluations have left in these files.
     """
     notes = []
-    made_from = {run.name: digest(run.made_from | {"data": data, "precision": result.precision}) for run in runs}
+    made_from = {run.name: digest(run.made_from | {"data": data, "precision": products[run.name]}) for run in runs}
     for run in runs:
         run.take_place()
         names = {run.name, *(f"{run.name}/{member}" for member in run.members)}
         mine = [row for row in result.rows if row.name in names]
-        alone = replace(result, rows=mine, against=None, over_runs=None).to_json()
+        alone = replace(result, rows=mine, precision=products[run.name], against=None, over_runs=None).to_json()
         notes.append(_write_one(alone, result_path(run.folder, split), made_from[run.name]))
     if len(runs) > 1:
         place = result_path(runs[0].folder, split, together=named)

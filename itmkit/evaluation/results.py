@@ -61,7 +61,7 @@ class Evaluation:
     captions: int
     left_out: int  # images of the split without features, or without scores in the files
     chance_rsum: float
-    precision: str  # of the matrix products behind the scores; "" if the scores come from files
+    precision: str  # of the matrix products behind the scores, the least of all runs; "" if the scores come from files
     against: Against | None = None
     over_runs: dict[str, Spread] | None = None  # over several runs of one method, such as runs of several seeds
     notes: tuple[str, ...] = ()  # what could not be placed

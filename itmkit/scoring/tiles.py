@@ -98,7 +98,7 @@ def larger_tiles(tiles: Texts) -> Texts:
     """The same captions, where each is one vector in tiles of at least `VECTORS_TILE` (the last may have fewer)."""
     waiting: list[tuple[np.ndarray, Encoded]] = []
     for places, captions in tiles:
-        if "vector" not in captions:
+        if not _is_vector(captions):
             yield places, captions
             continue
         waiting.append((places, captions))
@@ -131,7 +131,7 @@ def score_tiles(
     rounded scores would be full of ties.
     """
 
-    vectors = bool(images) and "vector" in images[0][1]
+    vectors = bool(images) and _is_vector(images[0][1])
     if vectors:
         together = slice(images[0][0].start, images[-1][0].stop)
         images = [(together, _joined([encoded for _, encoded in images]))]
@@ -164,6 +164,20 @@ def score_tiles(
 
     for _ in in_order(put_in_order, ((start,) for start in range(0, len(out), IMAGE_TILE))):
         pass
+
+
+def products_of(matcher: nn.Module, inputs: Inputs, wanted: Products, device: torch.device) -> Products:
+    """The precision in which `score_tiles` multiplies for this matcher, where another is wanted. Encodes an image."""
+    if wanted == "float32":
+        return wanted
+    matcher.eval()
+    with torch.inference_mode():
+        encoded = as_matcher(matcher).encode_images(inputs.image_batch(np.arange(1)).to(device))
+    return "float32" if _is_vector(encoded) else wanted
+
+
+def _is_vector(encoded: Encoded) -> bool:
+    return "vector" in encoded
 
 
 def _joined(encoded: Sequence[Encoded]) -> Encoded:

@@ -92,6 +92,16 @@ def test_a_plain_evaluation_keeps_what_a_fuller_one_has_measured(workspace: Work
     assert "curves" not in json.loads(path.read_text())["results"][0]
 
 
+def test_the_precision_is_that_of_the_products_of_each_run(workspace: Workspace) -> None:
+    rounded = Scoring(precision="bfloat16")
+    evaluate(workspace, ["vsepp"], wanted=Wanted(curves=True), scoring=WHOLE)
+    together = evaluate(workspace, ["mpsm", "vsepp"], scoring=rounded)
+    told = {run: json.loads((workspace.run(run) / "eval-test.json").read_text()) for run in ("mpsm", "vsepp")}
+    assert together.precision == told["mpsm"]["precision"] == "bfloat16" and told["vsepp"]["precision"] == "float32"
+    assert "curves" in told["vsepp"]["results"][0]  # one product of vectors is not rounded: the same scores as before
+    assert evaluate(workspace, ["vsepp"], scoring=rounded).precision == "float32"
+
+
 def test_what_was_changed_by_hand_is_not_kept(workspace: Workspace) -> None:
     path = workspace.run("vsepp") / "eval-test.json"
     evaluate(workspace, ["vsepp"], wanted=Wanted(curves=True))
