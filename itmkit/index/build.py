@@ -205,8 +205,7 @@ def _first(folder: Path, source: Source, wanted: IndexFacts, chunk: int) -> int:
             source.write_images(partial, number, some, layout, size)
             done += len(some)
     for number, some in enumerate(_cut(texts, chunk)):
-        keys = [(source.captions[place], "") for place in some]
-        if not (begun and _has(chunk_folder(partial, number, "captions"), keys)):
+        if not (begun and _has(chunk_folder(partial, number, "captions"), source.caption_keys(some))):
             source.write_captions(partial, number, some, size)
     _with_engine(partial, facts, source.progress).write(partial)
     old = folder.with_name(f".{folder.name}.old")
@@ -219,12 +218,15 @@ def _first(folder: Path, source: Source, wanted: IndexFacts, chunk: int) -> int:
 
 
 def _bring_up(known: Store, source: Source, wanted: IndexFacts, chunk: int, *, add: bool) -> tuple[int, int]:
-    """Adds what an index lacks and marks what is gone. Returns how many images were encoded and removed."""
+    """Adds what an index lacks and marks what is gone. Returns how many images were encoded and removed.
+
+    Chunks that an interrupted run has added are kept: the manifest, which is written last, does not name them yet.
+    """
     folder, facts, size = known.folder, wanted, known.facts.candidates
     images = source.image_keys(range(len(source.images.images)))
     new, gone = _changes(known.images, known.dead, images)
     there = [(caption, "") for caption in known.captions]
-    texts, lost = _changes(there, known.captions_side.dead, [(caption, "") for caption in source.captions])
+    texts, lost = _changes(there, known.captions_side.dead, source.caption_keys(range(len(source.captions))))
     if texts and source.texts is None:
         texts = []
         if known.captions_side.alive and known.facts.dataset:  # it stays behind the data set until they can be added
@@ -235,11 +237,17 @@ def _bring_up(known: Store, source: Source, wanted: IndexFacts, chunk: int, *, a
             f"{folder}: {len(new)} images are not in it and {len(gone)} of its images are gone or changed{captions};"
             " --add brings it up to date, --force makes it anew"
         )
+    done = 0
     for some in _cut(new, chunk):
-        source.write_images(folder, len(facts.chunks), some, known.format, size)
+        number = len(facts.chunks)
+        if not _has(chunk_folder(folder, number), source.image_keys(some)):
+            source.write_images(folder, number, some, known.format, size)
+            done += len(some)
         facts = replace(facts, chunks=[*facts.chunks, len(some)])
     for some in _cut(texts, chunk):
-        source.write_captions(folder, len(facts.captions), some, size)
+        number = len(facts.captions)
+        if not _has(chunk_folder(folder, number, "captions"), source.caption_keys(some)):
+            source.write_captions(folder, number, some, size)
         facts = replace(facts, captions=[*facts.captions, len(some)])
     facts = replace(
         facts,
@@ -253,7 +261,7 @@ def _bring_up(known: Store, source: Source, wanted: IndexFacts, chunk: int, *, a
         for name, _ in known.facts.engine_files.values():
             if name not in needed:
                 (folder / name).unlink(missing_ok=True)
-    return len(new), len(gone)
+    return done, len(gone)
 
 
 def _changes(

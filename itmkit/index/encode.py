@@ -52,6 +52,9 @@ class Source:
         images = (self.images.images[place] for place in places)
         return [(image.id, image.sha256 or "") for image in images]
 
+    def caption_keys(self, places: Sequence[int]) -> list[tuple[str, str]]:
+        return [(self.captions[place], "") for place in places]
+
     def write_images(self, index: Path, number: int, places: Sequence[int], layout: RowFormat, size: int) -> None:
         """Writes a chunk of the images at some places of the inputs. size: C."""
         folder, columns = (
@@ -71,11 +74,10 @@ class Source:
     def write_captions(self, index: Path, number: int, places: Sequence[int], size: int) -> None:
         """Writes a chunk of the captions at some places. size: C."""
         assert self.texts is not None
-        keys = [(self.captions[place], "") for place in places]
         folder, columns = chunk_folder(index, number, "captions"), {"candidates": (size, "float32")}
         with (
             self.progress.task(f"captions: chunk {number + 1}", len(places), unit="captions") as advance,
-            new_chunk(folder, keys, columns) as append,
+            new_chunk(folder, self.caption_keys(places), columns) as append,
         ):
             vectors = np.empty((len(places), size), np.float32)
             for some in _of_one_length(self.texts.lengths[np.asarray(places)]):

@@ -85,6 +85,33 @@ def test_an_interrupted_build_goes_on_at_its_last_chunk(
         assert path.read_bytes() == (tmp_path / "index" / path.relative_to(tmp_path / "whole")).read_bytes()
 
 
+def test_an_interrupted_addition_goes_on_at_its_last_chunk(
+    trained: Workspace, tmp_path: Path, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, real, written = tmp_path / "index", Source.write_images, list[int]()
+    build_index(trained, matcher, folder=folder)
+    facts = Store(folder).facts
+    replace(facts, dead=list(range(14)), dead_captions=list(range(sum(facts.captions)))).write(folder)
+
+    def dies(self: Source, index: Path, number: int, *rest: object) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(number)
+        real(self, index, number, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Source, "write_images", dies)
+        build_index(trained, matcher, folder=folder, add=True, chunk=5)
+    result = build_index(trained, matcher, folder=folder, add=True, chunk=5)
+    assert written == [1, 2] and (result.images, result.encoded) == (14, 4)
+    build_index(trained, matcher, folder=tmp_path / "whole")
+    scores = [
+        {hit.image: hit.score for hit in Searcher(Store(place), matcher).text(QUERY, count=20)}
+        for place in (folder, tmp_path / "whole")
+    ]
+    assert scores[0] == scores[1]
+
+
 def test_only_new_images_are_encoded_and_lost_ones_no_longer_found(trained: Workspace, tmp_path: Path) -> None:
     home = Workspace(shutil.copytree(trained.root, tmp_path / "photos"))
     matcher = itmkit.open(trained.run("mpsm"))
