@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from itmkit.cache.manifest import MadeBy, read_manifest
+from itmkit.cache.manifest import read_manifest
 from itmkit.dataset import PICTURES, Dataset
 from itmkit.errors import ItmkitError
-from itmkit.files import digest, sha256_file
 from itmkit.index.encode import Source
 from itmkit.index.engines import Engine, faiss_module, write_faiss
+from itmkit.index.made import made_from
 from itmkit.index.rows import RowType
 from itmkit.index.store import MANIFEST, IndexFacts, Store, chunk_folder
 from itmkit.inputs.images import ImageInputs
@@ -52,29 +52,6 @@ class IndexResult:
     size: int
     rows: str
     engine: str
-
-
-def weights_of(matcher: Matcher) -> dict[str, str]:
-    """Digests of a run's weights."""
-    return {
-        f"weights of {member}": sha256_file(matcher.folder / f"best-{member}.safetensors") for member in matcher.members
-    }
-
-
-def made_digest(made_by: MadeBy) -> str:
-    """Of how a cache was made; not of which images are in it."""
-    made = asdict(made_by)
-    return digest({key: made[key] for key in ("stage", "settings", "model")})
-
-
-def made_from(workspace: Workspace, matcher: Matcher) -> dict[str, str]:
-    """Digests of the run's weights and of how the caches of images were made."""
-    found = weights_of(matcher)
-    for cache in matcher.needs.image_caches:
-        manifest = read_manifest(workspace.cache(cache))
-        assert manifest is not None  # `require` has seen it
-        found[cache] = made_digest(manifest.made_by)
-    return found
 
 
 def build_index(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from itmkit.cache.manifest import read_manifest
 from itmkit.errors import ItmkitError
-from itmkit.index.build import made_digest, weights_of
+from itmkit.index.made import WEIGHTS, made_digest, weights_of
 from itmkit.index.search import Searcher
 from itmkit.index.store import IndexFacts, Store
 from itmkit.runs.facts import RunFacts
@@ -34,10 +34,10 @@ def open_index(
     store = Store(index_folder(workspace, name))
     run = run_of(workspace, store.facts, store.folder)
     matcher = open_matcher(run, device=device, models=models)
-    found = weights_of(matcher)
+    found = weights_of(matcher.folder, matcher.members)
     changed = [what for what, value in found.items() if store.facts.made_from.get(what) != value]
     for cache, value in store.facts.made_from.items():
-        if cache.startswith("weights of "):
+        if cache.startswith(WEIGHTS):
             continue
         manifest = read_manifest(workspace.cache(cache))  # a search needs no cache; one that is gone tells nothing
         if manifest is not None and made_digest(manifest.made_by) != value:
@@ -59,19 +59,31 @@ def index_folder(workspace: Workspace, name: str) -> Path:
 
 
 def run_of(workspace: Workspace, facts: IndexFacts, folder: Path) -> Path:
-    """The folder of the run that made an index: where it lay, or in the workspace, if that was moved.
+    """The folder of the run that made an index: where it lay, or in the workspace, if that was moved or copied.
+
+    Where both have a run, it is the one that still has the weights of then.
 
     Raises:
         ItmkitError: it is gone.
     """
     places = [Path(facts.run), workspace.root / "runs" / Path(facts.run).name]
-    found = next((place for place in places if RunFacts.exist(place)), None)
-    if found is None:
+    there = [place for place in places if RunFacts.exist(place)]
+    if not there:
         raise ItmkitError(
             f"{folder}: was made by the run {facts.run}, which is gone; run `itmkit index --force --run NAME` with one"
             " that is there"
         )
-    return found
+    if there[0] == there[-1]:
+        return there[0]
+    return next((place for place in there if _has_weights(place, facts)), there[0])
+
+
+def _has_weights(run: Path, facts: IndexFacts) -> bool:
+    made = {what: value for what, value in facts.made_from.items() if what.startswith(WEIGHTS)}
+    try:
+        return weights_of(run, [what.removeprefix(WEIGHTS) for what in made]) == made
+    except OSError:  # other members, or no weights yet
+        return False
 
 
 def is_behind(workspace: Workspace, store: Store) -> bool:

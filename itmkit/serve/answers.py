@@ -15,8 +15,8 @@ from PIL import Image
 
 import itmkit
 from itmkit.errors import ItmkitError
-from itmkit.index.build import made_from
 from itmkit.index.candidates import candidate_vectors
+from itmkit.index.made import made_from
 from itmkit.index.open import run_of
 from itmkit.index.regions import nearest_regions, vectors_of_regions
 from itmkit.index.search import Hit, Searcher

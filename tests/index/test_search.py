@@ -16,7 +16,7 @@ from itmkit.errors import ItmkitError
 from itmkit.graphs import build_graphs
 from itmkit.index.build import build_index
 from itmkit.index.encode import Source
-from itmkit.index.open import is_behind
+from itmkit.index.open import is_behind, open_index
 from itmkit.index.search import Searcher
 from itmkit.index.store import Store
 from itmkit.progress import SILENT
@@ -154,6 +154,14 @@ def test_an_index_of_another_run_and_damaged_ones_are_refused(
     assert build_index(trained, matcher, folder=folder, force=True).encoded == 14
     with pytest.raises(ItmkitError, match="the query is empty"):
         Searcher(Store(folder), matcher).text("  ")
+
+
+def test_the_index_of_a_copy_belongs_to_the_run_of_the_copy(trained: Workspace, tmp_path: Path) -> None:
+    first = Workspace(shutil.copytree(trained.root, tmp_path / "first"))
+    build_index(first, itmkit.open(first.run("mpsm")))
+    copy = Workspace(shutil.copytree(first.root, tmp_path / "copy"))
+    (first.run("mpsm") / "best-distance.safetensors").write_bytes(b"other weights")
+    assert open_index(copy).text(QUERY)
 
 
 def test_captions_are_indexed_from_their_caches_and_follow_the_data_set(trained: Workspace, tmp_path: Path) -> None:
