@@ -95,7 +95,7 @@ def evaluate(
         rounded = next((one for one in products.values() if one != "float32"), "float32")
         result = table.summary(chosen, *counts, rounded, difference, runs=seeds)
         if leads:
-            notes = write_results(result, [run for run, _ in opened], products, named, split, _data_digest(first))
+            notes = write_results(result, [run for run, _ in opened], products, split, _data_digest(first))
             for run, _ in opened:
                 remove_folder(_scores_folder(run, split))
             result = replace(result, notes=(*result.notes, *notes))

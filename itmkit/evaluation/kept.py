@@ -34,7 +34,6 @@ def write_results(
     result: Evaluation,
     runs: Sequence[Run],
     products: Mapping[str, str],
-    named: Sequence[str],
     split: str,
     data: str,
 ) -> list[str]:
@@ -42,7 +41,7 @@ def write_results(
 
     Args:
         products: {run: precision of the products behind its scores}.
-        named: the runs as they were asked for. data: digest of the images and captions.
+        data: digest of the images and captions.
 
     Returns:
         Notes on what earlier evaluations have left in these files.
@@ -56,7 +55,7 @@ def write_results(
         alone = replace(result, rows=mine, precision=products[run.name], against=None, over_runs=None).to_json()
         notes.append(_write_one(alone, result_path(run.folder, split), made_from[run.name]))
     if len(runs) > 1:
-        place = result_path(runs[0].folder, split, together=named)
+        place = result_path(runs[0].folder, split, together=[run.folder.name for run in runs])
         notes.append(_write_one(result.to_json(), place, digest(made_from)))
     return [note for note in notes if note]
 
@@ -77,15 +76,25 @@ def with_earlier(result: dict[str, Any], path: Path) -> tuple[dict[str, Any], st
         The result, and a note that says what was kept or dropped; "" if there was nothing of the kind.
     """
     before, damage = _before(path)
+    earlier, scores_of = before.get("results", {}), before.get("scores_of")
     kept, dropped, rows = set[str](), set[str](), []
+    agree = scores_of == result["scores_of"]
     for row in result["results"]:
-        old = before.get(row["name"], {})
-        same = old.get("scores_of") in (None, result["scores_of"]) and all(old.get(k) == row[k] for k in ("i2t", "t2i"))
+        old = earlier.pop(row["name"], {})
+        same = scores_of in (None, result["scores_of"]) and all(old.get(k) == row[k] for k in ("i2t", "t2i"))
+        agree = agree and (same or not old)
         more = {key: old[key] for key in ASKED if key in old and key not in row}
         (kept if same else dropped).update(ASKED[key] for key in more)
         if same and "ratings" in row:
             row = row | {"ratings": old.get("ratings", {}) | row["ratings"]}
         rows.append(row | more if same else row)
+    # Of several runs together: what `--against` and an ensemble of the same runs find stands in one file.
+    together = {key: before[key] for key in ("over_runs", "against") if key in before and key not in result}
+    if agree:
+        rows += earlier.values()
+        result = result | together
+    if "against" in together:
+        (kept if agree else dropped).add("--against")
     return result | {"results": rows}, damage or _note(path, sorted(kept), sorted(dropped - kept))
 
 
@@ -98,14 +107,14 @@ def _note(path: Path, kept: list[str], dropped: list[str]) -> str:
     return f"{path}: {'; '.join(notes)}" if notes else ""
 
 
-def _before(path: Path) -> tuple[dict[str, dict[str, Any]], str]:
-    """The rows of the file by name, each with the digest of its scores; and what is wrong with the file, or ""."""
+def _before(path: Path) -> tuple[dict[str, Any], str]:
+    """What the file holds, with its rows by name, and what is wrong with it, or ""."""
     if not path.exists():
         return {}, ""
     anew = "it is written anew, without what was measured before"
     try:
         found = sealed(path, anew)
-        return {row["name"]: row | {"scores_of": found.get("scores_of")} for row in found["results"]}, ""
+        return found | {"results": {row["name"]: row for row in found["results"]}}, ""
     except ItmkitError as error:
         return {}, error.problems[0]
     except (KeyError, TypeError, AttributeError):

@@ -98,6 +98,13 @@ def test_two_runs_on_the_same_images(homes: tuple[Path, Path], tmp_path: Path) -
     written = json.loads((workspace.run("vsepp") / "eval-test+scan.json").read_text())
     assert written["against"]["second"] == "scan"
     assert "against" not in json.loads((workspace.run("scan") / "eval-test.json").read_text())
+    evaluate(workspace, ["vsepp", "scan"])  # the mean of the two, in the same file
+    assert "keeps what was measured before with --against" in evaluate(workspace, ["vsepp", "scan"]).notes[0]
+    for against in (None, "scan"):
+        evaluate(workspace, ["vsepp"] if against else ["vsepp", "scan"], against=against)
+        both = json.loads((workspace.run("vsepp") / "eval-test+scan.json").read_text())
+        assert [row["name"] for row in both["results"]] == ["vsepp", "scan/t2i", "scan/i2t", "scan", "vsepp + scan"]
+        assert both["against"] == written["against"]
     three = evaluate(workspace, ["vsepp", "scan"], against=str(homes[0] / "runs" / "vsepp"))
     assert three.against is not None and three.against.first == "vsepp + scan"
     assert np.isfinite([one.value for one in three.against.figures.values()]).all()
