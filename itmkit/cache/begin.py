@@ -48,13 +48,16 @@ def shard_size_of(folder: Path, default: int) -> int:
 
 
 def clear(folder: Path, part: Part) -> None:
-    """Removes what a writer must not find: all of the cache, or what belongs to a part."""
+    """Removes what a writer must not find: all of the cache, or of a part what belongs to it.
+
+    Parts of another number of parts go too: nothing could merge them with this one.
+    """
     # The manifests first: killed in between, shards without one are leftovers, not a cache.
     (folder / NAME).unlink(missing_ok=True)
     remove_folder(folder / STAGED)  # of a merge that was killed: its shards are of the old cache
-    stale = parts_in(folder) if part == WHOLE else [part]
-    for old in stale:
-        (folder / part_manifest(old)).unlink(missing_ok=True)
+    for old in parts_in(folder):
+        if part == WHOLE or old == part or old.of != part.of:
+            (folder / part_manifest(old)).unlink(missing_ok=True)
     for path in folder.glob("shard-*.h5"):
         number = shard_number(path.name)
         if number is not None and number % part.of == part.index:

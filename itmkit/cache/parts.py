@@ -92,7 +92,11 @@ def _remove(folder: Path, parts: list[Part]) -> None:
 
 
 def merge_when_done(folder: Path, *, every: float = 0.2) -> Manifest:
-    """Waits until all ranks have finished their parts, and merges them. For rank 0; torchrun ends it if one fails."""
+    """Waits until all ranks have finished their parts, and merges them. For rank 0; torchrun ends it if one fails.
+
+    Raises:
+        ItmkitError: parts of another number of parts lie among them, which a job beside this one has written.
+    """
     while True:
         place = merging_in(folder)
         parts = parts_in(place)
@@ -100,7 +104,8 @@ def merge_when_done(folder: Path, *, every: float = 0.2) -> Manifest:
             return found
         manifests = [read_manifest(place, part_manifest(part)) for part in parts]
         finished = all(manifest is not None and manifest.complete for manifest in manifests)
-        if parts and len(parts) == parts[0].of and finished:
+        mixed = len({part.of for part in parts}) > 1  # they never become whole, which merge_parts says
+        if mixed or (parts and len(parts) == parts[0].of and finished):
             try:
                 return merge_parts(folder)
             except Locked:  # a rank has not yet given its part back

@@ -162,6 +162,30 @@ def test_force_of_a_part_leaves_the_others(tmp_path: Path, whole: dict[str, byte
     assert files(folder) == whole
 
 
+@pytest.mark.parametrize("merged", [False, True])
+def test_force_with_another_number_of_parts(tmp_path: Path, whole: dict[str, bytes], merged: bool) -> None:
+    folder = tmp_path / "parts"
+    if merged:  # the parts then lie beside the old cache, in the folder of the new one
+        write(folder, settings={"a": 7})
+    with pytest.raises(KeyboardInterrupt):
+        write(folder, Part(0, 3), stop=3, force=merged)
+    write(folder, Part(1, 3), force=merged)
+    for index in (0, 1):
+        write(folder, Part(index, 2), force=True)
+    parts.merge_when_done(folder)
+    found = {name.replace("b.h5", ".h5"): data for name, data in files(folder).items()}
+    assert sorted(found) == sorted(whole) and CacheReader.open(folder).manifest.made_by.settings == {"a": 1}
+    assert all(found[name] == data for name, data in whole.items() if name.endswith(".h5"))
+
+
+def test_nobody_waits_for_parts_that_cannot_be_merged(tmp_path: Path) -> None:
+    for index in (0, 1):
+        write(tmp_path, Part(index, 2))
+    (tmp_path / part_manifest(Part(0, 3))).write_bytes((tmp_path / part_manifest(Part(0, 2))).read_bytes())
+    with pytest.raises(ItmkitError, match="holds parts of different divisions"):
+        parts.merge_when_done(tmp_path)
+
+
 def test_two_writers_of_one_part_exclude_each_other(tmp_path: Path) -> None:
     options = {
         "made_by": MadeBy("extract-regions", {"a": 1}, None, {}),
