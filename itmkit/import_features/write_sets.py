@@ -221,14 +221,24 @@ def _write_shards(
     progress: Progress,
 ) -> None:
     """Writes the shards that are not there yet."""
-    planned = writer.manifest.planned
+    planned, tags = writer.manifest.planned, _tags_of_cache(writer, files)
     with progress.task("import-features", planned, done=writer.done, unit="images") as advance:
         for number, keys in writer.pending():
             with writer.shard(number) as out:
                 for start in range(0, len(keys), _GROUP):
                     group = keys[start : start + _GROUP]
-                    _write_group(out, group, files, matched, sizes, regions)
+                    _write_group(out, group, files, matched, sizes, regions, tags)
                     advance(len(group))
+
+
+def _tags_of_cache(writer: CacheWriter, files: Files) -> np.ndarray | None:
+    """The numbers that the tags of the files have in the cache; None where they are the same.
+
+    VinVL's classes are numbered as they appear. An unfinished cache has them in the order in which the files were named
+    when it was begun.
+    """
+    names = [] if files.vocabulary is None else files.vocabulary["tags"]
+    return None if writer.manifest.tables["tags"] == names else writer.index("tags", names)
 
 
 def _write_group(
@@ -238,6 +248,7 @@ def _write_group(
     matched: Matched,
     sizes: Mapping[str, tuple[int, int]],
     regions: int,
+    tags: np.ndarray | None,
 ) -> None:
     kept, found = [], []
     for key in keys:
@@ -248,6 +259,8 @@ def _write_group(
         kept.append(key)
         one = files.read(place)
         one.width, one.height = sizes.get(key, (0, 0))
+        if tags is not None and one.tags is not None:
+            one.tags = np.where(one.tags < 0, -1, tags[one.tags])
         found.append(in_pixels(one) if files.shares else one)
     if kept:
         out.append(kept, set_columns(found, regions, files.dim))

@@ -12,6 +12,8 @@ import pytest
 
 from itmkit.cache import CacheReader
 from itmkit.errors import ItmkitError
+from itmkit.import_features.bottom_up_tsv import BottomUpFiles
+from itmkit.import_features.region_sets import RegionSet
 from itmkit.import_features.sets import import_bottom_up
 from itmkit.workspace import Workspace
 from tests.import_features.feature_files import HEIGHT, WIDTH, data_set, drawn
@@ -128,6 +130,32 @@ def test_files_of_one_name_are_each_watched(tmp_path: Path, work: Workspace) -> 
         with pytest.raises(ItmkitError, match="files_sha256 changed"):
             import_bottom_up(work, paths)
         (place / "labels.tsv").write_text(kept)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_killed_import_goes_on_with_its_files_in_another_order(
+    tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    (tmp_path / "val").mkdir()
+    named = {key: [one | {"class": f"{key}: {number}"} for number, one in enumerate(objects(key))] for key in KEYS}
+    parts = [{"9": named["9"]}, {"25": named["25"], "30": named["30"]}]
+    paths = [labels(tmp_path, parts[0]), labels(tmp_path / "val", parts[1]), features(tmp_path)]
+    if force:
+        import_bottom_up(work, paths, regions=9)
+    read = BottomUpFiles.read
+
+    def dying(files: BottomUpFiles, place: int) -> RegionSet:
+        if files.ids[place] == "30":
+            raise KeyboardInterrupt
+        return read(files, place)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(BottomUpFiles, "read", dying)
+        import_bottom_up(work, paths, shard_size=1, force=force)
+    import_bottom_up(work, [paths[1], paths[0], paths[2]], shard_size=1, force=force)
+    reader = CacheReader.open(work.cache("regions"))
+    names, tags = reader.manifest.tables["tags"], reader.read_all("tags")
+    assert [[names[number] for number in row] for row in tags] == [[one["class"] for one in named[key]] for key in KEYS]
 
 
 def test_a_damaged_first_line_and_a_byte_order_mark_leave_the_other_labels(tmp_path: Path, work: Workspace) -> None:
