@@ -65,7 +65,7 @@ def read_split(
         problems.append(f"{features.path}: shape {features.shape} of {features.dtype}; {wrong}")
         features = None
     found = None if features is None else ScanSplit(name, split, features)
-    captions, ids = _texts(path("caps.txt"), path("ids.txt"), options.skip_empty, problems)
+    captions, ids = _texts(path("caps.txt"), path("ids.txt"), features, options.skip_empty, problems)
     if found is None:
         return None, problems
     for what in OPTIONAL_ARRAYS:
@@ -130,16 +130,21 @@ def _open(path: Path, problems: list[str]) -> NpyRows | None:
     return None
 
 
-def _texts(caps: Path, ids: Path, skip_empty: bool, problems: list[str]) -> tuple[list[str] | None, list[str] | None]:
+def _texts(
+    caps: Path, ids: Path, features: NpyRows | None, skip_empty: bool, problems: list[str]
+) -> tuple[list[str] | None, list[str] | None]:
     captions = names = None
+    rows = 0 if features is None else len(features)
     try:
-        captions = read_captions(caps, skip_empty=skip_empty) if caps.exists() else None
+        captions = read_captions(caps, rows, skip_empty=skip_empty) if caps.exists() else None
         if captions is None:
             problems.append(f"{caps}: no such file; every *_ims.npy needs its captions beside it")
     except ItmkitError as error:
         problems += error.problems
     try:
         names = [line.strip() for line in read_lines(ids)] if ids.exists() else None
+        while names and not names[-1]:
+            names.pop()
     except ItmkitError as error:
         problems += error.problems
     return captions, names

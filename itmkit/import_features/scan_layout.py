@@ -123,12 +123,17 @@ def read_lines(path: Path) -> list[str]:
     return [line.removesuffix("\r") for line in lines]
 
 
-def read_captions(path: Path, *, skip_empty: bool = False) -> list[str]:
-    """The captions, or ItmkitError naming empty lines, or captions that some earlier program spoilt.
+def read_captions(path: Path, rows: int, *, skip_empty: bool = False) -> list[str]:
+    """The captions of `rows` rows of features, or ItmkitError naming empty lines, or captions that some program spoilt.
 
-    With `skip_empty`, captions without words are "" instead, which keeps their places.
+    With `skip_empty`, captions without words are "" instead, which keeps their places. Blank lines at the end are no
+    captions where they are too many for the rows.
     """
     lines = read_lines(path)
+    while lines and len(lines) % max(1, rows) and is_blank(lines[-1]):
+        lines.pop()
+    if not lines:
+        raise ItmkitError(f"{path}: holds no captions")
     if skip_empty:
         lines = [line if has_words(line) else "" for line in lines]
     else:
