@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy
+from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, Manifest
 from itmkit.dataset import Dataset
 from itmkit.errors import ItmkitError
 from itmkit.parse_text.store import TextCache
@@ -191,7 +191,7 @@ def build_graphs(
     images = texts = edges = None
     polar = True
     if "images" in parts:
-        polar = not _has_blocks(CacheReader.open(workspace.cache("regions")))
+        polar = not _has_blocks(CacheReader.open(workspace.cache("regions")).manifest)
         images = _image_graphs(workspace, dataset, blocks, keep, shard_size, force, progress)
     if "texts" in parts:
         texts, edges = _text_graphs(workspace, dataset, force, progress)
@@ -201,7 +201,7 @@ def build_graphs(
 def _check_boxes(workspace: Workspace, blocks: int, keep: int) -> None:
     """Imported features may have come without boxes or sizes, and no position can be had from nothing."""
     regions = CacheReader.open(workspace.cache("regions"))
-    if _has_blocks(regions):
+    if _has_blocks(regions.manifest):
         there = regions.columns["blocks"].shape[1]
         if (blocks, keep) != (BLOCKS, there):
             raise ItmkitError(
@@ -209,9 +209,7 @@ def _check_boxes(workspace: Workspace, blocks: int, keep: int) -> None:
                 f" and without boxes; {keep} of {blocks} x {blocks} cannot be made of them"
             )
         return
-    notes = regions.manifest.notes
-    missing = [what for what in ("boxes", "sizes") if notes.get(what, True) is False]
-    if missing:
+    if missing := lacking(regions.manifest):
         raise ItmkitError(
             f"{workspace.cache('regions')}: was imported without {' and '.join(missing)}, so there are no block"
             " positions and no polar coordinates to make. Add the files and import again (GSMN and RCAR distribute"
@@ -220,7 +218,14 @@ def _check_boxes(workspace: Workspace, blocks: int, keep: int) -> None:
         )
 
 
-def _has_blocks(regions: CacheReader) -> bool:
+def lacking(regions: Manifest) -> list[str]:
+    """Which of boxes and sizes imported regions came without, so that no positions can be made."""
+    if _has_blocks(regions):
+        return []
+    return [what for what in ("boxes", "sizes") if regions.notes.get(what, True) is False]
+
+
+def _has_blocks(regions: Manifest) -> bool:
     """Whether the cache came with block positions instead of boxes (PFAN's and GLFN's files)."""
     return "blocks" in regions.columns
 
@@ -240,7 +245,7 @@ def _image_graphs(
         "blocks": Column("int16", (count, keep)),
         "block_weights": Column("float32", (count, keep)),
     }
-    if not _has_blocks(regions):
+    if not _has_blocks(regions.manifest):
         columns |= {name: Column("float16", (count, count)) for name in ("polar_rho", "polar_theta")}
     made_by = MadeBy(STAGE, {"blocks": blocks, "keep": keep}, None, workspace.inputs("graphs/images", dataset))
     ids, done = regions.ids, 0
@@ -268,7 +273,7 @@ def _image_graphs(
 
 
 def _image_rows(regions: CacheReader, rows: np.ndarray, blocks: int, keep: int) -> dict[str, np.ndarray]:
-    if _has_blocks(regions):
+    if _has_blocks(regions.manifest):
         return {name: regions.read(name, rows) for name in ("blocks", "block_weights")}
     boxes, sizes, count = (regions.read(name, rows) for name in ("boxes", "size", "count"))
     if (sizes < 1).any():

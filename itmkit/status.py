@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from itmkit.cache import read_manifest
 from itmkit.cache.name import PIPELINE, PUBLISHED_TEXTS, CacheName
 from itmkit.dataset import PICTURES
 from itmkit.dataset_index import DatasetFacts
 from itmkit.errors import ItmkitError
+from itmkit.graphs import lacking
 from itmkit.runs.facts import RunFacts, evaluated_on, run_names
 from itmkit.stages import StageState, State, cache_state
 from itmkit.workspace import Workspace
@@ -31,16 +33,25 @@ def status(workspace: Workspace) -> list[StageState]:
 def _pipeline(workspace: Workspace, dataset: DatasetFacts | None, named: Sequence[CacheName]) -> list[str]:
     """The caches that have a row, made or not.
 
-    Pictures without captions are not on the way to a training. Where the words are those of published code, nothing
+    Pictures without captions are not on the way to a training. Positions cannot be made of regions that were imported
+    without boxes. Where the words are those of published code, nothing
     with trees is on the way either, unless something reads it.
     """
     made = [name for name in PIPELINE if workspace.cache(name).is_dir()]
     if dataset is not None and dataset.kind == PICTURES:
         return made
     if not any(str(name) in PUBLISHED_TEXTS.values() for name in named):
-        return list(PIPELINE)
+        impossible = [] if "graphs/images" in made or not _without_boxes(workspace) else ["graphs/images"]
+        return [name for name in PIPELINE if name not in impossible]
     wanted = {"regions", *made, *(name.base for name in named), *_read_by_runs(workspace)}
     return [name for name in PIPELINE if name in wanted]
+
+
+def _without_boxes(workspace: Workspace) -> bool:
+    with suppress(ItmkitError):  # damaged, reported in its row
+        regions = read_manifest(workspace.cache("regions"))
+        return regions is not None and bool(lacking(regions))
+    return False
 
 
 def _read_by_runs(workspace: Workspace) -> set[str]:
@@ -127,7 +138,9 @@ def next_command(rows: list[StageState], kind: str) -> str:
     if not runs and texts and "text" not in texts:
         return "itmkit import-checkpoint --help"
     if not runs:
-        return "itmkit train --method mpsm" + (" --recipe scenes" if kind == "scenes" else "")
+        boxes = any(row.stage == "graphs/images" for row in rows)
+        recipe = " --recipe scenes" if kind == "scenes" else ""
+        return f"itmkit train --method mpsm{recipe}{'' if boxes else ' --visual-kgid false'}"
     left = [folder.name for folder in runs if not evaluated_on(folder)]
     return f"itmkit evaluate --run {shlex.quote(left[0])} --split test" if left else ""
 

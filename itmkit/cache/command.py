@@ -60,16 +60,24 @@ def _parse(manifest: Manifest, *, plain: bool) -> list[str]:
 
 def _import(manifest: Manifest) -> list[str]:
     made, notes = manifest.made_by.settings, manifest.notes
-    layout = made.get("layout")
+    layout, left_out = made.get("layout"), ["--skip-damaged"] if notes.get("damaged") else []
     if layout == "scan":
         splits: dict[str, str] = made.get("splits", {})
         other = {name: split for name, split in splits.items() if split not in (name, _SPLITS.get(name))}
         maps = [f"{name}={split}" for name, split in notes.get("split_map", other).items()]
         named = {"tags": made.get("tag_form"), "size-order": made.get("size_order")}
         asked = {key: value for key, value in named.items() if value not in ("colour-class", "width-height")}
-        return ["scan", notes.get("folder", "FOLDER"), *(f"--split-map={one}" for one in maps), *_options(asked)]
-    if layout == "npz":
-        return ["npz", notes.get("folder", "FOLDER"), *_options({"regions": made.get("regions")})]
-    vocabulary = notes.get("vocabulary", "FOLDER" if made.get("vocabulary") else None)
-    options = _options({"vocabulary": vocabulary, "regions": made.get("regions")})
-    return ["bottom-up", *notes.get("paths", ["FILE"]), *options]
+        left_out += ["--skip-empty"] if notes.get("skip_empty") else []
+        exact = ["--exact"] if made.get("features") == "float32" else []
+        folder, maps = notes.get("folder", "FOLDER"), [f"--split-map={one}" for one in maps]
+        return ["scan", folder, *maps, *_options(asked), *exact, *left_out]
+    options = {"regions": made.get("regions")}
+    if layout in ("npz", "npy", "pt"):
+        options |= {"boxes": notes.get("boxes_folder")}
+        return [layout, notes.get("folder", "FOLDER"), *_options(options), *left_out]
+    if layout in ("hdf5", "pt-dict"):
+        options |= {"index": notes.get("index")}
+        return [layout.removesuffix("-dict"), *notes.get("paths", ["FILE"]), *_options(options), *left_out]
+    options |= {"vocabulary": notes.get("vocabulary", "FOLDER" if made.get("vocabulary") else None)}
+    options |= {"dtype": made.get("dtype")}
+    return ["bottom-up", *notes.get("paths", ["FILE"]), *_options(options), *left_out]

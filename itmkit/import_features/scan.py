@@ -123,7 +123,9 @@ def _imported(
     for note in notes:
         progress.note(note)
     made_by = MadeBy(STAGE, settings, None, workspace.inputs("regions", dataset))
-    cache_notes = {"split_map": dict(split_map or {})} | _cache_notes(folder, splits, sized=sizes is not None)
+    cache_notes: dict[str, Any] = {"split_map": dict(split_map or {})}
+    cache_notes |= {"skip_empty": True} if options.skip_empty else {}
+    cache_notes |= _cache_notes(folder, splits, sized=sizes is not None)
     with _begun(
         workspace, splits[0], keys, exact, made_by=made_by, notes=cache_notes, shard_size=shard_size, force=force
     ) as writer:

@@ -130,5 +130,6 @@ def import_many_pictures(
         files = check_many(path, source, form, progress, skip_damaged=skip_damaged)
         settings: dict[str, Any] = {"layout": form}
         settings |= {} if is_pt else {"ids_sha256": digest(source.ids)}
-        places = {"paths": [str(path.resolve())]}
+        places: dict[str, Any] = {"paths": [str(path.resolve())]}
+        places |= {"index": str(index.resolve())} if index is not None else {}
         return write_sets(workspace, dataset, files, settings, places, regions, [], shard_size, force, progress)

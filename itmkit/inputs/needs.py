@@ -122,14 +122,6 @@ def missing(workspace: Workspace, needs: Needs, method: str, dataset: Dataset | 
             told = [each.replace(*asked) if each.startswith(wanted) else each for each in told]
         elif is_patches(needs.images) and _done(workspace, "regions"):
             told = [f"{each}, or train with --images regions" if each.startswith(wanted) else each for each in told]
-        if "graphs/images" not in needs.caches:  # graphs of images would ask for regions, which are not read
-            trees = str(workspace.cache("graphs/texts"))
-            told = [
-                each.replace("`itmkit build-graphs`", "`itmkit build-graphs --only texts`")
-                if each.startswith(trees)
-                else each
-                for each in told
-            ]
         problems += told
     return problems + _two_spaces(workspace, needs)
 

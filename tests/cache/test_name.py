@@ -13,7 +13,7 @@ from itmkit.cache.name import PIPELINE, CacheName, is_patches, vectors_cache, wo
         ("regions", ("regions", "", ""), "extract-regions", None, "images"),
         ("text", ("text", "", ""), "parse-text", None, "captions"),
         ("graphs/images", ("graphs", "", "images"), "build-graphs", "regions", "images"),
-        ("graphs/texts", ("graphs", "", "texts"), "build-graphs", "text", "captions"),
+        ("graphs/texts", ("graphs", "", "texts"), "build-graphs --only texts", "text", "captions"),
         ("patches", ("patches", "patches", ""), "extract-patches", None, "images"),
         ("dinov2-b.14", ("patches", "dinov2-b.14", ""), "extract-patches --cache dinov2-b.14", None, "images"),
         ("vectors-clip/images", ("vectors", "clip", "images"), "embed --cache clip", None, "images"),

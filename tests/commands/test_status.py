@@ -5,9 +5,12 @@ import re
 import shlex
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
+import torch
 
-from itmkit.cache import MadeBy, Manifest
+from itmkit.cache import MadeBy, Manifest, read_manifest
 from itmkit.cache.command import command_of
 from itmkit.cache.name import CacheName
 from itmkit.commands import cli
@@ -18,6 +21,9 @@ from itmkit.files import write_json
 from itmkit.status import next_command
 from itmkit.status import status as states
 from itmkit.training.epochs import Epochs
+from itmkit.workspace import Workspace
+from tests.import_features.feature_files import data_set, drawn, write_npz, write_tsv
+from tests.import_features.scan_folder import write_scan
 from tests.workspaces import make_dataset, make_graphs, make_regions, make_run, make_text
 
 
@@ -136,6 +142,7 @@ def test_next_of_an_import_and_of_graphs_names_what_they_were_made_from() -> Non
     assert command("regions", scan, folder="/a b") == "import-features scan '/a b' --split-map=x=test --tags class"
     bottom_up = MadeBy("import-features", {"layout": "bottom-up", "regions": 36})
     assert command("regions", bottom_up) == "import-features bottom-up FILE --regions 36"
+    assert command("graphs/texts", MadeBy("build-graphs")) == "build-graphs --only texts"
     assert command("graphs/images", MadeBy("build-graphs", {"blocks": 8, "keep": 4})) == (
         "build-graphs --blocks 8 --keep 4"
     )
@@ -144,6 +151,52 @@ def test_next_of_an_import_and_of_graphs_names_what_they_were_made_from() -> Non
     assert command("regions", grid, model="/m") == "extract-regions"  # goes on as the cache was begun
     asked = "extract-regions --backend grid --model /m --regions 9 --size 64"
     assert command("regions", grid, {"backend": "detector"}, model="/m") == asked
+
+
+def test_an_import_is_advised_as_it_was_made(tmp_path: Path) -> None:
+    work = data_set(tmp_path / "work", ["9", "25"])
+    rows = [drawn("9"), drawn("25")]
+    bad = drawn("25") | {"features": drawn("25")["features"] * np.nan}
+    for row in (rows[0], bad):
+        write_npz(tmp_path / "npz", row, bbox=None)
+    for folder in ("npy", "boxes"):
+        (tmp_path / folder).mkdir()
+    for row in rows:
+        np.save(tmp_path / "npy" / f"{row['id']}.npy", row["features"])
+        np.save(tmp_path / "boxes" / f"{row['id']}.npy", row["boxes"])
+    (tmp_path / "pt").mkdir()
+    torch.save(torch.from_numpy(rows[0]["features"]), tmp_path / "pt" / "9.pt")
+    torch.save({row["id"]: torch.from_numpy(row["features"]) for row in rows}, tmp_path / "many.pt")
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["image_features"] = np.stack([row["features"] for row in rows])
+    write_json(tmp_path / "rows.json", ["9", "25"])
+    half = [row | {"features": row["features"].astype(np.float16)} for row in rows]
+    write_tsv(tmp_path / "half.tsv", half)
+    for given in (
+        f"npz {tmp_path}/npz --regions 5 --boxes {tmp_path}/boxes --skip-damaged",
+        f"npy {tmp_path}/npy --regions 5 --boxes {tmp_path}/boxes",
+        f"pt {tmp_path}/pt --regions 5",
+        f"pt {tmp_path}/many.pt --regions 5",
+        f"hdf5 {tmp_path}/a.hdf5 --regions 5 --index {tmp_path}/rows.json",
+        f"bottom-up {tmp_path}/half.tsv --regions 5 --dtype float16",
+    ):
+        assert run(cli, ["import-features", *given.split(), "-w", str(work.root), "--force"]) == 0
+        told = command_of(CacheName.of("regions"), read_manifest(work.cache("regions")), {})
+        assert told == f"import-features {given}"
+
+
+def test_a_folder_of_scan_is_advised_as_it_was_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_scan(tmp_path / "scan", extras=(), captions=1, caps=["a dog", "a cat", "a fish", "?"])
+    given = ["import-features", "scan", str(tmp_path / "scan"), "--exact", "--skip-empty"]
+    where = ["-w", str(tmp_path / "work")]
+    assert run(cli, [*given, *where]) == 0
+    manifest = read_manifest(tmp_path / "work" / "caches" / "regions")
+    assert command_of(CacheName.of("regions"), manifest, {}).split() == given
+    # Without boxes there are no graphs of images to make.
+    make_text(Workspace(tmp_path / "work"))
+    assert "next: itmkit build-graphs --only texts" in status(capsys, tmp_path / "work")
+    assert run(cli, ["build-graphs", "--only", "texts", *where]) == 0
+    assert "next: itmkit train --method mpsm --visual-kgid false" in status(capsys, tmp_path / "work")
 
 
 def test_where_words_are_those_of_published_code_no_trees_are_missing(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_stale_and_missing_caches_are_refused_with_the_command_to_run(workspace:
         train(workspace, configured())
     told = "\n".join(error.value.problems)
     assert re.search(r"caches/text is stale \(captions changed since\): run `itmkit parse-text --force`", told)
-    assert re.search(r"caches/graphs/texts is missing: run `itmkit build-graphs`", told)
+    assert re.search(r"caches/graphs/texts is missing: run `itmkit build-graphs --only texts`", told)
     assert len(error.value.problems) == 2 and not (workspace.root / "runs").exists()
 
 
