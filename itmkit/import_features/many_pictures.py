@@ -76,10 +76,22 @@ class ManyPictures:
 
 @dataclass(frozen=True)
 class Source:
-    """An open file: the ids of its pictures, in order, and how one is read (raises WrongFile)."""
+    """An open file: the ids of its pictures, in order, and how one is read (raises WrongFile).
+
+    rows: of the pictures, where an index says it.
+    """
 
     ids: list[str]
     read: Callable[[str], RegionSet]
+    rows: list[int] | None = None
+
+    @property
+    def whose(self) -> list[Any]:
+        """What decides which picture gets which features: ids alone where they are those of row 0, 1, 2, ..."""
+        rows = self.rows
+        if rows is None or rows == list(range(len(rows))):
+            return self.ids
+        return [list(pair) for pair in zip(self.ids, rows, strict=True)]
 
 
 @contextmanager
@@ -205,7 +217,8 @@ def _rows(path: Path, file: h5py.File, names: list[str], index: Path | None) -> 
             parts = {name: part[0] for name, part in parts.items()}
         return _without_padding(region_set(parts, parts.__getitem__))
 
-    return Source(sorted(rows, key=rows.__getitem__), read)
+    ids = sorted(rows, key=rows.__getitem__)
+    return Source(ids, read, [rows[key] for key in ids])
 
 
 def _of_datasets(file: h5py.File, key: str) -> RegionSet:

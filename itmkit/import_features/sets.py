@@ -129,7 +129,7 @@ def import_many_pictures(
         form = "pt-dict" if is_pt else "hdf5"
         files = check_many(path, source, form, progress, skip_damaged=skip_damaged)
         settings: dict[str, Any] = {"layout": form}
-        settings |= {} if is_pt else {"ids_sha256": digest(source.ids)}
+        settings |= {} if is_pt else {"ids_sha256": digest(source.whose)}
         places: dict[str, Any] = {"paths": [str(path.resolve())]}
         places |= {"index": str(index.resolve())} if index is not None else {}
         return write_sets(workspace, dataset, files, settings, places, regions, [], shard_size, force, progress)
