@@ -160,7 +160,8 @@ def _read_splits(folder: Path, names: Mapping[str, str], options: CheckOptions, 
     splits: list[ScanSplit] = []
     problems: list[str] = []
     for name, split in names.items():
-        found, wrong = read_split(folder, name, split, options, progress)
+        alone = list(names.values()).count(split) == 1
+        found, wrong = read_split(folder, name, split, options, progress, fallback=split if alone else name)
         problems += wrong
         if found is not None:
             splits.append(found)

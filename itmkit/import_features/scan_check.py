@@ -52,9 +52,12 @@ USUAL_CHECKS = CheckOptions()
 
 
 def read_split(
-    folder: Path, name: str, split: str, options: CheckOptions, progress: Progress
+    folder: Path, name: str, split: str, options: CheckOptions, progress: Progress, *, fallback: str
 ) -> tuple[ScanSplit | None, list[str]]:
-    """(the checked files of one name, every problem in words). The files are None if the features cannot be read."""
+    """(the checked files of one name, every problem in words). The files are None if the features cannot be read.
+
+    Pictures without ids are called "<fallback>-<number>".
+    """
     problems: list[str] = []
 
     def path(what: str) -> Path:
@@ -87,7 +90,7 @@ def read_split(
     found.digests |= {what: sha256_file(place) for what, place in others.items() if place.exists()}
     if captions is not None:
         try:
-            rows, found.ids, groups = arrange(len(found.features), len(captions), ids, digests, split)
+            rows, found.ids, groups = arrange(len(found.features), len(captions), ids, digests, fallback)
             found.rows = np.array(rows, np.int64)
             found.captions = [[captions[i] for i in group if captions[i]] for group in groups]
             found.empty = captions.count("")

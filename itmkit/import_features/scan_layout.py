@@ -171,7 +171,7 @@ def arrange(
     Raises:
         ItmkitError: the counts do not fit, or rows of one id differ.
     """
-    if n_rows and n_captions % n_rows and ids is not None and len(ids) == n_captions and _runs_of(ids) == n_rows:
+    if ids is not None and n_rows < n_captions == len(ids) and _runs_of(ids) == n_rows:
         return _by_caption_ids(ids)
     if n_rows == 0 or n_captions % n_rows:
         raise ItmkitError(f"{n_captions} captions for {n_rows} rows of features: not a whole number a row")
@@ -181,9 +181,11 @@ def arrange(
         row_ids = [f"{fallback}-{number}" for number in same]
     else:
         row_ids = _ids_of_rows(n_rows, each, ids)
-        if each == 1 and digests is not None and len(set(row_ids)) == n_rows:  # ids of captions, not of pictures
+        if each == 1 and digests is not None and len(set(row_ids)) == n_rows:
             starts = np.flatnonzero(np.diff(_runs(digests), prepend=-1))
-            row_ids = [row_ids[starts[run]] for run in _runs(digests)]
+            # Where most rows repeat, these are ids of captions; a few equal neighbours are pictures that are alike.
+            if 2 * len(starts) <= n_rows:
+                row_ids = [row_ids[starts[run]] for run in _runs(digests)]
     rows: list[int] = []
     captions: list[list[int]] = []
     place: dict[str, int] = {}
