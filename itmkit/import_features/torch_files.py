@@ -61,14 +61,17 @@ def _array(value: Any, name: str) -> np.ndarray:
     import torch
 
     if isinstance(value, torch.Tensor):
-        plain = value.float() if value.dtype == torch.bfloat16 else value
-        return plain.numpy()
+        plain = value.detach().resolve_conj().resolve_neg()  # features may have been saved with their gradients
+        try:
+            return (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+        except (TypeError, RuntimeError) as error:  # sparse, of 8 bits, without data
+            raise WrongFile(f"{name!r} is a tensor without plain numbers ({first_line(error)})") from None
     if isinstance(value, int | float) and not isinstance(value, bool):
         return np.array(value)
     if isinstance(value, list | tuple):
         try:
             return np.array(value, np.float32)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RuntimeError, OverflowError):
             pass
     raise WrongFile(f"{name!r} is neither a tensor nor a number")
 
