@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from itmkit.import_features.scan_layout import OPTIONAL_ARRAYS, some
+from itmkit.import_features.scan_layout import OPTIONAL_ARRAYS, array_path, some
 
 # Files of GSMN and RCAR that nothing reads: how they end, and what does their work here.
 _REPLACED = (
+    ("_ims_bbx.npy", "since NAME_boxes.npy is there, which is read in its place; take that away to have these boxes"),
     (
         "_ims_size.npy",
         "GSMN's and RCAR's sizes, pickled Python objects, which are never read; run `itmkit prepare` on the pictures"
@@ -24,15 +25,8 @@ _REPLACED = (
 
 def passed_over(folder: Path, names: Iterable[str]) -> list[str]:
     """Notes on the files of the splits `names` that nothing reads, and what takes their place."""
-    endings = [
-        "ims.npy",
-        "ims_bbx.npy",
-        "caps.txt",
-        "ids.txt",
-        "tags.json",
-        *(f"{what}.npy" for what in OPTIONAL_ARRAYS),
-    ]
-    known = {f"{name}_{ending}" for name in names for ending in endings}
+    known = {f"{name}_{ending}" for name in names for ending in ("ims.npy", "caps.txt", "ids.txt", "tags.json")}
+    known |= {array_path(folder, name, what).name for name in names for what in OPTIONAL_ARRAYS}
     unread = sorted(path.name for name in names for path in folder.glob(f"{name}_*") if path.name not in known)
     notes = []
     for endings_of, why in _REPLACED:

@@ -79,6 +79,14 @@ def test_blocks_of_one_split_and_boxes_of_another(tmp_path: Path) -> None:
         import_scan(Workspace(tmp_path / "work"), tmp_path / "scan")
 
 
+def test_boxes_beside_blocks_are_passed_over_with_a_note(tmp_path: Path) -> None:
+    written = write_scan(tmp_path / "scan", extras=("boxes", "sizes"), boxes=block_file())
+    np.save(tmp_path / "scan" / "train_ims_bbx.npy", np.tile(np.float32([0, 0, 9, 9]), (*written["ims"].shape[:2], 1)))
+    result = import_scan(Workspace(tmp_path / "work"), tmp_path / "scan")
+    assert "blocks" in result.extras
+    assert "passed over: file train_ims_bbx.npy, since NAME_boxes.npy is there" in result.notes[0]
+
+
 def test_matchers_that_need_polar_coordinates_say_so(tmp_path: Path) -> None:
     work = Workspace(tmp_path / "work")
     write_scan(tmp_path / "scan", extras=("boxes",), boxes=block_file())
