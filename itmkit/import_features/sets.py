@@ -65,7 +65,9 @@ def import_bottom_up(
     settings |= {"dtype": dtype} if dtype != "float32" else {}
     places: dict[str, Any] = {"paths": [str(path.resolve()) for path in paths]}
     places |= {"vocabulary": str(vocabulary.resolve())} if vocabulary is not None else {}
-    return write_sets(workspace, dataset, files, settings, places, regions, notes, shard_size, force, progress)
+    return write_sets(
+        workspace, dataset, files, settings, places, regions, notes, skip_damaged, shard_size, force, progress
+    )
 
 
 def import_npz(workspace: Workspace, folder: Path, **options: Any) -> SetsResult:
@@ -99,8 +101,9 @@ def import_picture_files(
     elif files.pickled:
         notes.append(f"{files.pickled} files *_info.npy are pickled Python objects and were not read")
     places = {"folder": str(folder.resolve())} | ({"boxes_folder": str(boxes.resolve())} if boxes is not None else {})
+    settings = {"layout": ending[1:]}
     return write_sets(
-        workspace, dataset, files, {"layout": ending[1:]}, places, regions, notes, shard_size, force, progress
+        workspace, dataset, files, settings, places, regions, notes, skip_damaged, shard_size, force, progress
     )
 
 
@@ -132,4 +135,6 @@ def import_many_pictures(
         settings |= {} if is_pt else {"ids_sha256": digest(source.whose)}
         places: dict[str, Any] = {"paths": [str(path.resolve())]}
         places |= {"index": str(index.resolve())} if index is not None else {}
-        return write_sets(workspace, dataset, files, settings, places, regions, [], shard_size, force, progress)
+        return write_sets(
+            workspace, dataset, files, settings, places, regions, [], skip_damaged, shard_size, force, progress
+        )

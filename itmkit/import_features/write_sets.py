@@ -16,7 +16,7 @@ from itmkit.errors import ItmkitError
 from itmkit.files import digest
 from itmkit.import_features.box_units import SCALED
 from itmkit.import_features.matching import Matched, match
-from itmkit.import_features.region_sets import UNKNOWN, RegionSet, in_pixels, wrong_values
+from itmkit.import_features.region_sets import SKIP_DAMAGED, UNKNOWN, RegionSet, in_pixels, wrong_values
 from itmkit.import_features.scan import STAGE
 from itmkit.import_features.scan_layout import some
 from itmkit.progress import Progress
@@ -77,6 +77,7 @@ def write_sets(
     places: dict[str, Any],
     regions: int | None,
     notes: list[str],
+    skip_damaged: bool,
     shard_size: int,
     force: bool,
     progress: Progress,
@@ -86,14 +87,16 @@ def write_sets(
     Args:
         settings: of the manifest: what decides the content besides the files. places: notes on where these lie.
         regions: room for this many regions a picture; None: as many as any picture has.
+        skip_damaged: leave out pictures that boxes do not fit into, where the data set says their sizes, and list them.
 
     Raises:
         ItmkitError: the files belong to none of the pictures, or hold more regions than there is room for; boxes refer
             to sizes that nobody knows.
     """
     matched = match(dataset.images, files.ids)
+    left_out = len(files.ids) - len(matched.places)
+    sizes = _sizes(dataset, files, matched, skip_damaged=skip_damaged)
     regions = _room(files, matched, regions)
-    sizes = _sizes(dataset, files, matched)
     notes += _other_sizes(dataset, files, matched)
     if files.shares:
         notes.append(SCALED)
@@ -121,7 +124,7 @@ def write_sets(
         dim=files.dim,
         extras=files.extras,
         matched_by=matched.rule,
-        left_out=len(files.ids) - len(matched.places),
+        left_out=left_out,
         skipped=skipped,
         notes=notes,
         unchanged=unchanged,
@@ -133,9 +136,9 @@ def write_sets(
 def _room(files: Files, matched: Matched, regions: int | None) -> int:
     """How many regions a picture there is room for. Raises ItmkitError where some have more, or none has any."""
     counts = {key: files.counts[place] for key, place in matched.places.items()}
-    most = max(counts.values())
+    most = max(counts.values(), default=0)
     if most == 0:
-        raise ItmkitError("the files hold no box of any picture of the data set")
+        raise ItmkitError("the files hold no box of any picture of the data set that can be used")
     if regions is not None and most > regions:
         many = [f"{key!r} ({count})" for key, count in counts.items() if count > regions]
         raise ItmkitError(f"--regions {regions}: too few for {some('picture', many)}; {most} holds them all")
@@ -149,8 +152,10 @@ def _cache_notes(files: Files) -> dict[str, Any]:
     return notes | ({"damaged": files.damaged} if files.damaged else {})
 
 
-def _sizes(dataset: Dataset, files: Files, matched: Matched) -> dict[str, tuple[int, int]]:
+def _sizes(dataset: Dataset, files: Files, matched: Matched, *, skip_damaged: bool) -> dict[str, tuple[int, int]]:
     """{image id: width and height}: those of the files, else those of the data set.
+
+    With `skip_damaged`, pictures that boxes do not fit into are added to the damaged ones and no longer matched.
 
     Raises:
         ItmkitError: nobody knows a size that boxes refer to, or boxes lie outside pictures of the data set's size.
@@ -174,24 +179,28 @@ def _sizes(dataset: Dataset, files: Files, matched: Matched) -> dict[str, tuple[
             f"neither the files nor the data set say how large {some('picture', unsized)} are, which the boxes"
             " refer to; make the data set with `itmkit prepare` and its pictures"
         )
-    outside = [] if files.shares else _outside(files, matched, sizes)
-    if outside:
+    outside = {} if files.shares else _outside(files, matched, sizes)
+    if outside and not skip_damaged:
         raise ItmkitError(
-            f"a box beyond the edge of {some('picture', outside)}, whose size is that of the data set, since the files"
-            " do not say it; were the features computed from other copies of the pictures?"
+            f"a box beyond the edge of {some('picture', list(map(repr, outside)))}, whose size is that of the data set,"
+            " since the files do not say it; were the features computed from other copies of the pictures?"
+            f" ({SKIP_DAMAGED})"
         )
+    for key, why in outside.items():
+        place = matched.places.pop(key)
+        files.damaged.append({"place": f"picture {files.ids[place]}", "reason": f"{why}, whose size is the data set's"})
     return sizes
 
 
-def _outside(files: Files, matched: Matched, sizes: Mapping[str, tuple[int, int]]) -> list[str]:
-    """The pictures that boxes do not fit into, of those whose size the files do not say; these are read for it."""
-    found = []
+def _outside(files: Files, matched: Matched, sizes: Mapping[str, tuple[int, int]]) -> dict[str, str]:
+    """{image id: what is wrong} of pictures that boxes do not fit into and whose size the files do not say."""
+    found = {}
     for key, place in matched.places.items():
         if files.sizes[place] == (UNKNOWN, UNKNOWN):
             one = files.read(place)
             one.width, one.height = sizes[key]
-            if wrong_values(one):
-                found.append(repr(key))
+            if wrong := wrong_values(one):
+                found[key] = wrong[0]
     return found
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from itmkit.cache import CacheReader
+from itmkit.cache import CacheReader, read_manifest
 from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.import_features.sets import import_bottom_up, import_many_pictures, import_npz, import_picture_files
@@ -304,9 +304,19 @@ def test_boxes_that_do_not_fit_the_pictures_of_the_data_set(tmp_path: Path, work
         for key in KEYS:
             factor = 2 if key == "25" else 1
             file[f"{key}_features"], file[f"{key}_boxes"] = drawn(key)["features"], drawn(key)["boxes"] * factor
-    with pytest.raises(ItmkitError, match="a box beyond the edge of picture '25', whose size is that of the data set"):
+    with pytest.raises(ItmkitError, match="a box beyond the edge of picture '25', whose size is that of .*--skip-"):
         import_many_pictures(work, tmp_path / "detections.hdf5")
     assert not work.cache("regions").exists()
+    result = import_many_pictures(work, tmp_path / "detections.hdf5", skip_damaged=True)
+    check_cache(work, ["9", "30"])
+    assert (result.left_out, [one["id"] for one in result.skipped]) == (0, ["25"])
+    (damaged,) = read_manifest(work.cache("regions")).notes["damaged"]  # type: ignore[union-attr]
+    assert damaged["place"] == "picture 25" and "a box beyond the edge" in damaged["reason"]
+    with h5py.File(tmp_path / "detections.hdf5", "a") as file:
+        for key in ("9", "30"):
+            file[f"{key}_boxes"][:] = drawn(key)["boxes"] * 2
+    with pytest.raises(ItmkitError, match="hold no box of any picture of the data set that can be used"):
+        import_many_pictures(work, tmp_path / "detections.hdf5", skip_damaged=True, force=True)
 
 
 def test_boxes_need_the_sizes_of_the_pictures(tmp_path: Path) -> None:
