@@ -162,12 +162,19 @@ class Workspace:
         manifest = read_manifest(self.cache(cache))
         return manifest.fingerprint if manifest is not None and manifest.complete else "missing"
 
+    def caches_with(self, manifest: str) -> list[Path]:
+        """The folders of the caches that have a manifest of such a name ("manifest*.json"), or one being made anew.
+
+        The folders may be links, to another disk for instance.
+        """
+        ways = ("*", "*/*", "*/*/*")  # unlike **, these enter links
+        places = {path.parent for way in ways for path in (self.root / "caches").glob(f"{way}/{manifest}")}
+        return sorted({place.parent if place.name == NEW else place for place in places})
+
     def named_caches(self) -> list[CacheName]:
         """The caches of extract-patches, embed and encode-text, which the user names, finished or not."""
-        folders = self.root / "caches"
-        places = {path.parent for way in ("*", "*/*", "*/*/*") for path in folders.glob(f"{way}/manifest*.json")}
-        begun = {place.parent if place.name == NEW else place for place in places}
-        texts = sorted(folder.relative_to(folders).as_posix() for folder in begun)
+        begun = self.caches_with("manifest*.json")
+        texts = sorted(folder.relative_to(self.root / "caches").as_posix() for folder in begun)
         names = [name for text in texts if (name := CacheName.known(text)) is not None]
         return [name for name in names if name.is_named and self._made_by_its_stage(name)]
 

@@ -27,18 +27,12 @@ def command(workspace: Workspace, cache: str | None, as_json: bool) -> None:
              itmkit merge -w work
     """
     from itmkit.cache import merge_parts
-    from itmkit.cache.anew import NEW
     from itmkit.cache.manifest import parts_in
     from itmkit.cache.parts import merging_in
     from itmkit.commands import console
     from itmkit.errors import ItmkitError
 
-    root = workspace.root / "caches"
-    if cache is not None:
-        folders = [workspace.cache(cache)]
-    else:
-        places = {path.parent for path in root.rglob("manifest.part-*.json")}
-        folders = sorted({place.parent if place.name == NEW else place for place in places})
+    folders = workspace.caches_with("manifest.part-*.json") if cache is None else [workspace.cache(cache)]
     merged, problems = [], []
     for folder in folders:
         of = len(parts_in(merging_in(folder)))
@@ -55,6 +49,6 @@ def command(workspace: Workspace, cache: str | None, as_json: bool) -> None:
             path, shards = Path(str(one["path"])), f"{one['rows']:,} rows in {one['shards']} shards"
             console.out.print(f"{path}: {shards}, of {one['parts']} parts" if one["parts"] else f"{path}: is whole")
         if not folders:
-            console.out.print(f"{root}: no cache lies in parts; nothing to merge")
+            console.out.print(f"{workspace.root / 'caches'}: no cache lies in parts; nothing to merge")
     if problems:
         raise ItmkitError(problems)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from itmkit.cache import Part
 from itmkit.commands import cli
 from itmkit.commands.console import run
-from tests.cache.test_parts import files
+from tests.cache.test_parts import files, write
 from tests.commands.test_extract_regions import model as model
 from tests.regions.test_extract import Model, make
 
@@ -37,6 +38,16 @@ def test_jobs_and_merge(tmp_path: Path, model: Model, capsys: pytest.CaptureFixt
     # without options, as it was begun
     assert run(cli, ["extract-regions", "-w", str(parts.root)]) == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_cache_folder_may_be_a_link_to_another_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "work" / "caches").mkdir(parents=True)
+    (tmp_path / "work" / "caches" / "regions").symlink_to(tmp_path / "disk")
+    for index in (0, 1):
+        write(tmp_path / "work" / "caches" / "regions", Part(index, 2))
+    assert run(cli, ["merge", "-w", str(tmp_path / "work")]) == 0
+    assert "22 rows in 6 shards, of 2 parts" in " ".join(capsys.readouterr().out.split())
 
 
 def test_bad_shards(
