@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,7 @@ def check_picture_files(
     problems = [f"{place}: no such folder" for place in (folder, boxes) if place is not None and not place.is_dir()]
     if problems:
         raise ItmkitError(problems)
-    paths = [path for path in sorted(folder.rglob(f"*{ending}")) if not _of_macos(path.relative_to(folder))]
-    if boxes is not None:
-        paths = [path for path in paths if not path.is_relative_to(boxes)]
+    paths = [path for path in sorted(_below(folder, ending, boxes)) if not _of_macos(path.relative_to(folder))]
     files, findings = PictureFiles(ending, boxes), Findings(skip_damaged=skip_damaged)
     if ending == ".npy":
         files.pickled = sum(path.name.endswith(_INFO) for path in paths)
@@ -184,10 +183,21 @@ class _Check:
         return wrong
 
 
+def _below(folder: Path, ending: str, boxes: Path | None = None) -> Iterator[Path]:
+    """What has the ending in `folder` and the folders in it, which may be links; the folder of boxes is left out."""
+    seen = {place.resolve() for place in (folder, boxes) if place is not None}
+    for place, folders, names in os.walk(folder, followlinks=True):
+        inside = Path(place)
+        yield from (inside / name for name in (*folders, *names) if name.endswith(ending))
+        found = {(inside / name).resolve(): name for name in folders}
+        folders[:] = [name for real, name in found.items() if real not in seen]  # links may lead round in a circle
+        seen |= found.keys()
+
+
 def _others(folder: Path, ending: str) -> str:
     """Which other command reads the folder, if one does."""
     for other in (*PARSERS, ".hdf5", ".h5", ".tsv"):
-        if other != ending and next(folder.rglob(f"*{other}"), None) is not None:
+        if other != ending and next(_below(folder, other), None) is not None:
             command = {".hdf5": "hdf5", ".h5": "hdf5", ".tsv": "bottom-up"}.get(other, other[1:])
             return f", but {other} files: `itmkit import-features {command}` reads such"
     return ""

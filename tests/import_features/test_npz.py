@@ -19,7 +19,7 @@ from itmkit.import_features import picture_files
 from itmkit.import_features.named_arrays import WrongFile
 from itmkit.import_features.npz import parse_npz
 from itmkit.import_features.region_sets import RegionSet
-from itmkit.import_features.sets import import_npz
+from itmkit.import_features.sets import import_npz, import_picture_files
 from itmkit.workspace import Workspace
 from tests.import_features.feature_files import data_set, drawn, write_npz
 
@@ -194,3 +194,22 @@ def test_what_is_left_out_and_what_is_passed_over(tmp_path: Path) -> None:
     reader = CacheReader.open(work.cache("regions"))
     assert reader.ids == [keys[0], *keys[3:]]
     assert reader.read_all("boxes")[0, 0].tolist() == [50, 0, 100, 30]
+
+
+def test_folders_that_are_links_are_read_and_circles_end(tmp_path: Path, work: Workspace) -> None:
+    for name in ("npz", "disk"):
+        write_npz(tmp_path / name, drawn("7" if name == "npz" else "9"))
+    (tmp_path / "npz" / "more").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "back").symlink_to(tmp_path / "npz")
+    result = import_npz(work, tmp_path / "npz")
+    assert (result.images, result.repeated) == (2, 0)
+
+
+def test_the_folder_of_boxes_may_lie_within(tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "npy" / "box").mkdir(parents=True)
+    row = drawn("7")
+    np.save(tmp_path / "npy" / f"{row['id']}.npy", row["features"])
+    np.save(tmp_path / "npy" / "box" / f"{row['id']}.npy", row["boxes"])
+    monkeypatch.chdir(tmp_path)
+    for boxes in (tmp_path / "npy" / "box", Path("npy/../npy/box")):
+        assert import_picture_files(work, Path("npy"), ".npy", boxes=boxes).extras == ("boxes", "sizes")
