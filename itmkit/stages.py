@@ -131,7 +131,9 @@ def _stale(workspace: Workspace, cache: str, manifest: Manifest, dataset: Datase
 
 
 def _damaged(path: Path, manifest: Manifest) -> str:
-    """The first shard that is missing or cut short; empty if there is none."""
+    """What is wrong with the manifest, or the first shard that is missing or cut short; empty if there is none."""
+    if manifest.altered:
+        return manifest.altered
     missing = [shard["file"] for shard in manifest.shards if not (path / shard["file"]).exists()]
     if missing:
         return f"missing {missing[0]}"

@@ -103,8 +103,10 @@ def check_continues(
 
 
 def check_shards(folder: Path, found: Manifest, planned: int) -> None:
-    """Raises ItmkitError unless every shard of the manifest is there in full, and the plan is the one of before."""
+    """Raises ItmkitError unless manifest and shards are what was written, and the plan is the one of before."""
     problems = []
+    if found.altered:
+        problems.append(f"{folder}: {found.altered}; restore it, or run `itmkit {found.made_by.stage} --force`")
     for shard in found.shards:
         path = folder / shard["file"]
         size = path.stat().st_size if path.exists() else -1

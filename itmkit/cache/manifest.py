@@ -116,6 +116,12 @@ class Manifest:
         """Identifies what gives the numbers in the shards a meaning: string tables and columns."""
         return digest({"tables": self.tables, "columns": {name: one.to_json() for name, one in self.columns.items()}})
 
+    @property
+    def altered(self) -> str:
+        """What of a manifest that was just read is not what was written; empty if all is."""
+        as_written = self.tables_sha256 in ("", self.tables_digest)
+        return "" if as_written else "its tables or columns are not what was written"
+
     def write(self, folder: Path, name: str = NAME) -> None:
         record = {
             "schema": SCHEMA,

@@ -54,11 +54,8 @@ class CacheReader:
         if not manifest.complete:
             done = f"{manifest.count + len(manifest.skipped)} of {manifest.planned} rows"
             raise ItmkitError(f"{folder}: this cache is unfinished ({done}); run {command} again to continue it")
-        if manifest.tables_sha256 not in ("", manifest.tables_digest):
-            raise ItmkitError(
-                f"{folder / NAME}: its tables or columns are not what was written; restore it, or run {command} with"
-                " --force"
-            )
+        if manifest.altered:
+            raise ItmkitError(f"{folder / NAME}: {manifest.altered}; restore it, or run {command} with --force")
         return cls(folder, manifest)
 
     def __len__(self) -> int:
@@ -199,8 +196,9 @@ class CacheReader:
         return flat, offsets
 
     def verify(self) -> list[str]:
-        """Compares every shard with the manifest's sha256; returns what is wrong, in words."""
-        problems = []
+        """Compares tables, columns and every shard with the manifest's sha256; returns what is wrong, in words."""
+        altered = self.manifest.altered
+        problems = [f"{self.folder / NAME}: {altered}; restore it or rerun the stage with --force"] if altered else []
         for shard in self.manifest.shards:
             path = self.folder / shard["file"]
             if not path.exists():

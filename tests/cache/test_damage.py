@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
-from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy
+from itmkit.cache import CacheReader, CacheWriter, Column, MadeBy, read_manifest
 from itmkit.cache.shard_file import ShardFile
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
@@ -374,6 +374,11 @@ def test_string_tables_that_changed(tmp_path: Path) -> None:
     manifest.write_text(whole.replace('"dog"', '"dig"'))
     with pytest.raises(ItmkitError, match=r"manifest\.json: its tables or columns are not what was written"):
         CacheReader.open(folder)
+    assert "its tables or columns" in CacheReader(folder, read_manifest(folder)).verify()[0]  # type: ignore[arg-type]
+    for complete in ("true", "false"):  # nor is it continued
+        manifest.write_text(manifest.read_text().replace('"complete": true', f'"complete": {complete}'))
+        with pytest.raises(ItmkitError, match="its tables or columns are not what was written"):
+            CacheWriter.open(folder, made_by=MadeBy("test"), columns=columns, keys=["a"])
     older = json.loads(whole.replace('"dog"', '"dig"'))
     del older["tables_sha256"]
     manifest.write_text(json.dumps(older))

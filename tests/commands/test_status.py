@@ -99,6 +99,13 @@ def test_stale_after_the_captions_changed(tmp_path: Path, capsys: pytest.Capture
     assert rows["regions"]["bytes"] > 0 and rows["text"]["command"] == "itmkit parse-text --force"
 
 
+def test_tables_that_are_not_what_was_written_are_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_regions(make_dataset(tmp_path))
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"dog"', '"dig"'))
+    assert "its tables or columns are not what was written" in status(capsys, tmp_path)
+
+
 def test_the_current_folder_and_the_variable(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
