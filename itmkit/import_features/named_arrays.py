@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from itmkit.import_features.region_sets import UNKNOWN, RegionSet
+from itmkit.import_features.region_sets import UNKNOWN, RegionSet, seem_transposed
 from itmkit.import_features.vinvl_lines import split_appended
 
 FEATURES = ("x", "features", "feat", "feats", "feature", "image_features", "roi_features")
@@ -35,7 +35,8 @@ def region_set(
         boxes: those of a file of their own, where there is one.
 
     Raises:
-        WrongFile: there are no features, or arrays disagree. Values are not checked here (see `wrong_values`).
+        WrongFile: there are no features, they seem transposed, or arrays disagree. Values are not checked here (see
+            `wrong_values`).
     """
     features_name = _first(FEATURES, names)
     if features_name is None:
@@ -60,6 +61,11 @@ def region_set(
     if values.ndim != 2 or 0 in values.shape[1:] or values.dtype not in _FLOATS or count not in (None, len(values)):
         wanted = "float32 (n, D) is needed" if count is None else f"float32 ({count}, D) is needed for num_bbox {count}"
         raise WrongFile(f"{features_name} has shape {values.shape} of {values.dtype}, {wanted}")
+    if count is None and seem_transposed(*values.shape):
+        raise WrongFile(
+            f"{features_name} has shape {values.shape}: {len(values)} regions of {values.shape[1]} numbers seem"
+            " transposed; save array.T, or name the boxes, which tell how many regions there are"
+        )
     if boxes is None:
         features, boxes = split_appended(values) or (values, None)
         return RegionSet(width, height, features, boxes)

@@ -15,6 +15,7 @@ from itmkit.import_features.scan_layout import FLOAT16_LIMIT, some
 BOX_SLACK = 1.5  # pixels a box may lie outside its picture: detectors round, and some count the last pixel
 MOST_PIXELS = 1 << 20  # a side of a picture
 SKIP_DAMAGED = "--skip-damaged leaves such pictures out"
+_WIDE = 512  # numbers a region
 UNKNOWN = -1  # the width and height of a picture of which the files do not say them
 
 
@@ -48,6 +49,11 @@ class RegionSet:
         """Adds the boxes to those of the set, as picture `number`."""
         if len(self) and self.boxes is not None:
             units.add(number, float(self.boxes.max()), max(self.width, self.height) if self.sized else math.inf)
+
+
+def seem_transposed(regions: int, width: int) -> bool:
+    """Whether features (regions, width) are rather (width, regions): nobody has so many regions a picture."""
+    return regions >= _WIDE and regions > width
 
 
 class Findings:

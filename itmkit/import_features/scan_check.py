@@ -11,6 +11,7 @@ import numpy as np
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file
 from itmkit.import_features.npy import NpyRows
+from itmkit.import_features.region_sets import seem_transposed
 from itmkit.import_features.scan_blocks import WIDTHS, check_blocks
 from itmkit.import_features.scan_boxes import check_boxes
 from itmkit.import_features.scan_layout import (
@@ -30,7 +31,6 @@ from itmkit.import_features.scan_tags import read_tags
 from itmkit.progress import Progress
 
 _TOGETHER = 512  # pictures whose boxes are compared at once
-_WIDE = 512  # numbers a region; nobody has so many regions a picture
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _wrong_shape(features: NpyRows) -> str | None:
         return f"{needed}: vectors of whole pictures are one region each in array[:, None]"
     if len(shape) != 3 or 0 in shape or features.dtype not in (np.float16, np.float32):
         return needed
-    if shape[1] >= _WIDE and shape[1] > shape[2]:
+    if seem_transposed(shape[1], shape[2]):
         return f"{needed}: {shape[1]} regions of {shape[2]} numbers seem transposed; save array.transpose(0, 2, 1)"
     return None
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from itmkit.cache import CacheReader
 from itmkit.errors import ItmkitError
 from itmkit.import_features import picture_files
-from itmkit.import_features.named_arrays import WrongFile
+from itmkit.import_features.named_arrays import WrongFile, region_set
 from itmkit.import_features.npz import parse_npz
 from itmkit.import_features.region_sets import RegionSet
 from itmkit.import_features.sets import import_npz, import_picture_files
@@ -194,6 +194,14 @@ def test_what_is_left_out_and_what_is_passed_over(tmp_path: Path) -> None:
     reader = CacheReader.open(work.cache("regions"))
     assert reader.ids == [keys[0], *keys[3:]]
     assert reader.read_all("boxes")[0, 0].tolist() == [50, 0, 100, 30]
+
+
+def test_features_that_seem_transposed_are_refused_where_no_boxes_tell() -> None:
+    turned = np.zeros((2048, 36), np.float32)
+    with pytest.raises(WrongFile, match=r"shape \(2048, 36\): 2048 regions of 36 numbers seem transposed"):
+        region_set({"x"}, lambda name: turned)
+    assert len(region_set({"x"}, lambda name: turned, np.zeros((36, 4)))) == 36
+    assert len(region_set({"x"}, lambda name: turned.T)) == 36
 
 
 def test_folders_that_are_links_are_read_and_circles_end(tmp_path: Path, work: Workspace) -> None:
