@@ -220,7 +220,7 @@ def _merged(
     """(settings, why these, whether they are exactly those of the cache that is there)."""
     which = {"backend", "model"}
     if options.keys() & which:
-        if "backend" in options and options["backend"] != table.get("backend"):
+        if "backend" in options and options["backend"] != table.get("backend", "detector"):
             table = {
                 key: value for key, value in table.items() if key == "regions"
             }  # the rest is for the other backend

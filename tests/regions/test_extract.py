@@ -273,6 +273,8 @@ def test_workspace_settings(work: Workspace, model: Model) -> None:
     assert chosen(work, model="other/model").model == "other/model"
     detector = chosen(work, backend="detector")
     assert (detector.model, detector.size, detector.regions) == (DEFAULT_DETECTOR, None, 20)
+    toml(work, 'model = "some/detector"')  # of the backend that is taken where none is named
+    assert chosen(work, backend="detector").model == chosen(work).model == "some/detector"
 
 
 def test_the_cache_that_is_there(work: Workspace, model: Model) -> None:
