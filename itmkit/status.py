@@ -33,16 +33,15 @@ def status(workspace: Workspace) -> list[StageState]:
 def _pipeline(workspace: Workspace, dataset: DatasetFacts | None, named: Sequence[CacheName]) -> list[str]:
     """The caches that have a row, made or not.
 
-    Pictures without captions are not on the way to a training. Positions cannot be made of regions that were imported
-    without boxes. Where the words are those of published code, nothing
-    with trees is on the way either, unless something reads it.
+    Pictures without captions are not on the way to a training. Graphs of images cannot be made where regions were
+    imported without boxes. Where the words are those of published code, nothing with trees is on the way either, unless
+    something reads it.
     """
     made = [name for name in PIPELINE if workspace.cache(name).is_dir()]
     if dataset is not None and dataset.kind == PICTURES:
         return made
     if not any(str(name) in PUBLISHED_TEXTS.values() for name in named):
-        impossible = [] if "graphs/images" in made or not _without_boxes(workspace) else ["graphs/images"]
-        return [name for name in PIPELINE if name not in impossible]
+        return [name for name in PIPELINE if name != "graphs/images" or not _without_boxes(workspace)]
     wanted = {"regions", *made, *(name.base for name in named), *_read_by_runs(workspace)}
     return [name for name in PIPELINE if name in wanted]
 
@@ -138,9 +137,9 @@ def next_command(rows: list[StageState], kind: str) -> str:
     if not runs and texts and "text" not in texts:
         return "itmkit import-checkpoint --help"
     if not runs:
-        boxes = any(row.stage == "graphs/images" for row in rows)
+        graphs = {row.stage for row in rows if row.stage.startswith("graphs/")}
         recipe = " --recipe scenes" if kind == "scenes" else ""
-        return f"itmkit train --method mpsm{recipe}{'' if boxes else ' --visual-kgid false'}"
+        return f"itmkit train --method mpsm{recipe}{' --visual-kgid false' if graphs == {'graphs/texts'} else ''}"
     left = [folder.name for folder in runs if not evaluated_on(folder)]
     return f"itmkit evaluate --run {shlex.quote(left[0])} --split test" if left else ""
 

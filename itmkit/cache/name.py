@@ -101,7 +101,7 @@ class CacheName:
         if self.kind == "text" and self.name:
             return f"{self.stage} --parser {self.name}" + (" --model vocab.txt" if self.name == "wordpiece" else "")
         if str(self) == "graphs/texts":
-            return f"{self.stage} --only texts"  # graphs of images may have been made with settings, or be impossible
+            return f"{self.stage} --only texts"  # those of images need boxes, and may have settings of their own
         default = not self.is_named or (self.kind, self.name) == ("patches", "patches")
         return self.stage if default else f"{self.stage} --cache {self.name}"
 
