@@ -163,7 +163,7 @@ class Workspace:
         return manifest.fingerprint if manifest is not None and manifest.complete else "missing"
 
     def caches_with(self, manifest: str) -> list[Path]:
-        """The folders of the caches that have a manifest of such a name ("manifest*.json"), or one being made anew.
+        """The folders of caches with a manifest of such a name ("manifest*.json"), also where one is made anew.
 
         The folders may be links, to another disk for instance.
         """

@@ -189,9 +189,12 @@ def _below(folder: Path, ending: str, boxes: Path | None = None) -> Iterator[Pat
     for place, folders, names in os.walk(folder, followlinks=True):
         inside = Path(place)
         yield from (inside / name for name in (*folders, *names) if name.endswith(ending))
-        found = {(inside / name).resolve(): name for name in folders}
-        folders[:] = [name for real, name in found.items() if real not in seen]  # links may lead round in a circle
-        seen |= found.keys()
+        entered = []
+        for name in sorted(folders):
+            if (real := (inside / name).resolve()) not in seen:  # links may lead round in a circle
+                seen.add(real)
+                entered.append(name)
+        folders[:] = entered
 
 
 def _others(folder: Path, ending: str) -> str:
