@@ -52,9 +52,10 @@ def photos(workspace: Workspace, folder: Path, *, model: str = MODEL, job: Job =
         ItmkitError: what the stages raise: no pictures, pictures that changed since, a model that cannot be loaded, ...
     """
     progress = job.progress
-    prepared = prepare_images(
-        workspace, folder, add=not job.force, skip_damaged=True, force=job.force, progress=progress
-    )
+    with workspace.preparing():
+        prepared = prepare_images(
+            workspace, folder, add=not job.force, skip_damaged=True, force=job.force, progress=progress
+        )
     name = short_name(model)
     embedded = embed(workspace, model=model, cache=name, job=job)
     run = write_untrained(workspace, resolve("dual", settings={"vectors_cache": name}), RUN)

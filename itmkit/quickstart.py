@@ -15,7 +15,7 @@ import torch
 
 from itmkit.cache import CacheReader
 from itmkit.cache.begin import begun_manifest
-from itmkit.dataset_info import info_path
+from itmkit.datasets.prepared import prepare_scenes
 from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.evaluation.protocols import protocol
@@ -33,7 +33,7 @@ from itmkit.scenes import make_scenes
 from itmkit.scoring.matrix import ensemble_of, score_matrix
 from itmkit.scoring.metrics import Direction, Retrieval
 from itmkit.training.train import train
-from itmkit.typed import read_strict_json, sealed, write_sealed
+from itmkit.typed import sealed, write_sealed
 from itmkit.workspace import Workspace
 
 # Sizes that two cores finish in a few minutes. Scenes have 3 to 7 objects, so 12 boxes hold nearly all of them.
@@ -73,6 +73,9 @@ def quickstart(workspace: Workspace, *, seed: int = 0, force: bool = False, prog
     Args:
         seed: of the scenes, the initial weights and the order of training.
         force: do every stage anew.
+
+    Raises:
+        ItmkitError: another data set is there, or scenes of other counts or another seed, and there is no `force`.
     """
     seconds: dict[str, float] = {}
 
@@ -83,8 +86,7 @@ def quickstart(workspace: Workspace, *, seed: int = 0, force: bool = False, prog
         seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began
 
     with timed("prepare"):
-        if force or not _drawn(workspace, seed):
-            make_scenes(workspace, **SCENES, seed=seed, progress=progress)
+        _prepare(workspace, seed, force, progress)
     job = Job(force=force, progress=progress)
     with timed("extract-regions"):
         # Of a finished cache nothing is asked, so that the detector is not loaded to look at its weights.
@@ -110,14 +112,16 @@ def quickstart(workspace: Workspace, *, seed: int = 0, force: bool = False, prog
     return found
 
 
-def _drawn(workspace: Workspace, seed: int) -> bool:
-    """Whether the scenes of this seed are there, every picture with its size in bytes."""
-    path = info_path(workspace.dataset_path)
-    if not path.exists() or not workspace.dataset_path.exists():
-        return False
-    info = read_strict_json(path)
-    if not isinstance(info, dict) or (info.get("kind"), info.get("settings")) != ("scenes", SCENES | {"seed": seed}):
-        return False
+def _prepare(workspace: Workspace, seed: int, force: bool, progress: Progress) -> None:
+    """Makes the scenes of this seed; of those that are there, pictures that are missing or cut short are drawn anew."""
+    with workspace.preparing():
+        prepared = prepare_scenes(workspace, **SCENES, seed=seed, force=force, progress=progress)
+        if prepared.unchanged and not _has_pictures(workspace):
+            make_scenes(workspace, **SCENES, seed=seed, progress=progress)
+
+
+def _has_pictures(workspace: Workspace) -> bool:
+    """Whether every picture of the data set is there with its size in bytes."""
     files = {workspace.image_path(str(image.file)): image.bytes for image in workspace.dataset().images}
     return all(file.is_file() and file.stat().st_size == size for file, size in files.items())
 

@@ -170,6 +170,12 @@ def test_a_model_is_fetched_only_after_asking(
     assert fetched == ["google/siglip2-base-patch16-224"] * 2
 
 
+def test_no_other_process_writes_the_data_set_meanwhile(pictures: Path, tmp_path: Path) -> None:
+    home = Workspace(tmp_path / "work")
+    with home.preparing(), pytest.raises(ItmkitError, match="another process is preparing this data set"):
+        photos(home, pictures, model="none")
+
+
 def test_a_method_that_trains_is_not_written_untrained(tmp_path: Path) -> None:
     with pytest.raises(ItmkitError, match="run `itmkit train --method vsepp`"):
         write_untrained(Workspace(tmp_path), resolve("vsepp"), "run")

@@ -13,7 +13,10 @@ import pytest
 from itmkit import quickstart
 from itmkit.commands import cli
 from itmkit.commands.console import run
+from itmkit.dataset import Caption, ImageRecord, write_dataset
+from itmkit.datasets.prepared import prepare_scenes
 from itmkit.runs.settings import RunConfig, resolve
+from itmkit.workspace import Workspace
 from tests.test_readme import README, commands
 
 SMALL = {"epochs": 1, "batch_size": 8, "embed": 8, "word": 6, "warmup_epochs": 0}
@@ -67,3 +70,25 @@ def test_a_second_call_shows_the_table_again_and_does_nothing(
     monkeypatch.setattr(quickstart, "evaluate", never)
     with pytest.raises(AssertionError, match="done again"):  # other runs than those of the table
         run(cli, ["quickstart", "-w", str(tmp_path)])
+
+
+def test_another_data_set_is_replaced_only_by_force(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quickstart, "SCENES", {"train": 2, "val": 1, "test": 1})
+    monkeypatch.setattr(quickstart, "extract_regions", never)
+    write_dataset(
+        tmp_path / "dataset.jsonl", [ImageRecord("a", "train", (Caption("a#0", "A"),))], kind="csv", settings={}
+    )
+    before = written(tmp_path)
+    assert run(cli, ["quickstart", "-w", str(tmp_path)]) == 2
+    assert "another data set is there already (csv: train 1)" in capsys.readouterr().err
+    assert written(tmp_path) == before
+    prepare_scenes(Workspace(tmp_path), train=3, val=1, test=1, seed=0, force=True)
+    assert run(cli, ["quickstart", "-w", str(tmp_path)]) == 2  # scenes of other counts
+    with pytest.raises(AssertionError, match="done again"):
+        run(cli, ["quickstart", "-w", str(tmp_path), "--force"])
+    assert len(Workspace(tmp_path).dataset().images) == 4
+    with Workspace(tmp_path).preparing():
+        assert run(cli, ["quickstart", "-w", str(tmp_path)]) == 2
+    assert "another process is preparing this data set" in capsys.readouterr().err
