@@ -17,7 +17,9 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 
-_SPLIT_IN_NAME = re.compile(r"train|val|test|(?<![a-z])dev(?![a-z])")
+# As a word of its own: "retrieval" and "latest" say nothing.
+_SPLIT_IN_NAME = re.compile(rf"(?<![^\W\d_])({'|'.join(SPLIT_NAMES)})(?:set|all)?(?![^\W\d_])")
+_CAPITAL_WITHIN = re.compile(r"(?<=[a-z])(?=[A-Z])")  # where a word begins in imagesTrain
 
 
 @dataclass(slots=True)
@@ -50,7 +52,8 @@ def split_named(name: str) -> str | None:
 
 def split_of_name(file: Path) -> str | None:
     """The split that a file's name says, None where it says none or several."""
-    found = {match.replace("dev", "val") for match in _SPLIT_IN_NAME.findall(file.stem.lower())}
+    words = _CAPITAL_WITHIN.sub(" ", file.stem).lower()
+    found = {SPLIT_NAMES[name] for name in _SPLIT_IN_NAME.findall(words)}
     return found.pop() if len(found) == 1 else None
 
 

@@ -55,6 +55,18 @@ def test_split_of_a_file_name() -> None:
     assert split_of_name(Path("mine.json")) is None
 
 
+def test_a_split_is_a_word_of_its_own_in_a_name() -> None:
+    said = {
+        "train": ["karpathy_train.json", "train-00000-of-00002.parquet", "imagesTrain.csv", "restval.json", "TRAIN"],
+        "val": ["retrieval_valid.csv", "validation.tsv", "val5k.json", "sits_dev.csv"],
+        "test": ["f30k-test.csv", "testset.csv", "testB.csv", "test_retrieval.csv", "testall.tar"],
+        None: ["retrieval.csv", "latest.parquet", "contest_1.tar", "medieval.csv", "train_val.csv", "prétest.csv"],
+    }  # fmt: skip
+    assert {name: split_of_name(Path(name)) for names in said.values() for name in names} == {
+        name: split for split, names in said.items() for name in names
+    }
+
+
 def test_a_file_whose_name_says_no_split_needs_the_option(tmp_path: Path) -> None:
     file = captions_file(tmp_path, "mine.json", [5])
     save_picture(tmp_path / f"{5:012d}.jpg")
