@@ -113,13 +113,12 @@ def _row(place: str, raw: dict[str, Any], columns: Columns, problems: Problems) 
     if not columns.captions and {"caption", "captions"} <= set(keys):
         caption_keys = ["caption", "captions"]
     image = raw[keys[image_key]] if image_key else ""
-    split = raw.get("split")
+    split, labels = (raw[keys[name]] if name in keys else None for name in ("split", "labels"))
     captions: list[Any] = []
     for key in caption_keys:
         value = raw[keys[key]]
         captions += value if isinstance(value, list) else [value]
-    labels = raw.get("labels") or []
-    labels = list(labels_of(labels)) if isinstance(labels, str) else labels
+    labels = list(labels_of(labels)) if isinstance(labels, str) else labels or []
     wrong = [image_key or "image"] if not isinstance(image, str) else []
     wrong += ["split"] if split is not None and not isinstance(split, str) else []
     wrong += caption_keys[:1] if not _strings(captions) else []
@@ -130,7 +129,7 @@ def _row(place: str, raw: dict[str, Any], columns: Columns, problems: Problems) 
         )
     elif not image:
         named = f"'{columns.image or 'image'}' is missing"
-        others = [key for key in raw if key not in (*CAPTION_NAMES, "split", "labels")]
+        others = [key for key in raw if key.lower() not in (*CAPTION_NAMES, "split", "labels")]
         hint = f"; --image-column says which of {', '.join(map(repr, others[:8]))} it is" if others else ""
         problems.damaged.append(f"{place}: {named}{hint}")
     elif not captions:

@@ -126,4 +126,5 @@ def _add(
         draft.split = first
     count = len(draft.captions)
     draft.captions += [Caption(f"{row.image}#{count + n}", text) for n, text in enumerate(row.captions)]
-    draft.labels += tuple(label for label in row.labels if label not in draft.labels)
+    labels = (label.strip() for label in row.labels)
+    draft.labels = tuple(dict.fromkeys(label for label in (*draft.labels, *labels) if label))

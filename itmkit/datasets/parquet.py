@@ -229,7 +229,8 @@ def _row(
     elif found.pictures is None and not row.get(found.name or ""):
         problems.damaged.append(f"{place}: {found.name!r} is empty")
     else:
-        of_row = labels_of(labels) if isinstance(labels, str) else tuple(map(str, _listed(labels)))
+        listed = (str(label) for label in _listed(labels) if label is not None)
+        of_row = labels_of(labels) if isinstance(labels, str) else tuple(listed)
         texts = [text.strip() for text in captions]
         return PairRow(place, _name(file, number, row, found), texts, said or split, of_row)
     return None
