@@ -13,7 +13,7 @@ from itmkit.cache.command import command_of
 from itmkit.cache.grow import grow
 from itmkit.cache.manifest import part_manifest, parts_in
 from itmkit.cache.name import CacheName
-from itmkit.dataset import PICTURES, Dataset
+from itmkit.dataset import Dataset
 from itmkit.dataset_index import DatasetFacts
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
@@ -72,7 +72,7 @@ def cache_state(workspace: Workspace, cache: str, dataset: Dataset | DatasetFact
     suffix = "" if anew.state == "missing" else f"; a new one is begun, {anew.detail}"
     again = anew.command if suffix else f"{command} --force"
     if dataset is not None and (why := _stale(workspace, cache, manifest, dataset)):
-        if not suffix and _images_added(workspace, cache, manifest, dataset.kind):
+        if not suffix and _images_added(workspace, name, manifest):
             return StageState(cache, path, "partial", "images were added since", **facts, command=command)
         return StageState(cache, path, "stale", why + suffix, **facts, command=again)
     if why := _damaged(path, manifest):
@@ -110,12 +110,15 @@ def admit_added(
         )
 
 
-def _images_added(workspace: Workspace, cache: str, manifest: Manifest, kind: str) -> bool:
-    """Whether a cache only lacks images that were added, as `itmkit prepare images --add` does."""
-    if kind != PICTURES or parts_in(workspace.cache(cache)):
+def _images_added(workspace: Workspace, name: CacheName, manifest: Manifest) -> bool:
+    """Whether a cache only lacks images that were added (`itmkit prepare ... --add`), and its stage goes on with them.
+
+    A stage of another name is an import, which has to be made anew.
+    """
+    if not name.grows or manifest.made_by.stage != name.stage or parts_in(workspace.cache(str(name))):
         return False
     try:
-        return workspace.has_grown(cache, manifest, workspace.dataset())
+        return workspace.has_grown(str(name), manifest, workspace.dataset())
     except ItmkitError:
         return False
 

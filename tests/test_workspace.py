@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.stages import StageState, require
 from itmkit.status import status
@@ -88,6 +89,16 @@ def test_regions_made_anew_with_other_settings_make_graphs_and_runs_stale(worksp
     assert rows["regions"].state == "done"
     assert rows["graphs/images"].state == "stale" and rows["graphs/images"].detail == "regions changed since"
     assert rows["run first"].state == "stale" and "regions changed since" in rows["run first"].detail
+
+
+def test_added_images_with_captions_leave_regions_partial_and_texts_stale(workspace: Workspace) -> None:
+    added = ImageRecord("added", "train", (Caption("added#0", "a new one"),))
+    write_dataset(workspace.dataset_path, [*workspace.dataset().images, added], kind="csv", settings={})
+    rows = states(workspace)
+    assert (rows["regions"].state, rows["regions"].command) == ("partial", "itmkit extract-regions")
+    assert (rows["text"].state, rows["text"].command) == ("stale", "itmkit parse-text --force")
+    edit(workspace.cache("regions") / "manifest.json", '"extract-regions"', '"import-features"')
+    assert states(workspace)["regions"].state == "stale"
 
 
 def test_partial_and_then_graphs_are_no_use(tmp_path: Path) -> None:

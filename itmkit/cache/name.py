@@ -119,6 +119,11 @@ class CacheName:
         """The part of the data set it is made from, directly or by way of `base`."""
         return "captions" if self.kind == "text" or self.side == "texts" else "images"
 
+    @property
+    def grows(self) -> bool:
+        """Whether its stage goes on with what was added at the end of the data set, instead of making it anew."""
+        return self.kind in ("regions", "patches", "vectors")
+
 
 # The caches that every workspace has, in the order of the pipeline.
 PIPELINE = ("regions", "text", "graphs/images", "graphs/texts")
