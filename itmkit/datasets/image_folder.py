@@ -8,7 +8,7 @@ photos/a.jpg  photos/a.txt               a caption a line                       
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -57,11 +57,18 @@ def prepare_image_folder(
     if not files:
         raise ItmkitError(f"{folder}: holds no {', '.join(METADATA)}")
     problems, notes = Problems(), list[str]()
+    problems.files += _several_in_one_folder(files)
+    described: dict[str, Path] = {}  # by which file each picture is
 
     def read(file: Path) -> Iterator[PairRow]:
+        told = False
         before = file.parent.relative_to(folder).as_posix()
         for row in _metadata_rows(file, columns, problems, notes):
             name = row.image if before == "." else f"{before}/{row.image}"
+            first = described.setdefault(name, file)
+            if first.parent != file.parent and not told:
+                told = True
+                problems.files.append(f"{row.place}: {name!r} is described in {first} too; keep one of the two files")
             yield replace(row, image=name, split=row.split or split or _split_of(folder, name))
 
     rows = (row for file in files for row in readable(read(file), problems))
@@ -107,6 +114,18 @@ def prepare_pairs(
 def metadata_in(folder: Path) -> list[Path]:
     """The metadata files of an imagefolder, in the order of their paths."""
     return sorted(path for name in METADATA for path in folder.rglob(name))
+
+
+def _several_in_one_folder(files: Sequence[Path]) -> list[str]:
+    """A line for every folder with metadata of several forms, which would have every caption twice."""
+    names: dict[Path, list[str]] = {}
+    for file in files:
+        names.setdefault(file.parent, []).append(file.name)
+    return [
+        f"{folder}: holds {' and '.join(found)}; keep one of them, or read one with `itmkit prepare csv` or `jsonl`"
+        for folder, found in names.items()
+        if len(found) > 1
+    ]
 
 
 def _metadata_rows(file: Path, columns: Columns, problems: Problems, notes: list[str]) -> Iterable[PairRow]:

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -214,24 +214,24 @@ def _captions(sample: _Sample, columns: Columns) -> list[str] | None:
 def captions_beside(in_json: bytes | None, in_text: bytes | None, columns: Columns) -> list[str] | None:
     """The captions of a picture from the .json and the .txt of the same name; None where they cannot be read.
 
-    The keys of the JSON decide; if it has none of captions, every line of the text is one.
+    A key `caption`, `captions` or `caption_1` of the JSON decides, or what the user named; then every line of the text
+    is one. Other keys, such as a title, count only where there is no such line.
     """
     try:
-        if in_json is not None:
-            found = json.loads(in_json)
-            if not isinstance(found, dict):
-                return None
-            keys = {key.lower(): key for key in found if found[key]}
-            values = [found[keys[name]] for name in caption_names(list(keys), columns)]
-            captions = [text for value in values for text in (value if isinstance(value, list) else [value])]
-            if not all(isinstance(text, str) for text in captions):
-                return None
-            if captions:
-                return [text.strip() for text in captions]
-        lines: Iterable[str] = [] if in_text is None else in_text.decode("utf-8-sig").split("\n")
+        found = {} if in_json is None else json.loads(in_json)
+        if not isinstance(found, dict):
+            return None
+        keys = {key.lower(): key for key in found if found[key]}
+        names = caption_names(list(keys), columns)
+        values = [found[keys[name]] for name in names]
+        captions = [text for value in values for text in (value if isinstance(value, list) else [value])]
+        decides = bool(captions) and (bool(columns.captions) or names[0].startswith("caption"))
+        text = "" if in_text is None or decides else in_text.decode("utf-8-sig")
     except (ValueError, RecursionError):
         return None
-    return [line.strip() for line in lines if line.strip()]
+    if lines := [line.strip() for line in text.split("\n") if line.strip()]:
+        return lines
+    return [text.strip() for text in captions] if all(isinstance(text, str) for text in captions) else None
 
 
 def _pictures(path: Path, prefix: str) -> Iterator[tuple[str, bytes]]:

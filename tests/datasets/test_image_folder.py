@@ -94,6 +94,45 @@ def test_pairs_with_a_caption_a_line_and_what_is_wrong(tmp_path: Path, work: Wor
     assert captions(work)["val/b.jpg"] == ["x"]
 
 
+@pytest.mark.parametrize(
+    ("facts", "found"),
+    [
+        ({"title": "IMG_2040"}, ["A dog.", "A wet dog."]),
+        ({"comment": 5, "text": "x"}, ["A dog.", "A wet dog."]),
+        ({"title": "IMG_2040", "caption": "C"}, ["C"]),
+        ({"captions": ["C", "D"]}, ["C", "D"]),
+        ({"caption_1": "C"}, ["C"]),
+    ],
+)
+def test_a_title_beside_a_text_is_no_caption(
+    tmp_path: Path, work: Workspace, facts: dict[str, object], found: list[str]
+) -> None:
+    save_picture(tmp_path / "photos" / "a.jpg")
+    (tmp_path / "photos" / "a.txt").write_text("A dog.\nA wet dog.\n")
+    (tmp_path / "photos" / "a.json").write_text(json.dumps(facts))
+    prepare_pairs(work, tmp_path / "photos", split="train")
+    assert captions(work) == {"a.jpg": found}
+
+
+def test_metadata_that_describes_a_picture_twice_is_refused(tmp_path: Path, work: Workspace) -> None:
+    folder = tmp_path / "hub"
+    for number in range(2):
+        save_picture(folder / "train" / f"{number}.png", colour=number)
+    rows = "file_name,text\n0.png,A\n1.png,B\n"
+    (folder / "train" / "metadata.csv").write_text(rows)
+    (folder / "train" / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "A"}\n')
+    (folder / "metadata.csv").write_text(rows.replace("0.png", "train/0.png").replace("1.png", "train/1.png"))
+    with pytest.raises(ItmkitError) as caught:
+        prepare_image_folder(work, folder)
+    several, again = [text for text in caught.value.problems if "keep one of" in text][:2]
+    assert several.startswith(f"{folder / 'train'}: holds metadata.csv and metadata.jsonl")
+    assert f"'train/0.png' is described in {folder / 'metadata.csv'} too" in again
+    (folder / "train" / "metadata.jsonl").unlink()
+    (folder / "metadata.csv").unlink()
+    prepare_image_folder(work, folder)
+    assert captions(work) == {"train/0.png": ["A"], "train/1.png": ["B"]}
+
+
 def test_parquet_of_hugging_face(tmp_path: Path, work: Workspace) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
