@@ -40,8 +40,8 @@ class Draft:
 
     def path(self) -> Path:
         """The first of the candidates that exists, as it is written or in another spelling; else the first."""
-        found = (path for path in self.candidates if path.exists())
-        spelled = (path for path in _other_spellings(self.candidates) if path.exists())
+        found = (path for path in self.candidates if exists(path))
+        spelled = (path for path in _other_spellings(self.candidates) if exists(path))
         return next(found, None) or next(spelled, self.candidates[0])
 
 
@@ -55,6 +55,14 @@ def split_of_name(file: Path) -> str | None:
     words = _CAPITAL_WITHIN.sub(" ", file.stem).lower()
     found = {SPLIT_NAMES[name] for name in _SPLIT_IN_NAME.findall(words)}
     return found.pop() if len(found) == 1 else None
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder. What cannot be looked for is none: a long text, a closed folder."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _other_spellings(paths: Sequence[Path]) -> Iterator[Path]:

@@ -41,6 +41,8 @@ def drafts_of(
     split: str | None,
     problems: Problems,
     notes: list[str],
+    *,
+    packed: bool = False,
 ) -> list[Draft]:
     """The images of all files. Rows are put together as they are read; none is kept.
 
@@ -48,8 +50,11 @@ def drafts_of(
 
     Args:
         read: gives the rows of a file.
+        packed: the pictures are no files yet. Else names of one file, such as "a", "./a.jpg" and accents in another
+            form, are one image, which is called as the first of them.
     """
-    drafts: dict[str, Draft] = {}
+    drafts: dict[str, Draft] = {}  # by what rows call them
+    of_file: dict[str, Draft] = {}
     bare, first_bare = 0, ""  # rows without a split
     said: dict[str, str] = {}
     base = _common_folder(files) if images is None else None
@@ -62,15 +67,23 @@ def drafts_of(
             named = replace(row, image=f"{before}{row.image}", split=row.split or usual)
             if named.split is None:
                 bare, first_bare = bare + 1, first_bare or row.place
-            _add(named, folder, row.image, drafts, said, problems)
+            draft = drafts.get(named.image)
+            if draft is None:
+                candidates = candidates_of(folder, row.image)
+                draft = Draft(named.image, named.split or SPLITS[0], candidates, [], named.place)
+                # Path.resolve would follow links, of which each may be an image.
+                file = named.image if packed else os.path.abspath(draft.path())  # noqa: PTH100
+                draft = drafts[named.image] = of_file.setdefault(file, draft)
+            _add(named, draft, said, problems)
+    found = {draft.id: draft for draft in drafts.values()}
     if bare and said:
         problems.files.append(f"{first_bare}: has no split while other lines have one ({bare} such lines); use --split")
     elif bare:
         notes.append("no line says a split: a tenth of the images became val, a tenth test, the rest train")
-        chosen = default_splits(list(drafts))
-        for draft in drafts.values():
+        chosen = default_splits(list(found))
+        for draft in found.values():
             draft.split = chosen[draft.id]
-    return list(drafts.values())
+    return list(found.values())
 
 
 def _common_folder(files: Sequence[Path]) -> Path | None:
@@ -107,24 +120,15 @@ def _without_addresses(rows: Iterable[PairRow], problems: Problems) -> Iterator[
     problems.files.append(f"{first.place}: {what}{more}")
 
 
-def _add(
-    row: PairRow, folder: Path, name: str, drafts: dict[str, Draft], said: dict[str, str], problems: Problems
-) -> None:
-    """Adds a row to the draft of its image, whose split is the first that a row says; its labels are those of all.
-
-    Args:
-        folder: the pictures' folder. name: the picture's path in it.
-    """
-    draft = drafts.get(row.image)
-    if draft is None:
-        draft = drafts[row.image] = Draft(row.image, row.split or SPLITS[0], candidates_of(folder, name), [], row.place)
+def _add(row: PairRow, draft: Draft, said: dict[str, str], problems: Problems) -> None:
+    """Adds a row to the draft of its image, whose split is the first that a row says; its labels are those of all."""
     if row.split is not None:
-        first = said.setdefault(row.image, row.split)
+        first = said.setdefault(draft.id, row.split)
         if (split_named(first) or first) != (split_named(row.split) or row.split):
             problems.damaged.append(f"{row.place}: image {row.image!r}: split {row.split!r} here, {first!r} before")
             return
         draft.split = first
     count = len(draft.captions)
-    draft.captions += [Caption(f"{row.image}#{count + n}", text) for n, text in enumerate(row.captions)]
+    draft.captions += [Caption(f"{draft.id}#{count + n}", text) for n, text in enumerate(row.captions)]
     labels = (label.strip() for label in row.labels)
     draft.labels = tuple(dict.fromkeys(label for label in (*draft.labels, *labels) if label))

@@ -78,7 +78,7 @@ def prepare_packed(
     """
     adding = Adding.to(workspace, PAIRS) if add else None
     problems, notes = Problems(), list[str]()
-    drafts = drafts_of(files, lambda file: rows(file, problems), workspace.root, None, problems, notes)
+    drafts = drafts_of(files, lambda file: rows(file, problems), workspace.root, None, problems, notes, packed=True)
     problems.check_readable(skip)
     told, _ = problems.divided(skip)
     if told:

@@ -11,7 +11,7 @@ from typing import Any
 from itmkit.caption_text import evenly_spelled, is_blank
 from itmkit.dataset import Caption, ImageRecord, check_described
 from itmkit.datasets.add import Adding
-from itmkit.datasets.draft import SPLIT_NAMES, Draft, split_named
+from itmkit.datasets.draft import SPLIT_NAMES, Draft, exists, split_named
 from itmkit.datasets.prepared import PreparedDataset, Skipped, write_or_keep
 from itmkit.datasets.skip import NOTHING, Problems, Skip, leave_out
 from itmkit.errors import ItmkitError
@@ -52,7 +52,7 @@ def write_drafts(
         settings=settings | skip.settings(),
         skipped=found.skipped,
         left_out=found.left_out,
-        notes=[*notes, *found.notes],
+        notes=[*notes, *found.notes, *_shared_between_splits(found.records)],
         force=force,
     )
 
@@ -85,7 +85,7 @@ def write_or_add(
         settings=settings | skip.settings(),
         skipped=found.skipped,
         left_out=found.left_out,
-        notes=[*notes, *found.notes, told],
+        notes=[*notes, *found.notes, *_shared_between_splits(records), told],
         force=records != adding.old,
     )
 
@@ -130,7 +130,7 @@ def _looked_at(
         if isinstance(fact, Facts)
     ]
     left_out += [f"{draft.place}: image {draft.id!r}: {error}" for draft, error in wrong]
-    notes = [*_spelled(drafts), *_deep(drafts, facts), *_shared_between_splits(records)]
+    notes = [*_spelled(drafts), *_deep(drafts, facts)]
     if problems.repeated:
         notes.append(f"{problems.repeated:,} records repeat an earlier one and were taken once")
     return _LookedAt(records, [Skipped(draft.id, str(error)) for draft, error in wrong], left_out, notes)
@@ -141,7 +141,7 @@ def _wrong_pictures(drafts: Sequence[Draft], wrong: Sequence[tuple[Draft, Itmkit
     if drafts and len(wrong) == len(drafts):
         return [_all_wrong(drafts, wrong[0][1])]
     refused = [
-        (draft, error) for draft, error in wrong if not (skip.missing or (skip.damaged and draft.path().exists()))
+        (draft, error) for draft, error in wrong if not (skip.missing or (skip.damaged and exists(draft.path())))
     ]
     if not refused:
         return []

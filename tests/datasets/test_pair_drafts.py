@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from itmkit.datasets.pairs import prepare_jsonl
+from itmkit.datasets.pairs import prepare_csv, prepare_jsonl
 from itmkit.datasets.parquet import prepare_parquet
+from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
 from tests.datasets.packed_files import picture
 from tests.workspaces import save_picture
@@ -42,3 +43,23 @@ def test_labels_of_parquet_that_are_null(tmp_path: Path, work: Workspace) -> Non
     parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "t.parquet")
     prepare_parquet(work, [tmp_path / "t.parquet"], split="test")
     assert work.dataset().images[0].labels == ("dog",)
+
+
+def test_names_of_one_file_are_one_image(tmp_path: Path, work: Workspace) -> None:
+    for number, name in enumerate(("1.jpg", "2.jpg", "caf\u00e9.jpg")):
+        save_picture(tmp_path / name, colour=number)
+    names = ["1", "2.jpg", "caf\u00e9.jpg", "1.jpg", "./2.jpg", "cafe\u0301.jpg", "x/../2.jpg"]
+    table = "".join(f"{name},Caption {number}\n" for number, name in enumerate(names))
+    (tmp_path / "t.csv").write_text(f"image,caption\n{table}", encoding="utf-8")
+    prepare_csv(work, tmp_path / "t.csv")
+    images = {image.id: image for image in work.dataset().images}
+    assert list(images) == ["1", "2.jpg", "caf\u00e9.jpg"]
+    assert [caption.id for caption in images["2.jpg"].captions] == ["2.jpg#0", "2.jpg#1", "2.jpg#2"]
+    assert {image.split for image in images.values()} == {"train", "val", "test"}
+
+
+def test_names_of_one_file_have_one_split(tmp_path: Path, work: Workspace) -> None:
+    save_picture(tmp_path / "1.jpg")
+    (tmp_path / "t.csv").write_text("image,caption,split\n1.jpg,A,train\n./1.jpg,B,test\n")
+    with pytest.raises(ItmkitError, match=r"line 3: image '\./1\.jpg': split 'test' here, 'train' before"):
+        prepare_csv(work, tmp_path / "t.csv")
