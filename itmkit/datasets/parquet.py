@@ -8,9 +8,10 @@ Files are read a batch of rows at a time. The column of pictures is read only wh
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from itmkit.datasets.draft import split_named, split_of_name
 from itmkit.datasets.pair_rows import IMAGE_NAMES, USUAL_COLUMNS, Columns, PairRow, caption_names, labels_of
 from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.skip import NOTHING, Problems, Skip
-from itmkit.datasets.unpacked import MOST_BYTES, prepare_packed
+from itmkit.datasets.unpacked import MOST_BYTES, names_of_files, prepare_packed
 from itmkit.errors import ItmkitError, first_line
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
@@ -60,7 +61,7 @@ def prepare_parquet(
     """Reads files whose rows hold pictures, and folders of them, and keeps the pictures as files of the workspace.
 
     An image's id is what the row calls it (the path in `image`, `key`, `filename`, ...), else `FILE/ROW`. Rows of one
-    name in a file are one image.
+    name are one image. Where files call other pictures alike, all ids begin with the file.
 
     Args:
         split: of what has none. If None, a column `split` or the names of the files say it (train-00000-of-00002).
@@ -72,11 +73,19 @@ def prepare_parquet(
     if not files:
         raise ItmkitError(f"{places[0]}: holds no .parquet files")
 
+    names = names_of_files(files)
+    alike = len(names) > 1 and _call_others_alike(names, columns)
+
+    def whole(file: Path, name: str) -> str:
+        return f"{names[file]}/{name}" if alike else name
+
     def rows(file: Path, problems: Problems) -> Iterator[PairRow]:
-        return parquet_rows(file, split or split_of_name(file) or split_named(file.parent.name), columns, problems)
+        usual = split or split_of_name(file) or split_named(file.parent.name)
+        for row in parquet_rows(file, usual, columns, problems, unnamed=names[file]):
+            yield replace(row, image=whole(file, row.image))
 
     def pictures(file: Path) -> Iterator[tuple[str, bytes]]:
-        return parquet_pictures(file, columns)
+        return ((whole(file, name), data) for name, data in parquet_pictures(file, columns, unnamed=names[file]))
 
     return prepare_packed(
         workspace, files, rows, pictures, kind="parquet", skip=skip, add=add, force=force,
@@ -84,14 +93,39 @@ def prepare_parquet(
     )  # fmt: skip
 
 
+def _call_others_alike(names: dict[Path, str], columns: Columns) -> bool:
+    """Whether several files have a row of one name, with other pictures."""
+    first: dict[str, Path] = {}
+    again: set[str] = set()
+    for file, unnamed in names.items():
+        with suppress(ItmkitError):  # which is told when the file is read
+            rows = parquet_rows(file, None, columns, Problems(), unnamed=unnamed)
+            again.update(row.image for row in rows if first.setdefault(row.image, file) != file)
+    content: dict[str, bytes] = {}
+    for file, unnamed in names.items() if again else ():
+        with suppress(ItmkitError):
+            for name, data in parquet_pictures(file, columns, unnamed=unnamed):
+                digest = hashlib.sha256(data).digest()
+                if name in again and content.setdefault(name, digest) != digest:
+                    return True
+    return False
+
+
 def parquet_rows(
-    file: Path, split: str | None, columns: Columns, problems: Problems, *, inside: bool = True
+    file: Path,
+    split: str | None,
+    columns: Columns,
+    problems: Problems,
+    *,
+    inside: bool = True,
+    unnamed: str | None = None,
 ) -> Iterator[PairRow]:
     """The rows of a file.
 
     Args:
         split: of rows that say none.
         inside: the pictures are in the file; else rows name files.
+        unnamed: what the ids of rows without a name begin with; None: the file's name.
 
     Raises:
         ItmkitError: the file is no parquet, has no such columns, or row groups that are too large.
@@ -102,11 +136,12 @@ def parquet_rows(
         for batch in table.iter_batches(batch_size=BATCH, columns=_texts(table, found)):
             for row in batch.to_pylist():
                 number += 1
-                if made := _row(file, number, row, found, split, problems):
+                name = _name(unnamed or file.stem, number, row, found)
+                if made := _row(f"{file}: row {number}", name, row, found, split, problems):
                     yield made
 
 
-def parquet_pictures(file: Path, columns: Columns = USUAL_COLUMNS) -> Iterator[tuple[str, bytes]]:
+def parquet_pictures(file: Path, columns: Columns = USUAL_COLUMNS, *, unnamed: str) -> Iterator[tuple[str, bytes]]:
     """(the name that `parquet_rows` gives it, bytes) of each picture in a file."""
     with _opened(file) as table:
         found = _columns(file, table, columns, inside=True, captions=False)
@@ -118,7 +153,7 @@ def parquet_pictures(file: Path, columns: Columns = USUAL_COLUMNS) -> Iterator[t
                 held = row.get(found.pictures)
                 held = held.get(found.inside) if isinstance(held, dict) else held
                 if isinstance(held, bytes) and len(held) <= MOST_BYTES:
-                    yield _name(file, number, row, found), held
+                    yield _name(unnamed, number, row, found), held
 
 
 def _in(folder: Path) -> list[Path]:
@@ -208,31 +243,30 @@ def _check_size(file: Path, table: Any, found: _Columns) -> None:
             raise ItmkitError(f"{file}: row group {number} unpacks to {size >> 20:,} MiB of text; write smaller ones")
 
 
-def _name(file: Path, number: int, row: dict[str, Any], found: _Columns) -> str:
+def _name(unnamed: str, number: int, row: dict[str, Any], found: _Columns) -> str:
     held = row.get(found.pictures) if found.pictures else None
     path = held.get("path") if isinstance(held, dict) else None
     named = row.get(found.name) if found.name and (found.named or not path) else path
-    return str(named) if named not in (None, "") else f"{file.stem}/{number}"
+    return str(named) if named not in (None, "") else f"{unnamed}/{number}"
 
 
 def _row(
-    file: Path, number: int, row: dict[str, Any], found: _Columns, split: str | None, problems: Problems
+    place: str, name: str, row: dict[str, Any], found: _Columns, split: str | None, problems: Problems
 ) -> PairRow | None:
-    place = f"{file}: row {number}"
     captions = [text for name in found.captions for text in _listed(row.get(name))]
     said = row.get(found.split) if found.split else None
     labels = row.get(found.labels) if found.labels else None
     if not all(isinstance(text, str) for text in captions) or not isinstance(said, str | None):
         problems.damaged.append(f"{place}: captions and the split must be text")
     elif not any(text.strip() for text in captions):
-        problems.empty.append(f"{place}: {_name(file, number, row, found)} has no caption")
+        problems.empty.append(f"{place}: {name} has no caption")
     elif found.pictures is None and not row.get(found.name or ""):
         problems.damaged.append(f"{place}: {found.name!r} is empty")
     else:
         listed = (str(label) for label in _listed(labels) if label is not None)
         of_row = labels_of(labels) if isinstance(labels, str) else tuple(listed)
         texts = [text.strip() for text in captions]
-        return PairRow(place, _name(file, number, row, found), texts, said or split, of_row)
+        return PairRow(place, name, texts, said or split, of_row)
     return None
 
 

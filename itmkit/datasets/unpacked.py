@@ -7,6 +7,7 @@ nothing is replaced by another picture, and what is there already is not written
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -53,6 +54,15 @@ class Unpacked:
         for folder in (*{path.parent for path in self._made}, self._folder):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+def names_of_files(files: Sequence[Path]) -> dict[Path, str]:
+    """What ids begin with that name a file: its name, or its path below the common folder where names repeat."""
+    names = {file: file.stem for file in files}
+    if len(set(names.values())) == len(names):
+        return names
+    base = Path(os.path.commonpath([str(file.absolute().parent) for file in files]))
+    return {file: file.absolute().relative_to(base).with_suffix("").as_posix() for file in files}
 
 
 def prepare_packed(

@@ -10,7 +10,6 @@ damaged records; no name in an archive is ever used as a path.
 from __future__ import annotations
 
 import json
-import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from itmkit.datasets.pair_drafts import PICTURE_ENDINGS
 from itmkit.datasets.pair_rows import USUAL_COLUMNS, Columns, PairRow, caption_names
 from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.skip import NOTHING, Problems, Skip
-from itmkit.datasets.unpacked import MOST_BYTES, prepare_packed
+from itmkit.datasets.unpacked import MOST_BYTES, names_of_files, prepare_packed
 from itmkit.errors import ItmkitError, first_line
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
@@ -103,10 +102,9 @@ def _shards(places: Sequence[Path]) -> dict[Path, tuple[str, str | None]]:
             said = [split_of_name(Path(part)) for part in reversed(inside.parts)]
             said.append(split_named(root.name))
             shards[file] = inside.with_suffix("").as_posix(), next((name for name in said if name), None)
-    twice = len({name for name, _ in shards.values()}) < len(shards)
-    if twice:  # the same names in several folders
-        base = Path(os.path.commonpath([str(file.absolute().parent) for file in shards]))
-        shards = {f: (f.absolute().relative_to(base).with_suffix("").as_posix(), s) for f, (_, s) in shards.items()}
+    if len({name for name, _ in shards.values()}) < len(shards):  # the same names in several folders
+        names = names_of_files(list(shards))
+        shards = {file: (names[file], said) for file, (_, said) in shards.items()}
     if problems:
         raise ItmkitError(problems)
     return shards

@@ -167,6 +167,43 @@ def test_parquet_of_img2dataset_and_names_that_repeat(tmp_path: Path, work: Work
     assert captions(work) == {"u0": ["T 0"], "u1": ["T 1"], "u2": ["T 2"]}
 
 
+def splits_of_hub(folder: Path, path: str | None) -> list[Path]:
+    """Files as the hub's own conversion lays them out: two rows each, whose pictures are called `path` and a number."""
+    for place, split in enumerate(("train", "validation", "test")):
+        rows = [
+            {
+                "image": {"bytes": picture(2 * place + n)} | ({"path": f"{n}{path}"} if path else {}),
+                "text": f"{split} {n}",
+            }
+            for n in (1, 2)
+        ]
+        (folder / split).mkdir(parents=True)
+        parquet.write_table(pyarrow.Table.from_pylist(rows), folder / split / "0000.parquet")
+    return sorted(folder.rglob("*.parquet"))
+
+
+def test_parquet_files_of_one_name_in_the_folder_of_each_split(tmp_path: Path, work: Workspace) -> None:
+    splits_of_hub(tmp_path / "hf" / "default", None)
+    prepare_parquet(work, [tmp_path / "hf"])
+    assert {image.id: image.split for image in work.dataset().images} == {
+        f"{folder}/0000/{n}": split
+        for folder, split in (("test", "test"), ("train", "train"), ("validation", "val"))
+        for n in (1, 2)
+    }
+    assert captions(work)["validation/0000/2"] == ["validation 2"]
+
+
+def test_parquet_files_that_call_other_pictures_alike(tmp_path: Path, work: Workspace) -> None:
+    files = splits_of_hub(tmp_path / "hf", ".jpg")
+    prepare_parquet(work, files)
+    assert captions(work)["validation/0000/2.jpg"] == ["validation 2"] and len(captions(work)) == 6
+    # The same pictures in two files of one split are the same images, with the captions of both.
+    table = parquet.read_table(files[0])
+    parquet.write_table(table, tmp_path / "more.parquet")
+    prepare_parquet(work, [files[0], tmp_path / "more.parquet"], split="test", force=True)
+    assert captions(work) == {f"{n}.jpg": [f"test {n}"] * 2 for n in (1, 2)}
+
+
 def test_parquet_that_is_refused(tmp_path: Path, work: Workspace) -> None:
     parquet.write_table(pyarrow.Table.from_pylist([{"url": "x", "caption": "y"}]), tmp_path / "a.parquet")
     parquet.write_table(pyarrow.Table.from_pylist([{"jpg": b"x", "words": "y"}]), tmp_path / "b.parquet")
