@@ -24,16 +24,21 @@ def has_words(text: str) -> bool:
     return any(char not in _BLANK and unicodedata.category(char) in _WORDS for char in text)
 
 
+def _character(entity: re.Match[str]) -> str:
+    found = html.unescape(entity[0])
+    return " " if found.isspace() and found.isascii() else found
+
+
 def evenly_spelled(text: str) -> str:
     """The text with composed accents (Unicode NFC), straight apostrophes, and characters in place of HTML entities.
 
     `caf\u00e9` is then one word however it was typed, and so is `it's`; `&amp;` is `&`. Text without any of these
-    comes back as it is.
+    comes back as it is. Entities of line breaks and tabs become spaces: a caption is a line.
     """
     if text.isascii() and "&" not in text:
         return text
     for _ in range(3):  # &amp;amp; was escaped twice
-        plain = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
+        plain = _ENTITY.sub(_character, text)
         if plain == text:
             break
         text = plain

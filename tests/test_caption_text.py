@@ -24,6 +24,7 @@ def test_texts_of_which_something_is_seen(text: str, words: bool) -> None:
         ("cafe\u0301 d’e\u0301te\u0301", "caf\u00e9 d'\u00e9t\u00e9"),
         ("&lt;b&gt; &#39;x&#x27; &amp;amp; &copycat &nosuch;", "<b> 'x' & &copycat &nosuch;"),
         ("“quoted” ½", "“quoted” ½"),
+        ("a&#10;b&#9;c&amp;#13;d &#32;", "a b c d  "),
     ],
 )
 def test_one_spelling(written: str, stored: str) -> None:

@@ -93,7 +93,7 @@ def _same(old: list[ImageRecord], new: list[ImageRecord]) -> bool:
 
 def _respelled(image: ImageRecord) -> ImageRecord:
     """The image as it would be prepared now: older versions kept the captions as they were written."""
-    captions = tuple(Caption(caption.id, evenly_spelled(caption.text)) for caption in image.captions)
+    captions = tuple(Caption(caption.id, evenly_spelled(caption.text).strip()) for caption in image.captions)
     return replace(image, captions=captions)
 
 

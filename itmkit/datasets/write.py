@@ -110,6 +110,7 @@ def _looked_at(
 ) -> _LookedAt:
     """Checks the drafts and looks at every picture. Raises ItmkitError with every problem."""
     told, left_out = problems.divided(skip)
+    other = _spell(drafts)
     drafts = leave_out(drafts, skip, left_out)
     for draft in drafts:
         draft.captions = draft.captions[:captions]
@@ -130,7 +131,7 @@ def _looked_at(
         if isinstance(fact, Facts)
     ]
     left_out += [f"{draft.place}: image {draft.id!r}: {error}" for draft, error in wrong]
-    notes = [*_spelled(drafts), *_deep(drafts, facts)]
+    notes = [*_spelled(drafts, other), *_deep(drafts, facts)]
     if problems.repeated:
         notes.append(f"{problems.repeated:,} records repeat an earlier one and were taken once")
     return _LookedAt(records, [Skipped(draft.id, str(error)) for draft, error in wrong], left_out, notes)
@@ -180,7 +181,7 @@ def _record(workspace: Workspace, draft: Draft, path: Path, facts: Facts) -> Ima
     return ImageRecord(
         id=draft.id,
         split=draft.split,
-        captions=tuple(Caption(caption.id, evenly_spelled(caption.text)) for caption in draft.captions),
+        captions=tuple(draft.captions),
         file=stored_path(workspace, path),
         labels=draft.labels,
         width=facts.width,
@@ -191,9 +192,21 @@ def _record(workspace: Workspace, draft: Draft, path: Path, facts: Facts) -> Ima
     )
 
 
-def _spelled(drafts: Sequence[Draft]) -> list[str]:
-    """A note if captions are not stored as they were written."""
-    count = sum(caption.text != evenly_spelled(caption.text) for draft in drafts for caption in draft.captions)
+def _spell(drafts: Sequence[Draft]) -> set[str]:
+    """Gives every caption the text that is stored, which may be empty. Returns the ids of those that were otherwise."""
+    other = set()
+    for draft in drafts:
+        for number, caption in enumerate(draft.captions):
+            text = evenly_spelled(caption.text).strip()
+            if text != caption.text:
+                draft.captions[number] = Caption(caption.id, text)
+                other.add(caption.id)
+    return other
+
+
+def _spelled(drafts: Sequence[Draft], other: set[str]) -> list[str]:
+    """A note if captions are not stored as they were written; `other` are the ids of those."""
+    count = sum(caption.id in other for draft in drafts for caption in draft.captions)
     if not count:
         return []
     return [

@@ -24,7 +24,7 @@ from typing import Literal
 
 import numpy as np
 
-from itmkit.caption_text import has_words, is_blank
+from itmkit.caption_text import evenly_spelled, has_words, is_blank
 from itmkit.dataset import SPLITS
 from itmkit.errors import ItmkitError
 from itmkit.files import decode_utf8
@@ -135,9 +135,9 @@ def read_captions(path: Path, rows: int, *, skip_empty: bool = False) -> list[st
     if not lines:
         raise ItmkitError(f"{path}: holds no captions")
     if skip_empty:
-        lines = [line if has_words(line) else "" for line in lines]
+        lines = [line if has_words(evenly_spelled(line)) else "" for line in lines]
     else:
-        empty = [str(number) for number, line in enumerate(lines, 1) if is_blank(line)]
+        empty = [str(number) for number, line in enumerate(lines, 1) if is_blank(evenly_spelled(line))]
         if empty:
             raise ItmkitError(f"{path}: {some('line', empty)} without a caption (--skip-empty leaves them out)")
     spoilt = sum(1 for line in lines if re.fullmatch(r"""b(['"]).*\1""", line.strip()))

@@ -9,6 +9,7 @@ import pytest
 
 from itmkit.datasets.pairs import prepare_csv, prepare_jsonl
 from itmkit.datasets.parquet import prepare_parquet
+from itmkit.datasets.skip import Skip
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
 from tests.datasets.packed_files import picture
@@ -63,3 +64,15 @@ def test_names_of_one_file_have_one_split(tmp_path: Path, work: Workspace) -> No
     (tmp_path / "t.csv").write_text("image,caption,split\n1.jpg,A,train\n./1.jpg,B,test\n")
     with pytest.raises(ItmkitError, match=r"line 3: image '\./1\.jpg': split 'test' here, 'train' before"):
         prepare_csv(work, tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("text", ["&nbsp;", "&#8203;", " &#10;&amp;nbsp; "])
+def test_captions_that_are_empty_once_entities_are_characters(tmp_path: Path, work: Workspace, text: str) -> None:
+    save_picture(tmp_path / "1.jpg")
+    table = tmp_path / "t.csv"
+    table.write_text(f"image,caption\n1.jpg,A&nbsp;\n1.jpg,{text}\n")
+    with pytest.raises(ItmkitError, match=r"t\.csv: line 2: image .* caption '1\.jpg#1' is empty.*--skip-empty"):
+        prepare_csv(work, table, split="train")
+    result = prepare_csv(work, table, split="train", skip=Skip(empty=True))
+    assert [caption.text for caption in work.dataset().images[0].captions] == ["A"] and len(result.left_out) == 1
+    assert "1 captions are stored in one spelling" in result.notes[0]

@@ -167,6 +167,7 @@ def damaged(value: float, dtype: Any = np.float32) -> np.ndarray:
         (bad(caps=["a"] * 19), "19 captions for 4 rows"),
         (bad(caps=["a"] * 19 + [" "]), "line 20 without a caption"),
         (bad(caps=[]), r"train_caps.txt: holds no captions"),
+        (bad(caps=["a"] * 19 + ["&nbsp;"]), "line 20 without a caption"),
         (bad(ids=["a"] * 7), "7 ids for 4 rows"),
         (bad(ids=["a", "b", "c", "a"]), r"different features under the same id 'a' \(rows 0 and 3\)"),
         (bad(ids=["a", "", "b", "c"]), "line 2 of the ids is empty"),
