@@ -72,8 +72,8 @@ def drafts_of(
                 candidates = candidates_of(folder, row.image)
                 draft = Draft(named.image, named.split or SPLITS[0], candidates, [], named.place)
                 # Path.resolve would follow links, of which each may be an image.
-                file = named.image if packed else os.path.abspath(draft.path())  # noqa: PTH100
-                draft = drafts[named.image] = of_file.setdefault(file, draft)
+                whole = named.image if packed else os.path.abspath(draft.path())  # noqa: PTH100
+                draft = drafts[named.image] = of_file.setdefault(whole, draft)
             _add(named, draft, said, problems)
     found = {draft.id: draft for draft in drafts.values()}
     if bare and said:

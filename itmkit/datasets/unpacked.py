@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from itmkit.dataset_index import dataset_state
 from itmkit.datasets.add import PAIRS, Adding
 from itmkit.datasets.draft import Draft
 from itmkit.datasets.pair_drafts import PICTURE_ENDINGS, drafts_of
@@ -36,22 +37,32 @@ class Unpacked:
 
     def __init__(self, workspace: Workspace) -> None:
         self._folder = workspace.root / FOLDER
-        self._made: list[Path] = []
+        self._written: list[Path] = []
+        self._added: list[Path] = []  # those that were not there before, damaged
 
     def keep(self, data: bytes, name: str) -> Path:
-        """The file with these bytes; it is written unless it is there."""
+        """The file with these bytes; it is written unless it is there. `flush` brings it to the disk."""
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._folder / sha256[:2] / f"{sha256[:32]}{_ending(name, data)}"
-        if not path.is_file() or path.stat().st_size != len(data):
+        there = path.is_file()
+        if not there or path.stat().st_size != len(data) or path.read_bytes() != data:
             with atomic_path(path, flush=False) as partial:
                 partial.write_bytes(data)
-            self._made.append(path)
+            self._written.append(path)
+            if not there:
+                self._added.append(path)
         return path
 
+    def flush(self) -> None:
+        """All at the end, as the first flush takes most of the others with it."""
+        for path in self._written:
+            with open(path, "rb+") as handle:
+                os.fsync(handle.fileno())
+
     def undo(self) -> None:
-        for path in self._made:
+        for path in self._added:
             path.unlink(missing_ok=True)
-        for folder in (*{path.parent for path in self._made}, self._folder):
+        for folder in (*{path.parent for path in self._added}, self._folder):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
@@ -93,9 +104,10 @@ def prepare_packed(
     told, _ = problems.divided(skip)
     if told:
         raise ItmkitError(told)
-    unpacked = Unpacked(workspace)
+    unpacked, before = Unpacked(workspace), dataset_state(workspace.dataset_path)
     try:
         _unpack(drafts, files, pictures, unpacked, progress)
+        unpacked.flush()  # before the data set that names them appears
         return write_or_add(
             workspace,
             drafts,
@@ -109,7 +121,8 @@ def prepare_packed(
             progress=progress,
         )
     except BaseException:
-        unpacked.undo()
+        if dataset_state(workspace.dataset_path) == before:  # else the data set is there that names them
+            unpacked.undo()
         raise
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -143,6 +144,38 @@ def test_pictures_unpacked_for_nothing_go_again(tmp_path: Path) -> None:
     with pytest.raises(ItmkitError, match="another data set is there already"):
         prepare_webdataset(work, [other])
     assert sorted((work.root / FOLDER).rglob("*.jpg")) == kept
+
+
+def test_an_unpacked_picture_that_is_damaged_is_written_again(tmp_path: Path) -> None:
+    work = Workspace(tmp_path / "work")
+    shard = write_tar(tmp_path / "val.tar", [("a.jpg", picture()), ("a.txt", b"A")])
+    prepare_webdataset(work, [shard])
+    (file,) = (path for path in (work.root / FOLDER).rglob("*") if path.is_file())
+    file.write_bytes(picture()[:-1] + b"x")
+    other = write_tar(tmp_path / "train.tar", [("a.jpg", picture()), ("a.txt", b"A"), ("b.jpg", b"x"), ("b.txt", b"B")])
+    with pytest.raises(ItmkitError, match="1 of 2 pictures are no use"):
+        prepare_webdataset(work, [other], force=True)
+    assert file.read_bytes() == picture()  # the data set that is there names it
+    assert prepare_webdataset(work, [shard]).unchanged
+
+
+def test_pictures_of_a_data_set_that_is_written_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are on the disk before it, and whatever comes after, such as a full disk, does not remove them."""
+    work = Workspace(tmp_path / "work")
+    shard = write_tar(tmp_path / "val.tar", [("a.jpg", picture()), ("a.txt", b"A"), ("b.txt", b"B")])
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.fstat(handle).st_ino))
+
+    def full(path: Path, text: str) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("itmkit.datasets.prepared.write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        prepare_webdataset(work, [shard], skip=Skip(damaged=True))
+    (image,) = work.dataset().images
+    file = work.image_path(str(image.file))
+    assert file.read_bytes() == picture()
+    assert flushed.index(file.stat().st_ino) < flushed.index(work.dataset_path.stat().st_ino)
 
 
 def test_memory_does_not_hold_the_shard(tmp_path: Path) -> None:
