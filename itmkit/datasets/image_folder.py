@@ -7,7 +7,6 @@ photos/a.jpg  photos/a.txt               a caption a line                       
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -22,6 +21,7 @@ from itmkit.datasets.parquet import parquet_rows
 from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.skip import NOTHING, Problems, Skip
 from itmkit.datasets.tables import table_rows
+from itmkit.datasets.walk import files_below, own_folders
 from itmkit.datasets.webdataset import MOST_TEXT, captions_beside
 from itmkit.datasets.write import write_or_add
 from itmkit.errors import ItmkitError
@@ -100,14 +100,15 @@ def prepare_pairs(
     """
     if not folder.is_dir():
         raise ItmkitError(f"{folder}: {'is a file, a folder is needed' if folder.exists() else 'no such folder'}")
-    problems = Problems()
-    rows = _pair_rows(folder, split, columns, problems)
+    problems, notes = Problems(), list[str]()
+    places = files_below(folder, own_folders(workspace), problems.damaged, notes)
+    rows = _pair_rows(folder, places, split, columns, problems)
     first = next(rows, None)
     if first is None and not problems.damaged and not problems.empty:
-        raise ItmkitError(f"{folder}: holds no pictures ({', '.join(PICTURE_ENDINGS)})")
+        raise ItmkitError(". ".join([f"{folder}: holds no pictures ({', '.join(PICTURE_ENDINGS)})", *notes]))
     rows = chain([first] if first else [], rows)
     return _written(
-        workspace, folder, rows, problems, [], kind="pairs", skip=skip, add=add, force=force, progress=progress
+        workspace, folder, rows, problems, notes, kind="pairs", skip=skip, add=add, force=force, progress=progress
     )
 
 
@@ -142,13 +143,18 @@ def _split_of(folder: Path, name: str) -> str | None:
     return next((split for part in (*parts, folder.name) if (split := split_named(part))), None)
 
 
-def _pair_rows(folder: Path, split: str | None, columns: Columns, problems: Problems) -> Iterator[PairRow]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name[0] != "." and name != "__MACOSX")
+def _pair_rows(
+    folder: Path,
+    places: Iterable[tuple[Path, list[str]]],
+    split: str | None,
+    columns: Columns,
+    problems: Problems,
+) -> Iterator[PairRow]:
+    for place, names in places:
         present = set(names)
-        for name in sorted(names):
-            path = Path(place, name)
-            if name[0] == "." or path.suffix.lower() not in PICTURE_ENDINGS:
+        for name in names:
+            path = place / name
+            if path.suffix.lower() not in PICTURE_ENDINGS:
                 continue
             within = path.relative_to(folder).as_posix()
             beside = {e: path.with_suffix(e) for e in _TEXTS if path.with_suffix(e).name in present}

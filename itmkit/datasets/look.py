@@ -12,6 +12,7 @@ from itmkit.datasets.flickr8k import TOKENS
 from itmkit.datasets.image_folder import metadata_in
 from itmkit.datasets.pair_drafts import PICTURE_ENDINGS
 from itmkit.datasets.tables import what_table
+from itmkit.datasets.walk import OUR_FILES, OURS, is_workspace
 from itmkit.errors import ItmkitError
 from itmkit.file_kinds import check_is_text
 
@@ -149,14 +150,18 @@ def _files_in(folder: Path, names: list[str]) -> list[Look]:
 
 
 def _names(folder: Path) -> list[str]:
-    """Paths within the folder, those nearest to it first, up to a number that tells enough."""
+    """Paths within the folder, those nearest to it first, up to a number that tells enough.
+
+    What the stages of a workspace have made in it is passed over.
+    """
     found: list[str] = []
     level = [folder]
     while level and len(found) < _MANY:
         below: list[Path] = []
         for place in level:
-            for entry in sorted(place.iterdir()):
-                if entry.name.startswith(".") or entry.name == "__MACOSX":
+            ours = (*OURS, *OUR_FILES) if is_workspace(place) else ()
+            for entry in _entries(place):
+                if entry.name.startswith(".") or entry.name == "__MACOSX" or entry.name in ours:
                     continue
                 if entry.is_dir():
                     below.append(entry)
@@ -164,6 +169,14 @@ def _names(folder: Path) -> list[str]:
                     found.append(entry.relative_to(folder).as_posix())
         level = below
     return found
+
+
+def _entries(place: Path) -> list[Path]:
+    """What is in a folder; nothing where it cannot be looked into, which the reader tells."""
+    try:
+        return sorted(place.iterdir())
+    except OSError:
+        return []
 
 
 def _seen(folder: Path) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
 from itmkit.dataset import ALL, PICTURES, ImageRecord, wrong_id
+from itmkit.datasets.draft import exists
 from itmkit.datasets.pair_drafts import PICTURE_ENDINGS
 from itmkit.datasets.prepared import PreparedDataset, Skipped, present, write_or_keep
+from itmkit.datasets.walk import files_below, own_folders
 from itmkit.datasets.write import stored_path
 from itmkit.errors import ItmkitError
 from itmkit.pictures.facts import Facts, all_picture_facts
@@ -18,7 +19,6 @@ from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
 
 UNREAD_ENDINGS = (".heic", ".heif", ".avif", ".cr2", ".nef", ".arw", ".dng")  # photographs that nothing here decodes
-OURS = ("caches", "runs", "plots", "index", "transfer", "unpacked")  # folders of a workspace
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,20 @@ def prepare_images(
             there; with `add`, it is one of another kind.
     """
     old = _to_add_to(workspace) if add else None
-    files, notes = _files(workspace, folder)
+    closed: list[str] = []
+    files, notes = _files(workspace, folder, closed)
     facts = all_picture_facts([path for path, _ in files], progress=progress)
-    wrong = [(name, fact) for (_, name), fact in zip(files, facts, strict=True) if isinstance(fact, ItmkitError)]
-    found = [_Found(*file, fact) for file, fact in zip(files, facts, strict=True) if isinstance(fact, Facts)]
-    problems = [f"{folder / each.name}: its name {reason}" for each in found if (reason := wrong_id(each.name))]
-    if wrong and not (skip_damaged and found):
-        problems.append(f"{len(wrong)} of {len(files)} pictures are no use; --skip-damaged leaves them out")
-        problems += [str(error) for _, error in wrong]
-    if problems:
+    looked_at = [(path, name, _with_name(path, name, fact)) for (path, name), fact in zip(files, facts, strict=True)]
+    wrong = [(name, fact) for _, name, fact in looked_at if isinstance(fact, ItmkitError)]
+    found = [_Found(path, name, fact) for path, name, fact in looked_at if isinstance(fact, Facts)]
+    if (wrong or closed) and not (skip_damaged and found):
+        problems = [f"{line} (--skip-damaged leaves it out)" for line in closed]
+        if wrong:
+            problems.append(f"{len(wrong)} of {len(files)} pictures are no use; --skip-damaged leaves them out")
+            problems += [str(error) for _, error in wrong]
         raise ItmkitError(problems)
     distinct, left_out = _distinct(found)
-    left_out += [str(error) for _, error in wrong]
+    left_out += [*closed, *(str(error) for _, error in wrong)]
     records = [_record(workspace, each) for each in distinct]
     if old is not None:
         unreadable = {stored_path(workspace, folder / name) for name, _ in wrong}
@@ -95,28 +97,32 @@ def _to_add_to(workspace: Workspace) -> list[ImageRecord] | None:
     return None if old is None else old.images
 
 
-def _files(workspace: Workspace, folder: Path) -> tuple[list[tuple[Path, str]], list[str]]:
-    """Path and name of every picture file, by name, and notes on files that are passed over."""
+def _files(workspace: Workspace, folder: Path, closed: list[str]) -> tuple[list[tuple[Path, str]], list[str]]:
+    """Path and name of every picture file, by name, and notes on what is passed over; `closed` as in `files_below`."""
     if not folder.is_dir():
         raise ItmkitError(f"{folder}: {'is a file, a folder is needed' if folder.exists() else 'no such folder'}")
     root = workspace.root.resolve()
-    ours = {root / name for name in OURS} if root == folder.resolve() else {root}
-    files, unread = [], list[str]()
-    for place, folders, names in os.walk(folder):
-        inside = Path(place)
-        folders[:] = [name for name in folders if name[0] != "." and (inside / name).resolve() not in ours]
+    ours = own_folders(workspace) if root == folder.resolve() else {root}
+    files, unread, notes = [], list[str](), list[str]()
+    for inside, names in files_below(folder, ours, closed, notes):
         for name in names:
             path = inside / name
-            if name[0] != "." and path.suffix.lower() in PICTURE_ENDINGS:
+            if path.suffix.lower() in PICTURE_ENDINGS:
                 files.append((path, path.relative_to(folder).as_posix()))
             elif path.suffix.lower() in UNREAD_ENDINGS:
                 unread.append(path.suffix.lower())
-    forms = ", ".join(sorted(set(unread)))
-    passed = f"files in forms that are not read ({forms}): {len(unread):,}; convert them"
+    if unread:
+        forms = ", ".join(sorted(set(unread)))
+        notes.append(f"files in forms that are not read ({forms}): {len(unread):,}; convert them")
     if not files:
-        also = f". {passed}" if unread else ""
-        raise ItmkitError(f"{folder}: holds no pictures ({', '.join(PICTURE_ENDINGS)}){also}")
-    return sorted(files, key=lambda file: file[1]), [passed] if unread else []
+        raise ItmkitError([". ".join([f"{folder}: holds no pictures ({', '.join(PICTURE_ENDINGS)})", *notes]), *closed])
+    return sorted(files, key=lambda file: file[1]), notes
+
+
+def _with_name(path: Path, name: str, fact: Facts | ItmkitError) -> Facts | ItmkitError:
+    """What was found of a picture; an error where its name can be no id."""
+    reason = wrong_id(name)
+    return ItmkitError(f"{path}: its name {reason}") if reason and isinstance(fact, Facts) else fact
 
 
 def _distinct(found: Sequence[_Found]) -> tuple[list[_Found], list[str]]:
@@ -144,7 +150,7 @@ def _added(
     of_content = {sha256: file for file, sha256 in reversed(files.items())}
     records = []
     for image in old:
-        there = image.file is not None and workspace.image_path(image.file).is_file() and image.file not in unreadable
+        there = image.file is not None and exists(workspace.image_path(image.file)) and image.file not in unreadable
         if not there or files.get(image.file or "", image.sha256) != image.sha256:
             image = replace(image, file=of_content.get(image.sha256 or ""))
         records.append(image)

@@ -14,6 +14,7 @@ from itmkit.errors import ItmkitError
 from itmkit.files import write_text
 from itmkit.progress import SILENT, Progress
 from itmkit.typed import read_strict_json
+from itmkit.visible import visible
 from itmkit.workspace import Workspace
 
 LEFT_OUT = "dataset.left-out.txt"  # in the workspace: a line for everything that an option left out
@@ -100,7 +101,7 @@ def _respelled(image: ImageRecord) -> ImageRecord:
 def _list_left_out(workspace: Workspace, left_out: list[str]) -> None:
     path = workspace.root / LEFT_OUT
     if left_out:
-        write_text(path, "".join(f"{' '.join(line.split())}\n" for line in left_out))
+        write_text(path, "".join(f"{visible(' '.join(line.split()))}\n" for line in left_out))
     else:
         path.unlink(missing_ok=True)
 

@@ -135,3 +135,19 @@ def test_what_is_several_things_or_none(here: Path) -> None:
     save_picture(here / "photos" / "a.jpg")
     with pytest.raises(ItmkitError, match="is taken for images .*, which has no --split"):
         prepare_auto(Workspace(here / "work"), here / "photos", split="train")
+
+
+def test_what_the_workspace_made_is_passed_over(here: Path) -> None:
+    """The folder is the workspace too, as it is without -w."""
+    for number in range(3):
+        save_picture(here / f"{number}.jpg", colour=number)
+    text(here / "captions.csv", "image,caption\n0.jpg,A\n1.jpg,B\n2.jpg,C\n")
+    work = Workspace(here)
+    prepare_auto(work, here)
+    work.dataset()  # writes its index
+    text(here / "plots" / "table.json", '{"image": "a.jpg", "caption": "A"}')
+    assert prepare_auto(work, here)[1].unchanged
+    assert prepare_auto(Workspace(here / "other"), here.parent)[0].reader == "csv"
+    (here / "dataset.info.json").unlink()  # a file of anybody's may be called so
+    with pytest.raises(ItmkitError, match="may be several things"):
+        look_at(here)

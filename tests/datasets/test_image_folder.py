@@ -14,7 +14,7 @@ from itmkit.datasets.skip import Problems, Skip
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
 from tests.datasets.packed_files import img2dataset_sample, picture
-from tests.workspaces import save_picture
+from tests.workspaces import close, save_picture
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -133,6 +133,25 @@ def test_metadata_that_describes_a_picture_twice_is_refused(tmp_path: Path, work
     assert captions(work) == {"train/0.png": ["A"], "train/1.png": ["B"]}
 
 
+def test_what_a_workspace_made_is_no_pair_and_closed_folders_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "plots/recall", "reports/run", "deep/b"):
+        save_picture(tmp_path / f"{name}.png", colour=len(name))
+        if name in ("a", "deep/b"):
+            (tmp_path / f"{name}.txt").write_text("A dog.")
+    work = Workspace(tmp_path)
+    prepare_pairs(work, tmp_path, split="train")
+    assert set(captions(work)) == {"a.png", "deep/b.png"}
+    (tmp_path / "link").symlink_to(tmp_path / "deep")
+    close(monkeypatch, tmp_path / "deep")
+    with pytest.raises(ItmkitError, match=r"deep: cannot be looked into \(Permission denied\).*--skip-damaged"):
+        prepare_pairs(work, tmp_path, split="train", force=True)
+    result = prepare_pairs(work, tmp_path, split="train", skip=Skip(damaged=True), force=True)
+    assert set(captions(work)) == {"a.png"} and len(result.left_out) == 1
+    assert result.notes == [f"links to folders are not followed: 1 (the first: {tmp_path / 'link'})"]
+
+
 def test_parquet_of_hugging_face(tmp_path: Path, work: Workspace) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
@@ -228,9 +247,10 @@ def test_memory_of_pairs(tmp_path: Path) -> None:
     for number in range(20):
         (tmp_path / f"{number}.jpg").write_bytes(data)
         (tmp_path / f"{number}.txt").write_bytes(b"A dog\n" * 200)
+    places = [(tmp_path, [path.name for path in tmp_path.iterdir()])]
     tracemalloc.start()
     try:
-        assert sum(1 for _ in _pair_rows(tmp_path, "train", USUAL_COLUMNS, Problems())) == 20
+        assert sum(1 for _ in _pair_rows(tmp_path, places, "train", USUAL_COLUMNS, Problems())) == 20
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -76,3 +76,24 @@ def test_captions_that_are_empty_once_entities_are_characters(tmp_path: Path, wo
     result = prepare_csv(work, table, split="train", skip=Skip(empty=True))
     assert [caption.text for caption in work.dataset().images[0].captions] == ["A"] and len(result.left_out) == 1
     assert "1 captions are stored in one spelling" in result.notes[0]
+
+
+def test_a_picture_that_cannot_be_looked_for_is_missing(
+    tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_picture(tmp_path / "1.jpg")
+    (tmp_path / "t.csv").write_text(f"image,caption\n1.jpg,A\n{'x' * 300},B\nclosed/2.jpg,C\n1.jpg,\u200b\n", "utf-8")
+    whole = Path.exists
+
+    def exists(path: Path) -> bool:
+        if path.parent.name == "closed":
+            raise PermissionError("Permission denied")
+        return whole(path)
+
+    monkeypatch.setattr(Path, "exists", exists)
+    with pytest.raises(ItmkitError) as caught:
+        prepare_csv(work, tmp_path / "t.csv", split="train")
+    told = "\n".join(caught.value.problems)
+    assert "2 of 3 pictures are no use" in told and "File name too long" in told and "is empty" in told
+    result = prepare_csv(work, tmp_path / "t.csv", split="train", skip=Skip(missing=True, empty=True))
+    assert len(result.skipped) == 2

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from itmkit.commands import cli
+from itmkit.commands.console import run
 from itmkit.dataset import Caption, ImageRecord, write_dataset
 from itmkit.datasets.pictures import prepare_images
+from itmkit.datasets.prepared import LEFT_OUT
 from itmkit.errors import ItmkitError
 from itmkit.files import read_json, write_json
 from itmkit.workspace import Workspace
-from tests.workspaces import save_picture
+from tests.workspaces import close, save_picture
 
 
 @pytest.fixture
@@ -61,6 +65,29 @@ def test_what_is_wrong_is_told_at_once_and_nothing_is_written(home: Workspace, t
         prepare_images(home, tmp_path / "bare")
     with pytest.raises(ItmkitError, match="images --add` adds pictures to it"):
         prepare_images(home, photos / "a")
+
+
+def test_names_that_can_be_no_id_and_closed_folders_are_left_out(
+    home: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = home.root.parent
+    odd = Path(os.fsdecode(os.fsencode(photos) + b"/caf\xe9.png"))
+    shutil.copy(photos / "b.png", odd)
+    (photos / "link").symlink_to(photos / "a")
+    close(monkeypatch, photos / "a")
+    with pytest.raises(ItmkitError) as error:
+        prepare_images(home, photos)
+    for told, part in zip(
+        error.value.problems, ("cannot be looked", "1 of 2 pictures", "its name contains"), strict=True
+    ):
+        assert part in told
+    asked = ["prepare", "images", str(photos), "--skip-damaged", "-w", str(home.root)]
+    for more in ([], ["--json", "--add"]):
+        assert run(cli, [*asked, *more]) == 0
+        assert "caf\\udce9.png" in capsys.readouterr().out
+    assert ids(home) == ["b.png"]
+    assert "caf\\udce9.png: its name contains" in (home.root / LEFT_OUT).read_text()
+    assert "links to folders are not followed: 1" in prepare_images(home, photos, skip_damaged=True).notes[0]
 
 
 def test_added_pictures_come_last_and_moved_ones_keep_their_id(home: Workspace, tmp_path: Path) -> None:
