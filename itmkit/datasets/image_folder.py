@@ -21,7 +21,7 @@ from itmkit.datasets.parquet import parquet_rows
 from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.skip import NOTHING, Problems, Skip
 from itmkit.datasets.tables import table_rows
-from itmkit.datasets.walk import files_below, own_folders
+from itmkit.datasets.walk import files_below, files_called, own_folders
 from itmkit.datasets.webdataset import MOST_TEXT, captions_beside
 from itmkit.datasets.write import write_or_add
 from itmkit.errors import ItmkitError
@@ -53,10 +53,10 @@ def prepare_image_folder(
     Raises:
         ItmkitError: everything that is wrong with the files and the pictures, in one error.
     """
-    files = metadata_in(folder)
-    if not files:
-        raise ItmkitError(f"{folder}: holds no {', '.join(METADATA)}")
     problems, notes = Problems(), list[str]()
+    files = metadata_in(folder, problems.damaged, notes)
+    if not files:
+        raise ItmkitError([". ".join([f"{folder}: holds no {', '.join(METADATA)}", *notes]), *problems.damaged])
     problems.files += _several_in_one_folder(files)
     described: dict[str, Path] = {}  # by which file each picture is
 
@@ -112,9 +112,9 @@ def prepare_pairs(
     )
 
 
-def metadata_in(folder: Path) -> list[Path]:
-    """The metadata files of an imagefolder, in the order of their paths."""
-    return sorted(path for name in METADATA for path in folder.rglob(name))
+def metadata_in(folder: Path, closed: list[str], notes: list[str]) -> list[Path]:
+    """The metadata files of an imagefolder, in the order of their paths; the rest is as in `files_below`."""
+    return sorted(files_called(folder, METADATA.__contains__, closed, notes))
 
 
 def _several_in_one_folder(files: Sequence[Path]) -> list[str]:

@@ -110,8 +110,8 @@ def _of_folder(folder: Path) -> list[Look]:
         raise ItmkitError(
             f"{folder}: has {features[0]}, features with captions: `itmkit import-features scan {folder}` reads both"
         )
-    if metadata_in(folder):
-        return [Look("imagefolder", (folder,), f"has {metadata_in(folder)[0].relative_to(folder)}")]
+    if metadata := metadata_in(folder, [], []):
+        return [Look("imagefolder", (folder,), f"has {metadata[0].relative_to(folder)}")]
     if shards := [name for name in names if name.endswith(".tar")]:
         return [Look("webdataset", (folder,), f"has shards such as {shards[0]}")]
     pictures = [name for name in names if Path(name).suffix.lower() in PICTURE_ENDINGS]

@@ -20,6 +20,7 @@ from itmkit.datasets.pair_rows import IMAGE_NAMES, USUAL_COLUMNS, Columns, PairR
 from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.skip import NOTHING, Problems, Skip
 from itmkit.datasets.unpacked import MOST_BYTES, names_of_files, prepare_packed
+from itmkit.datasets.walk import files_called
 from itmkit.errors import ItmkitError, first_line
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
@@ -69,9 +70,10 @@ def prepare_parquet(
     Raises:
         ItmkitError: pyarrow is missing, or everything that is wrong with the files, in one error.
     """
-    files = [file for place in places for file in (_in(place) if place.is_dir() else [place])]
+    closed, notes = list[str](), list[str]()
+    files = [file for place in places for file in (_in(place, closed, notes) if place.is_dir() else [place])]
     if not files:
-        raise ItmkitError(f"{places[0]}: holds no .parquet files")
+        raise ItmkitError(". ".join([f"{places[0]}: holds no .parquet files", *closed, *notes]))
 
     names = names_of_files(files)
     alike = len(names) > 1 and _call_others_alike(names, columns)
@@ -88,7 +90,7 @@ def prepare_parquet(
         return ((whole(file, name), data) for name, data in parquet_pictures(file, columns, unnamed=names[file]))
 
     return prepare_packed(
-        workspace, files, rows, pictures, kind="parquet", skip=skip, add=add, force=force,
+        workspace, files, rows, pictures, closed, notes, kind="parquet", skip=skip, add=add, force=force,
         progress=progress,
     )  # fmt: skip
 
@@ -156,8 +158,8 @@ def parquet_pictures(file: Path, columns: Columns = USUAL_COLUMNS, *, unnamed: s
                     yield _name(unnamed, number, row, found), held
 
 
-def _in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*.parquet") if not path.name.startswith("._"))
+def _in(folder: Path, closed: list[str], notes: list[str]) -> list[Path]:
+    return sorted(files_called(folder, lambda name: name.endswith(".parquet"), closed, notes))
 
 
 @contextmanager

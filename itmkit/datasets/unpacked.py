@@ -81,6 +81,8 @@ def prepare_packed(
     files: Sequence[Path],
     rows: Callable[[Path, Problems], Iterable[PairRow]],
     pictures: Pictures,
+    closed: list[str],
+    notes: list[str],
     *,
     kind: str,
     skip: Skip,
@@ -93,12 +95,13 @@ def prepare_packed(
     Args:
         rows: gives the rows of a file, and adds to the problems.
         pictures: gives its pictures by the names that the rows have.
+        closed: a line for every folder that could not be looked into. notes: what else the user should know.
 
     Raises:
         ItmkitError: everything that is wrong. The pictures that were unpacked for nothing are removed.
     """
     adding = Adding.to(workspace, PAIRS) if add else None
-    problems, notes = Problems(), list[str]()
+    problems = Problems(damaged=closed)
     drafts = drafts_of(files, lambda file: rows(file, problems), workspace.root, None, problems, notes, packed=True)
     problems.check_readable(skip)
     told, _ = problems.divided(skip)

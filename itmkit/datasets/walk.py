@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from itmkit.workspace import Workspace
@@ -47,3 +47,8 @@ def files_below(
         yield inside, sorted(name for name in names if name[0] != ".")
     if links:
         notes.append(f"links to folders are not followed: {len(links):,} (the first: {links[0]})")
+
+
+def files_called(folder: Path, fits: Callable[[str], bool], closed: list[str], notes: list[str]) -> list[Path]:
+    """The files whose name fits, in a folder and in those below it; the rest is as in `files_below`."""
+    return [place / name for place, names in files_below(folder, (), closed, notes) for name in names if fits(name)]

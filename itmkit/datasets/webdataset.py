@@ -25,6 +25,7 @@ from itmkit.datasets.pair_rows import USUAL_COLUMNS, Columns, PairRow, caption_n
 from itmkit.datasets.prepared import PreparedDataset
 from itmkit.datasets.skip import NOTHING, Problems, Skip
 from itmkit.datasets.unpacked import MOST_BYTES, names_of_files, prepare_packed
+from itmkit.datasets.walk import files_called
 from itmkit.errors import ItmkitError, first_line
 from itmkit.progress import SILENT, Progress
 from itmkit.workspace import Workspace
@@ -67,7 +68,8 @@ def prepare_webdataset(
     Raises:
         ItmkitError: everything that is wrong with the shards and the pictures, in one error.
     """
-    shards = _shards(places)
+    closed, notes = list[str](), list[str]()
+    shards = _shards(places, closed, notes)
 
     def rows(file: Path, problems: Problems) -> Iterator[PairRow]:
         return _rows(file, *shards[file], split, columns, problems)
@@ -76,27 +78,27 @@ def prepare_webdataset(
         return _pictures(file, shards[file][0])
 
     return prepare_packed(
-        workspace, list(shards), rows, pictures, kind="webdataset", skip=skip, add=add, force=force,
-        progress=progress,
+        workspace, list(shards), rows, pictures, closed, notes, kind="webdataset", skip=skip, add=add,
+        force=force, progress=progress,
     )  # fmt: skip
 
 
-def shards_in(folder: Path) -> list[Path]:
-    """The tar archives in a folder and in the folders below it, 2.tar before 10.tar."""
-    found = [path for path in folder.rglob("*.tar") if not path.name.startswith("._")]
+def shards_in(folder: Path, closed: list[str], notes: list[str]) -> list[Path]:
+    """The tar archives in a folder and in those below it, 2.tar before 10.tar; the rest is as in `files_below`."""
+    found = files_called(folder, lambda name: name.endswith(".tar"), closed, notes)
     # Text and digits take turns, so that like is compared with like.
     return sorted(found, key=lambda path: [int(p) if p.isdecimal() else p for p in re.split(r"([0-9]+)", str(path))])
 
 
-def _shards(places: Sequence[Path]) -> dict[Path, tuple[str, str | None]]:
+def _shards(places: Sequence[Path], closed: list[str], notes: list[str]) -> dict[Path, tuple[str, str | None]]:
     """{shard: (what ids of its images begin with, the split that its name says)}."""
     shards: dict[Path, tuple[str, str | None]] = {}
     problems = []
     for place in places:
-        within = shards_in(place) if place.is_dir() else [place]
+        within = shards_in(place, closed, notes) if place.is_dir() else [place]
         root = place if place.is_dir() else place.parent
         if not within:
-            problems.append(f"{place}: holds no .tar files")
+            problems.append(". ".join([f"{place}: holds no .tar files", *closed, *notes]))
         for file in within:
             inside = file.relative_to(root)
             said = [split_of_name(Path(part)) for part in reversed(inside.parts)]

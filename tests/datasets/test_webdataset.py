@@ -15,6 +15,7 @@ from itmkit.datasets.webdataset import _rows, prepare_webdataset, shards_in
 from itmkit.errors import ItmkitError
 from itmkit.workspace import Workspace
 from tests.datasets.packed_files import img2dataset_sample, picture, write_tar
+from tests.workspaces import close
 
 
 def test_the_layout_of_clip_benchmark(tmp_path: Path) -> None:
@@ -52,7 +53,20 @@ def test_shards_of_img2dataset(tmp_path: Path) -> None:
 def test_shards_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for name in ("10", "2", "b2/1", "a"):
         write_tar(tmp_path / f"{name}.tar", [])
-    assert [path.stem for path in shards_in(tmp_path)] == ["2", "10", "a", "1"]
+    assert [path.stem for path in shards_in(tmp_path, [], [])] == ["2", "10", "a", "1"]
+
+
+def test_closed_folders_of_shards_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Workspace(tmp_path / "work")
+    for number, split in enumerate(("train", "test")):
+        write_tar(tmp_path / "wds" / split / "0.tar", [("a.jpg", picture(number)), ("a.txt", b"A")])
+    (tmp_path / "wds" / "link").symlink_to(tmp_path / "wds" / "train")
+    close(monkeypatch, tmp_path / "wds" / "test")
+    with pytest.raises(ItmkitError, match=r"test: cannot be looked into .*--skip-damaged"):
+        prepare_webdataset(work, [tmp_path / "wds"])
+    result = prepare_webdataset(work, [tmp_path / "wds"], skip=Skip(damaged=True))
+    assert set(result.counts) == {"train"} and len(result.left_out) == 1
+    assert "links to folders are not followed: 1" in result.notes[0]
 
 
 def hostile(kind: bytes, name: str, target: str = "/etc/passwd") -> tarfile.TarInfo:
