@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from itmkit.cache.manifest import Manifest
 from itmkit.embed.dual import DualEncoder, load_dual
 from itmkit.encode_text.alignment import Spans
 from itmkit.encode_text.encode import as_layer, word_vectors
@@ -25,9 +25,6 @@ from itmkit.parse_text.backends import load_backend
 from itmkit.parse_text.parsed import Backend, ParsedTexts
 from itmkit.runs.facts import VOCABULARY
 from itmkit.trained.made import Made, option
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 BATCH = 128  # captions parsed at once
 BATCH_TOKENS = 4096  # of a language model
@@ -92,9 +89,8 @@ class NewTexts:
                 " for new captions; train on captions of `itmkit parse-text --parser itmkit`"
             )
         place = self._made.places.get(self._needs.text)
-        model = manifest.made_by.model or {}
         try:
-            backend = load_backend(parser, place or _parser_place(parser, model, self._made.folder))
+            backend = load_backend(parser, place or _parser_place(parser, manifest, self._made.folder))
         except ItmkitError as error:
             raise ItmkitError(
                 [*error.problems, f"{option(self._needs.text)} says where the parser of training lies"]
@@ -133,12 +129,10 @@ class NewTexts:
         return load_recorded_dual(self._made, self._needs.vectors, self._device)
 
 
-def _parser_place(parser: str, model: Mapping[str, object], run: Path) -> str | None:
-    """Where a parser lies if nobody says: the shipped one in the package, spaCy's under its name, BERT's pieces in the
-    folder of the run."""
-    if parser == "wordpiece":
-        return str(run / VOCABULARY)
-    return str(model.get("id")) if parser == "spacy" else None
+def _parser_place(parser: str, manifest: Manifest, run: Path) -> str | None:
+    """Where a parser lies if nobody says: BERT's pieces in the folder of the run, others where they lay when captions
+    were parsed. None if no model was named then; the parser takes its usual one again."""
+    return str(run / VOCABULARY) if parser == "wordpiece" else manifest.notes.get("model")
 
 
 def load_recorded_language_model(made: Made, cache: str, device: str) -> LanguageModel:
