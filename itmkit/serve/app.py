@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from itmkit.caption_text import evenly_spelled
 from itmkit.errors import ItmkitError
 from itmkit.index.search import RERANK
 from itmkit.serve.answers import Answers, Box
@@ -167,7 +168,8 @@ async def failed(request: Request, error: Exception) -> Response:
 
 
 def _query(request: Request) -> str:
-    query = request.query_params.get("q", "")
+    """The words asked for, as the matcher reads them: the places of words in the answer are places in them."""
+    query = evenly_spelled(request.query_params.get("q", ""))
     if not query.strip():
         raise HTTPException(400, 'q: the query is empty; give a few words, such as "two dogs in the snow"')
     if len(query) > LONGEST:

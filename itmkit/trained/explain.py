@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from itmkit.cache.name import PUBLISHED_TEXTS, is_patches
-from itmkit.caption_text import has_words
+from itmkit.caption_text import evenly_spelled, has_words
 from itmkit.errors import ItmkitError
 from itmkit.inputs import MAX_WORDS, Needs
 from itmkit.inputs.texts import most_words
@@ -59,6 +59,7 @@ class Explanation:
     """One image and one caption.
 
     Attributes:
+        text: the caption as the matcher reads it, with straight apostrophes and composed accents.
         score: as `Matcher.score` gives it; members: that of each member.
         words: L words of the caption.
         regions: names of the R regions ("" without one); boxes: (R, 4) x1 y1 x2 y2 in pixels of the upright picture, or
@@ -132,6 +133,7 @@ def explain(matcher: Scorer, image: AnyImage | EncodedImages, text: str, *, word
     Raises:
         ItmkitError: the caption holds no word; or as `Matcher.score` does.
     """
+    text = evenly_spelled(text)
     if not has_words(text):
         raise ItmkitError("the caption holds no word, so there is nothing to explain")
     images = image if isinstance(image, EncodedImages) else matcher.encode_images([image])
@@ -173,7 +175,11 @@ def _real(values: np.ndarray, rows: PictureRows, count: int) -> np.ndarray:
 
 
 def words_of(matcher: Scorer, text: str) -> Words:
-    """The words of a caption, at most `most_words` of them, by the parser of training where the method needs one."""
+    """The words of a caption, at most `most_words` of them, by the parser of training where the method needs one.
+
+    Their characters are those of `evenly_spelled(text)`.
+    """
+    text = evenly_spelled(text)
     if matcher.needs.text not in matcher.needs.caches:
         found = list(re.finditer(r"\S+", text))[:MAX_WORDS]
         return Words([match.group() for match in found], [match.span() for match in found])

@@ -1,4 +1,4 @@
-"""New captions, read by a trained matcher as it reads those of its caches: the same words, trees and vectors."""
+"""New captions, read by a trained matcher as it reads those of its caches: one spelling, words, trees and vectors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from itmkit.cache.manifest import Manifest
+from itmkit.caption_text import evenly_spelled
 from itmkit.embed.dual import DualEncoder, load_dual
 from itmkit.encode_text.alignment import Spans
 from itmkit.encode_text.encode import as_layer, word_vectors
@@ -37,16 +38,17 @@ class NewTexts:
         self._made, self._needs, self._vocabulary, self._device = made, needs, vocabulary, device
 
     def batch(self, captions: Sequence[str]) -> TextBatch:
-        """The captions, padded to the longest of them. What is longer than `most_words` is cut.
+        """The captions, spelled as a data set's are, padded to the longest of them. What is longer than `most_words` is
+        cut.
 
         Raises:
             ItmkitError: the parser or a model of training is not to be had, or is another one now.
         """
-        needs = self._needs
+        needs, captions = self._needs, [evenly_spelled(caption) for caption in captions]
         if needs.pooled and not needs.words and not needs.edges:
             mask = np.ones((len(captions), 1), bool)
             return TextBatch(None, torch.from_numpy(mask), vectors=self._pooled(captions))
-        parsed = self.parse(captions)
+        parsed = self._parser.parse(captions, BATCH)
         offsets = np.concatenate((np.zeros(1, np.int64), parsed.lengths.cumsum()))
         mask = padding_mask(np.clip(parsed.lengths, 1, most_words(needs)))
         words = edges = vectors = sentence = None
@@ -68,8 +70,8 @@ class NewTexts:
         return TextBatch(words, torch.from_numpy(mask), edges, vectors, sentence)
 
     def parse(self, captions: Sequence[str]) -> ParsedTexts:
-        """Words, lemmas and trees of the captions, by the parser of training."""
-        return self._parser.parse(captions, BATCH)
+        """Words, lemmas and trees, by the parser of training, of the captions as `evenly_spelled` writes them."""
+        return self._parser.parse([evenly_spelled(caption) for caption in captions], BATCH)
 
     def unknown(self, captions: Sequence[str]) -> list[str]:
         """The distinct words of the captions that the vocabulary of training lacks; none where words have vectors."""

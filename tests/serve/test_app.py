@@ -74,6 +74,14 @@ def test_words_weigh_what_the_best_images_lose_without_them(site: Site) -> None:
     assert found["words"][2]["importance"] == pytest.approx((scores[:, 0] - scores[:, 1]).mean(), abs=1e-5)
 
 
+def test_words_lie_in_the_query_that_is_answered(site: Site) -> None:
+    found = site.ask("/api/search", q="a&nbsp;dog’s  red &amp; car").json()
+    query = found["query"]
+    assert query == "a\xa0dog's  red & car"
+    assert [query[word["start"] : word["end"]] for word in found["words"]] == ["a", "dog", "'s", "red", "&", "car"]
+    assert site.ask("/api/search", q=query).json()["results"] == found["results"]
+
+
 def test_an_explanation_is_that_of_the_matcher(site: Site) -> None:
     image = site.answers.searcher.store.ids[5]
     found = site.ask("/api/explain", image=image, q=QUERY).json()

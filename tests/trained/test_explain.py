@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import itmkit
+from itmkit.errors import ItmkitError
 from itmkit.matchers import as_matcher, build, explain, method, preset
 from itmkit.matchers.parts.attention import FlatWords
 from itmkit.matchers.parts.norms import l2norm
@@ -46,6 +47,17 @@ def test_a_method_without_regions_shows_none(trained: Workspace) -> None:
     found = itmkit.open(trained.run("dual")).explain(trained.dataset().split("test")[0].id, TEXT)
     assert found.attention is None and found.quantities == {} and found.boxes.shape == (0, 4)
     assert np.abs(found.importance).max() > 0
+
+
+@pytest.mark.parametrize("name", ["mpsm", "dual"])
+def test_words_lie_in_the_caption_as_it_is_read(trained: Workspace, name: str) -> None:
+    matcher, image = itmkit.open(trained.run(name)), trained.dataset().split("test")[0].id
+    found, plain = matcher.explain(image, "a&nbsp;cafe\u0301 &amp; a car"), matcher.explain(image, "a\xa0café & a car")
+    assert found.text == plain.text == "a\xa0café & a car"
+    assert found.words == plain.words and found.score == plain.score
+    assert [found.text[start:end] for start, end in found.words.spans] == ["a", "café", "&", "a", "car"]
+    with pytest.raises(ItmkitError, match="holds no word"):
+        matcher.explain(image, "&nbsp;")
 
 
 def test_a_caption_of_one_word_keeps_it(trained: Workspace) -> None:

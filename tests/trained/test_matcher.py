@@ -41,6 +41,16 @@ def test_new_captions_become_what_the_caches_hold_bit_for_bit(trained: Workspace
 
 
 @pytest.mark.parametrize("method", RUNS)
+def test_new_captions_are_spelled_as_those_of_a_data_set(trained: Workspace, method: str) -> None:
+    matcher, _ = opened(trained, method)
+    plain = matcher.texts.batch(["the dog's café &"])
+    odd = matcher.texts.batch(["the dog’s cafe\u0301 &amp;"])
+    for field in fields(plain):
+        expected, found = getattr(plain, field.name), getattr(odd, field.name)
+        assert expected is None or torch.equal(expected, found), field.name
+
+
+@pytest.mark.parametrize("method", RUNS)
 def test_new_pictures_become_what_the_caches_hold(trained: Workspace, method: str) -> None:
     matcher, inputs = opened(trained, method)
     files = [trained.image_path(image.file or "") for image in inputs.images]
@@ -89,6 +99,7 @@ def test_words_that_training_did_not_see_are_named(trained: Workspace) -> None:
     matcher, _ = opened(trained, "mpsm")
     assert "left" in (matcher.vocabulary.words if matcher.vocabulary else ())
     assert matcher.texts.unknown(["a zebra left of a", "Zebra"]) == ["zebra", "Zebra"]
+    assert matcher.texts.unknown(["a caf&eacute;"]) == ["café"]
 
 
 def test_every_picture_that_cannot_be_read_is_one_error(trained: Workspace, tmp_path: Path) -> None:
