@@ -79,7 +79,7 @@ LEAST = 300_000_000  # bytes that a model, a tile of pairs and some rows of scor
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default="auto",
     show_default=True,
-    help="Precision of matrix products; auto is bfloat16 if the hardware has it.",
+    help="Precision of matrix products; auto is bfloat16 if the hardware has it, for imported weights float32.",
 )
 @click.option("--intervals", is_flag=True, help="95% intervals of every figure, by bootstrap over images.")
 @click.option(

@@ -60,8 +60,9 @@ def evaluate(
         against: another run, whose figures are compared with those of the last row of `runs`.
         save: a file for the score matrix, the mean of all members and runs; see `itmkit.scoring.stored`.
         force: `save` and the files of `wanted.trec` may replace files of other kinds.
-        scoring: the device, memory and precision. If several ranks share the rows, it names the part of this one. The
-            first rank waits for the others and has the result. The result of the others has no rows.
+        scoring: the device, memory and precision; "auto" is float32 if a run has imported weights. If several ranks
+            share the rows, it names the part of this one. The first rank waits for the others and has the result. The
+            result of the others has no rows.
 
     Raises:
         Locked: another process evaluates one of the runs on this split.
@@ -72,6 +73,8 @@ def evaluate(
     leads = not scoring.part.index
     with _none_replaced(workspace, named), ExitStack() as held:
         opened = _opened(workspace, named, chosen, wanted, scoring)
+        if scoring.precision == "auto" and any(run.imported for run, _ in opened):
+            scoring = replace(scoring, precision="float32")  # and so is what they are compared with
         if leads:  # for all ranks
             for run, _ in opened:
                 held.enter_context(_alone(run, split))

@@ -21,6 +21,7 @@ from itmkit.matchers import build, method
 from itmkit.runs.checkpoint import load_weights
 from itmkit.runs.facts import CONFIG, FILE, VOCABULARY, RunFacts, find_run, no_such_run, run_names
 from itmkit.runs.made import made_in_training, made_otherwise
+from itmkit.runs.place import IMPORTED
 from itmkit.runs.settings import RunConfig, read_config
 from itmkit.stages import require
 from itmkit.workspace import Workspace
@@ -43,6 +44,7 @@ class Run:
     sizes: Sizes
     method: str
     made_from: dict[str, str]  # digests of weights and caches
+    imported: bool  # published weights, which score as published
     notes: tuple[str, ...] = ()
     origin: Path | None = None  # of a run from elsewhere: its own folder
 
@@ -113,8 +115,8 @@ def open_run(
     made_from = {cache: workspace.fingerprint(cache) for cache in read}
     made_from |= {f"weights of {member}": sha256_file(folder / f"best-{member}.safetensors") for member in members}
     weights: dict[str, float] = module.members(config.matcher)
-    origin = folder if foreign else None
-    return Run(name, out, members, weights, vocabulary, needs, sizes, config.method, made_from, notes, origin)
+    imported, origin = (folder / IMPORTED).is_file(), folder if foreign else None
+    return Run(name, out, members, weights, vocabulary, needs, sizes, config.method, made_from, imported, notes, origin)
 
 
 def _transferred(workspace: Workspace, folder: Path, taken: Collection[Path]) -> tuple[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import torch
 from itmkit.commands import cli
 from itmkit.commands.console import run
 from itmkit.errors import ItmkitError
+from itmkit.evaluation.evaluate import evaluate
 from itmkit.import_checkpoint.write import import_checkpoint
 from itmkit.inputs import Inputs
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.runs.open import open_run
+from itmkit.scoring.engine import Scoring
 from itmkit.trained import open_matcher
 from itmkit.workspace import Workspace
 from tests.import_checkpoint import literal
@@ -137,6 +140,19 @@ def test_a_run_that_every_command_takes(place: Path, capsys: pytest.CaptureFixtu
     assert run(cli, command) == 2  # the name is taken
     assert "--force" in capsys.readouterr().err
     assert run(cli, [*command, "--force"]) == 0
+
+
+def test_scores_are_not_rounded_on_hardware_that_could(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("itmkit.machine.precision.has_bfloat16", lambda device: True)
+    workspace = Workspace(place / "work")
+    file = save(place / "exact.pth.tar", scan_model(), scan_options())
+    folder = import_checkpoint(workspace, file, vocabulary=place / "vocab.json", run="exact").run
+    assert evaluate(workspace, ["exact"]).precision == "float32"
+    assert evaluate(workspace, ["exact"], scoring=Scoring(precision="bfloat16")).precision == "bfloat16"
+    own = Path(shutil.copytree(folder, folder.with_name("own")))
+    (own / "imported.json").unlink()
+    assert evaluate(workspace, ["own"]).precision == "bfloat16"
+    assert evaluate(workspace, ["own"], against="exact").precision == "float32"
 
 
 def test_words_are_numbered_as_published(place: Path) -> None:
