@@ -79,11 +79,14 @@ class DualEncoder:
                 parts.append(self._pooled(self.model.get_image_features(**inputs)))
         return np.concatenate(parts)
 
-    def token_counts(self, texts: Sequence[str]) -> np.ndarray:
-        """(n,) int32 tokens of each caption, special ones counted, before any is cut."""
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each caption, special ones too, before any is cut."""
         with quiet_transformers():  # it warns of captions beyond the limit
-            ids = self.tokenizer(self._cased(texts))["input_ids"]
-        return np.array([len(one) for one in ids], np.int32)
+            return self.tokenizer(self._cased(texts))["input_ids"]  # type: ignore[no-any-return]
+
+    def token_counts(self, texts: Sequence[str]) -> np.ndarray:
+        """(n,) int32 how many `token_ids` each caption has."""
+        return np.array([len(one) for one in self.token_ids(texts)], np.int32)
 
     def text_vectors(self, texts: Sequence[str], counts: np.ndarray, *, batch: int) -> np.ndarray:
         """(n, D) float32 of captions in their order.

@@ -240,10 +240,11 @@ def _texts(
                 # depend on where an earlier run was killed.
                 for start in range(0, len(keys), PIECE):
                     some = texts[at + start : at + min(start + PIECE, len(keys))]
-                    counts = dual.token_counts(some)
+                    ids = dual.token_ids(some)
+                    counts = np.array([len(one) for one in ids], np.int32)
                     with enough_memory(batch):
                         vectors = dual.text_vectors(some, counts, batch=batch)
-                    look.at(some, some, list(vectors))
+                    look.at(some, [one[: dual.limit - 1] for one in ids], list(vectors))  # the last one ends all
                     out.append(keys[start : start + PIECE], {"vector": vectors, "tokens": counts})
                     advance(len(some))
     return now, writer.manifest

@@ -157,12 +157,7 @@ def _writer_options(
         "folder": folder,
         "made_by": MadeBy(STAGE, settings, loaded.record, workspace.inputs(place, dataset)),
         "shard_size": job.rows_a_shard(folder, SHARD),
-        "notes": {
-            "model": loaded.local,
-            "device": loaded.device,
-            "limit": encoder.limit,
-            "sentence": encoder.sentence,
-        },
+        "notes": {"model": loaded.local, "device": loaded.device, "limit": encoder.limit, "sentence": encoder.sentence},
         "part": job.part,
         "force": job.force,
     }
@@ -199,7 +194,10 @@ def _texts(
                     words = Spans(parsed.offsets, parsed.starts.astype(np.int64), parsed.ends.astype(np.int64))
                     vectors, sentences, bare = word_vectors(encoder, some, words, batch_tokens=batch, padding=padding)
                     without += bare
-                    look.at(some, some, list(sentences.astype(np.float32)))
+                    if not look.done:
+                        seen = sentences if encoder.in_context else np.split(vectors, words.offsets[1:-1])
+                        ids, pieces = encoder.pieces(some)
+                        look.at(some, np.split(ids, pieces.offsets[1:-1]), [one.astype(np.float32) for one in seen])
                     found = {"vectors": vectors, SENTENCE: sentences}
                     kept = {name: found[name] for name in columns}
                     out.append(keys[start - first : end - first], kept, lengths=parsed.lengths)

@@ -103,6 +103,11 @@ class LanguageModel:
             return "last token"
         return str(self.tokenizer.convert_ids_to_tokens(self.before[0])) if self.before else "mean"
 
+    @property
+    def in_context(self) -> bool:
+        """Whether a token's vector depends on the others. At layer 0 it does not, and [CLS] is always the same."""
+        return self.layer == LAST_FOUR or int(self.layer) not in (0, -1 - self.model.config.num_hidden_layers)
+
     def vectors(
         self, ids: Ints, pieces: Spans, *, batch_tokens: int, padding: Padding | None = None
     ) -> tuple[np.ndarray, np.ndarray]:

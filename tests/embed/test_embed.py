@@ -121,6 +121,14 @@ def test_again_and_without_naming_the_model(work: Workspace, clip: Path) -> None
     assert run(work, clip, force=True).limit == 7
 
 
+def test_captions_that_are_the_same_to_the_model(work: Workspace, clip: Path) -> None:
+    cut = ("a dog " * LIMIT, "a dog " * LIMIT + "runs")
+    for texts in (("a dog runs", "A dog runs"), cut):
+        captions = tuple(Caption(f"p#{n}", text) for n, text in enumerate(texts))
+        write_dataset(work.dataset_path, [ImageRecord("p", "train", captions)], kind="pairs", settings={})
+        assert run(work, clip, only="texts", force=True).captions == 2
+
+
 def test_only_one_part(work: Workspace, clip: Path) -> None:
     result = run(work, clip, only="texts")
     assert (result.images, result.captions, result.done_now) == (None, 15, 15)

@@ -48,6 +48,13 @@ def make(root: Path, *, extra: str = "") -> Workspace:
     return work
 
 
+def write_captions(work: Workspace, *texts: str) -> None:
+    """Other captions, parsed."""
+    captions = tuple(Caption(f"p#{n}", text) for n, text in enumerate(texts))
+    write_dataset(work.dataset_path, [ImageRecord("p", "train", captions)], kind="pairs", settings={})
+    parse_text(work, job=Job(force=True))
+
+
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Tests change copies of it only."""
@@ -108,6 +115,27 @@ def test_again_and_without_naming_the_model(work: Workspace, bert: Path) -> None
         run(work, None)  # which of the two?
     with pytest.raises(ItmkitError, match=r"model\.sha256 changed"):
         run(work, build_encoder("bert", bert.parent / "2" / "tiny-bert", seed=1), layer=-2)
+
+
+@pytest.mark.parametrize("layer", [0, -3])
+def test_embeddings_alone(work: Workspace, bert: Path, layer: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[CLS] is then the same for every caption; words tell whether the model is dead."""
+    assert run(work, bert, layer=layer).encoded == 13
+    vectors = LanguageModel.vectors
+
+    def dead(self: LanguageModel, *positional: Any, **named: Any) -> tuple[np.ndarray, np.ndarray]:
+        words, sentences = vectors(self, *positional, **named)
+        return np.ones_like(words), sentences
+
+    monkeypatch.setattr(LanguageModel, "vectors", dead)
+    write_captions(work, "a red dog", "a blue dog")
+    with pytest.raises(ItmkitError, match="gives the same vectors for 2 different captions"):
+        run(work, bert, layer=layer, force=True)
+
+
+def test_captions_that_are_the_same_to_the_model(work: Workspace, bert: Path) -> None:
+    write_captions(work, "A dog runs", "a dog runs")
+    assert run(work, bert).encoded == 2
 
 
 def test_a_cache_of_before_sentences_were_stored(

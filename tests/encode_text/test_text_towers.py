@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ def test_words_and_texts_are_the_towers_own(tmp_path: Path, kind: str) -> None:
     folder = build_t5(tmp_path) if kind == "t5" else build_dual(kind, tmp_path)
     encoder = load_language_model(folder)
     assert encoder.sentence == {"clip": "<end>", "siglip": "last token", "t5": "<start>"}[kind]
+    layers = {"clip": 2, "siglip": 2, "t5": 1}[kind]
+    assert encoder.in_context and not replace(encoder, layer=-1 - layers).in_context
     ids, pieces = encoder.pieces(TEXTS)
     found, sentences = encoder.vectors(ids, pieces, batch_tokens=100)
     for k, text in enumerate(TEXTS):
