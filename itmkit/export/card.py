@@ -13,8 +13,9 @@ from itmkit.errors import ItmkitError
 from itmkit.matchers import method
 from itmkit.runs.facts import RunFacts, evaluated_on
 from itmkit.runs.made import FOLDER as MADE
+from itmkit.runs.place import IMPORTED
 from itmkit.runs.settings import RunConfig, own_settings
-from itmkit.typed import sealed
+from itmkit.typed import read_strict_json, sealed
 from itmkit.workspace import Workspace
 
 RECALLS = [(side, k) for side in ("i2t", "t2i") for k in ("R@1", "R@5", "R@10")]
@@ -31,6 +32,7 @@ class _Card:
     made: Mapping[str, Manifest]
     data: Mapping[str, Any]  # kind and counts of the data set; empty where it is not known any more
     evaluations: Mapping[str, Mapping[str, Any]]  # split or protocol -> eval-*.json
+    origin: Mapping[str, Any]  # where imported weights come from; empty where the run was trained
 
 
 def card_of(export: Path, name: str, workspace: Workspace, config: RunConfig, facts: RunFacts) -> str:
@@ -44,9 +46,11 @@ def card_of(export: Path, name: str, workspace: Workspace, config: RunConfig, fa
     evaluations = {
         split: sealed(export / f"eval-{split}.json", "evaluate the run again") for split in evaluated_on(export)
     }
-    card = _Card(name, config, facts, made, _data(workspace, facts), evaluations)
+    origin = read_strict_json(export / IMPORTED) if (export / IMPORTED).is_file() else {}
+    card = _Card(name, config, facts, made, _data(workspace, facts), evaluations, origin)
     try:
-        sections = [_use(card), _data_section(card), _features(card), _training(card), _figures(card), _limits(card)]
+        came = _origin(card) if origin else _training(card)
+        sections = [_use(card), _data_section(card), _features(card), came, _figures(card), _limits(card)]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ItmkitError(
             f"{name}: a file of the run is not as itmkit writes it ({type(error).__name__}: {error}); evaluate it again"
@@ -74,9 +78,10 @@ def _header(card: _Card) -> str:
 
 def _use(card: _Card) -> str:
     summary = method(card.config.method).SUMMARY
+    weights = f"with the published weights of {_cell(card.origin['source'])}, imported" if card.origin else "trained"
     return f"""# {_cell(card.name)}
 
-A matcher of images with captions, trained with itmkit {itmkit.__version__}. Method: {card.config.method} ({summary}).
+A matcher of images with captions, {weights} with itmkit {itmkit.__version__}. Method: {card.config.method} ({summary}).
 
     import itmkit
 
@@ -98,7 +103,8 @@ def _data_section(card: _Card) -> str:
         ]
         lines += [""]
     else:
-        lines += ["The data set of training was no longer at hand when this card was written.", ""]
+        what = "the import" if card.origin else "training"
+        lines += [f"The data set of {what} was no longer at hand when this card was written.", ""]
     return "\n".join([*lines, f"Digest of its captions: `{card.facts.captions}`."])
 
 
@@ -127,13 +133,28 @@ def _training(card: _Card) -> str:
 Recipe `{_cell(config.recipe)}`; settings that differ from it: {_cell(other)}. All settings are in `config.toml`."""
 
 
+def _origin(card: _Card) -> str:
+    origin = card.origin
+    rows = [[what, str(origin[what]), f"`{origin[f'{what}_sha256']}`"] for what in ("checkpoint", "vocabulary")]
+    told = f"Weights of {_cell(origin['source'])}, published by another project and not trained here:"
+    settings = "`config.toml` has the settings that decide a score; those of training are not the project's."
+    return "\n".join(["## Origin", "", told, "", *_table(["", "file", "sha256"], rows), "", settings])
+
+
 def _figures(card: _Card) -> str:
+    kept = "By validation, each member kept the weights of its best epoch:"
+    if card.origin:
+        kept = (
+            f"By the validation of {_cell(card.origin['source'])}'s project, on its own images, as the checkpoint says:"
+        )
     best = [
-        [name, str(each["epoch"]), f"{each['rsum']:.1f}"] for name, each in card.facts.best.items() if "rsum" in each
+        [name, str(each["epoch"]), f"{each['rsum']:.1f}"]
+        for name, each in card.facts.best.items()
+        if "rsum" in each and (each["rsum"] or not card.origin)  # a checkpoint need not say it
     ]
     lines = ["## Figures", ""]
     if best:
-        lines += ["By validation, each member kept the weights of its best epoch:", ""]
+        lines += [kept, ""]
         lines += _table(["member", "epoch", "val rsum"], best)
     for split, found in card.evaluations.items():
         lines += ["", f"On `{_cell(split)}`, {found['images']:,} images and {found['captions']:,} captions"]

@@ -11,6 +11,7 @@ from itmkit.files import write_json
 from itmkit.runs.facts import FILE as FACTS
 from itmkit.runs.made import FOLDER as MADE
 from itmkit.runs.made import keep_manifest, place_of_made
+from itmkit.runs.place import IMPORTED
 from itmkit.typed import read_strict_json
 
 CARD = "README.md"
@@ -22,7 +23,13 @@ def copy_run(run: Path, members: Sequence[str], caches: Sequence[str], folder: P
     Args:
         members: names of its networks. caches: those that it reads.
     """
-    names = ["config.toml", "vocabulary.json", "metrics.jsonl", *(f"best-{member}.safetensors" for member in members)]
+    names = [
+        "config.toml",
+        "vocabulary.json",
+        "metrics.jsonl",
+        IMPORTED,
+        *(f"best-{member}.safetensors" for member in members),
+    ]
     names += sorted(path.name for path in run.glob("eval-*.json") if "+" not in path.stem)
     for name in names:
         if (run / name).is_file():

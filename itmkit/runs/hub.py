@@ -13,6 +13,7 @@ FILES = (
     "README.md",
     "config.toml",
     "run.json",
+    "imported.json",
     "vocabulary.json",
     "metrics.jsonl",
     "best-*.safetensors",

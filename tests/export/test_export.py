@@ -17,8 +17,11 @@ from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.evaluation.measures import Wanted
 from itmkit.export.export import export_run, push
+from itmkit.files import sha256_file
+from itmkit.import_checkpoint.write import import_checkpoint
 from itmkit.workspace import Workspace
 from tests.export.fake_hub import Hub, fake_hub
+from tests.import_checkpoint.published import save, scan_model, scan_options, vocabulary, workspace_of
 
 CAPTIONS = ["a small red dog left of the car", "a blue ball"]
 
@@ -89,6 +92,22 @@ def test_it_holds_no_pickle_and_its_card_says_what_it_is(exported: Path) -> None
     assert "On `test`, 4 images and" in card and "intervals of a bootstrap" in card and " to " in card
     assert "val rsum" in card and "## Limits" in card and "## Licence" in card
     assert 'itmkit.open("path/to/glfn")' in card
+
+
+def test_published_weights_are_not_told_as_trained_here(tmp_path: Path, hub: Hub) -> None:
+    workspace = workspace_of(tmp_path)
+    file = save(tmp_path / "model_best.pth.tar", scan_model(), scan_options())
+    import_checkpoint(workspace, file, vocabulary=vocabulary(tmp_path / "v.json"), run="scan")
+    export_run(workspace, "scan", tmp_path / "out")
+    kept = (workspace.run("scan") / "imported.json").read_bytes()
+    assert (tmp_path / "out/imported.json").read_bytes() == kept
+    card = (tmp_path / "out/README.md").read_text()
+    assert "with the published weights of SCAN t2i, imported with itmkit" in card and "not trained here" in card
+    assert f"| checkpoint | model_best.pth.tar | `{sha256_file(file)}` |" in card and "| vocabulary | v.json |" in card
+    assert "trained with" not in card and "## Training" not in card and "core minutes" not in card
+    assert "By the validation of SCAN t2i's project" in card and "| t2i | 3 | 411.5 |" in card
+    push(tmp_path / "out", "me/scan")
+    assert hub.files["me/scan"]["imported.json"] == kept
 
 
 def test_a_second_export_keeps_an_edited_card_and_another_run_is_not_replaced(
