@@ -10,7 +10,7 @@ from pathlib import Path
 
 from itmkit.errors import ItmkitError
 from itmkit.export.card import card_of
-from itmkit.export.files import CARD, copy_run, differing, without_local_places
+from itmkit.export.files import CARD, copy_others, copy_run, differing, exported, without_local_places
 from itmkit.files import remove_folder, write_text
 from itmkit.matchers import method
 from itmkit.runs.facts import RunFacts, find_run, no_such_run
@@ -41,8 +41,8 @@ def export_run(workspace: Workspace, run: str, folder: Path, *, force: bool = Fa
 
     Args:
         run: a run of the workspace, or the folder of one.
-        force: replace an export of another run, or of an earlier state. One of the same run and state is left as it is,
-            whatever its card says by now.
+        force: replace an export of another run, or of an earlier state; other files in the folder stay. One of the same
+            run and state is left as it is, whatever its card says by now.
 
     Raises:
         ItmkitError: there is no such run; it has no weights yet; it is not known what made its caches; the folder holds
@@ -51,7 +51,9 @@ def export_run(workspace: Workspace, run: str, folder: Path, *, force: bool = Fa
     found = find_run(workspace, run)
     if found is None:
         raise no_such_run(workspace, run, option="")
-    source = found.resolve()
+    source, old = found.resolve(), _old(folder)
+    if old.is_dir() and not folder.exists():  # a replacement was killed between its two renames
+        old.rename(folder)
     _check_target(folder)
     with evaluating(source) if source == workspace.root.resolve() / "runs" / source.name else nullcontext():
         config, facts = read_config(source / "config.toml"), RunFacts.read(source)
@@ -71,11 +73,12 @@ def export_run(workspace: Workspace, run: str, folder: Path, *, force: bool = Fa
                         " replaces it and its card, or name another folder"
                     )
                 unchanged = False
+                copy_others(folder, partial)
             if not unchanged:
                 _replace(folder, partial)
         finally:
             remove_folder(partial)
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [folder / name for name in exported(folder)]
     return ExportResult(folder, len(files), sum(path.stat().st_size for path in files), unchanged)
 
 
@@ -116,8 +119,13 @@ def _check_whole(source: Path, members: list[str], caches: tuple[str, ...], fact
         raise ItmkitError(problems)
 
 
+def _old(folder: Path) -> Path:
+    """Where an export lies while another takes its place."""
+    return folder.with_name(f".{folder.name}.old")
+
+
 def _replace(folder: Path, partial: Path) -> None:
-    old = folder.with_name(f".{folder.name}.old")
+    old = _old(folder)
     remove_folder(old)
     if folder.exists():
         folder.rename(old)

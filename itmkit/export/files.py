@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from itmkit.cache.manifest import NAME
 from itmkit.files import write_json
 from itmkit.runs.facts import FILE as FACTS
+from itmkit.runs.hub import FILES
 from itmkit.runs.made import FOLDER as MADE
 from itmkit.runs.made import keep_manifest, place_of_made
 from itmkit.runs.place import IMPORTED
@@ -45,7 +47,9 @@ def without_local_places(folder: Path, target: Path) -> list[str]:
     Returns:
         The caches whose models lie on this machine. Who opens the copy has to say where they lie there.
     """
-    shutil.copytree(folder, target)
+    for name in exported(folder):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, target / name)
     local = []
     for place in sorted((target / MADE).rglob(NAME)):
         record = read_strict_json(place)
@@ -64,15 +68,30 @@ def _is_path(value: object) -> bool:
     return isinstance(value, str) and Path(value).expanduser().is_absolute()
 
 
+def exported(folder: Path) -> list[str]:
+    """The names of the files of an export, among whatever else lies in its folder by now."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [name for name in names if _is_exported(name)]
+
+
+def _is_exported(name: str) -> bool:
+    return any(fnmatchcase(name, form) for form in FILES)
+
+
+def copy_others(folder: Path, target: Path) -> None:
+    """Copies what lies beside an export in its folder, such as a LICENSE or .git, to another export."""
+
+    def left_out(place: str, names: list[str]) -> set[str]:
+        within = Path(place).relative_to(folder)
+        return {name for name in names if name == MADE or _is_exported((within / name).as_posix())}
+
+    shutil.copytree(folder, target, symlinks=True, ignore=left_out, dirs_exist_ok=True)
+
+
 def differing(first: Path, second: Path) -> list[str]:
     """The names of the files in which two exports differ, apart from the card."""
-    names = {
-        path.relative_to(folder).as_posix()
-        for folder in (first, second)
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-    return sorted(name for name in names - {CARD} if not _equal(first / name, second / name))
+    names = {*exported(first), *exported(second)} - {CARD}
+    return sorted(name for name in names if not _equal(first / name, second / name))
 
 
 def _equal(first: Path, second: Path) -> bool:

@@ -126,6 +126,27 @@ def test_a_second_export_keeps_an_edited_card_and_another_run_is_not_replaced(
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
+def test_files_beside_an_export_do_not_count_and_stay(trained: Workspace, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    export_run(trained, "dual", folder)
+    files = {path.relative_to(folder) for path in folder.rglob("*")}
+    (folder / ".git/refs/heads").mkdir(parents=True)
+    for name in ("LICENSE", ".git/config", "made/.DS_Store"):
+        (folder / name).write_text("mine")
+    (folder / "latest").symlink_to("nowhere")
+    found = export_run(trained, "dual", folder)
+    assert found.unchanged and found.files == len([name for name in files if (folder / name).is_file()])
+    (folder / "eval-val.json").write_text("of an earlier state")
+    with pytest.raises(ItmkitError, match=r"another run or state \(eval-val.json differ\)"):
+        export_run(trained, "dual", folder)
+    export_run(trained, "dual", folder, force=True)
+    others = {path.relative_to(folder).as_posix() for path in folder.rglob("*")} - {str(name) for name in files}
+    assert others == {"LICENSE", "latest", ".git", ".git/config", ".git/refs", ".git/refs/heads"}
+    folder.rename(tmp_path / ".kept.old")  # where a kill between two renames leaves it
+    assert export_run(trained, "dual", folder).unchanged
+    assert (folder / "LICENSE").read_text() == "mine"
+
+
 def test_what_cannot_be_exported_is_one_clear_error(trained: Workspace, tmp_path: Path) -> None:
     with pytest.raises(ItmkitError, match="no such run.*did you mean 'mpsm'"):
         export_run(trained, "mpms", tmp_path / "new")
