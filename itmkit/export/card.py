@@ -78,17 +78,17 @@ def _header(card: _Card) -> str:
 
 def _use(card: _Card) -> str:
     summary = method(card.config.method).SUMMARY
-    weights = f"with the published weights of {_cell(card.origin['source'])}, imported" if card.origin else "trained"
-    return f"""# {_cell(card.name)}
+    weights = f"with the published weights of {in_cell(card.origin['source'])}, imported" if card.origin else "trained"
+    return f"""# {in_cell(card.name)}
 
 A matcher of images with captions, {weights} with itmkit {itmkit.__version__}. Method: {card.config.method} ({summary}).
 
     import itmkit
 
-    with itmkit.open("path/to/{_cell(card.name)}") as matcher:  # or "hf:owner/name" for a repository on the hub
+    with itmkit.open("path/to/{in_cell(card.name)}") as matcher:  # or "hf:owner/name" for a repository on the hub
         scores = matcher.score(["beach.jpg", "street.jpg"], ["two dogs in the snow"])  # (2, 1)
 
-`itmkit evaluate --run path/to/{_cell(card.name)}` scores a split of another data set with it."""
+`itmkit evaluate --run path/to/{in_cell(card.name)}` scores a split of another data set with it."""
 
 
 def _data_section(card: _Card) -> str:
@@ -97,7 +97,7 @@ def _data_section(card: _Card) -> str:
         counts = card.data["counts"].items()
         rows = [[split, f"{each['images']:,}", f"{each['captions']:,}"] for split, each in counts]
         lines += [
-            f"Data set of the kind {_cell(card.data['kind'])}.",
+            f"Data set of the kind {in_cell(card.data['kind'])}.",
             "",
             *_table(["split", "images", "captions"], rows),
         ]
@@ -130,13 +130,13 @@ def _training(card: _Card) -> str:
 
 {facts.epochs_done} of {facts.epochs} epochs{minutes}, seed {config.training.seed}.{unfinished}
 
-Recipe `{_cell(config.recipe)}`; settings that differ from it: {_cell(other)}. All settings are in `config.toml`."""
+Recipe `{in_cell(config.recipe)}`; settings that differ from it: {in_cell(other)}. All settings are in `config.toml`."""
 
 
 def _origin(card: _Card) -> str:
     origin = card.origin
     rows = [[what, str(origin[what]), f"`{origin[f'{what}_sha256']}`"] for what in ("checkpoint", "vocabulary")]
-    told = f"Weights of {_cell(origin['source'])}, published by another project and not trained here:"
+    told = f"Weights of {in_cell(origin['source'])}, published by another project and not trained here:"
     settings = "`config.toml` has the settings that decide a score; those of training are not the project's."
     return "\n".join(["## Origin", "", told, "", *_table(["", "file", "sha256"], rows), "", settings])
 
@@ -145,7 +145,7 @@ def _figures(card: _Card) -> str:
     kept = "By validation, each member kept the weights of its best epoch:"
     if card.origin:
         kept = (
-            f"By the validation of {_cell(card.origin['source'])}'s project, on its own images, as the checkpoint says:"
+            f"By the validation of {in_cell(card.origin['source'])}'s project, on its images, as the checkpoint says:"
         )
     best = [
         [name, str(each["epoch"]), f"{each['rsum']:.1f}"]
@@ -157,7 +157,7 @@ def _figures(card: _Card) -> str:
         lines += [kept, ""]
         lines += _table(["member", "epoch", "val rsum"], best)
     for split, found in card.evaluations.items():
-        lines += ["", f"On `{_cell(split)}`, {found['images']:,} images and {found['captions']:,} captions"]
+        lines += ["", f"On `{in_cell(split)}`, {found['images']:,} images and {found['captions']:,} captions"]
         lines[-1] += f" (chance: rsum {found['chance_rsum']:.1f}):"
         columns = ["", *(f"{side} {k}" for side, k in RECALLS), "rsum"]
         lines += ["", *_table(columns, [_row(each) for each in found["results"]])]
@@ -198,10 +198,10 @@ def _limits(card: _Card) -> str:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [[_cell(cell) for cell in row] for row in (columns, *rows)]
+    lines = [[in_cell(cell) for cell in row] for row in (columns, *rows)]
     return ["| " + " | ".join(row) + " |" for row in (lines[0], ["---"] * len(columns), *lines[1:])]
 
 
-def _cell(text: object) -> str:
+def in_cell(text: object) -> str:
     """On one line, and without what would end a cell or begin a tag."""
     return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")

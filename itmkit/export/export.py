@@ -83,7 +83,7 @@ def export_run(workspace: Workspace, run: str, folder: Path, *, force: bool = Fa
 
 
 def push(folder: Path, repository: str, *, private: bool = False) -> tuple[str, list[str]]:
-    """Uploads an export to the Hugging Face hub, without the places that models have on this machine.
+    """Uploads an export to the Hugging Face hub, without the places that models and files have on this machine.
 
     Returns:
         The address, and notes on what those who open it have to know.

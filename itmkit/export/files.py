@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from itmkit.cache.manifest import NAME
-from itmkit.files import write_json
+from itmkit.export.card import in_cell
+from itmkit.files import read_text, sha256_file, write_json, write_text
+from itmkit.runs.facts import CONFIG, RunFacts
 from itmkit.runs.facts import FILE as FACTS
 from itmkit.runs.hub import FILES
 from itmkit.runs.made import FOLDER as MADE
 from itmkit.runs.made import keep_manifest, place_of_made
 from itmkit.runs.place import IMPORTED
+from itmkit.runs.settings import read_config
 from itmkit.typed import read_strict_json
 
 CARD = "README.md"
+LEFT_OUT = "damaged"  # the note of an import that names files and pictures
 
 
 def copy_run(run: Path, members: Sequence[str], caches: Sequence[str], folder: Path) -> None:
@@ -42,7 +47,7 @@ def copy_run(run: Path, members: Sequence[str], caches: Sequence[str], folder: P
 
 
 def without_local_places(folder: Path, target: Path) -> list[str]:
-    """Copies an export, without what only this machine has: places of models, and ids of pictures left out.
+    """Copies an export, without what only this machine has: places of models and other files, and what was left out.
 
     Returns:
         The caches whose models lie on this machine. Who opens the copy has to say where they lie there.
@@ -53,7 +58,7 @@ def without_local_places(folder: Path, target: Path) -> list[str]:
     local = []
     for place in sorted((target / MADE).rglob(NAME)):
         record = read_strict_json(place)
-        kept = {key: value for key, value in record["notes"].items() if not _is_path(value)}
+        kept = {key: value for key, value in record["notes"].items() if key != LEFT_OUT and not _has_path(value)}
         if "model" in record["notes"] and "model" not in kept:
             kept["model"] = (record["made_by"]["model"] or {}).get("id", "unknown")
             local.append(place.parent.relative_to(target / MADE).as_posix())
@@ -61,11 +66,28 @@ def without_local_places(folder: Path, target: Path) -> list[str]:
         for shard in record["shards"]:
             shard["skipped"] = []
         write_json(place, record)
+    _without_folder_of_vectors(target)
     return local
 
 
-def _is_path(value: object) -> bool:
+def _has_path(value: object) -> bool:
+    if isinstance(value, list):
+        return any(map(_has_path, value))
     return isinstance(value, str) and Path(value).expanduser().is_absolute()
+
+
+def _without_folder_of_vectors(export: Path) -> None:
+    """Leaves of `--word-vectors FILE` the name of the file, in the settings and on the card."""
+    config, facts = read_config(export / CONFIG), RunFacts.read(export)
+    path = config.training.word_vectors
+    if not path:
+        return
+    training = replace(config.training, word_vectors=Path(path).name)
+    replace(config, training=training).write(export / CONFIG)
+    if CONFIG in facts.files:
+        replace(facts, files={**facts.files, CONFIG: sha256_file(export / CONFIG)}).write(export)
+    card = read_text(export / CARD)
+    write_text(export / CARD, card.replace(in_cell(path), in_cell(Path(path).name)))
 
 
 def exported(folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,11 @@ from itmkit.errors import ItmkitError
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.evaluation.measures import Wanted
 from itmkit.export.export import export_run, push
+from itmkit.export.files import without_local_places
 from itmkit.files import sha256_file
 from itmkit.import_checkpoint.write import import_checkpoint
+from itmkit.runs.facts import RunFacts
+from itmkit.runs.settings import read_config
 from itmkit.workspace import Workspace
 from tests.export.fake_hub import Hub, fake_hub
 from tests.import_checkpoint.published import save, scan_model, scan_options, vocabulary, workspace_of
@@ -179,6 +183,30 @@ def test_to_the_hub_and_back(trained: Workspace, exported: Path, hub: Hub) -> No
     files = [trained.image_path(trained.dataset().split("test")[0].file or "")]
     with matcher, itmkit.open(exported) as local:
         np.testing.assert_array_equal(matcher.score(files, CAPTIONS), local.score(files, CAPTIONS))
+
+
+def test_places_of_files_stay_on_this_machine(trained: Workspace, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(trained.run("mpsm"), tmp_path / "mpsm"))
+    config, vectors = read_config(source / "config.toml"), str(tmp_path / "secret|one" / "glove.txt")
+    replace(config, training=replace(config.training, word_vectors=vectors)).write(source / "config.toml")
+    facts = RunFacts.read(source)
+    replace(facts, files={**facts.files, "config.toml": sha256_file(source / "config.toml")}).write(source)
+    manifest = source / "made/regions/manifest.json"
+    record = json.loads(manifest.read_text())
+    places = {
+        "paths": [str(tmp_path / "x.tsv")],
+        "damaged": [{"place": f"{tmp_path / 'x.tsv'}: line 3", "reason": "-"}],
+    }
+    manifest.write_text(json.dumps({**record, "notes": {**record["notes"], **places}}))
+    export_run(trained, str(source), tmp_path / "out")
+
+    without_local_places(tmp_path / "out", tmp_path / "published")
+    files = [path for path in (tmp_path / "published").rglob("*") if path.is_file()]
+    assert not [path for path in files if str(tmp_path).encode() in path.read_bytes()]
+    assert "word_vectors glove.txt" in (tmp_path / "published/README.md").read_text()
+    assert read_config(tmp_path / "published/config.toml").training.word_vectors == "glove.txt"
+    with itmkit.open(tmp_path / "published") as matcher:  # digests are those of the files
+        assert matcher.method == "mpsm"
 
 
 def test_the_hub_says_no(exported: Path, hub: Hub) -> None:
