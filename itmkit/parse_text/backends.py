@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from itmkit.parse_text.parsed import Backend
 
@@ -12,8 +13,11 @@ PARSERS = ("itmkit", "spacy", "stanza", "conllu", "scan", "wordpiece")
 def load_backend(parser: str, model: str | None, texts: Sequence[str] = ()) -> Backend:
     """The parser with this name in `PARSERS`. Raises ItmkitError if its model or package is missing.
 
+    model: a path may begin with ~.
     texts: all captions that will be parsed. CoNLL-U files are searched for them.
     """
+    if model is not None and model.startswith("~"):
+        model = str(Path(model).expanduser())
     if parser == "spacy":
         from itmkit.parse_text.spacy_backend import SpacyBackend
 

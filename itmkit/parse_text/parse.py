@@ -117,8 +117,9 @@ def parse_text(
 def _asked(workspace: Workspace, parser: str | None, model: str | None, job: Job) -> tuple[str, str | None]:
     """The parser and its model, as given or as workspace.toml says. One error names everything that does not exist."""
     settings = workspace.settings("parse-text")
-    parser = parser or settings.get("parser", "itmkit")
-    model = model or settings.get("model")
+    usual = settings.get("parser", "itmkit")
+    parser = parser or usual
+    model = model or (settings.get("model") if parser == usual else None)  # that of another parser is none of this one
     problems = []
     if parser not in PARSERS:
         problems.append(f"parser {parser!r} is not known; there are: {', '.join(PARSERS)}")

@@ -29,7 +29,7 @@ class WordpieceBackend:
     def __init__(self, model: str | None) -> None:
         if model is None:
             raise ItmkitError(f"--model is needed: {ASKED}")
-        self._pieces = read_pieces(Path(model).expanduser())
+        self._pieces = read_pieces(Path(model))
         self._known = frozenset(self._pieces)
 
     @property

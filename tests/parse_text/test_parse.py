@@ -161,6 +161,18 @@ def test_settings_of_the_workspace(make_workspace: MakeWorkspace, untrained: Pat
     assert len(caught.value.problems) == 2
 
 
+def test_a_model_of_the_workspace_is_that_of_its_parser(
+    make_workspace: MakeWorkspace, untrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = make_workspace(["a dog"])
+    (workspace.root / "workspace.toml").write_text('[parse-text]\nparser = "spacy"\nmodel = "en_tiny_sm"\n')
+    assert parse_text(workspace, parser="scan").parsed == 1
+    assert parse_text(workspace, parser="itmkit").model == ShippedBackend().model
+    monkeypatch.setenv("HOME", str(untrained.parent))
+    (workspace.root / "workspace.toml").write_text(f'[parse-text]\nmodel = "~/{untrained.name}"\n')
+    assert parse_text(workspace, job=Job(force=True)).model == ShippedBackend(untrained).model
+
+
 def test_a_missing_data_set_or_cache_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(ItmkitError, match="itmkit prepare"):
         parse_text(Workspace(tmp_path))
