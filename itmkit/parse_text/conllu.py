@@ -8,6 +8,7 @@ multi-word token's surface is used to place its words in the sentence's text. If
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,10 +41,14 @@ def read_conllu(path: str | Path) -> Iterator[Tree]:
     path = Path(path)
     try:
         opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8") as lines:
+        with opener(path, "rt", encoding="utf-8-sig") as lines:
             yield from parse_conllu(lines, name=str(path))
     except UnicodeDecodeError as error:
         raise ItmkitError(f"{path}: not UTF-8 text ({error}); convert the file to UTF-8") from None
+    except (EOFError, zlib.error) as error:
+        raise ItmkitError(
+            f"{path}: cannot be unpacked, since it is cut off or damaged ({error}); make it anew"
+        ) from None
     except OSError as error:
         raise ItmkitError(f"{path}: cannot be read: {error.strerror or error}") from None
 

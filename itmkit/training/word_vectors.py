@@ -7,6 +7,7 @@ counts. It is read a line at a time, and only the vectors of words that the run 
 from __future__ import annotations
 
 import hashlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,7 @@ def read_word_vectors(path: Path, vocabulary: Vocabulary, size: int) -> WordVect
     state, problems, found, first = hashlib.sha256(), [], dict[int, np.ndarray](), True
     for place, line in _lines(path):
         state.update(line)
+        line = line.removeprefix(BOM_UTF8) if place == 1 else line
         if place == 1 and _is_header(line):
             _check_size(path, int(line.split()[1]), size)
             continue

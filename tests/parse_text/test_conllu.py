@@ -34,6 +34,20 @@ def test_reads_words_heads_and_places(tmp_path: Path) -> None:
     assert [tree.text[a:b] for a, b in tree.spans] == tree.words
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    rows = SAMPLE.partition("# text = Dogs don't bark.\n")[2]
+    (tmp_path / "a.conllu").write_text(rows, encoding="utf-8-sig")
+    assert next(read_conllu(tmp_path / "a.conllu")).words[0] == "Dogs"
+
+
+@pytest.mark.parametrize("damage", ["cut off", "changed"])
+def test_a_damaged_archive_is_named(tmp_path: Path, damage: str) -> None:
+    path, data = tmp_path / "a.conllu.gz", gzip.compress(SAMPLE.encode())
+    path.write_bytes(data[:-20] if damage == "cut off" else data[:10] + b"\xff" * 20 + data[30:])
+    with pytest.raises(ItmkitError, match=r"a\.conllu\.gz: cannot be unpacked, since it is cut off or damaged"):
+        list(read_conllu(path))
+
+
 def test_writes_what_it_reads() -> None:
     tree = next(parse_conllu(SAMPLE.splitlines()))
     again = next(parse_conllu(format_conllu(tree).splitlines()))

@@ -36,7 +36,14 @@ def written(folder: Path, text: str | bytes, name: str = "vectors.txt") -> Path:
 
 
 @pytest.mark.parametrize(
-    "text", [GLOVE, "7 3\n" + GLOVE, GLOVE.replace("\n", " \r\n"), GLOVE.replace(" ", "\t").replace(".\t.\t.", ". . .")]
+    "text",
+    [
+        GLOVE,
+        "7 3\n" + GLOVE,
+        "\ufeff7 3\n" + GLOVE,
+        GLOVE.replace("\n", " \r\n"),
+        GLOVE.replace(" ", "\t").replace(".\t.\t.", ". . ."),
+    ],
 )
 def test_what_is_read(tmp_path: Path, text: str) -> None:
     """By spelling; the first of two; neither a phrase whose first word is known, nor a special word."""
