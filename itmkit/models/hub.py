@@ -84,7 +84,8 @@ def find_model(model: str, *, allow_download: bool, ways_out: str = "", tokenize
         )
     message = (
         f"{model}: no such folder, and not in the local hub cache. Ways out: give the path of a folder with"
-        f" config.json, preprocessor_config.json and model.safetensors; run once online with --download. {ways_out}"
+        f" config.json, preprocessor_config.json and model.safetensors; or where there is internet, run the stage"
+        f" that reads it with --model {model}, which fetches it. {ways_out}"
     )
     raise ItmkitError(message.rstrip())
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 SCENES_DETECTOR = Path(__file__).parent / "weights" / "scenes-detector"
 WAYS_OUT = (
-    "Or use --backend grid, which takes any vision model, or import features made elsewhere with import-features."
+    "`itmkit extract-regions --download` fetches the default detector. Or use --backend grid, which takes any vision"
+    " model, or import features made elsewhere with import-features."
 )
 
 

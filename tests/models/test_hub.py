@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 from itmkit.errors import ItmkitError
 from itmkit.models.hub import find_model, weight_files
@@ -33,6 +34,13 @@ def test_an_index_that_names_no_files_of_the_folder(tmp_path: Path, text: str) -
     (tmp_path / INDEX).write_text(text)
     with pytest.raises(ItmkitError, match=rf"{INDEX}: "):
         find_model(str(tmp_path), allow_download=False)
+
+
+def test_a_model_that_is_not_here_is_fetched_by_naming_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ItmkitError) as error:
+        find_model("nobody/none", allow_download=False)
+    assert "with --model nobody/none, which fetches it" in str(error.value) and "--download" not in str(error.value)
 
 
 def test_weights_in_several_files(tmp_path: Path) -> None:
