@@ -104,10 +104,18 @@ def finish_replacing(folder: Path) -> None:
     shutil.rmtree(moving)
 
 
+def remove_figures(folder: Path) -> None:
+    """Removes what was found with the weights of a run, which are about to be replaced."""
+    for pattern in ("eval-*.json", "ranks-*.npz", "scores-*.h5"):
+        for old in folder.glob(pattern):
+            old.unlink()
+
+
 def clear_run(folder: Path) -> None:
     """Removes what an earlier run left behind. Its run.json goes first, since without it nothing else counts."""
-    made = ("best-*.safetensors", "last/*", "eval-*.json", "ranks-*.npz", "scores-*.h5", "not-finite.json")
-    for pattern in (*made, "tensorboard/*", "config.toml", "metrics.jsonl", "vocabulary.json", IMPORTED):
+    remove_figures(folder)
+    made = ("best-*.safetensors", "last/*", "not-finite.json", "tensorboard/*")
+    for pattern in (*made, "config.toml", "metrics.jsonl", "vocabulary.json", IMPORTED):
         for old in folder.glob(pattern):
             old.unlink()
     for unfinished in folder.glob("scores-*/"):  # of an evaluation that was stopped

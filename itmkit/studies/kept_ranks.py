@@ -49,7 +49,7 @@ def evaluated(
     path = result_path(workspace.run(run), split)
     kept = path.with_name(f"ranks-{split}.npz")
     advice = f"run `itmkit evaluate --run {run} --split {split}` again"
-    if path.exists():  # training anew removes it
+    if path.exists():  # a training that replaces the weights removes it
         facts = stored_evaluation(path, advice, rows=_rows_of(workspace, run))
         ranks = _read(kept, {row["name"]: row["rsum"] for row in facts["results"]}) if with_ranks else {}
         if ranks is not None:

@@ -20,7 +20,7 @@ from itmkit.matchers import Stage, begin
 from itmkit.progress import Progress
 from itmkit.runs.checkpoint import save_state, save_weights
 from itmkit.runs.facts import RunFacts
-from itmkit.runs.place import Place
+from itmkit.runs.place import Place, remove_figures
 from itmkit.runs.records import FILE as METRICS
 from itmkit.runs.records import append, trim
 from itmkit.runs.settings import RunConfig
@@ -256,6 +256,7 @@ class Epochs:
             best = self.state.best.get(name)
             if best is None or result.rsum > best["rsum"]:
                 self.state.best[name] = {"epoch": epoch, "rsum": result.rsum}
+                remove_figures(self.place.now)  # of an evaluation between two trainings of the run
                 facts = {"run": self.facts.id, "member": name, "epoch": epoch, "rsum": result.rsum}
                 save_weights(self.place.now / f"best-{name}.safetensors", self.learner.kept[name], facts)
         if together is not None:

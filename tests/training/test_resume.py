@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from itmkit.commands.console import run as run_command
 from itmkit.errors import ItmkitError
 from itmkit.runs.facts import RunFacts
 from itmkit.runs.settings import RunConfig, resolve
+from itmkit.scoring.metrics import Direction
 from itmkit.training import epochs as loop
 from itmkit.training.step import Learner
 from itmkit.training.train import train
@@ -46,7 +48,7 @@ def results(run: Path) -> dict[str, Any]:
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, name: str, call: int, *, after: bool) -> None:
     """Raises KeyboardInterrupt once, at the given call of a function of training, before or after its work."""
-    owner: Any = {"step": Learner, "write": RunFacts}.get(name, loop)
+    owner: Any = {"step": Learner, "write": RunFacts, "_epoch": loop.Epochs}.get(name, loop)
     real: Callable[..., Any] = getattr(owner, name)
     calls = 0
 
@@ -163,6 +165,30 @@ def test_a_finished_run_is_left_alone(workspace: Workspace, undisturbed: dict[st
     again = train(workspace, configured(), force=True)
     assert not again.did_nothing and results(run) == undisturbed
     assert not (run / "eval-test.json").exists()  # figures of other weights
+
+
+@pytest.mark.parametrize("second", [200.0, 50.0])
+def test_figures_go_with_the_weights_that_they_are_of(
+    second: float, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run that was evaluated before its last epoch, in which it gets better or does not."""
+    sums, real = iter((100.0, second)), loop.validate
+
+    def validate(*arguments: Any, **keywords: Any) -> Any:
+        found, _, count = real(*arguments, **keywords)
+        side = Direction(next(sums) / 6, 0.0, 0.0, 1.0, 1.0)
+        return {name: replace(one, i2t=side, t2i=side) for name, one in found.items()}, None, count
+
+    monkeypatch.setattr(loop, "validate", validate)
+    with monkeypatch.context() as patch:
+        interrupt(patch, "_epoch", 1, after=True)
+        with pytest.raises(KeyboardInterrupt):
+            train(workspace, configured())
+    names = ["eval-test+other.json", "eval-test.json", "ranks-test.npz", "scores-test.h5"]
+    for name in names:
+        (workspace.run("scan") / name).write_text("{}")
+    run = train(workspace, configured()).run
+    assert [name for name in names if (run / name).exists()] == ([] if second > 100 else names)
 
 
 def test_leftovers_of_a_removed_run_do_not_count(workspace: Workspace, undisturbed: dict[str, Any]) -> None:

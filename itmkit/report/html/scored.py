@@ -97,7 +97,7 @@ def with_intervals(row: dict[str, Any], ranks: QueryRanks) -> dict[str, Any]:
 
 
 def _kept(workspace: Workspace, run: str, chosen: Protocol, path: Path) -> _Read | None:
-    """Training anew removes eval-SPLIT.json, so scores without one, or of other recalls, are of an earlier run."""
+    """Training removes eval-SPLIT.json, so scores without one, or of other recalls, are of an earlier run."""
     result = result_path(workspace.run(run), chosen.name)
     if not (path.is_file() and result.is_file()):
         return None
