@@ -156,6 +156,13 @@ def facts_before(workspace: Workspace, dataset: Dataset, config: RunConfig) -> R
     )
 
 
+def has_learnt(folder: Path) -> bool:
+    """Whether the folder holds a run that has saved something, which could be lost."""
+    return RunFacts.exist(folder) and (
+        bool(RunFacts.read(folder).epochs_done) or (folder / "last" / "state.safetensors").exists()
+    )
+
+
 def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | None:
     """The facts of the run in `folder`, or None: there is none, or it has other settings and has not saved anything.
 
@@ -177,8 +184,8 @@ def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | No
     problems += [f"cache {key} has changed" for key, value in facts.caches.items() if found.caches.get(key) != value]
     if found.captions != facts.captions:
         problems.append("the captions have changed")
-    if problems and not found.epochs_done and not (folder / "last" / "state.safetensors").exists():
-        return None  # it has not learnt anything that could be lost
+    if problems and not has_learnt(folder):
+        return None
     if problems:
         raise ItmkitError(
             [f"{folder}: {problem}" for problem in problems]

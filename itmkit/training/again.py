@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from itmkit.dataset import Dataset
@@ -39,8 +39,11 @@ def as_before(
         return before
     asked = asked_for(before)
     own = asdict(asked.matcher) | asdict(asked.training)
-    if asked.training.budget:  # which decides the epochs
-        del own["epochs"]
-    return configured(
+    # A budget decides the epochs, so that either takes the place of the other.
+    del own["budget" if "epochs" in settings else "epochs"]
+    found = configured(
         workspace, before.method, recipe=before.recipe, settings={**own, **settings}, run=run, dataset=dataset
     )
+    if "epochs" in settings:
+        return found
+    return replace(found, training=replace(found.training, epochs=asked.training.epochs))

@@ -21,7 +21,7 @@ import torch
 from itmkit.dataset import Dataset
 from itmkit.machine.cores import core_seconds
 from itmkit.progress import SILENT, Progress
-from itmkit.runs.facts import RunFacts
+from itmkit.runs.begin import has_learnt
 from itmkit.runs.settings import RunConfig, Training, read_config
 from itmkit.training.estimate import Estimate, estimate
 from itmkit.workspace import Workspace
@@ -141,12 +141,13 @@ def within_budget(
 ) -> RunConfig:
     """The settings with the number of epochs that fits the budget: that of the run in `folder`, or a new measurement.
 
-    Without a budget, or where the number is settled already, they are returned as they are.
+    A run that has saved nothing does not count: it may have had other settings, and steps of another speed. Without a
+    budget, or where the number is settled already, the settings are returned as they are.
     """
     budget = config.training.budget
     if not budget or config.measured or not config.stages:
         return config
-    if not force and RunFacts.exist(folder):
+    if not force and has_learnt(folder):
         return like(config, read_config(folder / "config.toml"))
     found = estimate(workspace, config, run=folder.name, device=str(device), dataset=dataset, progress=progress)
     # One process was measured; all of them together share its work.

@@ -19,7 +19,8 @@ from itmkit.machine import cores
 from itmkit.runs.settings import RunConfig, read_config, resolve
 from itmkit.training import budget
 from itmkit.training import epochs as loop
-from itmkit.training.budget import CoreClock, asked_for, fit, fitted, like
+from itmkit.training.again import as_before
+from itmkit.training.budget import CoreClock, asked_for, fit, fitted, like, within_budget
 from itmkit.training.estimate import Estimate, StageEstimate
 from itmkit.training.train import train
 from itmkit.workspace import Workspace
@@ -198,6 +199,48 @@ def test_a_killed_run_goes_on_and_is_not_measured_again(
         train(workspace, configured(budget="1.5m"), run="killed")
     assert speed == ["whole", "killed"]
     assert train(workspace, configured(budget="1.5m"), run="killed", force=True).epochs == 4
+
+
+def test_a_run_that_has_saved_nothing_does_not_decide_the_epochs(
+    workspace: Workspace, speed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it was to have no budget, another one, or a model of another speed."""
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    plain = resolve("vsepp", settings={**FAST["vsepp"], **TRAINING, "epochs": 1})
+    for number, before in enumerate((plain, configured(budget="9m"), configured(budget="1m", embed=64))):
+        run, known = f"begun{number}", len(speed)
+        with monkeypatch.context() as patch:
+            patch.setattr(loop.Epochs, "_epoch", killed)
+            with pytest.raises(KeyboardInterrupt):
+                train(workspace, before, run=run)
+        del speed[known:]
+        found = within_budget(workspace, configured(budget="1m"), workspace.run(run), torch.device("cpu"))
+        assert found.training.epochs == 3 and speed[known:] == [run]
+
+
+def test_a_run_by_its_name_with_a_budget_or_without(workspace: Workspace) -> None:
+    """Each takes the place of the other; what counts in epochs keeps its proportion to those of the run."""
+    asked = resolve("vsepp", settings={**FAST["vsepp"], **TRAINING, "epochs": 2, "decay_epoch": 1})
+    path = train(workspace, asked, run="named").run / "config.toml"
+    for settings, epochs, decay in (
+        ({"seed": 1}, 2, 1),
+        ({"budget": "0"}, 2, 1),
+        ({"budget": "2m"}, 6, 3),
+        ({"seed": 2}, 6, 3),  # with the budget that it has now
+        ({"budget": "0"}, 2, 1),
+        ({"budget": "2m"}, 6, 3),
+        ({"epochs": "1"}, 1, 1),
+    ):
+        chosen = as_before(workspace, "named", settings)
+        if chosen.training.budget:
+            chosen, _ = fit(chosen, measured())
+        assert (chosen.training.epochs, chosen.training.decay_epoch) == (epochs, decay)
+        chosen.write(path)
+    with pytest.raises(ItmkitError, match="--epochs, --budget: give one of them"):
+        as_before(workspace, "named", {"epochs": "1", "budget": "2m"})
 
 
 def test_measured_in_earnest(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
