@@ -91,6 +91,8 @@ def fit(config: RunConfig, found: Estimate) -> tuple[RunConfig, Estimate]:
     epochs = max(1, int(config.training.budget / minutes(1)))
     while minutes(epochs + 1) <= config.training.budget:  # shares of earlier stages, rounded up, count less and less
         epochs += 1
+    while epochs > 1 and minutes(epochs) > config.training.budget:  # a first epoch on all negatives costs less
+        epochs -= 1
     chosen = fitted(config, epochs)
     asked = {"epochs": config.training.epochs, "decay_epoch": config.training.decay_epoch}
     asked |= {f"{stage.name}_epochs": stage.epochs for stage in config.stages[:-1]}
@@ -154,7 +156,8 @@ def within_budget(
     chosen, takes = fit(config, found)
     epochs = sum(stage.epochs for stage in takes.stages)
     minutes = chosen.measured["core_minutes"]
-    beyond = ": more than the budget, but less than one epoch is no training" if minutes > budget else ""
+    least = "one epoch" if epochs == 1 else "one epoch of the last stage"
+    beyond = f": more than the budget, but less than {least} is no training" if minutes > budget else ""
     progress.note(
         f"--budget: {epochs} epoch{'s' * (epochs > 1)}, estimated to take {minutes:.3g} of {budget:g} core minutes"
         f"{beyond}"

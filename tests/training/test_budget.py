@@ -130,8 +130,15 @@ def test_the_most_epochs_that_fit() -> None:
         assert chosen.training.epochs == epochs and takes.core_seconds == 20 * epochs
 
 
+def test_a_first_epoch_that_costs_less_does_not_stand_for_all() -> None:
+    """On all negatives, before the hardest count."""
+    stage = StageEstimate("", 1, 9.0, 4.0, 0.0, 1.0, warmup_epochs=1, warmup_step=3.0, warmup_core=3.0)
+    chosen, takes = fit(configured(budget="20m"), Estimate("cpu", "float32", {}, 10, [stage], 0.0, 0.0, 0, 0))
+    assert chosen.training.epochs == 30 and takes.core_seconds == 30 + 29 * 40 <= 1200
+
+
 def test_a_clock_that_saw_no_time_pass() -> None:
-    chosen, _ = fit(configured(budget="0.0000001"), measured((("", 0.0),), validation=0.0))
+    chosen, _ = fit(configured(budget="0.00000011"), measured((("", 0.0),), validation=0.0))
     assert chosen.training.epochs == 6  # of a microsecond each
 
 
