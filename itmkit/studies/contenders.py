@@ -99,6 +99,8 @@ def checked(
             contender = Contender.read(text)
             if contender.label in configs:
                 raise ItmkitError("named twice")
+            if "seed" in settings or "seed" in contender.settings:
+                raise ItmkitError("--seed: a comparison gives each run its seed, 0, 1, ...; --seeds N says how many")
             _, each = configs.setdefault(contender.label, (contender, {}))
             for seed in contender.numbers(seeds):
                 chosen = {**settings, **contender.settings, "seed": seed}

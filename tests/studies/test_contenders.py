@@ -64,6 +64,12 @@ def test_settings_of_each(workspace: Workspace) -> None:
     }
 
 
+def test_a_seed_is_no_setting_of_a_comparison(workspace: Workspace) -> None:
+    says = "--seed: a comparison gives each run its seed, 0, 1, ...; --seeds N says how many"
+    assert problems(workspace, ["vsepp:seed=7:seeds=1", "scan"]) == [f"vsepp:seed=7:seeds=1: {says}"]
+    assert problems(workspace, ["vsepp", "scan"], seed=5) == [f"vsepp, scan: {says}"]
+
+
 def test_what_methods_cannot_read_is_one_list(workspace: Workspace) -> None:
     pooled = "scl:inputs=pooled"
     told = problems(workspace, ["chan", "scan", "mpsm", "pfan", "glfn", "dual", pooled], images="regions,dino,lost")
