@@ -9,7 +9,8 @@ smaller ones. But its gradients can be computed in parts:
 
 The parts may be those of one process with little memory, or of several processes, each of which then compares its own
 images with all captions. Either way the gradients are those of the whole batch, up to rounding. (Dropout is drawn part
-by part.) Where few pairs count in the loss, only these are compared with gradients (`itmkit.training.few_pairs`).
+by part, and encoders with batch normalisation take the statistics of a part.) Where few pairs count in the loss, only
+these are compared with gradients (`itmkit.training.few_pairs`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from itmkit.inputs import ImageBatch, TextBatch
 from itmkit.matchers import Encoded, Loss, Triplet, as_matcher, batch_loss, loss, pair_loss, pairs
 from itmkit.training.few_pairs import add_gradients_of_few, few_are_enough
-from itmkit.training.together import Together
+from itmkit.training.together import Together, least
 
 
 def add_gradients(
@@ -65,8 +66,8 @@ def add_gradients(
         for encoded, leaf in zip(both, leaves, strict=True):
             _backward(encoded, {name: value.grad for name, value in leaf.items()})
         return _detached(found)
-    image_side = _Side(contract.encode_images, [images.rows(part) for part in _cut(len(images.mask), parts)], seed)
-    text_side = _Side(contract.encode_texts, [texts.rows(part) for part in _cut(len(texts.mask), parts)], seed + 1)
+    image_side = _Side(contract.encode_images, _cut(images, parts), seed)
+    text_side = _Side(contract.encode_texts, _cut(texts, parts), seed + 1)
     all_texts = together.join(text_side.encoded) if together else text_side.encoded
     leaves = _leaves(image_side.encoded), _leaves(all_texts)
     _seed(seed)
@@ -97,10 +98,16 @@ def _detached(found: Loss) -> Loss:
     return Loss(found.total.detach(), tuple(view.detach() for view in found.views))
 
 
-def _cut(count: int, parts: int) -> list[slice]:
-    """`count` rows in up to `parts` slices of about the same size."""
+def _cut(batch: ImageBatch | TextBatch, parts: int) -> list[ImageBatch | TextBatch]:
+    """The rows in up to `parts` parts of about the same size.
+
+    All processes have as many parts: batch normalisation takes the statistics of a part over all of them.
+    """
+    count = len(batch.mask)
+    if parts > 1:
+        parts = least(min(parts, count), batch.mask.device)
     bounds = [count * part // parts for part in range(parts + 1)]
-    return [slice(start, stop) for start, stop in pairwise(bounds) if start < stop]
+    return [batch.rows(slice(start, stop)) for start, stop in pairwise(bounds)]
 
 
 def _leaves(encoded: Encoded) -> Encoded:

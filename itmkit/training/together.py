@@ -57,6 +57,11 @@ def greatest(value: int, device: torch.device) -> int:
     return int(box)
 
 
+def least(value: int, device: torch.device) -> int:
+    """The least of the values of all processes."""
+    return -greatest(-value, device)
+
+
 def add_up(tensors: Iterable[Tensor]) -> None:
     """Replaces each tensor by its sum over the processes, in one exchange."""
     every = list(tensors)

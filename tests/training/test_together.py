@@ -157,6 +157,8 @@ def by_two(workspace: Workspace) -> dict[str, dict[str, Tensor]]:
     ways: Ways = {name: (name, {}) for name in ("mpsm", "sgraf", "scan", "mefn", "scl")}
     ways["sgraf with published pooling"] = ("sgraf", PUBLISHED)
     ways |= {"mpsm in parts": ("mpsm", {"parts": 3}), "own negatives": ("vsepp", {"global_negatives": False})}
+    # More parts than either process has images, of which one has more than the other.
+    ways["statistics of parts"] = ("vsepp", {"parts": 9, "region_encoder": "linear+mlp"})
     assert run_two(_one_of_two, workspace.root, ways) == [0, 0]
     first, second = (torch.load(workspace.root / f"{index}.pt", weights_only=True) for index in range(2))
     for key, found in first.items():
@@ -177,6 +179,17 @@ def test_published_pooling_has_one_set_of_statistics_for_two_processes(
     found = by_two["sgraf with published pooling"]
     close(found, gradients("sgraf", workspace, **PUBLISHED))
     assert any("image_pooling.query_norm.running_mean" in key for key in found)
+
+
+def test_processes_share_the_statistics_of_as_many_parts(
+    workspace: Workspace, by_two: dict[str, dict[str, Tensor]]
+) -> None:
+    """One of them had more parts than the other, and each waited for another sum."""
+    inputs = Inputs(workspace, workspace.dataset().split("train"), VOCABULARY, GRAPHS)
+    captions = torch.randperm(24, generator=torch.Generator().manual_seed(1))[:14].numpy()
+    images = [len(pair_batch(inputs, captions, part=Part(index, 2)).images.mask) for index in range(2)]
+    assert images[0] != images[1] and max(images) < 9
+    assert any("norm.running_mean" in key for key in by_two["statistics of parts"])
 
 
 def test_without_them_each_process_compares_its_own(workspace: Workspace, by_two: dict[str, dict[str, Tensor]]) -> None:
