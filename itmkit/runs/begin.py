@@ -145,11 +145,16 @@ def with_precision(config: RunConfig, folder: Path, device: torch.device) -> Run
 def facts_before(workspace: Workspace, dataset: Dataset, config: RunConfig) -> RunFacts:
     """The facts of a run that has not begun. The `sizes` of its inputs are not known yet."""
     module = method(config.method)
+    needs = module.needs(config.matcher)
+    labels = (
+        [sorted(image.labels) for image in dataset.split("train")] if needs.labels and not needs.labels_from else []
+    )
     return RunFacts(
         method=config.method,
         recipe=config.recipe,
-        caches={name: workspace.fingerprint(name) for name in module.needs(config.matcher).caches},
+        caches={name: workspace.fingerprint(name) for name in needs.caches},
         captions=dataset.captions_digest,
+        labels=digest(labels) if labels else "",
         epochs=sum(stage.epochs for stage in config.stages),
         members=module.members(config.matcher),
         sizes={},
@@ -184,6 +189,8 @@ def continues(folder: Path, facts: RunFacts, config: RunConfig) -> RunFacts | No
     problems += [f"cache {key} has changed" for key, value in facts.caches.items() if found.caches.get(key) != value]
     if found.captions != facts.captions:
         problems.append("the captions have changed")
+    if found.labels and found.labels != facts.labels:
+        problems.append("the labels of the training images have changed")
     if problems and not has_learnt(folder):
         return None
     if problems:
@@ -219,6 +226,7 @@ def _begun(facts: RunFacts, config: RunConfig, folder: Path) -> RunFacts:
     for free in FREE:
         settings["training"].pop(free, None)
     what = {"method": config.method, "caches": dict(facts.caches), "captions": facts.captions, "settings": settings}
+    what |= {"labels": facts.labels} if facts.labels else {}
     files = {name: sha256_file(folder / name) for name in (CONFIG, VOCABULARY) if (folder / name).is_file()}
     return replace(facts, id=digest(what), files=files)
 

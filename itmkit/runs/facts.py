@@ -34,6 +34,8 @@ class RunFacts:
     Attributes:
         caches: name -> fingerprint of each cache it was trained on.
         captions: digest of the captions.
+        labels: digest of the labels of the training images; empty where training does not read them, and for runs
+            older than it.
         epochs: of all stages together; `epochs_done` of them are over.
         members: name -> weight in the mean of the scores.
         sizes: the sizes of its inputs, as in `itmkit.inputs.Sizes`.
@@ -57,6 +59,7 @@ class RunFacts:
     core_minutes: Number | None = None
     id: Text = ""
     files: Mapping[str, Digest] = field(default_factory=dict)
+    labels: Text = ""
 
     @classmethod
     def exist(cls, folder: Path) -> bool:
@@ -85,7 +88,7 @@ class RunFacts:
     def to_json(self) -> dict[str, Any]:
         """The contents of the file. What older runs do not know is left out."""
         record = {"schema": 1, **asdict(self)}
-        unknown: list[tuple[str, Any]] = [("core_minutes", None), ("id", ""), ("files", {})]
+        unknown: list[tuple[str, Any]] = [("core_minutes", None), ("id", ""), ("files", {}), ("labels", "")]
         return {key: value for key, value in record.items() if (key, value) not in unknown}
 
     def check_files(self, folder: Path, *names: str) -> None:

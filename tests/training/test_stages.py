@@ -112,6 +112,29 @@ def test_labels_reach_the_text_stage(way: str, workspace: Workspace) -> None:
     train(workspace, configured(way, text_positives="labels", captions_per_image=1))  # no two of one image needed
 
 
+def test_a_run_with_other_labels_is_not_continued(workspace: Workspace) -> None:
+    """Unless the labels are of images that are not trained on, or nothing reads them."""
+
+    def label(split: str, each: str) -> None:
+        records = [replace(i, labels=(each,)) if i.split == split else i for i in workspace.dataset().images]
+        write_dataset(workspace.dataset_path, records, kind="made", settings={})
+
+    label("train", "a")
+    config = configured("pooled")
+    run = train(workspace, config).run
+    train(workspace, configured("joint"), run="joint")
+    label("test", "b")
+    assert train(workspace, config).did_nothing
+    label("train", "b")
+    with pytest.raises(ItmkitError, match="the labels of the training images have changed"):
+        train(workspace, config)
+    assert train(workspace, configured("joint"), run="joint").did_nothing
+    facts = json.loads((run / "run.json").read_text())
+    del facts["labels"]  # as an older version wrote it
+    (run / "run.json").write_text(json.dumps(facts))
+    assert train(workspace, config).did_nothing
+
+
 @pytest.mark.parametrize("backup", [True, False])
 def test_a_finished_stage_is_left_alone(backup: bool, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is saved after each epoch: a stage changes its own weights, and no others."""
