@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from itmkit.errors import ItmkitError, nearest
-from itmkit.evaluation.protocols import protocol
+from itmkit.evaluation.protocols import images_of, protocol
 from itmkit.matchers import METHODS, method
 from itmkit.methods.published import Published, published
 from itmkit.progress import SILENT, Progress
@@ -104,7 +104,7 @@ def ablate(
         ItmkitError: `name` is neither a run nor a method, rows or settings are unknown, or caches are missing. This is
             raised before any training.
     """
-    protocol(split)
+    images_of(protocol(split), workspace.dataset())  # now, not after all that is trained
     config = _base(workspace, name, recipe, settings or {})
     rows, left_out = _planned(workspace, config, name, only)
     if not rows:

@@ -107,6 +107,8 @@ def test_what_cannot_be_ablated(workspace: Workspace) -> None:
     for name, says in (("mefm", "'mefm' is neither a run"), ("vsepp", "vsepp declares no ablations")):
         with pytest.raises(ItmkitError, match=says):
             ablate(workspace, name, settings={} if name == "mefm" else {**FAST["vsepp"], **FAST_TRAINING})
+    with pytest.raises(ItmkitError, match="needs 5,000 images in split 'test'"):
+        ablate(workspace, "mefn", settings=SETTINGS, split="coco1k")
     assert not (workspace.root / "runs").exists()
 
 
