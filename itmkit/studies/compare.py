@@ -167,7 +167,8 @@ def _pairs_per_second(workspace: Workspace, run: str) -> float | None:
     folder = workspace.run(run)
     lines = [line for _, line in records(folder)] if (folder / METRICS).exists() else []
     last = [line.get("pairs_per_second") for line in lines if line.get("epoch") and not line.get("stage")]
-    known = [float(one) for one in last if isinstance(one, (int, float))]
+    # 0: of an older version, where a signal had come during the validation
+    known = [float(one) for one in last if isinstance(one, (int, float)) and one]
     return sum(known) / len(known) if known else None
 
 

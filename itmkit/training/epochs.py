@@ -154,7 +154,8 @@ class Epochs:
             begin(matcher, stage.name)
         batches = batches_of(self.training, self.settings, epoch)
         negatives = negatives_of(self.settings, within)
-        began, done_before = time.perf_counter(), self.state.pairs
+        began = time.perf_counter() - self.state.seconds
+        done_before = 0 if self.state.seconds else self.state.pairs  # a state of an older version has no seconds
         title = f"epoch {epoch}/{self.epochs}" + (f" ({stage.name})" if stage.name else "")
         rate = self._rate(stage, within, len(batches) - 1, len(batches))  # of the last step
         known = f", val rsum {self.state.rsum:.1f}" if self.state.rsum is not None else ""
@@ -172,7 +173,8 @@ class Epochs:
                 self._learned(learned, batch)
                 self.state.step = number + 1
                 mean = sum(each.loss for each in learned.values()) / len(learned) / len(batch.captions)
-                speed = (self.state.pairs - done_before) / (time.perf_counter() - began)
+                self.state.seconds = time.perf_counter() - began
+                speed = (self.state.pairs - done_before) / self.state.seconds
                 advance(1, status=f"loss {mean:.4f}, {speed:,.0f} pairs/s{known}")
                 if self.board:
                     self.board.step(done, learned, len(batch.captions), rate)
@@ -180,8 +182,7 @@ class Epochs:
                 if due and self.leads:
                     self._save_state()
                 self._stop_if_asked()
-        seconds = time.perf_counter() - began
-        pairs_per_second = (self.state.pairs - done_before) / max(seconds, 1e-9)
+        pairs_per_second = (self.state.pairs - done_before) / max(self.state.seconds, 1e-9)
         watches = {name: CollapseWatch(count) for name, count in self.state.watch.items()}
         collapsed = [name for name, watch in watches.items() if watch.collapsed(len(batches))]
         self.state.collapsed = broadcast(collapsed)  # each process sees the scores of its own share
@@ -191,7 +192,7 @@ class Epochs:
             record = self._validate(epoch, len(batches), negatives, rate, pairs_per_second)
         else:
             record = self._unvalidated(epoch, stage, len(batches), pairs_per_second)
-        self.state.epoch, self.state.step, self.state.pairs = epoch, 0, 0
+        self.state.epoch, self.state.step, self.state.pairs, self.state.seconds = epoch, 0, 0, 0.0
         self.state.loss_sum = dict.fromkeys(self.learner.members, 0.0)
         if self.leads:
             self.state.metrics = append(self.metrics, record)

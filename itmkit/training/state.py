@@ -24,7 +24,8 @@ class State:
     loss_sum: dict[str, float] = field(default_factory=dict)
     best: dict[str, dict[str, Any]] = field(default_factory=dict)
     watch: dict[str, int] = field(default_factory=dict)
-    pairs: int = 0
+    pairs: int = 0  # of the epoch under way
+    seconds: float = 0.0  # that its steps took
     collapsed: list[str] = field(default_factory=list)  # members that had collapsed by the last finished epoch
     rsum: float | None = None  # of the method by the last validation
     metrics: str = ""  # digest of metrics.jsonl up to the last finished epoch

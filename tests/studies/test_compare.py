@@ -158,6 +158,15 @@ def test_intervals_of_runs_that_are_there(workspace: Workspace, monkeypatch: pyt
     assert sorted(scored) == [one.name, other.name]
 
 
+def test_an_epoch_without_a_speed_does_not_count(tmp_path: Path) -> None:
+    """An older version wrote 0 where a signal had come during the validation."""
+    run = Workspace(tmp_path).run("old")
+    run.mkdir(parents=True)
+    lines = [{"epoch": epoch, "pairs_per_second": speed} for epoch, speed in ((1, 0.0), (2, 50.0), (3, 70.0))]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert module._pairs_per_second(Workspace(tmp_path), "old") == 60
+
+
 def test_a_budget_is_measured_once_a_method(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[str] = []
 

@@ -13,6 +13,7 @@ import pytest
 from itmkit.machine import stop
 from itmkit.machine.stop import Stopped, stopping
 from itmkit.progress import Advance
+from itmkit.runs.records import records
 from itmkit.runs.settings import resolve
 from itmkit.training import epochs as loop
 from itmkit.training.train import train
@@ -81,6 +82,8 @@ def test_stopped_anywhere_it_ends_like_an_undisturbed_run(
         train(workspace, CONFIG, run="other", force=True, progress=Signals(signal.SIGTERM, "epoch 3", 1))
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     found = results(train(workspace, CONFIG).run)
+    # The first epoch was stopped between its steps and while it was validated: it took as long as its steps.
+    assert all(line["pairs_per_second"] > 0 for _, line in records(workspace.run("vsepp")))
     assert found == results(train(workspace, CONFIG, run="other").run)
     assert found == results(train(workspace, CONFIG, run="undisturbed").run)
 
