@@ -35,16 +35,21 @@ class CoreClock:
     """Counts core minutes, lap by lap.
 
     Args:
-        processes: how many train together; each is taken to spend as much as this one.
+        processes: how many train together; each is taken to spend as much as this one in the steps that all take.
     """
 
     def __init__(self, device: torch.device, processes: int = 1) -> None:
         self._device, self._processes, self._since = device, processes, core_seconds(device)
 
-    def lap(self) -> float:
-        """Core minutes since the last call, or since the clock was made."""
+    def lap(self, *, alone: bool = False) -> float:
+        """Core minutes since the last call, or since the clock was made.
+
+        Args:
+            alone: what this process did while the others waited for it, which costs nothing on the processor.
+        """
         now = core_seconds(self._device)
-        spent, self._since = (now - self._since) * self._processes / 60, now
+        computing = 1 if alone and self._device.type == "cpu" else self._processes
+        spent, self._since = (now - self._since) * computing / 60, now
         return spent
 
 

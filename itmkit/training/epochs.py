@@ -186,6 +186,7 @@ class Epochs:
         watches = {name: CollapseWatch(count) for name, count in self.state.watch.items()}
         collapsed = [name for name, watch in watches.items() if watch.collapsed(len(batches))]
         self.state.collapsed = broadcast(collapsed)  # each process sees the scores of its own share
+        self._count()
         if not self.leads:
             record = {}
         elif stage == self.stages[-1]:
@@ -198,6 +199,7 @@ class Epochs:
             self.state.metrics = append(self.metrics, record)
             if self.board:
                 self.board.epoch(epoch * len(batches), record)
+            self._count(alone=True)
             self._save_state()
             self._write_facts(finished=False)
         self._stop_if_collapsed()
@@ -214,10 +216,14 @@ class Epochs:
             self.state.loss_sum[name] += found.loss / len(batch.captions)
         self.state.pairs += batch.pairs
 
+    def _count(self, *, alone: bool = False) -> None:
+        self.state.core_minutes += self.clock.lap(alone=alone)
+
     def _save_state(self) -> None:
-        self.state.core_minutes += self.clock.lap()
+        self._count()
         facts = {"run": self.facts.id, **asdict(self.state)}
         save_state(self.state_path, self.learner.modules, self.learner.optimizer, facts)
+        self._count(alone=True)
         if self.place.now != self.place.folder:
             self._write_facts(finished=False)
             self.place.settle()
@@ -300,7 +306,7 @@ class Epochs:
         )
 
     def _write_facts(self, *, finished: bool) -> None:
-        self.state.core_minutes += self.clock.lap()
+        self._count()
         done: dict[str, Any] = {"epochs_done": self.state.epoch, "best": self.state.best, "finished": finished}
         files = {**self.facts.files, METRICS: self.state.metrics} if self.state.metrics else self.facts.files
         minutes = round(self.state.core_minutes, 4)

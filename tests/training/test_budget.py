@@ -271,11 +271,30 @@ def test_a_method_without_training_needs_no_budget(tmp_path: Path) -> None:
 
 
 def test_the_clock_counts_what_this_process_computed_and_not_what_it_waited(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 30.0, 90.0])
+    now = iter([0.0, 30.0, 90.0, 150.0])
     with monkeypatch.context() as patch:
         patch.setattr(cores.time, "process_time", lambda: next(now))
         clock = CoreClock(torch.device("cpu"), processes=4)
-        assert [clock.lap(), clock.lap()] == [2.0, 4.0]
+        assert [clock.lap(), clock.lap(), clock.lap(alone=True)] == [2.0, 4.0, 1.0]
     on_cpu, on_gpu = CoreClock(torch.device("cpu")), CoreClock(torch.device("cuda"))
     time.sleep(0.2)
     assert on_cpu.lap() * 60 < 0.1 and on_gpu.lap() * 60 >= 0.2
+
+
+def test_what_one_process_does_for_all_counts_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def told(name: str, real: Any) -> Any:
+        def call(*args: Any, **keywords: Any) -> Any:
+            done.append(name)
+            return real(*args, **keywords)
+
+        return call
+
+    for name in ("validate", "save_weights", "save_state"):
+        monkeypatch.setattr(loop, name, told(name, getattr(loop, name)))
+    monkeypatch.setattr(CoreClock, "lap", lambda _, *, alone=False: done.append("alone" if alone else "all") or 0.0)
+    train(workspace, resolve("vsepp", settings={**FAST["vsepp"], **TRAINING, "epochs": 1, "checkpoint_steps": 2}))
+    each = [part.split() for part in " ".join(done).split("alone")]
+    assert each[:3] == [["all", "save_state"], ["all", "validate", "save_weights"], ["all", "save_state"]]
+    assert set(each[3]) == {"all"}
