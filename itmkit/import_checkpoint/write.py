@@ -79,7 +79,7 @@ def import_checkpoint(
     if RunFacts.exist(folder) and not force:
         raise ItmkitError(f"{folder}: there is a run of this name; choose another --run NAME, or --force to replace it")
     config, dataset = _config(form, checkpoint), workspace.dataset()
-    config = with_precision(settled(workspace, config, folder, dataset), folder, torch.device("cpu"))
+    config = with_precision(settled(workspace, config, folder, dataset), folder, torch.device("cpu"), force=force)
     inputs = Inputs(workspace, dataset.images, words, method(config.method).needs(config.matcher))
     _check_features(inputs, checkpoint, form)
     if form.bert:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -83,7 +84,10 @@ def settled(workspace: Workspace, config: RunConfig, folder: Path, dataset: Data
         ItmkitError: every cache that is missing or not done, and every name that has to be given, in one error.
     """
     module, chosen, problems = method(config.method), config.matcher, []
-    before = read_config(folder / CONFIG).matcher if RunFacts.exist(folder) else None
+    before = None
+    if RunFacts.exist(folder):
+        with suppress(ItmkitError):  # `continues` tells of it, and --force replaces the run
+            before = read_config(folder / CONFIG).matcher
     names = [CacheName.of(name) for name in module.needs(chosen).caches]
     left_open = {name.kind for name in names if name.is_open}
     kinds: tuple[Literal["words", "vectors"], ...] = ("words", "vectors")
@@ -126,7 +130,7 @@ def plan_run(
         part: this process among those that will train the run.
         force: ignore whatever the folder holds.
     """
-    config = with_precision(settled(workspace, config, folder, dataset), folder, device)
+    config = with_precision(settled(workspace, config, folder, dataset), folder, device, force=force)
     least = 2 * part.of * config.training.captions_per_image  # the last batch of an epoch may be half as large
     if config.training.batch_size < least and part.of > 1:
         raise ItmkitError(f"--batch-size {config.training.batch_size}: {part.of} processes need at least {least}")
@@ -134,10 +138,14 @@ def plan_run(
     return Plan(config, facts, None if force else continues(folder, facts, config))
 
 
-def with_precision(config: RunConfig, folder: Path, device: torch.device) -> RunConfig:
-    """Replaces `auto` by the precision of the run in `folder`, if there is one, else by the best of this device."""
+def with_precision(config: RunConfig, folder: Path, device: torch.device, *, force: bool = False) -> RunConfig:
+    """Replaces `auto` by the precision of the run in `folder`, if there is one, else by the best of this device.
+
+    Args:
+        force: ignore the run in `folder`, which is replaced.
+    """
     precision: WantedProducts = config.training.precision
-    if precision == "auto" and RunFacts.exist(folder):
+    if precision == "auto" and not force and RunFacts.exist(folder):
         precision = read_config(folder / CONFIG).training.precision
     return replace(config, training=replace(config.training, precision=precision_of(precision, device)))
 

@@ -21,7 +21,7 @@ import torch
 from itmkit.dataset import Dataset
 from itmkit.machine.cores import core_seconds
 from itmkit.progress import SILENT, Progress
-from itmkit.runs.begin import has_learnt
+from itmkit.runs.begin import has_learnt, with_precision
 from itmkit.runs.settings import RunConfig, Training, read_config
 from itmkit.training.estimate import Estimate, estimate
 from itmkit.workspace import Workspace
@@ -156,6 +156,7 @@ def within_budget(
         return config
     if not force and has_learnt(folder):
         return like(config, read_config(folder / "config.toml"))
+    config = with_precision(config, folder, device, force=force)
     found = estimate(workspace, config, run=folder.name, device=str(device), dataset=dataset, progress=progress)
     # One process was measured; all of them together share its work.
     chosen, takes = fit(config, found)

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from itmkit.commands import cli
+from itmkit.commands.console import run
 from itmkit.errors import ItmkitError
 from itmkit.evaluation import evaluate as evaluation
 from itmkit.evaluation.evaluate import evaluate
 from itmkit.machine.lock import Locked
+from itmkit.machine.precision import precision_of
 from itmkit.runs.facts import RunFacts
 from itmkit.runs.place import evaluating
-from itmkit.runs.settings import resolve
+from itmkit.runs.settings import read_config, resolve
 from itmkit.training import train as module
 from itmkit.training.step import Learner
 from itmkit.training.train import train
@@ -56,6 +60,24 @@ def test_what_fails_leaves_the_old_run_whole(workspace: Workspace, monkeypatch: 
         patch.setattr(evaluation, "score_to_disk", lacking)
         with pytest.raises(ItmkitError, match="not enough memory for this evaluation: lower --memory"):
             evaluate(workspace, ["vsepp"])
+
+
+def test_a_run_is_replaced_whatever_its_settings_were(workspace: Workspace) -> None:
+    """Also where they cannot be read any more. Its precision is not that of the new run."""
+    path = workspace.run("vsepp") / "config.toml"
+
+    def again(*more: str) -> int:
+        settings = {**FAST["vsepp"], **FAST_TRAINING, "epochs": 1}
+        options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+        return run(cli, ["train", "-w", str(workspace.root), "--method", "vsepp", *options, *more])
+
+    usual = precision_of("auto", torch.device("cpu"))
+    other = "float32" if usual == "bfloat16" else "bfloat16"
+    assert again("--precision", other) == 0 and read_config(path).training.precision == other
+    assert again("--force") == 0 and read_config(path).training.precision == usual
+    path.write_text("epochs = ")
+    assert again() == 2
+    assert again("--force") == 0 and read_config(path).training.precision == usual
 
 
 def test_the_second_training_of_a_run_is_refused_and_nothing_else(
