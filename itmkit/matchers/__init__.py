@@ -43,7 +43,7 @@ Training, scoring and evaluation know nothing else of a method.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol, cast
@@ -150,10 +150,15 @@ def after_step(module: nn.Module, stage: str) -> None:
         hook(stage)
 
 
-def count_parameters(module: nn.Module, stages: tuple[Stage, ...]) -> Parameters:
+def count_parameters(
+    module: nn.Module, stages: tuple[Stage, ...], still: Set[nn.Parameter] = frozenset()
+) -> Parameters:
     """Counts the parameters of a matcher. It is left in the last of the stages.
 
     Buffers, such as the statistics of a batch normalisation, are not counted.
+
+    Args:
+        still: parameters that no step changes, whatever the stage.
     """
     trained: set[nn.Parameter] = set()
     for stage in stages:
@@ -162,7 +167,7 @@ def count_parameters(module: nn.Module, stages: tuple[Stage, ...]) -> Parameters
     hook: Callable[[], Sequence[nn.Module]] = getattr(module, "training_only", tuple)
     unused = {parameter for part in hook() for parameter in part.parameters()}
     return Parameters(
-        trained=sum(parameter.numel() for parameter in trained),
+        trained=sum(parameter.numel() for parameter in trained - still),
         scoring=sum(parameter.numel() for parameter in module.parameters() if parameter not in unused),
     )
 

@@ -22,6 +22,7 @@ from itmkit.studies.contenders import Contender, checked
 from itmkit.studies.kept_ranks import evaluated
 from itmkit.studies.over_runs import mean_differences, mean_intervals
 from itmkit.training.budget import like
+from itmkit.training.rates import left_still
 from itmkit.training.train import train
 from itmkit.typed import write_sealed
 from itmkit.workspace import Workspace
@@ -177,7 +178,8 @@ def _parameters(workspace: Workspace, run: str) -> Parameters:
     config, facts = read_config(workspace.run(run) / CONFIG), RunFacts.read(workspace.run(run))
     with torch.device("meta"):
         built = build(config.method, config.matcher, sizes=Sizes(**facts.sizes), seed=0)
-    counts = [count_parameters(member, config.stages) for member in built.values()]
+    still = left_still(built, config.training)
+    counts = [count_parameters(member, config.stages, still) for member in built.values()]
     return Parameters(sum(one.trained for one in counts), sum(one.scoring for one in counts))
 
 

@@ -27,6 +27,7 @@ from itmkit.runs.settings import RunConfig
 from itmkit.training.batches import batches_of
 from itmkit.training.feeding import Feed
 from itmkit.training.few_pairs import few_are_enough
+from itmkit.training.rates import left_still
 from itmkit.training.schedule import learning_rate, negatives_of
 from itmkit.training.step import Learner, NotFinite
 from itmkit.training.thinning import Thinning
@@ -150,10 +151,12 @@ def estimate(
             with closing(feed):
                 stages.append(_try_stage(learner, stage, feed, some, len(order), advance))
     validating = _validation_seconds(learner, method(config.method).members(config.matcher), validation, settings)
-    counts = {name: count_parameters(matcher, config.stages) for name, matcher in members.items()}
+    still = left_still(members, settings)
+    counts = {name: count_parameters(matcher, config.stages, still) for name, matcher in members.items()}
     held = sum(value.nbytes for matcher in learner.modules.values() for value in matcher.state_dict().values())
     best = sum(value.nbytes for matcher in learner.kept.values() for value in matcher.state_dict().values())
-    moments = 2 * FLOAT32 * sum(count.trained for count in counts.values())  # what learns has two of Adam
+    # Two of Adam for what has a gradient, also where its rate is 0.
+    moments = 2 * FLOAT32 * sum(count_parameters(matcher, config.stages).trained for matcher in members.values())
     return Estimate(
         str(chosen), settings.precision, counts, len(order), stages, *validating, _peak(chosen), held + best + moments
     )

@@ -38,3 +38,9 @@ def parameter_groups(members: Mapping[str, nn.Module], settings: Training) -> li
         for parameter in matcher.parameters():
             groups.setdefault(factors.get(parameter, 1.0), []).append(parameter)
     return [{"params": parameters, FACTOR: factor} for factor, parameters in groups.items()]
+
+
+def left_still(members: Mapping[str, nn.Module], settings: Training) -> set[nn.Parameter]:
+    """The parameters with the factor 0, which stay as they begin."""
+    groups = parameter_groups(members, settings)
+    return {parameter for group in groups if not group[FACTOR] for parameter in group["params"]}

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from itmkit.errors import ItmkitError
 from itmkit.matchers import Parameters, Stage
 from itmkit.runs.settings import resolve
+from itmkit.studies import compare
 from itmkit.training import estimate as module
 from itmkit.training.estimate import Estimate, StageEstimate, estimate
 from itmkit.training.train import train
@@ -37,6 +38,17 @@ def test_of_a_few_steps(name: str, workers: int, workspace: Workspace) -> None:
         slow = sum(value.numel() for key, value in stored.items() if key.startswith("backups."))
         assert bool(slow) == (name == "scl")
         assert count.trained == count.scoring == sum(value.numel() for value in stored.values()) - slow
+
+
+def test_what_stays_as_it_begins_is_not_trained(workspace: Workspace) -> None:
+    """In a dry run and in the table of a comparison. Adam has moments of it all the same."""
+    config = resolve("vsepp", settings={**FAST["vsepp"], **FAST_TRAINING, "epochs": 1, "text_rate": 0})
+    found = estimate(workspace, config)
+    stored = load_file(train(workspace, config).run / "best-global.safetensors")
+    counts = {part: sum(v.numel() for k, v in stored.items() if k.startswith(part)) for part in ("regions", "words")}
+    assert found.parameters["global"] == compare._parameters(workspace, "vsepp")
+    assert found.parameters["global"] == Parameters(trained=counts["regions"], scoring=sum(counts.values()))
+    assert found.disk == 4 * 4 * sum(counts.values())  # weights, best weights and two moments
 
 
 def test_the_longest_captions_are_tried(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
