@@ -154,15 +154,13 @@ def facts_before(workspace: Workspace, dataset: Dataset, config: RunConfig) -> R
     """The facts of a run that has not begun. The `sizes` of its inputs are not known yet."""
     module = method(config.method)
     needs = module.needs(config.matcher)
-    labels = (
-        [sorted(image.labels) for image in dataset.split("train")] if needs.labels and not needs.labels_from else []
-    )
+    labelled = needs.labels and not needs.labels_from
     return RunFacts(
         method=config.method,
         recipe=config.recipe,
         caches={name: workspace.fingerprint(name) for name in needs.caches},
         captions=dataset.captions_digest,
-        labels=digest(labels) if labels else "",
+        labels=digest([sorted(image.labels) for image in dataset.split("train")]) if labelled else "",
         epochs=sum(stage.epochs for stage in config.stages),
         members=module.members(config.matcher),
         sizes={},
