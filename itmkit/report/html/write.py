@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from itmkit.errors import ItmkitError
 from itmkit.files import check_replaces, remove_folder, size_in_words, write_text
 from itmkit.report.html.charts import charts, trees
+from itmkit.report.html.pictures import FOLDER
 from itmkit.visible import visible
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 20_000_000  # of one file; browsers take long beyond it
 INDEX = "index.html"
+_OURS = re.compile(rf"{re.escape(INDEX)}|{FOLDER}/(\d{{5,}}\.jpg)?")  # what a folder of ours holds
 _MARK = b'<meta name="generator" content="itmkit report">'
 _PAGE = Path(__file__).parent / "page"
 
@@ -100,23 +103,34 @@ def check_target(path: Path, *, folder: bool) -> None:
     drawing_package()
     if not folder:
         check_replaces(path, _is_report, "a report of `itmkit report`")
-    elif path.exists() and not (path.is_dir() and (not any(path.iterdir()) or _is_report(path / INDEX))):
-        raise ItmkitError(f"{path}: is there already and is no folder of `itmkit report --pages`; name another one")
+    elif path.exists():
+        ours = path.is_dir() and (not any(path.iterdir()) or _is_report(path / INDEX))
+        foreign = next((name for name in _names_in(path) if not _OURS.fullmatch(name)), None) if ours else None
+        if not ours or foreign:
+            also = f" (it holds {foreign})" if foreign else ""
+            raise ItmkitError(
+                f"{path}: is there already and is no folder of `itmkit report --pages`{also}; name another one"
+            )
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yields a folder beside `path`, which takes its place in the end; on an exception `path` keeps what it had."""
-    partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
+    """Yields a folder beside `path`, whose files take the place of an earlier report's in the end.
+
+    On an exception `path` keeps what it had. It stays the same folder: a shell may stand in it, a link lead to it.
+    """
+    path = path.resolve()
+    partial = path.with_name(f".{path.name}.partial")
     remove_folder(partial)
     try:
         partial.mkdir(parents=True)
         yield partial
-        remove_folder(old)
-        if path.exists():
-            path.rename(old)
-        partial.rename(path)
-        remove_folder(old)
+        path.mkdir(exist_ok=True)
+        if (path / FOLDER).exists():
+            (path / FOLDER).rename(partial / "old")
+        if (partial / FOLDER).exists():
+            (partial / FOLDER).rename(path / FOLDER)
+        (partial / INDEX).replace(path / INDEX)
     finally:
         remove_folder(partial)
 
@@ -127,6 +141,12 @@ def drawing_package() -> None:
         import jinja2  # noqa: F401
     except ImportError:
         raise ItmkitError("a report needs the package jinja2: pip install 'itmkit[report]'") from None
+
+
+def _names_in(folder: Path) -> Iterator[str]:
+    """The paths of all that is in a folder, those of folders with a slash at the end."""
+    for path in folder.rglob("*"):
+        yield path.relative_to(folder).as_posix() + "/" * path.is_dir()
 
 
 def _is_report(path: Path) -> bool:

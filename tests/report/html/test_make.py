@@ -163,6 +163,34 @@ def test_a_page_that_would_be_too_large_says_what_to_do(
         make_report(nasty, asked(nasty, out=tmp_path / "notes", pages=True))
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "other/data.csv", "pictures/mine.jpg", "pictures"])
+def test_a_folder_with_files_of_the_user_is_no_report(name: str, tmp_path: Path) -> None:
+    mine = tmp_path / "site" / name
+    mine.parent.mkdir(parents=True)
+    (tmp_path / "site" / "index.html").write_text('<meta name="generator" content="itmkit report">')
+    mine.write_text("mine")
+    with pytest.raises(ItmkitError, match=rf"is no folder of .* \(it holds {name.partition('/')[0]}"):
+        write.check_target(tmp_path / "site", folder=True)
+    assert mine.read_text() == "mine"
+
+
+def test_a_folder_of_pages_stays_the_same_folder_and_a_link_to_it_a_link(tmp_path: Path) -> None:
+    folder, link = tmp_path / "pages", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    before = folder.stat().st_ino
+    for number in range(2):
+        write.check_target(link, folder=True)
+        with write.whole_folder(link) as partial:
+            (partial / "index.html").write_text(f'<meta name="generator" content="itmkit report">{number}')
+            (partial / "pictures").mkdir()
+            (partial / "pictures" / f"0000{number}.jpg").touch()
+    assert link.is_symlink() and folder.stat().st_ino == before
+    assert (folder / "index.html").read_text().endswith("1")
+    assert [path.name for path in (folder / "pictures").iterdir()] == ["00001.jpg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pages"]
+
+
 def test_scores_of_other_images_are_refused(nasty: Workspace, tmp_path: Path) -> None:
     few = make_nasty(tmp_path / "few")
     from itmkit.scoring.stored import InMemory, save_scores
