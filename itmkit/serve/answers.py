@@ -23,6 +23,7 @@ from itmkit.index.search import Hit, Searcher
 from itmkit.index.store import Store
 from itmkit.serve.asking import AskedTexts
 from itmkit.serve.indexed import IndexedImages, best_overlap, regions_json
+from itmkit.serve.pictures import version_of
 from itmkit.stages import require
 from itmkit.trained import EncodedImages, Matcher, open_matcher
 from itmkit.trained.explain import explain, falls_without
@@ -88,7 +89,7 @@ class Answers:
             "image": image,
             "captions": captions,
             **self._seen(regions_json(rows, 0)),
-            "picture": _thumb(image, 960),
+            "picture": self._thumb(image, 960),
         }
 
     def like_image(self, image: str, count: int) -> dict[str, Any]:
@@ -200,7 +201,13 @@ class Answers:
     def _shown(self, image: str) -> dict[str, Any]:
         record = self.images.record(image)
         caption = record.captions[0].text if record and record.captions else ""
-        return {"image": image, "caption": caption, "thumb": _thumb(image, 320)}
+        return {"image": image, "caption": caption, "thumb": self._thumb(image, 320)}
+
+    def _thumb(self, image: str, side: int) -> str:
+        """The address of a small picture: another picture, as one of the same id elsewhere, has another one."""
+        record = self.images.record(image)
+        version = version_of(record) if record else ""
+        return f"/thumb/{quote(image, safe='')}?side={side}" + (f"&v={version}" if version else "")
 
     def _facts(self, workspace: Workspace, store: Store) -> dict[str, Any]:
         records = [record for image in store.ids if (record := self.images.record(image)) is not None]
@@ -261,10 +268,6 @@ def _has_regions(store: Store, regions: int) -> bool:
     members = {place.member for place in store.format.places}
     nodes = [place for place in store.format.places if place.name == "nodes"]
     return {place.member for place in nodes} == members and {place.shape[0] for place in nodes} == {regions}
-
-
-def _thumb(image: str, side: int) -> str:
-    return f"/thumb/{quote(image, safe='')}?side={side}"
 
 
 def _number(value: float | None) -> float | None:

@@ -23,7 +23,7 @@ from itmkit.errors import ItmkitError
 from itmkit.index.search import RERANK
 from itmkit.serve.answers import Answers, Box
 from itmkit.serve.guard import MOST_BYTES, Guard, TooLarge, body_of, problem
-from itmkit.serve.pictures import SIDES, GivenPictures, NoPicture, Thumbnails
+from itmkit.serve.pictures import SIDES, GivenPictures, NoPicture, Thumbnails, version_of
 from itmkit.serve.worker import Busy, Worker
 
 T = TypeVar("T")
@@ -66,7 +66,8 @@ class App:
         if record is None:
             raise HTTPException(404, "the index has no such image")
         picture = await self.thumbnails.get(record, side if side in SIDES else SIDES[0])
-        headers = {"cache-control": "private, max-age=3600"}
+        named = request.query_params.get("v") == version_of(record) != ""  # else another picture may come to be there
+        headers = {"cache-control": "private, max-age=3600"} if named else {}
         return Response(picture, media_type="image/jpeg", headers=headers)
 
     async def info(self, _: Request) -> Response:

@@ -25,6 +25,11 @@ class NoPicture(Exception):
     """There is no picture to show. The message says why, without the path."""
 
 
+def version_of(record: ImageRecord) -> str:
+    """What tells the picture of an image from another one, in an address; empty where nothing does."""
+    return (record.sha256 or "")[:16]
+
+
 class Thumbnails:
     """Small JPEGs of the pictures of the index, made when first asked for and kept."""
 

@@ -128,6 +128,12 @@ def test_pictures_come_small_and_are_kept(site: Site, monkeypatch: pytest.Monkey
         with Image.open(io.BytesIO(answer.body)) as image:
             assert max(image.size) <= side
     assert site.thumb(ODD_ID, side=9999).body == site.thumb(ODD_ID).body  # no other sizes are made
+    shown = site.ask("/api/image", image=ODD_ID).json()["picture"]
+    sha256 = site.workspace.dataset().images[1].sha256
+    assert sha256 is not None and shown.endswith(f"?side=960&v={sha256[:16]}")
+    assert site.ask(shown).headers["cache-control"] == "private, max-age=3600"
+    for other in (shown.partition("&")[0], f"{shown}0"):  # what is there may be the picture of another workspace later
+        assert site.ask(other).headers["cache-control"] == "no-store"
     changed = site.workspace.dataset().images[2].id
     assert site.thumb(changed).problem() == "the picture is changed since the data set was prepared"
 
@@ -173,7 +179,7 @@ def test_hostile_text_is_answered_as_json_and_never_as_markup(site: Site) -> Non
         assert answer.status == 200 and answer.headers["content-type"] == "application/json", query
         assert answer.json()["query"] == query
     shown = {one["image"]: one for one in answer.json()["results"]}
-    assert shown[ODD_ID]["thumb"] == f"/thumb/{quote(ODD_ID, safe='')}?side=320"
+    assert shown[ODD_ID]["thumb"].startswith(f"/thumb/{quote(ODD_ID, safe='')}?side=320&v=")
     assert ODD_CAPTION in {one["caption"] for one in shown.values()}
     assert site.ask("/api/explain", image=ODD_ID, q="a red car").status == 200
 
