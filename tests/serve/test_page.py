@@ -105,6 +105,17 @@ def test_search_words_order_and_address(page: Any, site: Site) -> None:
     assert page.evaluate(NAMELESS) == []
 
 
+def test_a_tree_of_many_arcs_within_each_other_is_drawn_at_once(page: Any, site: Site) -> None:
+    answer = site.ask("/api/search", q=QUERY).json()
+    word = {"start": 0, "end": 1, "importance": 0.0, "head": 0, "relation": "conj"}
+    answer["words"] = [{"word": f"w{k}", **word} for k in range(48)]  # the arc of each spans those of all before it
+    page.route("**/api/search?*", lambda route: route.fulfill(json=answer))
+    page.goto(f"/?q={QUERY}")
+    page.locator("#tree summary").click()
+    assert page.locator("#tree path:not(.head)").count() == 47
+    assert page.locator("#tree svg").get_attribute("height") == str(14 + 26 * 47 + 28)
+
+
 def test_captions_and_names_are_text(page: Any, site: Site) -> None:
     searched(page, "a red car")
     next(one for one in page.locator(".result").all() if one.get_attribute("data-image") == ODD_ID).click()

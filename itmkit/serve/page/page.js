@@ -262,15 +262,14 @@ function showTree(words) {
     right += width + 26;
     return right - 26 - width / 2;
   });
-  const spans = words.map((word, k) => [Math.min(k, word.head), Math.max(k, word.head)]).map(([a, b]) => b - a);
-  // An arc lies over all arcs within it.
-  const level = (k) => {
-    const [a, b] = [Math.min(k, words[k].head), Math.max(k, words[k].head)];
-    const within = words.map((_, j) => j).filter((j) => j !== k && spans[j] && spans[j] < spans[k]
-      && Math.min(j, words[j].head) >= a && Math.max(j, words[j].head) <= b);
-    return 1 + Math.max(0, ...within.map(level));
-  };
-  const levels = words.map((_, k) => (spans[k] ? level(k) : 0));
+  const ends = words.map((word, k) => [Math.min(k, word.head), Math.max(k, word.head)]);
+  const spans = ends.map(([a, b]) => b - a);
+  const levels = words.map(() => 0);
+  // An arc lies over all arcs within it, which are shorter and have their levels before it.
+  for (const k of [...words.keys()].filter((k) => spans[k]).sort((i, j) => spans[i] - spans[j])) {
+    const within = levels.filter((_, j) => spans[j] < spans[k] && ends[j][0] >= ends[k][0] && ends[j][1] <= ends[k][1]);
+    levels[k] = 1 + Math.max(0, ...within);
+  }
   const step = 26, base = 14 + step * Math.max(...levels), parts = [];
   words.forEach((word, k) => {
     parts.push(make("svg:text", { x: middles[k], y: base + 20, "text-anchor": "middle" }, word.word));
