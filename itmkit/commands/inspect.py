@@ -37,7 +37,7 @@ def command(
     caption: str | None,
     as_json: bool,
 ) -> None:
-    """Describe what PATH holds: a workspace, a cache, a shard (or any HDF5 file), dataset.jsonl, a run,
+    """Describe what PATH holds: a workspace, a cache, an index, a shard (or any HDF5 file), dataset.jsonl, a run,
     a .safetensors file, metrics.jsonl. PATH is the current folder by default.
 
     HDF5 files are opened by a separate process, and no link in them is followed.

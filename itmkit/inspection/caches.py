@@ -8,6 +8,7 @@ from itmkit.cache import CacheReader, Column, Manifest, read_manifest
 from itmkit.errors import ItmkitError
 from itmkit.files import sha256_file, size_in_words
 from itmkit.inspection.hdf5 import ask_child
+from itmkit.inspection.indexes import cache_manifest
 from itmkit.inspection.report import Report, ReportTable, leaves, short
 from itmkit.models.norms import facts_of_norms
 
@@ -47,7 +48,7 @@ def inspect_cache(folder: Path, *, verify: bool = False) -> Report:
     """
     manifest = read_manifest(folder)
     if manifest is None:
-        raise ItmkitError(f"{folder}: there is no manifest.json here, so it is no cache")
+        raise ItmkitError(f"{folder}: there is no manifest.json of a cache here, so it is no cache")
     report = Report("cache", folder)
     made_by = manifest.made_by
     report.fact("made by", f"itmkit {made_by.stage}")
@@ -77,36 +78,54 @@ def inspect_hdf5(path: Path, *, verify: bool = False) -> Report:
     """Any HDF5 file, opened by a child process: its objects, without following links or reading data.
 
     Args:
-        verify: the file must be a shard of the cache it lies in; compares its sha256 with the manifest.
+        verify: compares the sha256 of a shard with the manifest of its cache, that of scores with the one in their
+            file. Any other file is a problem.
     """
     report = Report("HDF5 file", path)
     report.fact("size", size_in_words(path.stat().st_size))
-    manifest = read_manifest(path.parent)
+    manifest = cache_manifest(path.parent)
     entry = next((s for s in manifest.shards if s["file"] == path.name), None) if manifest else None
     if manifest and entry:
         place = manifest.shards.index(entry)
         report.kind = "shard of a cache"
         report.fact("shard", f"{place + 1} of {len(manifest.shards)}, made by itmkit {manifest.made_by.stage}")
         report.fact("rows", f"{entry['count']:,}")
-    if verify:
-        if entry is None:
-            report.problems.append(f"{path}: is in no cache's manifest, so there is nothing to verify it with")
-        elif sha256_file(path) != entry["sha256"]:
+    if verify and entry:
+        if sha256_file(path) != entry["sha256"]:
             report.problems.append(f"{path}: its content is not what was written; restore it or rerun the stage")
         report.fact("verified", _verdict(1, len(report.problems)))
         if report.problems:
             return report
-    if entry is None:
-        report.fact("belongs to", "no cache; no stage reads it")
     answer = ask_child("walk", path)
     rows = [tuple(str(item[key]) for key in ("path", "what", "shape", "type", "chunks")) for item in answer["objects"]]
     title = "objects" if not answer["more"] else "objects (there are more)"
     report.tables.append(ReportTable.cut(title, ("path", "what", "shape", "type", "chunks"), rows))
+    if entry is None:
+        _tell_of_no_shard(report, {row[0]: row[2] for row in rows if row[1] == "data"}, verify=verify)
     wrong = [f"{row[0]} {row[1]}" for row in rows if row[1].startswith(("unreadable", "refused"))]
     if wrong:
         some = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
         report.problems.append(f"{path}: holds objects that no cache may hold: {some}")
     return report
+
+
+def _tell_of_no_shard(report: Report, shapes: dict[str, str], *, verify: bool) -> None:
+    """shapes: of the data sets of the file."""
+    if not {"/scores", "/images", "/captions"} <= shapes.keys():
+        report.fact("belongs to", "no cache; no stage reads it")
+        if verify:
+            report.problems.append(f"{report.path}: is in no cache's manifest, so there is nothing to verify it with")
+        return
+    report.kind = "scores of itmkit evaluate"
+    report.fact("images x captions", shapes["/scores"])
+    if not verify:
+        return
+    try:
+        answer = ask_child("scores", report.path)
+    except ItmkitError as error:
+        report.problems += error.problems
+    else:
+        report.fact("verified", _verdict(1, 0) if answer["digest"] else "nothing: the file holds no digest of itself")
 
 
 def _verdict(count: int, wrong: int) -> str:

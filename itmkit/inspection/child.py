@@ -1,6 +1,7 @@
 """Runs in a process of its own: opens HDF5 files that may be damaged or hostile, and prints JSON.
 
     python -m itmkit.inspection.child walk FILE
+    python -m itmkit.inspection.child scores FILE
     python -m itmkit.inspection.child row CACHE_FOLDER ID
     python -m itmkit.inspection.child number CACHE_FOLDER ROW
 
@@ -110,6 +111,17 @@ def number(folder: str, place: str) -> dict[str, Any]:
     return _told(reader, int(place)) if 0 <= int(place) < len(reader) else {"row": None}
 
 
+def scores(file: str) -> dict[str, Any]:
+    """Reads a file of scores whole, which compares it with the digest it holds; "digest": whether it holds one."""
+    import h5py
+
+    from itmkit.scoring.stored import DIGEST, ScoreFile
+
+    ScoreFile(Path(file))
+    with h5py.File(file, "r", locking=False) as root:
+        return {"digest": DIGEST in root.attrs}
+
+
 def _told(reader: Any, place: int) -> dict[str, Any]:
     """Number, id and all columns of one row: {name: {dtype, shape, values (small arrays) and range}}."""
     import numpy as np
@@ -131,7 +143,7 @@ def answer(arguments: list[str]) -> dict[str, Any]:
     """What a request such as ["walk", FILE] finds, or {"problems": [...]}."""
     from itmkit.errors import ItmkitError
 
-    answers: dict[str, Callable[..., dict[str, Any]]] = {"walk": walk, "row": row, "number": number}
+    answers: dict[str, Callable[..., dict[str, Any]]] = {"walk": walk, "scores": scores, "row": row, "number": number}
     try:
         return answers[arguments[0]](*arguments[1:])
     except ItmkitError as error:

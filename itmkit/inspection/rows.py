@@ -8,6 +8,7 @@ from typing import Any
 from itmkit.cache import Manifest, read_manifest
 from itmkit.errors import ItmkitError
 from itmkit.inspection.hdf5 import ask_child
+from itmkit.inspection.indexes import cache_manifest
 from itmkit.inspection.report import Report, ReportTable, short
 from itmkit.inspection.trees import NO_TREE, Tree, tree_lines, word_lines
 from itmkit.workspace import Workspace
@@ -15,9 +16,9 @@ from itmkit.workspace import Workspace
 
 def inspect_row(folder: Path, key: str) -> Report:
     """The row `key` of a cache: an image id (regions, image graphs) or a text key (text, text graphs)."""
-    manifest = read_manifest(folder)
+    manifest = cache_manifest(folder)
     if manifest is None:
-        raise ItmkitError(f"{folder}: there is no manifest.json here, so it is no cache")
+        raise ItmkitError(f"{folder}: there is no manifest.json of a cache here, so it is no cache")
     answer = ask_child("row", folder, key)
     if answer["row"] is None:
         raise ItmkitError(f"{folder}: no row for 1 of 1 ids ({key})")
@@ -83,7 +84,7 @@ def manifest_of(folder: Path, stage: str) -> Manifest:
 
 
 def _has_column(folder: Path, column: str) -> bool:
-    manifest = read_manifest(folder)
+    manifest = cache_manifest(folder)
     return manifest is not None and column in manifest.columns
 
 

@@ -15,6 +15,7 @@ from itmkit.errors import ItmkitError, first_line
 from itmkit.files import size_in_words, utf8_lines
 from itmkit.inspection.caches import inspect_cache, inspect_hdf5
 from itmkit.inspection.hdf5 import is_hdf5
+from itmkit.inspection.indexes import inspect_index, is_index
 from itmkit.inspection.report import Report, ReportTable, leaves, short
 from itmkit.pictures.facts import Facts, all_picture_facts
 from itmkit.progress import SILENT, Progress
@@ -27,7 +28,7 @@ from itmkit.workspace import Workspace
 
 RECALLS = ("R@1", "R@5", "R@10")
 KNOWN = (
-    "a workspace, a cache folder, a shard or another HDF5 file, dataset.jsonl, a run folder,"
+    "a workspace, a cache folder, an index, a shard or another HDF5 file, dataset.jsonl, a run folder,"
     " a .safetensors file, metrics.jsonl or another .jsonl or .json file of itmkit"
 )
 
@@ -45,6 +46,8 @@ def inspect(path: Path, *, verify: bool = False, progress: Progress = SILENT) ->
     if not path.exists():
         raise ItmkitError(f"{path}: no such file or folder")
     if path.is_dir():
+        if is_index(path):
+            return _nothing_to_verify(inspect_index(path), verify)
         if (path / "manifest.json").is_file():
             return inspect_cache(path, verify=verify)
         if RunFacts.exist(path):
@@ -59,7 +62,7 @@ def inspect(path: Path, *, verify: bool = False, progress: Progress = SILENT) ->
     if path.name == "dataset.jsonl":
         return inspect_dataset(Workspace(path.parent), verify=verify, progress=progress)
     if path.name == "manifest.json":
-        return inspect_cache(path.parent, verify=verify)
+        return inspect(path.parent, verify=verify)
     readers = {".safetensors": inspect_safetensors, ".jsonl": inspect_lines, ".json": inspect_json}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -69,7 +72,7 @@ def inspect(path: Path, *, verify: bool = False, progress: Progress = SILENT) ->
 
 def _nothing_to_verify(report: Report, verify: bool) -> Report:
     if verify:
-        report.fact("verified", "nothing: no digest is recorded for such a file")
+        report.fact("verified", "nothing: no digest of it is recorded")
     return report
 
 

@@ -3,16 +3,19 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from itmkit.errors import ItmkitError
 from itmkit.files import write_json
+from itmkit.index.store import IndexFacts
 from itmkit.inspection.captions import inspect_caption
 from itmkit.inspection.report import Report
 from itmkit.inspection.rows import inspect_image, inspect_row
 from itmkit.inspection.what import inspect
+from itmkit.scoring.stored import InMemory, save_scores
 from itmkit.workspace import Workspace
 from tests.workspaces import TEXT, make_dataset, make_graphs, make_regions, make_run, make_text
 
@@ -83,6 +86,44 @@ def test_a_shard(shared: Workspace) -> None:
     report = inspect(shared.cache("regions") / "shard-00001.h5")
     assert report.kind == "shard of a cache" and facts(report)["shard"] == "2 of 3, made by itmkit extract-regions"
     assert ("/boxes", "data", "(2, 2, 4)", "float32") in [row[:4] for row in rows(report, "objects")]
+
+
+def test_an_index(tmp_path: Path) -> None:
+    workspace = make_dataset(tmp_path)
+    make_regions(workspace)
+    folder = tmp_path / "index"
+    IndexFacts(
+        "runs/first", "vsepp", {"regions": "abc"}, "float16", 8, [], chunks=[3, 2], dead=[1], captions=[10]
+    ).write(folder)
+    (folder / "chunk-00000").mkdir()
+    for path in (folder, folder / "manifest.json"):
+        report = inspect(path, verify=True)
+        found = facts(report)
+        assert report.kind == "index" and report.problems == []
+        assert (found["method"], found["images"], found["captions"]) == ("vsepp", "4", "10")
+        assert found["made from regions"] == "abc" and found["verified"].startswith("nothing")
+    assert facts(inspect_image(folder, "2"))["size"] == "30 x 20 pixels"  # of the workspace it lies in
+    with pytest.raises(ItmkitError, match="so it is no cache"):
+        inspect_row(folder, "2")
+    write_json(folder / "manifest.json", {"schema": 1})
+    with pytest.raises(ItmkitError, match="run `itmkit index --force`"):
+        inspect(folder)
+
+
+def test_scores_of_evaluate(tmp_path: Path) -> None:
+    path = tmp_path / "scores-test.h5"
+    save_scores(path, InMemory(np.arange(6, dtype=np.float32).reshape(2, 3)), ["a", "b"], ["1", "2", "3"], "made")
+    report = inspect(path, verify=True)
+    assert report.kind == "scores of itmkit evaluate" and report.problems == []
+    assert report.facts[1:] == [("images x captions", "(2, 3)"), ("verified", "1 files, all as written")]
+    with h5py.File(path, "r+") as file:
+        file["scores"][1, 2] = 9
+    assert inspect(path).problems == []
+    report = inspect(path, verify=True)
+    assert "its content is not what was written" in report.problems[0] and "verified" not in facts(report)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["sha256"]
+    assert facts(inspect(path, verify=True))["verified"].startswith("nothing")
 
 
 def test_a_row_of_regions(shared: Workspace) -> None:
