@@ -86,7 +86,14 @@ def made_by(workspace: Workspace, cache: str, stage: str) -> MadeBy:
     return MadeBy(stage, {"width": 8}, None, workspace.inputs(cache, workspace.dataset()))
 
 
-def make_regions(workspace: Workspace, *, shard_size: int = 2, finish: bool = True) -> Path:
+def make_regions(
+    workspace: Workspace,
+    *,
+    shard_size: int = 2,
+    finish: bool = True,
+    size: tuple[int, int] = (30, 20),
+    notes: dict[str, Any] | None = None,
+) -> Path:
     """Two regions an image, the first a red dog; image "1" was skipped. Not finished: only the first shard."""
     columns = {
         "features": Column("float16", (2, 8)),
@@ -102,7 +109,7 @@ def make_regions(workspace: Workspace, *, shard_size: int = 2, finish: bool = Tr
     tables = {"tags": ["dog", "ball"], "attributes": ["red"]}
     made = made_by(workspace, "regions", "extract-regions")
     with CacheWriter.open(
-        folder, made_by=made, columns=columns, keys=ids, tables=tables, shard_size=shard_size
+        folder, made_by=made, columns=columns, keys=ids, tables=tables, shard_size=shard_size, notes=notes
     ) as writer:
         for shard, keys in writer.pending():
             with writer.shard(shard) as out:
@@ -115,7 +122,7 @@ def make_regions(workspace: Workspace, *, shard_size: int = 2, finish: bool = Tr
                     "tags": np.tile(np.array([0, 1]), (n, 1)),
                     "attributes": np.tile(np.array([0, -1]), (n, 1)),
                     "scores": np.tile(np.array([0.9, 0.25]), (n, 1)),
-                    "size": np.tile(np.array([30, 20]), (n, 1)),
+                    "size": np.tile(np.array(size), (n, 1)),
                 }
                 out.append(kept, values)
                 if "1" in keys:

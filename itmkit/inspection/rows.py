@@ -99,9 +99,11 @@ def _string(manifest: Manifest, table: str, index: int) -> str:
 
 
 def _add_regions(report: Report, columns: dict[str, Any], manifest: Manifest) -> None:
+    """What an import did not know is 0 in its columns, and left out here: its notes say what the files held."""
     width, height = columns["size"]["values"]
     count = columns["count"]["values"]
-    report.fact("size", f"{width} x {height} pixels")
+    known = {name for name in ("boxes", "scores") if manifest.notes.get(name, True)}
+    report.fact("size", f"{width} x {height} pixels" if width and height else "not known")
     report.fact("regions", count)
     rows = []
     for region in range(min(count, len(columns["boxes"]["values"]))):
@@ -109,8 +111,8 @@ def _add_regions(report: Report, columns: dict[str, Any], manifest: Manifest) ->
         box = columns["boxes"]["values"][region]
         attribute = _string(manifest, "attributes", values.get("attributes", -1))
         thing = " ".join(filter(None, [attribute, _string(manifest, "tags", values.get("tags", -1))]))
-        score = f"{values['scores']:.3f}" if "scores" in values else ""
-        rows.append((str(region), thing, score, " ".join(f"{side:.0f}" for side in box)))
+        score = f"{values['scores']:.3f}" if "scores" in values.keys() & known else ""
+        rows.append((str(region), thing, score, " ".join(f"{side:.0f}" for side in box) if "boxes" in known else ""))
     right = ("region", "score", "box")
     report.tables.append(ReportTable("regions", ("region", "what", "score", "box"), rows, right))
 

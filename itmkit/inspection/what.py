@@ -86,9 +86,14 @@ def inspect_workspace(workspace: Workspace, *, verify: bool, progress: Progress)
         with progress.task("verifying", total=len(folders), unit="caches") as advance:
             for folder in folders:
                 if (folder / "manifest.json").exists():
-                    found = inspect_cache(folder, verify=True)
-                    report.fact(str(folder), dict(found.facts)["verified"])
-                    report.problems += found.problems
+                    try:
+                        found = inspect_cache(folder, verify=True)
+                    except ItmkitError as error:
+                        report.fact(str(folder), "not verified: cannot be read")
+                        report.problems += error.problems
+                    else:
+                        report.fact(str(folder), dict(found.facts)["verified"])
+                        report.problems += found.problems
                 advance()
     return report
 
@@ -114,16 +119,19 @@ def inspect_dataset(workspace: Workspace, *, verify: bool, progress: Progress) -
         rows = [(label, f"{count:,}") for label, count in labels.most_common()]
         report.tables.append(ReportTable.cut("labels", ("label", "images"), rows, ("images",)))
     first = dataset.images[0]
-    report.lines = [f"first image: {first.id}  {first.file}  {first.width} x {first.height}"]
+    size = f"{first.width} x {first.height}" if first.width and first.height else "of unknown size"
+    report.lines = [f"first image: {first.id}  {first.file or 'without a picture'}  {size}"]
     report.lines += [f"  {caption.id}  {caption.text}" for caption in first.captions]
     if verify:
-        report.problems = changed_pictures(workspace, dataset, progress=progress)
-        report.fact("verified", f"{len(dataset.images):,} pictures, {len(report.problems):,} NOT as prepared")
+        compared, report.problems = verified_pictures(workspace, dataset, progress=progress)
+        rest = len(dataset.images) - compared
+        without = f"; {rest:,} images have no picture with a recorded digest" if rest else ""
+        report.fact("verified", f"{compared:,} pictures, {len(report.problems):,} NOT as prepared{without}")
     return report
 
 
-def changed_pictures(workspace: Workspace, dataset: Dataset, *, progress: Progress = SILENT) -> list[str]:
-    """Pictures that are missing or have other bytes than when the data set was prepared, in words."""
+def verified_pictures(workspace: Workspace, dataset: Dataset, *, progress: Progress = SILENT) -> tuple[int, list[str]]:
+    """(how many pictures have a digest, in words those that are missing or have other bytes than when prepared)"""
     images = [image for image in dataset.images if image.file is not None and image.sha256 is not None]
     paths = [workspace.image_path(str(image.file)) for image in images]
     problems = []
@@ -132,7 +140,7 @@ def changed_pictures(workspace: Workspace, dataset: Dataset, *, progress: Progre
             problems.append(f"image {image.id!r}: {found}")
         elif found.sha256 != image.sha256:
             problems.append(f"image {image.id!r}: {image.file} has changed; run `itmkit prepare --force` again")
-    return problems
+    return len(images), problems
 
 
 def inspect_run(folder: Path, *, verify: bool = False) -> Report:
@@ -153,15 +161,24 @@ def inspect_run(folder: Path, *, verify: bool = False) -> Report:
         wrong = f", {len(report.problems):,} NOT as written" if report.problems else ", all as written"
         report.fact("verified", f"{checked} files{wrong}" if checked else "nothing: the run is older than its digests")
     report.details = [(name, short(value)) for name, value in leaves(facts.to_json()) if name not in dict(report.facts)]
-    evaluations = [inspect_json(path).tables for path in sorted(folder.glob("eval-*.json"))]
+    evaluations = [_tables_of(inspect_json, path, report) for path in sorted(folder.glob("eval-*.json"))]
     report.tables += [table for tables in evaluations for table in tables[1:]]  # the results; below what they are of
-    if (folder / "metrics.jsonl").is_file():
-        report.tables += inspect_lines(folder / "metrics.jsonl").tables
-    report.tables += [tables[0] for tables in evaluations]
+    if (folder / METRICS).is_file():
+        report.tables += _tables_of(inspect_lines, folder / METRICS, report)
+    report.tables += [table for tables in evaluations for table in tables[:1]]
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     rows = [(file.relative_to(folder).as_posix(), size_in_words(file.stat().st_size)) for file in files]
     report.tables.append(ReportTable.cut("files", ("file", "size"), rows, ("size",)))
     return report
+
+
+def _tables_of(reader: Callable[[Path], Report], path: Path, report: Report) -> list[ReportTable]:
+    """Those of a file of a run; what is wrong with it is a problem of the report, which may name it already."""
+    try:
+        return reader(path).tables
+    except ItmkitError as error:
+        report.problems += [problem for problem in error.problems if problem not in report.problems]
+        return []
 
 
 def _other_settings(folder: Path) -> str:

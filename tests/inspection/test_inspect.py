@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from itmkit.dataset import write_dataset
 from itmkit.errors import ItmkitError
 from itmkit.files import write_json
 from itmkit.index.store import IndexFacts
@@ -163,6 +165,48 @@ def test_a_data_set_and_its_pictures(tmp_path: Path) -> None:
     (tmp_path / "images" / "2.png").unlink()
     problems = inspect(workspace.dataset_path, verify=True).problems
     assert len(problems) == 2 and "no such file" in problems[1]
+
+
+def test_verify_says_what_it_compared(tmp_path: Path) -> None:
+    workspace = make_dataset(tmp_path)
+    first, second, *rest = workspace.dataset().images
+    bare = replace(first, file=None, width=None, height=None, sha256=None)
+    write_dataset(workspace.dataset_path, [bare, replace(second, sha256=None), *rest], kind="made", settings={})
+    report = inspect(workspace.dataset_path, verify=True)
+    assert report.lines[0] == "first image: 0  without a picture  of unknown size"
+    assert facts(report)["verified"] == (
+        "3 pictures, 0 NOT as prepared; 2 images have no picture with a recorded digest"
+    )
+
+
+def test_a_damaged_cache_hides_no_other(tmp_path: Path) -> None:
+    workspace = make_dataset(tmp_path)
+    folder = make_regions(workspace)
+    make_text(workspace)
+    for path in (folder / "manifest.json", workspace.cache("text") / "shard-00000.h5"):
+        path.write_bytes(path.read_bytes()[:-3])
+    report = inspect(workspace.root, verify=True)
+    assert [name for name in ("regions", "text") if any(f"caches/{name}/" in one for one in report.problems)] == [
+        "regions",
+        "text",
+    ]
+    assert facts(report)[str(folder)] == "not verified: cannot be read"
+
+
+def test_a_damaged_file_of_a_run_hides_no_other(tmp_path: Path) -> None:
+    folder = make_run(make_dataset(tmp_path))
+    (folder / "eval-test.json").write_text("{")
+    (folder / "metrics.jsonl").write_text("{\n")
+    report = inspect(folder, verify=True)
+    assert ["eval-test" in report.problems[0], "metrics" in report.problems[1]] == [True, True]
+    assert len(report.problems) == 2 and facts(report)["method"] == "vsepp"
+
+
+def test_what_an_import_does_not_know_is_no_zero(tmp_path: Path) -> None:
+    folder = make_regions(make_dataset(tmp_path), notes={"boxes": False, "scores": False}, size=(0, 0))
+    report = inspect_row(folder, "2")
+    assert facts(report)["size"] == "not known"
+    assert rows(report, "regions") == [("0", "red dog", "", ""), ("1", "ball", "", "")]
 
 
 def test_a_run(shared: Workspace) -> None:
