@@ -63,7 +63,7 @@ def command(
     from itmkit.commands import console
     from itmkit.errors import ItmkitError
     from itmkit.index.answer import answer_image, answer_region, answer_text
-    from itmkit.index.open import is_behind, open_index
+    from itmkit.index.open import behind_note, open_index
     from itmkit.report.search_page import write_page
 
     if sum(given is not None for given in (query, image, region)) != 1:
@@ -76,11 +76,8 @@ def command(
             answer = answer_image(workspace, searcher, image, count=count, rerank=rerank)
         else:
             answer = answer_region(workspace, searcher, str(region), count=count)
-    if is_behind(workspace, searcher.store):
-        again = "" if name == "index" else f" --out {name}"
-        console.err.print(
-            f"the data set has changed since the index was made; `itmkit index --add{again}` brings it up"
-        )
+    if note := behind_note(workspace, searcher.store):
+        console.err.print(note)
     page = write_page(workspace, answer) if as_page else None
     if as_json:
         console.print_json(answer.to_json() | ({"page": str(page)} if page else {}))

@@ -50,6 +50,7 @@ def command(
             raise ItmkitError(f"serving needs the package {name}: pip install 'itmkit[serve]'") from None
     places = options.places_of(models)
 
+    from itmkit.index.open import behind_note
     from itmkit.serve.answers import open_answers
     from itmkit.serve.run import bound, server, url_of
 
@@ -60,6 +61,8 @@ def command(
                 f"warning: with --host {host} everyone who reaches this machine sees the pictures and captions of"
                 f" {workspace.root}; there is no password and no encryption"
             )
+        if note := behind_note(workspace, answers.searcher.store):
+            err.print(note)
         images = len(answers.images.positions)
         out.print(f"{images:,} images, run {answers.matcher.name}: {url_of(listening)} (Ctrl-C ends)")
         serving = server(answers, host)

@@ -86,9 +86,12 @@ def _has_weights(run: Path, facts: IndexFacts) -> bool:
         return False
 
 
-def is_behind(workspace: Workspace, store: Store) -> bool:
-    """Whether the data set has changed since the index was made or brought up to date."""
+def behind_note(workspace: Workspace, store: Store) -> str:
+    """What to tell if the data set has changed since the index was made or brought up to date; else empty."""
     if not store.facts.dataset or not workspace.dataset_path.is_file():
-        return False
+        return ""
     now = workspace.dataset_facts()
-    return store.facts.dataset != [now.images_digest, now.captions_digest]
+    if store.facts.dataset == [now.images_digest, now.captions_digest]:
+        return ""
+    again = "" if store.folder.name == "index" else f" --out {store.folder.name}"
+    return f"the data set has changed since the index was made; `itmkit index --add{again}` brings it up"

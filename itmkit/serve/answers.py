@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 import itmkit
+from itmkit.cache import CacheReader
 from itmkit.errors import ItmkitError
 from itmkit.index.candidates import candidate_vectors
 from itmkit.index.made import made_from
@@ -234,7 +236,7 @@ def open_answers(
     device: str | None = None,
     models: Mapping[str, str | Path] | None = None,
 ) -> Answers:
-    """Opens the index of a workspace with the run that made it.
+    """Opens the index of a workspace with the run that made it. Images that the workspace no longer has are not found.
 
     Args:
         run: name of the run in this workspace; None means the one that the index names.
@@ -253,7 +255,15 @@ def open_answers(
             f"{folder}: was made by another run than {place}, or by other weights or features than there are now; run"
             f" `itmkit index --run {matcher.name} --force`"
         )
-    return Answers(workspace, store, matcher)
+    return Answers(workspace, _without_lost(workspace, store, matcher), matcher)
+
+
+def _without_lost(workspace: Workspace, store: Store, matcher: Matcher) -> Store:
+    """The store without the images that the data set or the cache of pictures no longer has."""
+    known = {image.id for image in workspace.dataset().images}
+    has_row = CacheReader.open(workspace.cache(matcher.needs.images)).find(store.ids) >= 0
+    lost = [k for k, image in enumerate(store.ids) if image not in known or not has_row[k]]
+    return Store(store.folder, replace(store.facts, dead=sorted({*store.facts.dead, *lost}))) if lost else store
 
 
 def inside(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:

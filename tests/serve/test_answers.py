@@ -14,8 +14,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import itmkit
+from itmkit.dataset import write_dataset
 from itmkit.errors import ItmkitError
+from itmkit.graphs import build_graphs
 from itmkit.index.build import build_index
+from itmkit.regions.extract import extract_regions
 from itmkit.serve.answers import inside, open_answers
 from itmkit.serve.indexed import best_overlap
 from itmkit.workspace import Workspace
@@ -58,6 +61,24 @@ def test_a_method_of_whole_pictures_searches_by_what_is_inside_a_box(trained: Wo
         box = (10.0, 10.0, 60.0, 70.0)
         part = answers.region_of_picture(picture, "a", box, 5)["results"]
         assert part == answers.like_picture(picture.crop((10, 10, 60, 70)), "b", 5)["results"]
+
+
+def test_images_that_the_workspace_lost_are_not_found(trained: Workspace, tmp_path: Path) -> None:
+    home = Workspace(shutil.copytree(trained.root, tmp_path / "work"))
+    build_index(home, itmkit.open(home.run("mpsm")))
+    lost, *images = home.dataset().images
+    write_dataset(home.dataset_path, images, kind="scenes", settings={})
+    for cache in ("regions", "graphs/images"):
+        shutil.rmtree(home.cache(cache))
+    extract_regions(home, regions=6)
+    build_graphs(home, parts=["images"])
+    answers = open_answers(home)
+    with answers.matcher:
+        found = [answers.search("a red car", 20, 10, "matcher")]
+        found += [answers.like_image(images[0].id, 20), answers.region_of_image(images[0].id, 0, 20)]
+        assert lost.id not in answers.images.positions and answers.facts["images"] == 13
+        for each in found:
+            assert {one["image"] for one in each["results"]} == {image.id for image in images}
 
 
 def test_a_box_stands_for_the_region_it_covers_best() -> None:
