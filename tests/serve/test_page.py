@@ -116,6 +116,19 @@ def test_a_tree_of_many_arcs_within_each_other_is_drawn_at_once(page: Any, site:
     assert page.locator("#tree svg").get_attribute("height") == str(14 + 26 * 47 + 28)
 
 
+def test_a_query_is_shown_in_the_direction_of_its_words(page: Any, site: Site) -> None:
+    answer = site.ask("/api/search", q=QUERY).json()
+    answer["words"] = [{**answer["words"][k], "word": word} for k, word in enumerate(("שני", "כלבים", "רצים"))]
+    for word in answer["words"]:
+        word["head"] = 1
+    page.route("**/api/search?*", lambda route: route.fulfill(json=answer))
+    page.goto(f"/?q={QUERY}")
+    page.locator("#tree summary").click()
+    for shown in ("#chips .chip", "#tree text:not(.relation)"):
+        places = [one.bounding_box()["x"] for one in page.locator(shown).all()]
+        assert len(places) == 3 and places == sorted(places, reverse=True), shown
+
+
 def test_captions_and_names_are_text(page: Any, site: Site) -> None:
     searched(page, "a red car")
     next(one for one in page.locator(".result").all() if one.get_attribute("data-image") == ODD_ID).click()

@@ -12,7 +12,7 @@ from itmkit.progress import SILENT, Progress
 from itmkit.report.spotlight import strongest
 from itmkit.trained import EncodedImages, EncodedTexts, Explanation, Matcher
 from itmkit.trained.encoded import AnyImage
-from itmkit.trained.explain import explain, words_of
+from itmkit.trained.explain import Words, explain, words_of
 
 ATTENTION = "attention"
 NAMES = {  # of what methods compute between words and regions
@@ -76,6 +76,7 @@ def add_boxes(
                 caption, words = query["caption"], words_of(once, query["caption"])
                 found = [explain(once, shown["image"], caption, words=words) for shown in query["shown"]]
                 query["words"] = _words(found[0])
+                query["unread"] = _unread(caption, words)
                 for shown, each in zip(query["shown"], found, strict=True):
                     looks |= each.attention is not None
                     shown["layers"] = _layers(each)
@@ -93,6 +94,12 @@ def _words(found: Explanation) -> list[dict[str, Any]]:
     """As in the JSON of an explanation: importance in the picture that comes first, head and relation of the tree."""
     words: list[dict[str, Any]] = found.to_json()["words"]
     return words
+
+
+def _unread(caption: str, words: Words) -> str:
+    """What stands behind the last word of a caption that the matcher reads; empty where no word does."""
+    rest = caption[max((end for _, end in words.spans), default=0) :].strip()
+    return rest if has_words(rest) else ""
 
 
 def _regions(found: Explanation) -> dict[str, Any]:

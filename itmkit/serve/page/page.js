@@ -235,7 +235,7 @@ function showChips(where, words) {
     const what = importance < 0 ? "rises" : "falls";
     const title = `without this word the score ${what} by ${Math.abs(importance).toFixed(3)}${word.unknown ? "; training did not see it" : ""}`;
     const chip = make("button", { type: "button", class: word.unknown ? "chip unknown" : "chip", title,
-      "aria-pressed": k === chosen, "aria-label": `${word.word}: ${title}` }, make("bdi", {}, word.word), bar);
+      "aria-pressed": k === chosen, "aria-label": `${word.word}: ${title}` }, make("span", {}, word.word), bar);
     chip.addEventListener("click", () => choose(k));
     return chip;
   }));
@@ -262,6 +262,7 @@ function showTree(words) {
     right += width + 26;
     return right - 26 - width / 2;
   });
+  if (getComputedStyle($("chips")).direction === "rtl") middles.forEach((x, k) => { middles[k] = right - x; });
   const ends = words.map((word, k) => [Math.min(k, word.head), Math.max(k, word.head)]);
   const spans = ends.map(([a, b]) => b - a);
   const levels = words.map(() => 0);
@@ -274,7 +275,7 @@ function showTree(words) {
   words.forEach((word, k) => {
     parts.push(make("svg:text", { x: middles[k], y: base + 20, "text-anchor": "middle" }, word.word));
     if (!spans[k]) return;
-    const top = base - step * levels[k], side = word.head < k ? 5 : -5;
+    const top = base - step * levels[k], side = middles[word.head] < middles[k] ? 5 : -5;
     const [from, to] = [middles[word.head] + side, middles[k] - side * 0.4];
     const bend = Math.sign(to - from) * Math.min(12, Math.abs(to - from) / 2);
     parts.push(

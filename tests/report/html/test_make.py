@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,15 @@ def test_whatever_captions_and_ids_hold_is_text(page: Parsed, nasty: Workspace) 
         write.in_script({"x": "</script><!--&\u2028\ud800"})
         == '{"x":"\\u003c/script\\u003e\\u003c!--\\u0026\\u2028\\ud800"}'
     )
+
+
+def test_chips_stand_in_the_direction_of_the_caption_and_what_is_not_read_is_told(page: Parsed) -> None:
+    data = copy.deepcopy(page.data)
+    words = [{"word": word, "importance": 0.1} for word in ("שני", "כלבים")]
+    data["queries"]["t2i"][0] |= {"words": words, "unread": "<b>רצים"}
+    drawn = write.rendered(data, {})
+    assert drawn.count('<div class="chips" dir="auto"') == 1 and "<span>כלבים</span>" in drawn
+    assert "reads no further than that: <bdi>&lt;b&gt;רצים</bdi>" in drawn
 
 
 def test_figures_are_those_of_the_scores(page: Parsed) -> None:

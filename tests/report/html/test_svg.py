@@ -78,3 +78,15 @@ def test_ticks_are_round_and_span_the_values(low: float, high: float) -> None:
     found = svg._ticks(low, high)
     assert found[0] <= low + 1e-12 and found[-1] >= high - 1e-12 and 2 <= len(found) <= 8
     assert found == sorted(set(found))
+
+
+def test_a_tree_is_read_in_the_direction_of_its_words() -> None:
+    for words, order in ((("two", "dogs", "run"), 1), (("שני", "כלבים", "רצים"), -1)):
+        told = [{"word": word, "head": head, "relation": "x"} for word, head in zip(words, (1, 2, 2), strict=True)]
+        drawing = read(svg.tree(told))
+        at = {text.text: float(text.get("x")) for text in drawing.iter("text")}
+        places = [at[word] for word in words]
+        assert places == sorted(places, reverse=order < 0)
+        arc = next(path.get("d") for path in drawing.iter("path") if path.get("class") == "arc")
+        start, end = float(arc[1:].split()[0]), float(arc.rpartition("V")[0].rpartition("Q")[2].split()[0])
+        assert (start - end) * order > 0 and min(places[:2]) < min(start, end) < max(start, end) < max(places[:2])
