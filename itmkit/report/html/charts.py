@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from itmkit.report.curves import ENSEMBLE
@@ -32,18 +34,27 @@ def trees(data: dict[str, Any]) -> list[str]:
 
 def _epochs(data: dict[str, Any], runs: list[str]) -> dict[str, str]:
     """rsum of each run, or of its ensemble, and the losses of its members."""
-    sums, losses = [], []
+    sums: list[svg.Series] = []
+    losses: list[svg.Series] = []
     for number, run in enumerate(runs):
         members = data["courses"].get(run, {})
         for name, line in members.items():
             if name == ENSEMBLE or len(members) == 1:
-                sums.append((run, number, line["epoch"], line["rsum"]))
+                sums += _stages(run, number, line, "rsum")
             if name != ENSEMBLE:
-                losses.append((f"{run}/{name}" if len(members) > 1 else run, number, line["epoch"], line["loss"]))
+                losses += _stages(f"{run}/{name}" if len(members) > 1 else run, number, line, "loss")
     return {
         "epochs rsum": svg.lines(sums, "rsum on the validation images over the epochs"),
         "epochs loss": svg.lines(losses, "training loss over the epochs"),
     }
+
+
+def _stages(name: str, number: int, line: dict[str, Any], key: str) -> Iterator[svg.Series]:
+    """A line of its own for each stage of training: losses of different stages are of different kinds."""
+    for stage, found in groupby(range(len(line["epoch"])), key=lambda place: line["stage"][place]):
+        places = list(found)
+        says = f"{name}, {stage}" if stage else name
+        yield says, number, [line["epoch"][place] for place in places], [line[key][place] for place in places]
 
 
 def _slices(data: dict[str, Any], runs: list[str]) -> dict[str, str]:

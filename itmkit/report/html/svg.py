@@ -14,9 +14,10 @@ from itmkit.report.sentence import arc_levels
 from itmkit.visible import visible
 
 WIDTH = 360  # units, about pixels on a phone
-SERIES = 7  # that differ in colour and in mark; page.css has a class for each
+SERIES = 7  # that differ in colour; page.css has a class for each
 _MARKS = ("circle", "square", "triangle", "diamond", "down", "plus", "cross")
 Element = ElementTree.Element
+Series = tuple[str, int, Sequence[int], Sequence[float | None]]  # of `lines`
 
 
 def _add(parent: Element, name: str, text: str | None = None, **attributes: object) -> Element:
@@ -42,8 +43,8 @@ def _text(drawing: Element) -> str:
 
 
 def _mark(parent: Element, number: int, x: float, y: float, says: str = "") -> None:
-    """A mark of a series: shape and colour."""
-    shape, r = _MARKS[number % SERIES], 3.6
+    """A mark of a series: shape and colour. From the eighth on, colours come again with other shapes."""
+    shape, r = _MARKS[(number + number // SERIES) % SERIES], 3.6
     paths = {
         "square": f"M{x - r:.1f} {y - r:.1f}h{2 * r}v{2 * r}h{-2 * r}z",
         "triangle": f"M{x:.1f} {y - 1.2 * r:.1f}l{1.2 * r} {2.1 * r}h{-2.4 * r}z",
@@ -107,9 +108,7 @@ def dots(
     return _text(drawing)
 
 
-def lines(
-    series: Sequence[tuple[str, int, Sequence[int], Sequence[float | None]]], says: str, *, height: float = 190
-) -> str:
+def lines(series: Sequence[Series], says: str, *, height: float = 190) -> str:
     """Lines over epochs.
 
     Args:
@@ -167,7 +166,8 @@ def histogram(edges: Sequence[float], positives: Sequence[int], negatives: Seque
     for tick in _ticks(edges[0], edges[-1]):
         if edges[0] - near <= tick <= edges[-1] + near:
             x = left + (right - left) * (tick - edges[0]) / (edges[-1] - edges[0])
-            _add(drawing, "text", f"{tick:g}", x=min(max(x, 14), right - 8), y=bottom + 14, class_="tick middle")
+            half = 3.3 * len(f"{tick:g}")  # of the width of the label, which is to lie in the drawing
+            _add(drawing, "text", f"{tick:g}", x=min(max(x, half), WIDTH - half), y=bottom + 14, class_="tick middle")
     return _text(drawing)
 
 

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from itmkit.report.html import svg
+from itmkit.report.html.charts import _epochs
 
 
 def read(text: str) -> Any:
@@ -57,6 +58,19 @@ def test_lines_leave_out_epochs_without_a_value() -> None:
     assert svg.lines([("a", 0, [1], [None])], "says") == "" and read(svg.lines([("a", 0, [4], [2.0])], "says"))
 
 
+def test_stages_of_training_are_not_joined() -> None:
+    line = {"epoch": [0, 1, 2, 3], "stage": ["text", "text", "", ""], "loss": [3.0, 2.0, 9.0, 8.0], "rsum": [1.0] * 4}
+    drawing = read(_epochs({"courses": {"scl": {"scl": line}}}, ["scl"])["epochs loss"])
+    paths = [path.get("d") for path in drawing.iter("path") if "line" in path.get("class")]
+    assert len(paths) == 2 and all(path.count("L") == 1 for path in paths)
+    titles = [title for _, _, title in marks(drawing, 0)]
+    assert titles == ["scl, text: epoch 0, 3", "scl, text: epoch 1, 2", "scl: epoch 2, 9", "scl: epoch 3, 8"]
+
+
+def test_many_runs_look_different() -> None:
+    assert len({svg.key(number) for number in range(49)}) == 49
+
+
 def test_a_tree_says_its_relations_and_nothing_breaks_it() -> None:
     words = [{"word": "<a>", "head": 1, "relation": "det"}, {"word": "d\x1bog", "head": 1, "relation": "root"}]
     drawing = read(svg.tree(words))
@@ -66,9 +80,11 @@ def test_a_tree_says_its_relations_and_nothing_breaks_it() -> None:
 
 
 def test_histograms_of_any_scores() -> None:
-    for edges in ([0.0, 0.5, 1.0], [-3.2e-9, 1e-9, 2e-9], [1e5, 2e5, 3e5]):
+    for edges in ([0.0, 0.5, 1.0], [-3.2e-9, 1e-9, 2e-9], [1e5, 2e5, 3e5], [-2.5e-5, 0.0, 2.5e-5]):
         drawing = read(svg.histogram(edges, [1, 3], [0, 0], "says"))
         assert [path.get("class") for path in drawing.iter("path")] == ["positives", "negatives", "axis"]
+    for text in drawing.iter("text"):
+        assert 3 * len(text.text) <= float(text.get("x")) <= svg.WIDTH - 3 * len(text.text)
     x, y = zip(*[map(float, point.split()) for point in drawing.find("path").get("d")[1:].split("L")], strict=True)
     assert min(y) == 8 and y[1] == pytest.approx(148 - 140 / 3, abs=0.1) and list(x) == sorted(x)
 
