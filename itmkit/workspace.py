@@ -84,9 +84,7 @@ class Workspace:
 
     def run(self, name: str) -> Path:
         if not name or "/" in name or name.startswith("."):
-            raise ItmkitError(
-                f"--run {name!r}: a run's name is one folder name, without / and not beginning with a dot"
-            )
+            raise ItmkitError(f"run {name!r}: a run's name is one folder name, without / and not beginning with a dot")
         return self.root / "runs" / name
 
     def comparison(self, prefix: str, split: str) -> Path:

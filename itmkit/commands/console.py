@@ -209,10 +209,13 @@ def _result(command: click.Command, args: Sequence[str] | None, as_json: bool) -
 
 def _say_usage(error: click.ClickException) -> None:
     """As click says it, but through the console."""
-    message = f"Error: {error.format_message()}"
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    if context is not None:
-        message = f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n\n{message}"
+    message = error.format_message()
+    without_arguments = getattr(click.exceptions, "NoArgsIsHelpError", ())  # of click 8.2 on: its message is the help
+    if not isinstance(error, without_arguments):
+        message = f"Error: {message}"
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        if context is not None:
+            message = f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n\n{message}"
     for line in message.expandtabs(4).split("\n"):
         err.print(line)
 

@@ -129,11 +129,13 @@ def find_run(workspace: Workspace, name: str) -> Path | None:
     return Path(name).resolve() if RunFacts.exist(Path(name)) else None
 
 
-def no_such_run(workspace: Workspace, name: str, option: str = "--run ") -> ItmkitError:
+def no_such_run(
+    workspace: Workspace, name: str, option: str = "--run ", *, nor: str = ", nor the folder of one"
+) -> ItmkitError:
     """What to raise where `find_run` finds none: the runs there are, and the nearest name."""
     have = run_names(workspace)
     there = ", ".join(have) or "none: run `itmkit train` first"
-    return ItmkitError(f"{option}{name}: no such run, nor the folder of one; there are {there}{nearest(name, have)}")
+    return ItmkitError(f"{option}{name}: no such run{nor}; there are {there}{nearest(name, have)}")
 
 
 def run_folder(workspace: Workspace, name: str | None) -> Path:

@@ -186,3 +186,11 @@ def test_lines_are_never_folded(capsys: pytest.CaptureFixture[str], monkeypatch:
         console.out.print("/a path/" * 30)
         console.out.print(styled(("/a path/" * 30, "bold")))
         assert lines(capsys) == ["/a path/" * 30] * 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["prepare"], ["import-features"]])
+def test_without_a_command_the_help_is_no_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run(cli, arguments)
+    told = capsys.readouterr()  # of older versions of click on standard output
+    assert (told.out + told.err).startswith("Usage: ") and "Error" not in told.out + told.err
+    assert "Try '" not in told.out + told.err

@@ -84,6 +84,7 @@ def test_everything_that_is_wrong_is_told_at_once(
     assert run(cli, ["report", *wrong, "-w", str(home.root)]) == 2
     told = capsys.readouterr()
     for says in (
+        "mpms: no such run; there are",
         "did you mean 'mpsm'",
         "glfn: named twice",
         "coco1k: compares within 5 folds",
@@ -97,12 +98,16 @@ def test_everything_that_is_wrong_is_told_at_once(
     for arguments, says in (
         (["mpsm", "--scores", "mpsm"], "is written RUN=FILE"),
         (["mpsm", "--split", "tset"], "no such split or protocol"),
-        (["../mpsm"], "one folder name"),
+        (["../mpsm"], "error: run '../mpsm': a run's name is one folder name"),
         (["a/b", "--scores", f"a/b={tmp_path / 'mine.html'}"], "one folder name"),
         (["mpsm", "--scores", f"mpsm={tmp_path / 'mine.html'}"], "cannot be read as HDF5"),
     ):
         assert run(cli, ["report", *arguments, "-w", str(home.root)]) == 2
         assert says in capsys.readouterr().err
+    many = [f"a-run-of-a-long-name-{number}" for number in range(20)]
+    assert run(cli, ["report", *many, "-w", str(home.root)]) == 2
+    told = capsys.readouterr()
+    assert "-o names a shorter one" in told.err and "21 problems" in told.err  # no such runs, too
     monkeypatch.setitem(sys.modules, "jinja2", None)
     assert run(cli, ["report", "glfn", "-w", str(home.root)]) == 2
     assert "pip install 'itmkit[report]'" in capsys.readouterr().err

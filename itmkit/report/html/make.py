@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from itmkit.trained import open_matcher
 from itmkit.workspace import Workspace
 
 QUERIES = 24
+LONGEST = 240  # bytes of a name: most file systems have room for 255, and it is written under a longer one at first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ def _checked(workspace: Workspace, asked: Asked) -> Protocol:
             problems.append(f"--scores {run}={file}: {run!r} is none of the runs of this report")
         elif not file.is_file():
             problems.append(f"--scores {run}={file}: no such file")
-    problems += _told(lambda: check_target(asked.target(workspace), folder=asked.pages))
+    problems += _told(lambda: _check_target(asked.target(workspace), folder=asked.pages))
     if asked.images is not None:
         problems += _told(partial(check_folder, asked.images))
     if problems:
@@ -126,7 +128,13 @@ def _check_split(name: str) -> None:
 
 def _check_run(workspace: Workspace, run: str, has_scores: bool) -> None:
     if not RunFacts.exist(workspace.run(run)) and not has_scores:  # a name that no run can have is an error anyway
-        raise no_such_run(workspace, run, option="")
+        raise no_such_run(workspace, run, option="", nor="")
+
+
+def _check_target(target: Path, *, folder: bool) -> None:
+    if len(os.fsencode(target.name)) > LONGEST:  # as one made of the names of many runs may be
+        raise ItmkitError(f"{target.name[:40]}...: is too long for the name of a file; -o names a shorter one")
+    check_target(target, folder=folder)
 
 
 def _check_alike(every: Sequence[Scored]) -> None:
