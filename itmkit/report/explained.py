@@ -13,7 +13,7 @@ from itmkit.errors import ItmkitError
 from itmkit.files import check_replaces, write_json
 from itmkit.report import sentence
 from itmkit.report.figure import METADATA, drawing_package, is_figure, save, style
-from itmkit.report.page import LETTER, SMALL, WIDE, Block, Place, bare, page, shown, signed
+from itmkit.report.page import LETTER, SMALL, WIDE, Block, Place, bare, page, right_to_left, shown, signed
 from itmkit.report.spotlight import draw_boxes, draw_lit, fitted, pixels_of, region_name
 from itmkit.trained import Explanation
 from itmkit.typed import read_strict_json
@@ -126,7 +126,8 @@ def word_panels(matplotlib: Any, found: Explanation, picture: Image.Image | None
             panel = place(left, y * row + _ABOVE, wide, high)
             draw_lit(panel, matplotlib, small, shares, attention[word])
             name = shown(found.words.words[word], 14)
-            panel.set_title(f"{name}  {signed(found.importance[word], 3)}", pad=2.5)
+            mark = "\u200e" if right_to_left(name) else ""  # of left to right: the number stays behind the word
+            panel.set_title(f"{mark}{name}{mark}  {signed(found.importance[word], 3)}", pad=2.5)
             best = shown(region_name(found.regions, int(attention[word].argmax())), int(_CELL / LETTER))
             panel.set_xlabel(best, fontsize=SMALL, labelpad=1.5)
         if not words:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,12 @@ def shown(text: str, most: int | None = None) -> str:
     """
     plain = visible(text)
     return plain if most is None or len(plain) <= most else plain[: most - 1] + "\u2026"
+
+
+def right_to_left(text: str) -> bool:
+    """Whether the first letter with a direction is one of Hebrew, Arabic and the like, as HTML's dir="auto" asks."""
+    classes = (unicodedata.bidirectional(letter) for letter in text)
+    return next((kind for kind in classes if kind in ("L", "R", "AL")), "L") != "L"
 
 
 def signed(value: float, digits: int) -> str:

@@ -76,6 +76,11 @@ def test_every_content_word_has_a_panel_with_its_region_and_importance() -> None
     assert f"{1 / 1.4:.2f}" in shown and "nsubj" in shown and "importance" in shown
 
 
+def test_importance_stands_behind_a_word_from_right_to_left() -> None:
+    shown = texts(explained(explanation("שני כלבים רצים"), PICTURE, run="mpsm"))
+    assert "\u200eכלבים\u200e  +0.150" in shown  # marks of left to right, in which title and number are
+
+
 long = " ".join(f"word{k}" for k in range(100))
 
 

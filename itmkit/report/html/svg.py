@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from itmkit.report.page import right_to_left
 from itmkit.report.sentence import arc_levels
 from itmkit.visible import visible
 
@@ -180,7 +181,7 @@ def tree(words: Sequence[Mapping[str, Any]]) -> str:
     names = [_short(str(word["word"]), 24) for word in words]
     wide = [max(8.0 * _letters(name), 34) + 22 for name in names]
     middles = [sum(wide[:place]) + wide[place] / 2 + 4 for place in range(len(wide))]
-    if _right_to_left(" ".join(names)):
+    if right_to_left(" ".join(names)):
         middles = [sum(wide) + 8 - middle for middle in middles]
     height = arc_levels(heads, relations)
     base = 16 + 24 * max(height.values(), default=1)
@@ -204,12 +205,6 @@ def tree(words: Sequence[Mapping[str, Any]]) -> str:
         _add(drawing, "path", d=f"M{end - 4:.1f} {base - 4}h8l-4 7z", class_="head")
         _add(drawing, "text", relations[dependent], x=(start + end) / 2, y=top - 3, class_="relation middle")
     return _text(drawing)
-
-
-def _right_to_left(text: str) -> bool:
-    """Whether the first letter with a direction is one of Hebrew, Arabic and the like, as HTML's dir="auto" asks."""
-    classes = (unicodedata.bidirectional(letter) for letter in text)
-    return next((kind for kind in classes if kind in ("L", "R", "AL")), "L") != "L"
 
 
 def bar(value: float, most: float) -> str:

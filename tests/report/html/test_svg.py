@@ -80,7 +80,7 @@ def test_a_tree_says_its_relations_and_nothing_breaks_it() -> None:
 
 
 def test_histograms_of_any_scores() -> None:
-    for edges in ([0.0, 0.5, 1.0], [-3.2e-9, 1e-9, 2e-9], [1e5, 2e5, 3e5], [-2.5e-5, 0.0, 2.5e-5]):
+    for edges in ([0.0, 0.5, 1.0], [-3.2e-9, 1e-9, 2e-9], [1e5, 2e5, 3e5], [-2e-5, 0.0, 2e-5]):
         drawing = read(svg.histogram(edges, [1, 3], [0, 0], "says"))
         assert [path.get("class") for path in drawing.iter("path")] == ["positives", "negatives", "axis"]
     for text in drawing.iter("text"):
