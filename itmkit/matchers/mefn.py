@@ -223,7 +223,7 @@ class Matcher(nn.Module):
         # A reading: after LayerNorm |f|^2 is about D, and squared distances of a thousand leave a margin of 0.2 without
         # meaning. Of unit vectors they are 2 - 2 cos, between 0 and 4.
         lengths = torch.linalg.vector_norm(image, dim=-1) * torch.linalg.vector_norm(text, dim=-1).T
-        cosine = (image * text.transpose(0, 1)).sum(dim=-1) / lengths.clamp_min(1e-12)
+        cosine = (image * text.transpose(0, 1)).sum(dim=-1) / lengths.masked_fill(lengths < 1e-12, torch.inf)
         return torch.stack([2 * cosine - 2, entropy], dim=-1)
 
     def _local(

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from itmkit.machine.precision import products_as_here
 from itmkit.matchers.parts.attention import FlatWords, inverse_length
-from itmkit.matchers.parts.norms import barrier
+from itmkit.matchers.parts.norms import barrier, to_unit
 
 
 def unit_weights(regions: Tensor, mask: Tensor, gram: Tensor, words: FlatWords, sharpness: float) -> Tensor:
@@ -151,7 +151,7 @@ def _project(
 ) -> Tensor:
     """`l2norm(W compared + b)`."""
     unit = functional.linear(compared, matrix, bias)
-    length = torch.rsqrt(unit.square().sum(dim=-1, keepdim=True) + 1e-16)
+    length = to_unit(unit.square().sum(dim=-1, keepdim=True))
     unit *= length
     ctx.save_for_backward(weights, regions, words, matrix, unit, length, kept)
     ctx.has_bias, ctx.products = bias is not None, products_as_here()

@@ -8,9 +8,17 @@ import torch
 from torch import Tensor, distributed, nn
 
 
-def l2norm(x: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:
-    """`x / |x|` along `dim`. A zero vector stays zero, with a finite gradient."""
-    return x * torch.rsqrt(x.square().sum(dim=dim, keepdim=True) + eps * eps)
+def l2norm(x: Tensor, dim: int = -1) -> Tensor:
+    """`x / |x|` along `dim`. A zero vector stays zero, with a gradient of zero."""
+    return x * to_unit(x.square().sum(dim=dim, keepdim=True))
+
+
+def to_unit(squared: Tensor) -> Tensor:
+    """What a vector of this squared length is multiplied by for unit length.
+
+    A zero vector by 0: by the 1e8 of a nearly zero one, gradients of first weights would be of that size.
+    """
+    return torch.rsqrt(squared.masked_fill(squared == 0, torch.inf) + 1e-16)
 
 
 def masked_softmax(logits: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
