@@ -62,8 +62,8 @@ class Thinning:
     def texts(self, batch: TextBatch, vocabulary: int) -> TextBatch:
         """The same captions, as wide as before, with some words masked, changed or left out.
 
-        A caption keeps one word at least. A masked word is the unknown one, a changed one any of the vocabulary. Of
-        frozen vectors a masked one is zero, a changed one that of any word of the batch.
+        A caption keeps one word at least that can be read. A masked word is the unknown one, a changed one any of the
+        vocabulary. Of frozen vectors a masked one is zero, a changed one that of any word of the batch.
 
         Args:
             vocabulary: how many numbers of words there are; 0 where words are not read by their numbers.
@@ -76,7 +76,8 @@ class Thinning:
         masked = chosen & (how < MASKED)
         changed = chosen & ~masked & (how < MASKED + CHANGED)
         gone = chosen & ~masked & ~changed
-        gone[~(real & ~gone).any(axis=1)] = False
+        unreadable = ~(real & ~masked & ~gone).any(axis=1)
+        masked[unreadable] = gone[unreadable] = False
         words, vectors, count = batch.words, batch.vectors, int(changed.sum())
         if words is not None:
             words = words.masked_fill(torch.from_numpy(masked), Vocabulary.UNKNOWN)

@@ -65,6 +65,16 @@ def test_words_are_masked_changed_and_left_out_by_their_shares() -> None:
     assert not found.words[~found.mask].any()
 
 
+def test_a_caption_keeps_a_word_that_can_be_read() -> None:
+    """Neither masked nor left out: of a caption of nothing else there is nothing to learn."""
+    words = torch.arange(1000, 1400).view(400, 1)
+    texts = TextBatch(words, torch.ones(400, 1, dtype=torch.bool), vectors=words.unsqueeze(-1).float())
+    found = Thinning(regions=0, words=0.9, seed=0).texts(texts, 500)
+    assert found.words is not None and found.vectors is not None
+    assert (found.words > Vocabulary.UNKNOWN).all() and found.vectors.all()
+    assert (found.words < 500).any() and torch.equal(found.mask, texts.mask)  # some are changed nevertheless
+
+
 def test_vectors_and_edges_go_with_their_words() -> None:
     texts = long_captions()
     found = Thinning(regions=0, words=0.3, seed=0).texts(texts, 500)
