@@ -22,13 +22,14 @@ def published_pooling(
     keys = [[weights["key.weight"] @ x + weights["key.bias"] for x in each] for each in sets]
     queries = [weights["query.weight"] @ (sum(each) / len(each)) + weights.get("query.bias", 0) for each in sets]
     if "key_norm.weight" in weights:
-        # One mean and one variance for all numbers of all regions.
-        flat = iter(
-            _normalised(
-                weights, "key_norm", [float(x) for each in keys for key in each for x in key], training, running
-            )
-        )
-        keys = [[np.array([next(flat) for _ in key]) for key in each] for each in keys]
+        # One mean and one variance for all numbers of all regions, or of all regions of a place.
+        places, most = np.ndim(weights["key_norm.weight"]), max(map(len, keys))
+        for together in [[place] for place in range(most)] if places else [list(range(most))]:
+            which = [(row, place) for row, each in enumerate(keys) for place in together if place < len(each)]
+            values = [float(x) for row, place in which for x in keys[row][place]]
+            flat = iter(_normalised(weights, "key_norm", values, training, running, place=together[0]))
+            for row, place in which:
+                keys[row][place] = np.array([next(flat) for _ in keys[row][place]])
         columns = [
             _normalised(weights, "query_norm", [float(query[d]) for query in queries], training, running, place=d)
             for d in range(len(queries[0]))

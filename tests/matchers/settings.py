@@ -49,6 +49,7 @@ HANDFUL: dict[str, list[Settings]] = {
         {"alignment": "global"},
         {"alignment": "local"},
         {"pooling": "published"},
+        {"pooling": "positions"},
         {"steps": 2, "alignment": "local"},
         {"unit_nodes": False},
         {"unit_filtered": False},

@@ -167,6 +167,15 @@ def test_a_batch_without_gradients_leaves_no_statistics() -> None:
     assert torch.equal(norm(x, real), first) and norm.running_mean != 0
 
 
+@pytest.mark.parametrize(("size", "there"), [(None, [False] * 3), (3, [True, False, True])])
+def test_what_a_batch_has_nothing_of_keeps_its_statistics(size: int | None, there: list[bool]) -> None:
+    """Those of a rare place, which few batches have, would fall to zero."""
+    norm, x = MaskedBatchNorm(size), torch.randn(4, 3) * 2 + 1
+    norm(x, torch.tensor(there))
+    kept = ~torch.tensor(there) if size else torch.tensor(True)
+    assert torch.equal(norm.running_mean == 0, kept) and torch.equal(norm.running_var == 1, kept)
+
+
 def pooling_of(side: Literal["image", "text"]) -> MeanQueryPooling:
     """The published form, none of whose weights and statistics are at their tidy first values."""
     torch.manual_seed(0)

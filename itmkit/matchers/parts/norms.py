@@ -82,19 +82,20 @@ class MaskedBatchNorm(nn.Module):
         if self.training:
             weights = mask.to(x.dtype).expand_as(x)
             count, total = over_processes(torch.stack([self._sum(weights), self._sum(x * weights)]))
-            count = count.clamp_min(1)  # a batch may have no region at all
+            there, count = count > 0, count.clamp_min(1)  # a batch may have no region at all, or none of a place
             mean = total / count
             var = over_processes(self._sum((x - mean).square() * weights)) / count
             if torch.is_grad_enabled():  # a batch that is encoded twice, once without gradients, counts once
-                self._remember(mean.detach(), (var * count / (count - 1).clamp_min(1)).detach())
+                self._remember(there, mean.detach(), (var * count / (count - 1).clamp_min(1)).detach())
         else:
             mean, var = self.running_mean, self.running_var
         return (x - mean) * torch.rsqrt(var + self.eps) * self.weight + self.bias
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, unbiased: Tensor) -> None:
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+    def _remember(self, there: Tensor, mean: Tensor, unbiased: Tensor) -> None:
+        """Of what no entry was there, statistics stay as they are: they would become those of zeros."""
+        for running, found in ((self.running_mean, mean), (self.running_var, unbiased)):
+            running.lerp_(torch.where(there, found.to(running.dtype), running), self.momentum)
 
     def _sum(self, x: Tensor) -> Tensor:
         """Over all that shares statistics, so of the shape of `weight`."""
