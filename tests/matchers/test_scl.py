@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from itmkit.errors import ItmkitError
 from itmkit.inputs import ImageBatch, TextBatch
 from itmkit.matchers import Parameters, Stage, count_parameters, scl
 from itmkit.matchers import loss as matcher_loss
@@ -130,6 +131,14 @@ def test_padding_does_not_change_scores(settings: dict[str, Any]) -> None:
     plain = scores(matcher, images, texts)
     for more in (1, 120):  # beyond the places that there are, too
         close(scores(matcher, pad_images(images, more), pad_texts(texts, more)), plain)
+
+
+@pytest.mark.parametrize("settings", [{}, {"class_vectors": "image"}], ids=named)
+def test_regions_without_a_place_are_told(settings: dict[str, Any]) -> None:
+    matcher = matcher_of(settings)
+    matcher.encode_images(image_batch([4, 1], regions=6))
+    with pytest.raises(ItmkitError, match="has 5 regions or patches, and SCL was trained with places for 4: make"):
+        matcher.encode_images(image_batch([4, 5], regions=6))
 
 
 def test_images_without_regions_and_the_smallest_batches_have_finite_scores_and_losses() -> None:

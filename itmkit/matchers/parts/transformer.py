@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from itmkit.errors import ItmkitError
 from itmkit.matchers.parts.encoders import ResidualRegionEncoder
 from itmkit.matchers.parts.norms import l2norm
 
@@ -39,8 +40,17 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """tokens (B, N) numbers of words or (B, N, V) vectors, mask (B, N) -> (B, W), unit length."""
-        places = len(self.positions) - 1 + self.led  # what lies beyond is padding: the caches hold no more
+        """tokens (B, N) numbers of words or (B, N, V) vectors, mask (B, N) -> (B, W), unit length.
+
+        Raises:
+            ItmkitError: there are tokens beyond the places: an image of another cache than that of training.
+        """
+        places = len(self.positions) - 1 + self.led
+        if mask[:, places:].any():
+            raise ItmkitError(
+                f"an image has {int(mask.sum(dim=1).max()) - self.led} regions or patches, and SCL was trained with"
+                f" places for {places - self.led}: make a cache of at most so many, or train on this one"
+            )
         tokens, mask = tokens[:, :places], mask[:, :places]
         normed = isinstance(self.enter, ResidualRegionEncoder)  # by statistics that leave padding out
         entered = self.enter(tokens, mask) if normed else self.enter(tokens)
