@@ -40,7 +40,7 @@ from itmkit.matchers.parts.encoders import Regions, WordEncoder, Words, region_e
 from itmkit.matchers.parts.norms import l2norm
 from itmkit.matchers.parts.pooling import MeanQueryPooling, Pooling
 from itmkit.matchers.parts.relations import Edges, RelationReconstruction
-from itmkit.matchers.parts.similarity import Kind, SimilarityRepresentation, local_similarities
+from itmkit.matchers.parts.similarity import Kind, SimilarityRepresentation, local_similarities, score_of
 from itmkit.matchers.parts.spatial import SpatialKernels
 
 SUMMARY = "multi-perspective matching: regions and words compared along their visual, spatial and syntactic graphs"
@@ -193,7 +193,7 @@ class _Perspective(nn.Module):
             graphs = self.relations(graphs, mask, only_first=first)
         weights = mask.to(graphs[0].dtype) / mask.sum(dim=1, keepdim=True)
         final = [nodes[:, :, 0] if first else torch.einsum("tm,itms->its", weights, nodes) for nodes in graphs]
-        return torch.sigmoid(self.predict(torch.cat(final)).squeeze(-1))
+        return score_of(self.predict, torch.cat(final))
 
     def _graphs(self, images: Encoded, texts: Encoded, words: FlatWords) -> tuple[list[Tensor], Tensor]:
         """The similarity graphs of blocks of images, (n, Bt, M, S) each, and which of their nodes are real, (Bt, M)."""

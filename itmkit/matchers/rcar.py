@@ -43,7 +43,7 @@ from itmkit.matchers.parts.encoders import (
 )
 from itmkit.matchers.parts.graphs import Graphs
 from itmkit.matchers.parts.norms import l2norm, masked_softmax
-from itmkit.matchers.parts.similarity import SimilarityRepresentation
+from itmkit.matchers.parts.similarity import SimilarityRepresentation, score_of
 
 SUMMARY = "RCAR: attention, and then pooling, corrected by what attention has found (which numbers count, how sharply)"
 
@@ -226,7 +226,7 @@ class Matcher(nn.Module):
         """(C, K, D), (C, K) bool, (C, K, K) -> (C, B) scores."""
         attention, _, whole = self._regulated(contexts, mask, grams, sets)
         if self.config.regulators != "rcr":
-            return torch.sigmoid(self.predict(whole).squeeze(-1))
+            return score_of(self.predict, whole)
         cosine = sets.words.vectors @ contexts.transpose(1, 2)
         similar = (unit_attention(attention, grams) * cosine).sum(dim=-1, keepdim=True)  # (C, N, 1)
         return sets.mean(similar).squeeze(-1)

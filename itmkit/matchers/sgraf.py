@@ -42,7 +42,7 @@ from itmkit.matchers.parts.encoders import (
 from itmkit.matchers.parts.graphs import Graphs
 from itmkit.matchers.parts.norms import MaskedBatchNorm, l2norm, masked_softmax
 from itmkit.matchers.parts.pooling import MeanQueryPooling, Pooling
-from itmkit.matchers.parts.similarity import SimilarityRepresentation, local_similarities
+from itmkit.matchers.parts.similarity import SimilarityRepresentation, local_similarities, score_of
 
 SUMMARY = "similarity vectors that reason as a graph and are filtered; MPSM extends it"
 
@@ -289,7 +289,7 @@ class Matcher(nn.Module):
             pairs = self.graph(nodes, graphs)
         else:
             pairs = nodes
-        return torch.sigmoid(self.predict(pairs).squeeze(-1))  # (Bi, Bt, S) -> (Bi, Bt)
+        return score_of(self.predict, pairs)  # (Bi, Bt, S) -> (Bi, Bt)
 
     def explain(self, images: Encoded, texts: Encoded) -> dict[str, Tensor]:
         if not self.has_local:

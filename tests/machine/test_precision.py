@@ -11,9 +11,11 @@ from itmkit.inputs import Inputs, Sizes
 from itmkit.inputs.vocabulary import Vocabulary
 from itmkit.machine import precision
 from itmkit.machine.precision import has_bfloat16, precision_of, products_in
-from itmkit.matchers import build, method, preset
+from itmkit.matchers import as_matcher, build, method, preset
 from itmkit.scoring.engine import Scoring, score_to_disk
 from itmkit.scoring.stored import Kept
+from tests.matchers.batches import SIZES, image_batch, text_batch
+from tests.matchers.settings import config_of
 from tests.training.tiny import FEATURES, GRAPHS, THINGS, make_workspace
 
 VOCABULARY = Vocabulary.build([*THINGS, "a", "left"], minimum=1)
@@ -50,6 +52,15 @@ def test_scores_of_rounded_products_are_near(name: str, inputs: Inputs, tmp_path
     for member in built:
         difference = np.abs(rounded[member] - exact[member]).max()
         assert difference < 2e-3 and (difference > 0) == (name != "vsepp")
+
+
+@pytest.mark.parametrize("name", ["mpsm", "sgraf", "rcar"])
+def test_the_last_map_to_a_score_is_not_rounded(name: str) -> None:
+    """Logits of 8 bits would make many scores equal, of which ranks then depend on the order of the images."""
+    for matcher in map(as_matcher, build(name, config_of(name), sizes=SIZES, seed=0).values()):
+        with torch.no_grad(), products_in("bfloat16", CPU):
+            images, texts = matcher.encode_images(image_batch([4] * 500)), matcher.encode_texts(text_batch([3]))
+            assert matcher.score(images, texts).unique().numel() > 450
 
 
 @pytest.mark.parametrize("hardware", [False, True])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from itmkit.machine.precision import products_unrounded
 from itmkit.matchers import Encoded
 from itmkit.matchers.parts.attended import attended_direction, attended_distance, unit_weights
 from itmkit.matchers.parts.attention import FlatWords, attend_regions, cosines, powers_of_regions, unit_attention
@@ -65,6 +66,12 @@ class SimilarityRepresentation(nn.Module):
         if torch.is_grad_enabled() and self.unit:
             return attended_direction(weights, regions, words, self.project.weight, self.project.bias)
         return self(weights @ regions, words)  # type: ignore[no-any-return]
+
+
+def score_of(predict: nn.Linear, vectors: Tensor) -> Tensor:
+    """`sigmoid(w . s + b)`, (..., S) -> (...). It is never rounded: logits of 8 bits would make many scores equal."""
+    with products_unrounded():
+        return torch.sigmoid(predict(vectors).squeeze(-1))
 
 
 def squared_difference(x: Tensor, y: Tensor) -> Tensor:
