@@ -166,7 +166,10 @@ class Matcher(nn.Module):
         return in_blocks(block, *(images[name] for name in names), numbers=numbers)
 
     def explain(self, images: Encoded, texts: Encoded) -> dict[str, Tensor]:
-        """Each word looks at the patches of its best token, with the weights that they have in it."""
+        """Each word looks at the patches of its best token, with the weights that they have in it.
+
+        [CLS] is left out, though a word may score by it: it has no place that could be shown.
+        """
         words = FlatWords.of(texts["nodes"], texts["mask"])
         cosine = self._by_text(images, words)
         shares, present = self._tokens(images, cosine, texts["inverse"])
