@@ -22,7 +22,7 @@ from itmkit.training.batches import pair_batch
 from itmkit.training.gradients import add_gradients
 from itmkit.training.together import add_up
 from itmkit.workspace import Workspace
-from tests.training.tiny import FAST, FEATURES, GRAPHS, THINGS, make_workspace
+from tests.training.tiny import FAST, FEATURES, GRAPHS, REGIONS, THINGS, make_workspace
 
 VOCABULARY = Vocabulary.build([*THINGS, "a", "left"], minimum=1)
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def matchers(name: str, **more: Any) -> dict[str, nn.Module]:
     settings: dict[str, Any] = {**preset(name), **FAST[name], **SETTINGS[name], **more}
     config = method(name).Config(**settings)
-    built = build(name, config, sizes=Sizes(feature=FEATURES, vocabulary=len(VOCABULARY)), seed=0)
+    built = build(name, config, sizes=Sizes(feature=FEATURES, regions=REGIONS, vocabulary=len(VOCABULARY)), seed=0)
     for module in (module for matcher in built.values() for module in matcher.modules()):
         if isinstance(module, MeanQueryPooling) and module.published:
             module.dropout.p = 0.0
