@@ -93,7 +93,7 @@ class MaskedBatchNorm(nn.Module):
 
     @torch.no_grad()
     def _remember(self, there: Tensor, mean: Tensor, unbiased: Tensor) -> None:
-        """Of what no entry was there, statistics stay as they are: they would become those of zeros."""
+        """Statistics of what had no entry stay as they are: they would become those of zeros."""
         for running, found in ((self.running_mean, mean), (self.running_var, unbiased)):
             running.lerp_(torch.where(there, found.to(running.dtype), running), self.momentum)
 
