@@ -185,11 +185,12 @@ def test_vectors_of_two_models_have_no_common_space(tmp_path: Path) -> None:
 def test_regions_are_offered_where_patches_are_missing(workspace: Workspace) -> None:
     told = missing(workspace, Needs(images="patches"), "cmfg")
     assert told == [
-        f"{workspace.cache('patches')} is missing: run `itmkit extract-patches`, or train with --images regions"
+        f"{workspace.cache('patches')} is missing: run `itmkit extract-patches --model MODEL`, or train with --images"
+        " regions"
     ]
     (workspace.cache("regions") / "manifest.json").unlink()
     without = missing(workspace, Needs(images="patches"), "cmfg")
-    assert without == [f"{workspace.cache('patches')} is missing: run `itmkit extract-patches`"]
+    assert without == [f"{workspace.cache('patches')} is missing: run `itmkit extract-patches --model MODEL`"]
     assert all("--images" not in problem for problem in missing(workspace, Needs(), "vsepp"))
 
 
@@ -197,7 +198,7 @@ def test_attention_is_asked_for_where_it_is_read(workspace: Workspace) -> None:
     """extract-patches stores it only then."""
     needs = Needs(images="vit", attention=True)
     assert missing(workspace, needs, "cmfg") == [
-        f"{workspace.cache('vit')} is missing: run `itmkit extract-patches --cache vit --attention`"
+        f"{workspace.cache('vit')} is missing: run `itmkit extract-patches --attention --cache vit --model MODEL`"
     ]
     copytree(workspace.cache("regions"), workspace.cache("vit"))
     images = workspace.dataset().split("train")

@@ -21,7 +21,7 @@ def command_of(name: CacheName, manifest: Manifest | None, settings: Mapping[str
         settings: the stage's table of workspace.toml. It decides what a run without options does.
     """
     if manifest is None:
-        return name.command
+        return f"{name.command} --model MODEL" if name.kind == "patches" else name.command
     made = manifest.made_by
     if made.stage == "import-features":
         return _written("import-features", *_import(manifest))

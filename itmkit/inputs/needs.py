@@ -117,8 +117,8 @@ def missing(workspace: Workspace, needs: Needs, method: str, dataset: Dataset | 
             told = [each + note if each.startswith(wanted) else each for each in told]
         wanted = f"{workspace.cache(needs.images)} is missing"
         if needs.attention:
-            command = CacheName.of(needs.images).command
-            asked = (f"{command}`", f"{command} --attention`")
+            stage = f"itmkit {CacheName.of(needs.images).stage}"
+            asked = (stage, f"{stage} --attention")
             told = [each.replace(*asked) if each.startswith(wanted) else each for each in told]
         elif is_patches(needs.images) and _done(workspace, "regions"):
             told = [f"{each}, or train with --images regions" if each.startswith(wanted) else each for each in told]

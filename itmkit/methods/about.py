@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args, get_type_hints
 
+from itmkit.cache.command import command_of
 from itmkit.cache.name import CacheName
 from itmkit.matchers import METHODS, method, preset
 from itmkit.methods.recipe import recipe_text, recipes
@@ -102,7 +103,7 @@ def _cache(name: str, workspace: Workspace | None) -> Cache:
     """A cache whose name the user chooses ("words-/texts") is done where any of its kind is."""
     cache = CacheName.of(name)
     if not cache.is_open:
-        command = f"itmkit {cache.command}"
+        command = f"itmkit {command_of(cache, None, {})}"
         if workspace is None:
             return Cache(name, command)
         state = cache_state(workspace, name, workspace.dataset_facts() if workspace.dataset_path.exists() else None)

@@ -189,7 +189,7 @@ def test_a_run_killed_in_any_stage_ends_like_an_undisturbed_one(
 
 
 def test_a_cache_of_patches_may_have_any_name(workspace: Workspace) -> None:
-    with pytest.raises(ItmkitError, match=r"caches/dinov2 is missing: run `itmkit extract-patches --cache dinov2`"):
+    with pytest.raises(ItmkitError, match=r"missing: run `itmkit extract-patches --cache dinov2 --model MODEL`"):
         train(workspace, configured(images="dinov2"))
     with pytest.raises(ItmkitError, match=r"--captions-per-image 1: the text stage"):
         configured(captions_per_image=1)
