@@ -16,7 +16,7 @@ from itmkit.errors import ItmkitError
 from itmkit.graphs import build_graphs
 from itmkit.index.build import build_index
 from itmkit.index.encode import Source
-from itmkit.index.open import is_behind, open_index
+from itmkit.index.open import behind_note, open_index
 from itmkit.index.search import Searcher
 from itmkit.index.store import Store
 from itmkit.progress import SILENT
@@ -216,11 +216,11 @@ def test_stale_captions_keep_no_caption_that_is_gone_and_leave_the_index_behind(
     left = {caption.text for image in fewer for caption in image.captions} - {"a caption that is new"}
     assert build_index(home, matcher, add=True, progress=Notes()).captions == len(left)
     assert "new captions are left out; those in the index that the data set still has stay" in notes[0]
-    assert is_behind(home, Store(home.root / "index"))
+    assert behind_note(home, Store(home.root / "index"))
     fewer[0] = replace(fewer[0], captions=images[0].captions[1:])
     write_dataset(home.dataset_path, fewer, kind="scenes", settings={})
     build_index(home, matcher, add=True)
-    assert not is_behind(home, Store(home.root / "index"))
+    assert not behind_note(home, Store(home.root / "index"))
 
 
 def test_faiss_grows_with_the_index(trained: Workspace, tmp_path: Path) -> None:
