@@ -65,6 +65,11 @@ def exists(path: Path) -> bool:
         return False
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file. The rest is as in `exists`."""
+    return exists(path) and path.is_file()
+
+
 def _other_spellings(paths: Sequence[Path]) -> Iterator[Path]:
     """The paths with slashes for backslashes, and with accents composed or decomposed as macOS writes them."""
     for path in paths:

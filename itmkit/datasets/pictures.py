@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 from itmkit.dataset import ALL, PICTURES, ImageRecord, wrong_id
-from itmkit.datasets.draft import exists
+from itmkit.datasets.draft import is_file
 from itmkit.datasets.pair_drafts import PICTURE_ENDINGS
 from itmkit.datasets.prepared import PreparedDataset, Skipped, present, write_or_keep
 from itmkit.datasets.walk import files_below, own_folders
@@ -150,7 +150,7 @@ def _added(
     of_content = {sha256: file for file, sha256 in reversed(files.items())}
     records = []
     for image in old:
-        there = image.file is not None and exists(workspace.image_path(image.file)) and image.file not in unreadable
+        there = image.file is not None and is_file(workspace.image_path(image.file)) and image.file not in unreadable
         if not there or files.get(image.file or "", image.sha256) != image.sha256:
             image = replace(image, file=of_content.get(image.sha256 or ""))
         records.append(image)

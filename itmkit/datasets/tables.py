@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from itmkit.datasets.draft import is_file
 from itmkit.datasets.pair_rows import KAGGLE, USUAL_COLUMNS, Columns, PairRow, caption_names, image_name, labels_of
 from itmkit.datasets.skip import Problems, readable_lines
 from itmkit.errors import ItmkitError
@@ -203,16 +204,9 @@ def _swallowed(cells: Sequence[str], delimiter: str, folder: Path) -> str | None
     """A line inside a cell that looks like a row: one of its pieces names a picture."""
     for line in (line for cell in cells for line in cell.split("\n")[1:]):
         pieces = [piece.strip().strip('"') for piece in line.split(delimiter)]
-        if len(pieces) > 1 and any(_PICTURE.fullmatch(p) or (p and _is_file(folder / p)) for p in pieces):
+        if len(pieces) > 1 and any(_PICTURE.fullmatch(p) or (p and is_file(folder / p)) for p in pieces):
             return line
     return None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # no name at all, but a long text or one with a NUL
-        return False
 
 
 def _pair_rows(file: Path, rows: Iterator[Row], header: _Header, quoted: bool, problems: Problems) -> Iterator[PairRow]:
